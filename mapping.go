@@ -1,0 +1,190 @@
+package procmem
+
+import (
+	"fmt"
+	"strings"
+)
+
+// Perm is the access that a mapping grants, as shown by /proc/PID/maps.
+type Perm uint8
+
+// The permissions of a mapping. Shared distinguishes MAP_SHARED from
+// MAP_PRIVATE.
+const (
+	PermRead Perm = 1 << iota
+	PermWrite
+	PermExec
+	PermShared
+)
+
+// String returns the four characters of /proc/PID/maps, such as "rw-p".
+func (p Perm) String() string {
+	b := []byte("---p")
+	if p&PermRead != 0 {
+		b[0] = 'r'
+	}
+	if p&PermWrite != 0 {
+		b[1] = 'w'
+	}
+	if p&PermExec != 0 {
+		b[2] = 'x'
+	}
+	if p&PermShared != 0 {
+		b[3] = 's'
+	}
+	return string(b)
+}
+
+// MarshalText writes the four characters of String.
+func (p Perm) MarshalText() ([]byte, error) { return []byte(p.String()), nil }
+
+// ParsePerm reads the four characters of /proc/PID/maps.
+func ParsePerm(s string) (Perm, error) {
+	if len(s) != 4 {
+		return 0, fmt.Errorf("parse permissions %q: want four characters", s)
+	}
+	var p Perm
+	for i, want := range []byte("rwxs") {
+		switch s[i] {
+		case want:
+			p |= 1 << i
+		case '-':
+			if i == 3 {
+				return 0, fmt.Errorf("parse permissions %q: want s or p last", s)
+			}
+		case 'p':
+			if i != 3 {
+				return 0, fmt.Errorf("parse permissions %q: misplaced p", s)
+			}
+		default:
+			return 0, fmt.Errorf("parse permissions %q: unknown character %q", s, s[i])
+		}
+	}
+	return p, nil
+}
+
+// VMFlags is the set of flags on the VmFlags line of /proc/PID/smaps
+// (fs/proc/task_mmu.c, show_smap_vma_flags).
+type VMFlags uint64
+
+var vmFlagNames = [...]string{
+	"rd", "wr", "ex", "sh", "mr", "mw", "me", "ms", "gd", "pf", "lo", "io",
+	"sr", "rr", "dc", "de", "lf", "ac", "nr", "ht", "sf", "ar", "wf", "dd",
+	"sd", "mm", "hg", "nh", "mg", "um", "uw", "mt", "bt", "nl", "ss", "sl", "dp", "gu",
+}
+
+// The flags that procmem acts upon.
+const (
+	VMPFNMap     VMFlags = 1 << 9  // pf: pages without a struct page, as of devices
+	VMLocked     VMFlags = 1 << 10 // lo: locked in memory
+	VMIO         VMFlags = 1 << 11 // io: device memory
+	VMDontCopy   VMFlags = 1 << 14 // dc: MADV_DONTFORK
+	VMHugeTLB    VMFlags = 1 << 19 // ht: hugetlb pages
+	VMWipeOnFork VMFlags = 1 << 22 // wf: MADV_WIPEONFORK
+	VMDontDump   VMFlags = 1 << 23 // dd: MADV_DONTDUMP
+	VMUffdMiss   VMFlags = 1 << 29 // um: userfaultfd serves missing pages
+	VMUffdWP     VMFlags = 1 << 30 // uw: userfaultfd write-protect tracking
+)
+
+// ParseVMFlags reads the words of a VmFlags line. Flags that this version
+// does not know, of a newer kernel, are passed over.
+func ParseVMFlags(s string) VMFlags {
+	var f VMFlags
+	for w := range strings.FieldsSeq(s) {
+		for i, name := range vmFlagNames {
+			if w == name {
+				f |= 1 << i
+				break
+			}
+		}
+	}
+	return f
+}
+
+// String returns the two-letter names in the kernel's order.
+func (f VMFlags) String() string {
+	var names []string
+	for i, name := range vmFlagNames {
+		if f&(1<<i) != 0 {
+			names = append(names, name)
+		}
+	}
+	return strings.Join(names, " ")
+}
+
+// MarshalText writes the names of String.
+func (f VMFlags) MarshalText() ([]byte, error) { return []byte(f.String()), nil }
+
+// Usage is how much of a mapping exists and where, in bytes, from
+// /proc/PID/smaps.
+type Usage struct {
+	RSS          uint64 `json:"rss"`           // present in memory
+	PSS          uint64 `json:"pss"`           // RSS, each page divided by the number of processes that map it
+	SharedClean  uint64 `json:"shared_clean"`  // mapped by others too, as in the file
+	SharedDirty  uint64 `json:"shared_dirty"`  // mapped by others too, written
+	PrivateClean uint64 `json:"private_clean"` // mapped here alone, as in the file
+	PrivateDirty uint64 `json:"private_dirty"` // mapped here alone, written
+	Anonymous    uint64 `json:"anonymous"`     // belongs to no file
+	Swap         uint64 `json:"swap"`          // in swap space
+	HugeTLB      uint64 `json:"hugetlb"`       // in hugetlb pages, which RSS leaves out
+}
+
+// Mapping is one line of /proc/PID/maps.
+type Mapping struct {
+	Range
+	Perm   Perm
+	Offset uint64 // of Start in the file, in bytes
+	Major  uint32 // device of the file
+	Minor  uint32
+	Inode  uint64 // 0 where no file is mapped
+
+	// Path is the file's name as the kernel tells it, "\012" undone, or a
+	// name in brackets such as "[heap]"; empty for anonymous memory. The
+	// suffix " (deleted)" stays.
+	Path string
+
+	// Flags is known where the source is /proc/PID/smaps.
+	Flags VMFlags
+	// Usage is nil where the source does not tell.
+	Usage *Usage
+}
+
+// Shared reports whether the mapping is MAP_SHARED.
+func (m *Mapping) Shared() bool { return m.Perm&PermShared != 0 }
+
+// HasFile reports whether the mapping is backed by a file, which includes
+// memfd, System V and anonymous shared memory.
+func (m *Mapping) HasFile() bool { return m.Inode != 0 || strings.HasPrefix(m.Path, "/") }
+
+// Deleted reports whether the mapped file has no name left.
+func (m *Mapping) Deleted() bool { return m.HasFile() && strings.HasSuffix(m.Path, " (deleted)") }
+
+// Special reports whether the mapping is one that the kernel provides to
+// every process, such as [vdso].
+func (m *Mapping) Special() bool {
+	switch m.Path {
+	case "[vdso]", "[vvar]", "[vvar_vclock]", "[vsyscall]", "[vectors]", "[sigpage]", "[uprobes]":
+		return true
+	}
+	return false
+}
+
+// String returns the line as /proc/PID/maps has it, without padding.
+func (m *Mapping) String() string {
+	return strings.TrimRight(fmt.Sprintf("%x-%x %v %08x %02x:%02x %d %s", uint64(m.Start), uint64(m.End),
+		m.Perm, m.Offset, m.Major, m.Minor, m.Inode, m.Path), " ")
+}
+
+// FindMapping returns the index of the first mapping that ends above a: the
+// one that holds a, or the next one, or len(ms).
+func FindMapping(ms []Mapping, a Addr) int {
+	lo, hi := 0, len(ms)
+	for lo < hi {
+		if mid := int(uint(lo+hi) >> 1); ms[mid].End <= a {
+			lo = mid + 1
+		} else {
+			hi = mid
+		}
+	}
+	return lo
+}

@@ -1,0 +1,120 @@
+package procmem
+
+import (
+	"errors"
+	"fmt"
+	"iter"
+)
+
+// Memory is anything that can be read by address: a live process, a stopped
+// one, a core file.
+type Memory interface {
+	// Mappings returns the mappings in ascending order of address. The
+	// caller must not change the slice.
+	Mappings() ([]Mapping, error)
+
+	// ReadAt reads len(p) bytes that begin at addr. It reads up to the first
+	// byte that it cannot, and then returns the count together with a
+	// *FaultError that holds the address of that byte and the reason.
+	// n == len(p) if and only if err == nil. It may be called from several
+	// goroutines at once.
+	ReadAt(p []byte, addr Addr) (n int, err error)
+}
+
+// Sparse is implemented by a Memory that knows, without reading, which parts
+// of it can hold anything but zeros.
+type Sparse interface {
+	Memory
+
+	// Data yields the ranges inside r that may hold data, ascending and not
+	// overlapping. What lies in a mapping and outside of them reads as
+	// zeros. An error ends the sequence.
+	Data(r Range) iter.Seq2[Range, error]
+}
+
+// Reasons for a fault; FaultError.Err is one of these or a syscall.Errno.
+var (
+	// ErrNotMapped: no mapping holds the address.
+	ErrNotMapped = errors.New("not mapped")
+	// ErrDevice: the mapping belongs to a device (io or pf in VmFlags), and
+	// reading it could have an effect on the hardware. It is never read.
+	ErrDevice = errors.New("device memory is never read")
+	// ErrNotDumped: the core file names the mapping and does not hold its
+	// bytes.
+	ErrNotDumped = errors.New("not in the core file")
+	// ErrUntouched: the page is not present, and only reading it, which
+	// would allocate it, could tell what it holds.
+	ErrUntouched = errors.New("not touched by the target, and reading would allocate it (the capability CAP_CHECKPOINT_RESTORE allows to look without)")
+	// ErrGone: the process has exited, or has executed another program,
+	// since it was opened.
+	ErrGone = errors.New("the process is gone")
+	// ErrUnreadable: the kernel refuses the page (EIO or EFAULT): a guard
+	// page, memfd_secret, [vvar], beyond the end of the file, or a page
+	// that a userfaultfd handler has yet to fill.
+	ErrUnreadable = errors.New("mapped, but the kernel refuses to read it")
+	// ErrTruncated: the core file ends before the bytes that it promises.
+	ErrTruncated = errors.New("the core file is truncated here")
+)
+
+// FaultError is an address that could not be read, with the reason.
+type FaultError struct {
+	Addr Addr
+	Err  error
+}
+
+func (e *FaultError) Error() string { return fmt.Sprintf("%v: %v", e.Addr, e.Err) }
+func (e *FaultError) Unwrap() error { return e.Err }
+
+// Fault is a range that could not be read, with the reason: a FaultError
+// after its extent has been found out.
+type Fault struct {
+	Range
+	Err error
+}
+
+// ReadFull reads r from m as far as possible: sink is called with each piece
+// that could be read, in ascending order, and the result lists what could
+// not, neighbours with the same reason merged. After a fault, reading goes on
+// at the next page. buf is the memory to read into; its length is the largest
+// piece. A non-nil error comes from sink alone.
+func ReadFull(m Memory, r Range, buf []byte, sink func(addr Addr, p []byte) error) ([]Fault, error) {
+	var faults []Fault
+	for a := r.Start; a < r.End; {
+		p := buf[:min(uint64(len(buf)), uint64(r.End-a))]
+		n, err := m.ReadAt(p, a)
+		if n > 0 {
+			if err := sink(a, p[:n]); err != nil {
+				return faults, err
+			}
+			a += Addr(n)
+		}
+		if err == nil {
+			continue
+		}
+		next := (a | (PageSize - 1)) + 1
+		if next == 0 || next > r.End {
+			next = r.End
+		}
+		faults = AppendFault(faults, Fault{Range{a, next}, Cause(err)})
+		a = next
+	}
+	return faults, nil
+}
+
+// Cause returns what is inside a FaultError, or err itself.
+func Cause(err error) error {
+	if f, ok := errors.AsType[*FaultError](err); ok {
+		return f.Err
+	}
+	return err
+}
+
+// AppendFault appends f, merging it with the last one where they touch and
+// have the same reason.
+func AppendFault(faults []Fault, f Fault) []Fault {
+	if k := len(faults); k > 0 && faults[k-1].End == f.Start && faults[k-1].Err.Error() == f.Err.Error() {
+		faults[k-1].End = f.End
+		return faults
+	}
+	return append(faults, f)
+}
