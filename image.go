@@ -12,6 +12,9 @@ type Image struct {
 	// the target's size, up to and with AT_NULL.
 	Auxv     []byte
 	Mappings []Mapping
+	// XSaveLayout describes the NTX86XState register sets: the descriptor of
+	// the NT_X86_XSAVE_LAYOUT note, nil where it is not known.
+	XSaveLayout []byte
 	// Threads begins with the one that a debugger shows first.
 	Threads []Thread
 }

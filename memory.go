@@ -91,6 +91,9 @@ func ReadFull(m Memory, r Range, buf []byte, sink func(addr Addr, p []byte) erro
 		if err == nil {
 			continue
 		}
+		if errors.Is(err, ErrGone) {
+			return AppendFault(faults, Fault{Range{a, r.End}, ErrGone}), nil
+		}
 		next := (a | (PageSize - 1)) + 1
 		if next == 0 || next > r.End {
 			next = r.End

@@ -1,0 +1,110 @@
+package access
+
+import (
+	"errors"
+	"fmt"
+	"os"
+	"strings"
+
+	"golang.org/x/sys/unix"
+
+	"github.com/procmem/procmem/process"
+)
+
+// describe names a process for a message.
+func describe(pid int) string {
+	p, err := process.Open(pid)
+	if err != nil {
+		return fmt.Sprintf("pid %d", pid)
+	}
+	defer p.Close()
+	st, err := p.Stat()
+	if err != nil {
+		return fmt.Sprintf("pid %d", pid)
+	}
+	return fmt.Sprintf("%s (pid %d)", st.Name, pid)
+}
+
+// whose explains a pid that is likely to have come from $$, which a shell
+// replaces with its own pid before it starts the program. It returns "" for
+// any other.
+func whose(pid int, name string) string {
+	me := os.Getpid()
+	if pid == me {
+		return fmt.Sprintf("%d is procmem itself. If you wrote $$: the shell put its own pid there and then became procmem (exec), as it does for its last command", pid)
+	}
+	if pid == 1 || !descendant(me, pid) {
+		return ""
+	}
+	what := "an ancestor of procmem"
+	if parent(me) == pid {
+		what = "the process that started procmem"
+	}
+	return fmt.Sprintf("%d is %s, %s. If you wrote $$: the shell replaces it with its own pid before the program starts, so /proc/$$/mem is the shell's memory, never that of the program in the command; use the word self for procmem itself", pid, name, what)
+}
+
+// missing explains a pid for which there is no process.
+func (r *Report) missing(pid int, err error) {
+	if !errors.Is(err, process.ErrNoProcess) && !errors.Is(err, unix.ESRCH) {
+		r.rule("process", false, "%v", err)
+		r.refuse(err.Error(), "")
+		return
+	}
+	if tgid := threadOf(pid); tgid != 0 {
+		r.rule("process", false, "%d is a thread of %s", pid, describe(tgid))
+		r.refuse(fmt.Sprintf("%d is not a process but a thread of %s", pid, describe(tgid)), fmt.Sprintf("use %d", tgid))
+		return
+	}
+	if pid > 0 && unix.Kill(pid, 0) != unix.ESRCH {
+		r.rule("process", false, "%d exists, and this /proc does not show it (hidepid)", pid)
+		r.refuse(fmt.Sprintf("process %d exists, and /proc hides it from this user (mount option hidepid)", pid),
+			"run procmem as root (sudo), or as a member of the group given with gid= in the options of /proc")
+		return
+	}
+	if inner := innerMatches(pid); len(inner) > 0 {
+		r.rule("process", false, "no process %d in this pid namespace; inside others: %s", pid, strings.Join(inner, ", "))
+		r.refuse(fmt.Sprintf("no process has pid %d here; inside a container that number is %s", pid, strings.Join(inner, ", ")),
+			"use the pid of this namespace")
+		return
+	}
+	r.rule("process", false, "no process %d in this pid namespace", pid)
+	r.refuse(fmt.Sprintf("no process has pid %d: it has ended, or the number belongs to another pid namespace (a container's pid is valid inside it; outside, see NSpid in /proc/*/status)", pid), "")
+}
+
+// threadOf returns the process that thread tid belongs to, 0 where tid is none.
+func threadOf(tid int) int {
+	f, err := os.Open(fmt.Sprintf("/proc/%d/status", tid))
+	if err != nil {
+		return 0
+	}
+	defer f.Close()
+	st, err := process.ParseStatus(f)
+	if err != nil || st.TGID == tid {
+		return 0
+	}
+	return st.TGID
+}
+
+// innerMatches finds processes that have the id pid inside a pid namespace
+// below this one.
+func innerMatches(pid int) []string {
+	const most = 4
+	var out []string
+	pids, _ := process.List()
+	for _, q := range pids {
+		p, err := process.Open(q)
+		if err != nil {
+			continue
+		}
+		st, err := p.Status()
+		p.Close()
+		if err != nil || len(st.NSPID) < 2 || st.InnerPID() != pid {
+			continue
+		}
+		if len(out) == most {
+			return append(out, "…")
+		}
+		out = append(out, fmt.Sprintf("%s (pid %d here)", st.Name, q))
+	}
+	return out
+}

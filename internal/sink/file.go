@@ -1,0 +1,189 @@
+// Package sink is where bytes go: a file that appears under its name only
+// when it is whole, or a stream.
+package sink
+
+import (
+	"errors"
+	"fmt"
+	"os"
+	"path/filepath"
+
+	"golang.org/x/sys/unix"
+)
+
+// suffix marks a file that is being written. It may stay behind after
+// SIGKILL or a crash of the machine; the next run with the same name takes it
+// over.
+const suffix = ".partial"
+
+// directAlign is what direct I/O needs of offsets, lengths and buffers: a
+// page suffices for every device in use.
+const directAlign = 4096
+
+// directMin is the smallest piece for which going around the page cache is
+// faster than through it.
+const directMin = 64 << 10
+
+// File is a new file. It implements io.WriterAt; each write should be of
+// whole pages at a page's offset where it can be. Commit or Abort ends it.
+type File struct {
+	path   string
+	f      *os.File
+	direct *os.File // the same file opened with O_DIRECT, nil where that is refused
+	force  bool
+}
+
+// Create begins a file of mode 0600 that will have the name path. Unless
+// force is set it fails with os.ErrExist where a file of this name exists,
+// both now and in Commit.
+func Create(path string, force bool) (*File, error) {
+	if st, err := os.Lstat(path); err == nil {
+		if st.IsDir() {
+			return nil, fmt.Errorf("create %s: it is a directory", path)
+		}
+		if !force {
+			return nil, fmt.Errorf("create %s: %w (use --force to replace it)", path, os.ErrExist)
+		}
+	}
+	tmp := path + suffix
+	f, err := os.OpenFile(tmp, os.O_RDWR|os.O_CREATE|unix.O_NOFOLLOW, 0o600)
+	if err != nil {
+		return nil, fmt.Errorf("create %s: %w", path, errors.Unwrap(err))
+	}
+	if err := claim(f, tmp); err != nil {
+		f.Close()
+		return nil, fmt.Errorf("create %s: %w", path, err)
+	}
+	s := &File{path: path, f: f, force: force}
+	if d, err := os.OpenFile(tmp, os.O_WRONLY|unix.O_DIRECT|unix.O_NOFOLLOW, 0); err == nil && onDisk(d) {
+		s.direct = d
+	} else if err == nil {
+		d.Close()
+	}
+	return s, nil
+}
+
+// claim makes sure that f is ours alone, and empty: what a killed run left
+// behind is taken over, what a running one writes is not.
+func claim(f *os.File, name string) error {
+	if err := unix.Flock(int(f.Fd()), unix.LOCK_EX|unix.LOCK_NB); err != nil {
+		if err == unix.EWOULDBLOCK {
+			return fmt.Errorf("another run is writing %s", name)
+		}
+		return fmt.Errorf("lock %s: %w", name, err)
+	}
+	mine, err := f.Stat()
+	if err != nil {
+		return err
+	}
+	if now, err := os.Lstat(name); err != nil || !os.SameFile(mine, now) || !mine.Mode().IsRegular() {
+		return fmt.Errorf("%s was changed by another run", name)
+	}
+	if err := f.Chmod(0o600); err != nil {
+		return err
+	}
+	return f.Truncate(0)
+}
+
+// onDisk reports whether O_DIRECT avoids a copy: memory file systems accept
+// it and copy all the same.
+func onDisk(f *os.File) bool {
+	var st unix.Statfs_t
+	if err := unix.Fstatfs(int(f.Fd()), &st); err != nil {
+		return false
+	}
+	return st.Type != unix.TMPFS_MAGIC && st.Type != unix.RAMFS_MAGIC
+}
+
+// WriteAt implements io.WriterAt. It may be called from several goroutines at
+// once for pieces that do not overlap.
+func (s *File) WriteAt(p []byte, off int64) (int, error) {
+	if s.direct != nil && len(p) >= directMin && off%directAlign == 0 {
+		head := len(p) &^ (directAlign - 1)
+		n, err := s.direct.WriteAt(p[:head], off)
+		if errors.Is(err, unix.EINVAL) && n == 0 {
+			return s.f.WriteAt(p, off)
+		}
+		if err != nil || head == len(p) {
+			return n, err
+		}
+		m, err := s.f.WriteAt(p[head:], off+int64(head))
+		return n + m, err
+	}
+	return s.f.WriteAt(p, off)
+}
+
+// Truncate sets the length of the file.
+func (s *File) Truncate(size int64) error { return s.f.Truncate(size) }
+
+// Path returns the name that the file will have.
+func (s *File) Path() string { return s.path }
+
+// DiskBytes returns how many bytes of disk the file takes now.
+func (s *File) DiskBytes() int64 {
+	var st unix.Stat_t
+	if unix.Fstat(int(s.f.Fd()), &st) != nil {
+		return 0
+	}
+	return st.Blocks * 512
+}
+
+// Commit brings the data to the disk and gives the file its name.
+func (s *File) Commit() error {
+	err := s.f.Sync()
+	if err == nil {
+		flags := uint(unix.RENAME_NOREPLACE)
+		if s.force {
+			flags = 0
+		}
+		err = unix.Renameat2(unix.AT_FDCWD, s.path+suffix, unix.AT_FDCWD, s.path, flags)
+		if err == unix.EINVAL && !s.force { // a file system without the flag
+			if err = os.Link(s.path+suffix, s.path); err == nil {
+				err = os.Remove(s.path + suffix)
+			}
+		}
+	}
+	if err != nil {
+		s.Abort()
+		return fmt.Errorf("finish %s: %w", s.path, err)
+	}
+	s.close()
+	if dir, err := os.Open(filepath.Dir(s.path)); err == nil {
+		dir.Sync() // so that the name outlives a crash; not all file systems can
+		dir.Close()
+	}
+	return nil
+}
+
+// Abort removes what was written.
+func (s *File) Abort() {
+	if s.f != nil {
+		os.Remove(s.path + suffix)
+		s.close()
+	}
+}
+
+func (s *File) close() {
+	if s.direct != nil {
+		s.direct.Close()
+	}
+	if s.f != nil {
+		s.f.Close()
+	}
+	s.direct, s.f = nil, nil
+}
+
+// Room returns how many bytes an unprivileged writer can still put into the
+// folder that holds path.
+func Room(path string) (uint64, error) {
+	var st unix.Statfs_t
+	dir := filepath.Dir(path)
+	if err := unix.Statfs(dir, &st); err != nil {
+		return 0, fmt.Errorf("look for room in %s: %w", dir, err)
+	}
+	free := st.Bavail
+	if unix.Geteuid() == 0 {
+		free = st.Bfree
+	}
+	return free * uint64(st.Bsize), nil
+}

@@ -1,0 +1,94 @@
+package sys
+
+import (
+	"runtime"
+	"unsafe"
+
+	"golang.org/x/sys/unix"
+)
+
+// Ptrace events and options that x/sys does not name everywhere.
+const (
+	EventStop = 128 // PTRACE_EVENT_STOP
+)
+
+func ptrace(request, tid int, addr, data uintptr) error {
+	_, _, e := unix.Syscall6(unix.SYS_PTRACE, uintptr(request), uintptr(tid), addr, data, 0, 0)
+	if e != 0 {
+		return e
+	}
+	return nil
+}
+
+// Seize attaches to a thread without stopping it (PTRACE_SEIZE, no options:
+// the death of the tracer lets the target go on).
+func Seize(tid int) error { return ptrace(unix.PTRACE_SEIZE, tid, 0, 0) }
+
+// Interrupt asks a seized thread to stop (PTRACE_INTERRUPT).
+func Interrupt(tid int) error { return ptrace(unix.PTRACE_INTERRUPT, tid, 0, 0) }
+
+// Detach lets a stopped thread go on, delivering signal sig unless 0.
+func Detach(tid, sig int) error { return ptrace(unix.PTRACE_DETACH, tid, 0, uintptr(sig)) }
+
+// GetRegset reads the register set typ of a stopped thread into buf and
+// returns its size in bytes. EINVAL or ENODEV: the thread has no such set.
+func GetRegset(tid int, typ uint32, buf []byte) (int, error) {
+	iov := unix.Iovec{Base: &buf[0]}
+	iov.SetLen(len(buf))
+	err := ptrace(unix.PTRACE_GETREGSET, tid, uintptr(typ), uintptr(unsafe.Pointer(&iov)))
+	runtime.KeepAlive(buf)
+	return int(iov.Len), err
+}
+
+// GetSigmask returns the blocked signals of a stopped thread
+// (PTRACE_GETSIGMASK; bit n-1 is signal n).
+func GetSigmask(tid int) (uint64, error) {
+	var mask uint64
+	err := ptrace(0x420a, tid, unsafe.Sizeof(mask), uintptr(unsafe.Pointer(&mask)))
+	return mask, err
+}
+
+// PendingSignals returns the signals queued for a stopped thread itself, not
+// for its process (PTRACE_PEEKSIGINFO; bit n-1 is signal n).
+func PendingSignals(tid int) (uint64, error) {
+	var (
+		args struct {
+			off   uint64
+			flags uint32
+			nr    int32
+		}
+		info [8][128]byte // siginfo_t
+		set  uint64
+	)
+	args.nr = int32(len(info))
+	for {
+		n, _, e := unix.Syscall6(unix.SYS_PTRACE, 0x4209, uintptr(tid),
+			uintptr(unsafe.Pointer(&args)), uintptr(unsafe.Pointer(&info)), 0, 0)
+		if e != 0 {
+			return set, e
+		}
+		for i := range int(n) {
+			if sig := *(*int32)(unsafe.Pointer(&info[i])); sig >= 1 && sig <= 64 {
+				set |= 1 << (sig - 1)
+			}
+		}
+		if int(n) < len(info) {
+			return set, nil
+		}
+		args.off += uint64(n)
+	}
+}
+
+// Wait asks without blocking whether a traced thread has changed state
+// (wait4 with __WALL and WNOHANG). ok is false where it has not. ECHILD: the
+// thread is not traced by this OS thread any more.
+func Wait(tid int) (status unix.WaitStatus, ok bool, err error) {
+	for {
+		var ws unix.WaitStatus
+		id, err := unix.Wait4(tid, &ws, unix.WALL|unix.WNOHANG, nil)
+		if err == unix.EINTR {
+			continue
+		}
+		return ws, id == tid && err == nil, err
+	}
+}

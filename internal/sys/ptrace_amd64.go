@@ -1,0 +1,60 @@
+package sys
+
+import (
+	"encoding/binary"
+	"unsafe"
+
+	"golang.org/x/sys/unix"
+)
+
+// GetRegs64 reads the general purpose registers of a stopped thread in the
+// 64-bit layout whatever code segment it runs in (PTRACE_GETREGS), encoded
+// like the NT_PRSTATUS register set.
+func GetRegs64(tid int) ([]byte, error) {
+	var regs unix.PtraceRegs
+	if err := unix.PtraceGetRegs(tid, &regs); err != nil {
+		return nil, err
+	}
+	words := (*[unsafe.Sizeof(regs) / 8]uint64)(unsafe.Pointer(&regs))
+	out := make([]byte, 0, unsafe.Sizeof(regs))
+	for _, w := range words {
+		out = binary.LittleEndian.AppendUint64(out, w)
+	}
+	return out, nil
+}
+
+// GetFPRegs64 reads the 512 bytes of the fxsave area of a stopped thread
+// (PTRACE_GETFPREGS).
+func GetFPRegs64(tid int) ([]byte, error) {
+	buf := make([]byte, 512)
+	err := ptrace(unix.PTRACE_GETFPREGS, tid, 0, uintptr(unsafe.Pointer(&buf[0])))
+	return buf, err
+}
+
+func cpuid(leaf, sub uint32) (a, b, c, d uint32)
+
+// XSaveLayout returns the descriptor of the NT_X86_XSAVE_LAYOUT note: for
+// each extended state component of this processor that the operating system
+// enabled, its number, size, offset in the standard format and flags (CPUID
+// leaf 0xD; fs/coredump of kernel 6.12, arch/x86/kernel/fpu/xstate.c).
+func XSaveLayout() []byte {
+	if max, _, _, _ := cpuid(0, 0); max < 0xd {
+		return nil
+	}
+	if _, _, c, _ := cpuid(1, 0); c&(1<<27) == 0 { // OSXSAVE
+		return nil
+	}
+	lo, _, _, hi := cpuid(0xd, 0)
+	enabled := uint64(hi)<<32 | uint64(lo)
+	var out []byte
+	for i := uint32(2); i < 63; i++ {
+		if enabled&(1<<i) == 0 {
+			continue
+		}
+		size, off, flags, _ := cpuid(0xd, i)
+		for _, v := range [4]uint32{i, size, off, flags} {
+			out = binary.LittleEndian.AppendUint32(out, v)
+		}
+	}
+	return out
+}

@@ -1,0 +1,85 @@
+// Package sys holds every raw system call, ioctl and ptrace request that
+// procmem makes, and all use of unsafe. Each function is one kernel
+// interface, with its errors as syscall.Errno; what they mean is decided by
+// the callers.
+//
+// Kernel sources: fs/proc/task_mmu.c (pagemap), mm/process_vm_access.c,
+// kernel/ptrace.c, kernel/exit.c (wait).
+package sys
+
+import (
+	"runtime"
+	"unsafe"
+
+	"golang.org/x/sys/unix"
+)
+
+// ReadProcess copies memory of process pid at addr into p with
+// process_vm_readv(2) and returns how many bytes came before the first page
+// that could not be read.
+func ReadProcess(pid int, p []byte, addr uint64) (int, error) {
+	if len(p) == 0 {
+		return 0, nil
+	}
+	local := unix.Iovec{Base: &p[0]}
+	local.SetLen(len(p))
+	remote := unix.RemoteIovec{Base: uintptr(addr), Len: len(p)}
+	n, _, e := unix.Syscall6(unix.SYS_PROCESS_VM_READV, uintptr(pid),
+		uintptr(unsafe.Pointer(&local)), 1, uintptr(unsafe.Pointer(&remote)), 1, 0)
+	runtime.KeepAlive(p)
+	if e != 0 {
+		return 0, e
+	}
+	return int(n), nil
+}
+
+// Categories of a page, as PAGEMAP_SCAN reports them
+// (include/uapi/linux/fs.h).
+const (
+	PageFile    = 1 << 2 // of a file or shared memory
+	PagePresent = 1 << 3
+	PageSwapped = 1 << 4
+	PageZero    = 1 << 5 // the kernel's shared page of zeros
+	PageGuard   = 1 << 8 // guard marker, kernel 6.15 and later
+)
+
+// PageRegion is a run of pages of the same categories (struct page_region).
+type PageRegion struct {
+	Start, End uint64
+	Categories uint64
+}
+
+type pmScanArg struct {
+	size, flags                uint64
+	start, end, walkEnd        uint64
+	vec, vecLen, maxPages      uint64
+	inverted, mask, anyof, ret uint64
+}
+
+const pagemapScan = 3<<30 | unsafe.Sizeof(pmScanArg{})<<16 | 'f'<<8 | 16
+
+// PagemapScan reports the runs of pages in [start, end) that are in any of
+// the categories anyOf, each with those of its categories that are in ret.
+// fd is an open /proc/PID/pagemap. It returns the number of entries of vec
+// that were filled and the address where the walk ended. Kernels before 6.7
+// answer ENOTTY; a category that the kernel does not know, EINVAL.
+func PagemapScan(fd uintptr, start, end, anyOf, ret uint64, vec []PageRegion) (n int, walkEnd uint64, err error) {
+	arg := pmScanArg{start: start, end: end, anyof: anyOf, ret: ret,
+		vec: uint64(uintptr(unsafe.Pointer(&vec[0]))), vecLen: uint64(len(vec))}
+	arg.size = uint64(unsafe.Sizeof(arg))
+	r, _, e := unix.Syscall(unix.SYS_IOCTL, fd, pagemapScan, uintptr(unsafe.Pointer(&arg)))
+	runtime.KeepAlive(vec)
+	if e != 0 {
+		return 0, 0, e
+	}
+	return int(r), arg.walkEnd, nil
+}
+
+// Aligned returns a buffer of n bytes that begins on a page boundary, as
+// direct I/O asks for.
+func Aligned(n int) []byte {
+	const page = 4096
+	b := make([]byte, n+page)
+	off := -int(uintptr(unsafe.Pointer(&b[0]))) & (page - 1)
+	return b[off : off+n : off+n]
+}

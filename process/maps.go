@@ -1,0 +1,210 @@
+package process
+
+import (
+	"bufio"
+	"bytes"
+	"errors"
+	"fmt"
+	"io"
+	"strconv"
+	"strings"
+
+	"github.com/procmem/procmem"
+)
+
+// maxLine bounds one line of maps and smaps: a path is at most 4096 bytes,
+// each of which may be written as four.
+const maxLine = 64 << 10
+
+// ParseMaps reads the text of /proc/PID/maps (fs/proc/task_mmu.c,
+// show_map_vma). An error names the line.
+func ParseMaps(r io.Reader) ([]procmem.Mapping, error) {
+	var ms []procmem.Mapping
+	err := eachLine(r, "maps", func(line []byte) error {
+		m, err := parseMapsLine(line)
+		if err != nil {
+			return err
+		}
+		return appendMapping(&ms, m)
+	})
+	if err != nil {
+		return nil, err
+	}
+	return ms, nil
+}
+
+// ParseSmaps reads the text of /proc/PID/smaps: mappings with Flags and
+// Usage. Fields that it does not know are passed over.
+func ParseSmaps(r io.Reader) ([]procmem.Mapping, error) {
+	var ms []procmem.Mapping
+	err := eachLine(r, "smaps", func(line []byte) error {
+		if len(line) > 0 && line[0] >= 'A' && line[0] <= 'Z' {
+			if len(ms) == 0 {
+				return errors.New("field before the first mapping")
+			}
+			return parseSmapsField(&ms[len(ms)-1], line)
+		}
+		m, err := parseMapsLine(line)
+		if err != nil {
+			return err
+		}
+		m.Usage = new(procmem.Usage)
+		return appendMapping(&ms, m)
+	})
+	if err != nil {
+		return nil, err
+	}
+	return ms, nil
+}
+
+func appendMapping(ms *[]procmem.Mapping, m procmem.Mapping) error {
+	if k := len(*ms); k > 0 && m.Start < (*ms)[k-1].End {
+		return fmt.Errorf("mapping %v is not above the one before it", m.Range)
+	}
+	*ms = append(*ms, m)
+	return nil
+}
+
+func eachLine(r io.Reader, what string, f func([]byte) error) error {
+	sc := bufio.NewScanner(r)
+	sc.Buffer(make([]byte, maxLine), maxLine)
+	n := 0
+	for sc.Scan() {
+		n++
+		if err := f(sc.Bytes()); err != nil {
+			return fmt.Errorf("parse %s: line %d: %w", what, n, err)
+		}
+	}
+	if err := sc.Err(); err != nil {
+		return fmt.Errorf("parse %s: line %d: %w", what, n+1, err)
+	}
+	return nil
+}
+
+func parseMapsLine(line []byte) (procmem.Mapping, error) {
+	var m procmem.Mapping
+	field, rest := cutField(line)
+	lo, hi, ok := bytes.Cut(field, []byte("-"))
+	if !ok {
+		return m, fmt.Errorf("address range %q: want START-END", field)
+	}
+	start, err1 := parseUint(lo, 16, 64)
+	end, err2 := parseUint(hi, 16, 64)
+	if err := errors.Join(err1, err2); err != nil {
+		return m, fmt.Errorf("address range %q: %w", field, err)
+	}
+	if end <= start {
+		return m, fmt.Errorf("address range %q is empty", field)
+	}
+	m.Range = procmem.Range{Start: procmem.Addr(start), End: procmem.Addr(end)}
+
+	field, rest = cutField(rest)
+	var err error
+	if m.Perm, err = procmem.ParsePerm(string(field)); err != nil {
+		return m, err
+	}
+	field, rest = cutField(rest)
+	if m.Offset, err = parseUint(field, 16, 64); err != nil {
+		return m, fmt.Errorf("offset %q: %w", field, err)
+	}
+	field, rest = cutField(rest)
+	major, minor, ok := bytes.Cut(field, []byte(":"))
+	if !ok {
+		return m, fmt.Errorf("device %q: want MAJOR:MINOR", field)
+	}
+	maj, err1 := parseUint(major, 16, 32)
+	mnr, err2 := parseUint(minor, 16, 32)
+	if err := errors.Join(err1, err2); err != nil {
+		return m, fmt.Errorf("device %q: %w", field, err)
+	}
+	m.Major, m.Minor = uint32(maj), uint32(mnr)
+	field, rest = cutField(rest)
+	if m.Inode, err = parseUint(field, 10, 64); err != nil {
+		return m, fmt.Errorf("inode %q: %w", field, err)
+	}
+	m.Path = unescapePath(bytes.TrimLeft(rest, " "))
+	return m, nil
+}
+
+// unescapePath undoes the one escape of maps: a newline is written "\012".
+func unescapePath(b []byte) string {
+	if len(b) == 0 {
+		return ""
+	}
+	return strings.ReplaceAll(string(b), `\012`, "\n")
+}
+
+func parseSmapsField(m *procmem.Mapping, line []byte) error {
+	name, rest, ok := bytes.Cut(line, []byte(":"))
+	if !ok {
+		return fmt.Errorf("field %q: want NAME: VALUE", line)
+	}
+	if string(name) == "VmFlags" {
+		m.Flags = procmem.ParseVMFlags(string(rest))
+		return nil
+	}
+	var dst *uint64
+	u := m.Usage
+	switch string(name) {
+	case "Rss":
+		dst = &u.RSS
+	case "Pss":
+		dst = &u.PSS
+	case "Shared_Clean":
+		dst = &u.SharedClean
+	case "Shared_Dirty":
+		dst = &u.SharedDirty
+	case "Private_Clean":
+		dst = &u.PrivateClean
+	case "Private_Dirty":
+		dst = &u.PrivateDirty
+	case "Anonymous":
+		dst = &u.Anonymous
+	case "Swap":
+		dst = &u.Swap
+	case "Shared_Hugetlb", "Private_Hugetlb":
+		var v uint64
+		if err := parseKB(rest, &v); err != nil {
+			return fmt.Errorf("field %s: %w", name, err)
+		}
+		u.HugeTLB += v
+		return nil
+	default:
+		return nil
+	}
+	if err := parseKB(rest, dst); err != nil {
+		return fmt.Errorf("field %s: %w", name, err)
+	}
+	return nil
+}
+
+// parseKB reads "   12 kB" into bytes.
+func parseKB(b []byte, dst *uint64) error {
+	num, unit := cutField(bytes.TrimSpace(b))
+	v, err := parseUint(num, 10, 64)
+	if err != nil {
+		return err
+	}
+	if string(bytes.TrimSpace(unit)) != "kB" || v > 1<<54 {
+		return fmt.Errorf("%q: want a size in kB", b)
+	}
+	*dst = v << 10
+	return nil
+}
+
+func cutField(b []byte) (field, rest []byte) {
+	b = bytes.TrimLeft(b, " \t")
+	if i := bytes.IndexAny(b, " \t"); i >= 0 {
+		return b[:i], b[i:]
+	}
+	return b, nil
+}
+
+// parseUint is strconv.ParseUint for bytes, without signs and underscores.
+func parseUint(b []byte, base, bits int) (uint64, error) {
+	v, err := strconv.ParseUint(string(b), base, bits)
+	if err != nil {
+		return 0, errors.Unwrap(err)
+	}
+	return v, nil
+}

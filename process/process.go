@@ -1,0 +1,397 @@
+// Package process reads a live Linux process: its mappings, threads and
+// memory, and which pages of it exist.
+//
+// Start with Open; Process.View gives a procmem.Memory. Everything goes
+// through one open /proc/PID folder, so that a pid that the kernel gives to
+// another process in the meantime is an error, never a mix of two processes.
+//
+// Reading does not change the target: pages that do not exist are not
+// brought into existence, and a page that is in a file alone is read from
+// the file. What is swapped out is read into memory again, which cannot be
+// avoided. A running process changes while it is read; to hold it still is
+// the business of package snapshot.
+package process
+
+import (
+	"bytes"
+	"debug/elf"
+	"errors"
+	"fmt"
+	"io"
+	"os"
+	"path/filepath"
+	"slices"
+	"strconv"
+	"strings"
+	"sync"
+
+	"golang.org/x/sys/unix"
+
+	"github.com/procmem/procmem"
+)
+
+// ErrNoProcess reports that no process has the pid.
+var ErrNoProcess = errors.New("no such process")
+
+// Process is a live process. Its methods may be called from several
+// goroutines at once.
+type Process struct {
+	pid   int
+	start uint64
+	dir   *os.File // /proc/PID, which stays this process's when the pid is used again
+
+	mu    sync.Mutex
+	heirs []*heir // threads that stood in for a leader that has exited
+}
+
+// heir is a thread that lives on after the leader has exited: /proc/TID then
+// shows the memory that /proc/PID has lost.
+type heir struct {
+	tid int
+	dir *os.File
+}
+
+// Open opens process pid of this /proc. ErrNoProcess: there is none. It asks
+// for no rights yet; those are needed by what is read later, which fails with
+// EACCES (os.ErrPermission) where they are missing.
+func Open(pid int) (*Process, error) {
+	fail := func(err error) (*Process, error) {
+		if errors.Is(err, os.ErrNotExist) || errors.Is(err, unix.ESRCH) {
+			err = ErrNoProcess
+		}
+		return nil, fmt.Errorf("open process %d: %w", pid, err)
+	}
+	if pid <= 0 {
+		return fail(ErrNoProcess)
+	}
+	dir, err := os.OpenFile("/proc/"+strconv.Itoa(pid), unix.O_DIRECTORY|unix.O_PATH, 0)
+	if err != nil {
+		return fail(errors.Unwrap(err))
+	}
+	p := &Process{pid: pid, dir: dir}
+	st, err := p.Stat()
+	if err != nil {
+		dir.Close()
+		return fail(err)
+	}
+	// /proc/TID exists for every thread, though only leaders are listed.
+	if status, err := p.Status(); err == nil && status.TGID != pid {
+		dir.Close()
+		return nil, fmt.Errorf("open process %d: it is a thread of process %d: %w", pid, status.TGID, ErrNoProcess)
+	}
+	p.start = st.StartTime
+	return p, nil
+}
+
+// Close releases what Open holds. The target is not affected.
+func (p *Process) Close() error {
+	p.mu.Lock()
+	defer p.mu.Unlock()
+	for _, h := range p.heirs {
+		h.dir.Close()
+	}
+	p.heirs = nil
+	return p.dir.Close()
+}
+
+// PID returns the process id in the caller's pid namespace.
+func (p *Process) PID() int { return p.pid }
+
+// StartTime returns field 22 of stat, in clock ticks after boot: with the
+// pid, the identity of the process.
+func (p *Process) StartTime() uint64 { return p.start }
+
+// bearer returns the id and the folder of a thread that has the memory of the
+// process: the leader, or where that has exited one that lives on.
+func (p *Process) bearer() (tid int, dir *os.File) {
+	st, err := p.Stat()
+	if err != nil || !st.Zombie() {
+		return p.pid, p.dir
+	}
+	p.mu.Lock()
+	defer p.mu.Unlock()
+	if n := len(p.heirs); n > 0 && alive(p.heirs[n-1].dir) {
+		return p.heirs[n-1].tid, p.heirs[n-1].dir
+	}
+	tids, _ := p.Threads()
+	for _, tid := range tids {
+		if st, err := p.ThreadStat(tid); tid == p.pid || err != nil || st.Zombie() {
+			continue
+		}
+		dir, err := os.OpenFile("/proc/"+strconv.Itoa(tid), unix.O_DIRECTORY|unix.O_PATH, 0)
+		if err != nil {
+			continue
+		}
+		if _, err := p.ThreadStat(tid); err != nil || !alive(dir) {
+			dir.Close()
+			continue
+		}
+		p.heirs = append(p.heirs, &heir{tid, dir})
+		return tid, dir
+	}
+	return p.pid, p.dir
+}
+
+// alive reports whether the thread behind a folder of /proc has its memory.
+func alive(dir *os.File) bool {
+	f, err := openAt(dir, "stat", unix.O_RDONLY)
+	if err != nil {
+		return false
+	}
+	defer f.Close()
+	st, err := ParseStat(f)
+	return err == nil && !st.Zombie()
+}
+
+// Open opens a file below /proc/PID for reading, such as "maps" or
+// "task/12/stat". ESRCH: the process has been reaped.
+func (p *Process) Open(name string) (*os.File, error) {
+	return p.openIn(p.dir, name, unix.O_RDONLY)
+}
+
+// openMem opens a file that shows the memory of the process.
+func (p *Process) openMem(name string) (*os.File, error) {
+	_, dir := p.bearer()
+	return p.openIn(dir, name, unix.O_RDONLY)
+}
+
+func (p *Process) openIn(dir *os.File, name string, flags int) (*os.File, error) {
+	f, err := openAt(dir, name, flags)
+	if err != nil {
+		if (err == unix.ENOENT || err == unix.ESRCH) && !p.Exists() {
+			err = unix.ESRCH
+		}
+		return nil, fmt.Errorf("open /proc/%d/%s: %w", p.pid, name, err)
+	}
+	return f, nil
+}
+
+func openAt(dir *os.File, name string, flags int) (*os.File, error) {
+	for {
+		fd, err := unix.Openat(int(dir.Fd()), name, flags|unix.O_CLOEXEC, 0)
+		switch err {
+		case nil:
+			return os.NewFile(uintptr(fd), dir.Name()+"/"+name), nil
+		case unix.EINTR:
+		default:
+			return nil, err
+		}
+	}
+}
+
+// Exists reports whether the process has not been reaped; a zombie exists.
+func (p *Process) Exists() bool {
+	return unix.Faccessat(int(p.dir.Fd()), "stat", unix.F_OK, 0) == nil
+}
+
+// parse opens a file below /proc/PID and gives it to a parser.
+func parse[T any](p *Process, name string, f func(io.Reader) (T, error)) (T, error) {
+	file, err := p.Open(name)
+	return parseFile(p, name, file, err, f)
+}
+
+// parseMem is parse for files that show the memory of the process.
+func parseMem[T any](p *Process, name string, f func(io.Reader) (T, error)) (T, error) {
+	file, err := p.openMem(name)
+	return parseFile(p, name, file, err, f)
+}
+
+func parseFile[T any](p *Process, name string, file *os.File, err error, f func(io.Reader) (T, error)) (T, error) {
+	if err != nil {
+		var zero T
+		return zero, err
+	}
+	defer file.Close()
+	v, err := f(file)
+	if err != nil {
+		return v, fmt.Errorf("/proc/%d/%s: %w", p.pid, name, err)
+	}
+	return v, nil
+}
+
+// Stat reads /proc/PID/stat, which needs no rights.
+func (p *Process) Stat() (*Stat, error) { return parse(p, "stat", ParseStat) }
+
+// Status reads /proc/PID/status, which needs no rights.
+func (p *Process) Status() (*Status, error) { return parse(p, "status", ParseStatus) }
+
+// Mappings reads /proc/PID/maps: no Flags, no Usage.
+func (p *Process) Mappings() ([]procmem.Mapping, error) { return parseMem(p, "maps", ParseMaps) }
+
+// Smaps reads /proc/PID/smaps: mappings with Flags and Usage. It walks all
+// page tables of the target: some 10 ms for each GiB in 4 KiB pages.
+func (p *Process) Smaps() ([]procmem.Mapping, error) { return parseMem(p, "smaps", ParseSmaps) }
+
+// Threads lists the ids of the threads, ascending, in the caller's pid
+// namespace.
+func (p *Process) Threads() ([]int, error) {
+	dir, err := p.Open("task")
+	if err != nil {
+		return nil, err
+	}
+	defer dir.Close()
+	names, err := dir.Readdirnames(-1)
+	if err != nil {
+		return nil, fmt.Errorf("list threads of process %d: %w", p.pid, err)
+	}
+	tids := make([]int, 0, len(names))
+	for _, n := range names {
+		if tid, err := strconv.Atoi(n); err == nil {
+			tids = append(tids, tid)
+		}
+	}
+	slices.Sort(tids)
+	return tids, nil
+}
+
+// HasThread reports whether tid is a thread of this process that has not been
+// reaped.
+func (p *Process) HasThread(tid int) bool {
+	return unix.Faccessat(int(p.dir.Fd()), "task/"+strconv.Itoa(tid)+"/stat", unix.F_OK, 0) == nil
+}
+
+// ThreadStat reads task/TID/stat.
+func (p *Process) ThreadStat(tid int) (*Stat, error) {
+	return parse(p, "task/"+strconv.Itoa(tid)+"/stat", ParseStat)
+}
+
+// ThreadStatus reads task/TID/status.
+func (p *Process) ThreadStatus(tid int) (*Status, error) {
+	return parse(p, "task/"+strconv.Itoa(tid)+"/status", ParseStatus)
+}
+
+// ThreadSyscall reads task/TID/syscall: where a blocked thread is, without
+// stopping it.
+func (p *Process) ThreadSyscall(tid int) (*Syscall, error) {
+	return parse(p, "task/"+strconv.Itoa(tid)+"/syscall", ParseSyscall)
+}
+
+// Exe returns the path of the executable, with " (deleted)" where its name
+// is gone.
+func (p *Process) Exe() (string, error) {
+	buf := make([]byte, 4096)
+	_, dir := p.bearer()
+	n, err := unix.Readlinkat(int(dir.Fd()), "exe", buf)
+	if err != nil {
+		return "", fmt.Errorf("read link /proc/%d/exe: %w", p.pid, err)
+	}
+	return string(buf[:n]), nil
+}
+
+// Cmdline returns the arguments.
+func (p *Process) Cmdline() ([]string, error) {
+	b, err := parseMem(p, "cmdline", io.ReadAll)
+	if err != nil || len(b) == 0 {
+		return nil, err
+	}
+	return strings.Split(strings.TrimSuffix(string(b), "\x00"), "\x00"), nil
+}
+
+// CoredumpFilter returns the bits of /proc/PID/coredump_filter (core(5)).
+func (p *Process) CoredumpFilter() (uint32, error) {
+	b, err := parseMem(p, "coredump_filter", readSmall)
+	if err != nil {
+		return 0, err
+	}
+	v, err := parseUint(bytes.TrimSpace(b), 16, 32)
+	if err != nil {
+		return 0, fmt.Errorf("/proc/%d/coredump_filter: %w", p.pid, err)
+	}
+	return uint32(v), nil
+}
+
+// Arch returns the architecture of the executable.
+func (p *Process) Arch() (procmem.Arch, error) {
+	f, err := p.openMem("exe")
+	if err != nil {
+		return 0, err
+	}
+	defer f.Close()
+	e, err := elf.NewFile(f)
+	if err != nil {
+		return 0, fmt.Errorf("/proc/%d/exe: %w", p.pid, err)
+	}
+	return procmem.ArchOf(e.Class, e.Machine)
+}
+
+// Auxv returns the auxiliary vector up to and with AT_NULL.
+func (p *Process) Auxv(arch procmem.Arch) ([]byte, error) {
+	b, err := parseMem(p, "auxv", readSmall)
+	if err != nil {
+		return nil, err
+	}
+	return ParseAuxv(b, arch)
+}
+
+// Info returns what a core's NT_PRPSINFO tells. To have the true state it
+// must be called before the process is stopped.
+func (p *Process) Info() (procmem.ProcessInfo, error) {
+	st, err := p.Stat()
+	if err != nil {
+		return procmem.ProcessInfo{}, err
+	}
+	status, err := p.Status()
+	if err != nil {
+		return procmem.ProcessInfo{}, err
+	}
+	info := procmem.ProcessInfo{
+		PID: p.pid, PPID: st.PPID, PGRP: st.PGRP, SID: st.SID,
+		UID: status.UID[0], GID: status.GID[0],
+		State: st.State, Nice: st.Nice, Flags: st.Flags, Name: st.Name,
+	}
+	if inner := status.InnerPID(); inner != 0 {
+		info.PID = inner
+	}
+	if exe, err := p.Exe(); err == nil {
+		info.Name = filepath.Base(strings.TrimSuffix(exe, " (deleted)"))
+	}
+	if args, err := p.Cmdline(); err == nil {
+		info.Args = strings.Join(args, " ")
+	}
+	return info, nil
+}
+
+// ThreadInfo returns what /proc tells of a thread, registers aside. To have
+// the true state it must be called before the thread is stopped.
+func (p *Process) ThreadInfo(tid int) (procmem.Thread, error) {
+	st, err := p.ThreadStat(tid)
+	if err != nil {
+		return procmem.Thread{}, err
+	}
+	status, err := p.ThreadStatus(tid)
+	if err != nil {
+		return procmem.Thread{}, err
+	}
+	t := procmem.Thread{
+		TID: tid, Name: st.Name, State: st.State,
+		PPID: st.PPID, PGRP: st.PGRP, SID: st.SID,
+		Pending: status.SigPending, Blocked: status.SigBlocked,
+		UserTime: st.UserTime, SystemTime: st.SystemTime,
+		ChildUserTime: st.ChildUserTime, ChildSystemTime: st.ChildSystemTime,
+	}
+	if inner := status.InnerPID(); inner != 0 {
+		t.TID = inner
+	}
+	return t, nil
+}
+
+// List returns the pids of all processes of this /proc, ascending.
+func List() ([]int, error) {
+	dir, err := os.Open("/proc")
+	if err != nil {
+		return nil, err
+	}
+	defer dir.Close()
+	names, err := dir.Readdirnames(-1)
+	if err != nil {
+		return nil, err
+	}
+	var pids []int
+	for _, n := range names {
+		if pid, err := strconv.Atoi(n); err == nil {
+			pids = append(pids, pid)
+		}
+	}
+	slices.Sort(pids)
+	return pids, nil
+}

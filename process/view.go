@@ -1,0 +1,362 @@
+package process
+
+import (
+	"errors"
+	"io"
+	"iter"
+	"math"
+	"os"
+
+	"golang.org/x/sys/unix"
+
+	"github.com/procmem/procmem"
+	"github.com/procmem/procmem/internal/sys"
+)
+
+// View is the memory of a process as its mappings were at one moment. It is a
+// procmem.Sparse. Reading it does not change the target.
+//
+// Reading from a running process is neither atomic nor safe from change: a
+// mapping may go between two looks, which gives a fault.
+type View struct {
+	tid  int // whose memory it is: the process id while its leader lives
+	maps []procmem.Mapping
+	mem  *os.File
+	pm   pagemap
+	back backing
+
+	stopped bool
+	tracer  func(func())
+}
+
+// View opens the memory of the process. It reads smaps, for the flags that
+// tell what may be read and how. Without the rights of a debugger it fails
+// with EACCES; for a zombie or a kernel thread with ESRCH.
+func (p *Process) View() (*View, error) {
+	tid, dir := p.bearer()
+	mem, err := p.openIn(dir, "mem", unix.O_RDONLY)
+	if err != nil {
+		return nil, err
+	}
+	pm, err := p.openIn(dir, "pagemap", unix.O_RDONLY)
+	if err != nil {
+		mem.Close()
+		return nil, err
+	}
+	v := &View{tid: tid, mem: mem, back: backing{dir: dir}}
+	v.pm.f = pm
+	if v.maps, err = p.Smaps(); err != nil {
+		v.Close()
+		return nil, err
+	}
+	if len(v.maps) == 0 {
+		v.Close()
+		return nil, &procmem.FaultError{Err: procmem.ErrGone}
+	}
+	return v, nil
+}
+
+// MayRead asks the kernel whether the caller may read the memory of the
+// process, which has no effect on it. Errors as of View.
+func (p *Process) MayRead() error {
+	f, err := p.openMem("mem")
+	if err != nil {
+		return err
+	}
+	return f.Close()
+}
+
+// Stopped tells the view that all threads of the process are held still, so
+// that the faster process_vm_readv(2) is as safe as /proc/PID/mem, which is
+// bound to one address space. tracer runs a function on the thread that
+// traces the target: some kernels let no other read what the target itself
+// may not (PROC_MEM_FORCE, 6.12).
+func (v *View) Stopped(tracer func(func())) {
+	v.stopped = true
+	v.tracer = tracer
+}
+
+// Close releases what View holds. The target is not affected.
+func (v *View) Close() error {
+	v.back.close()
+	return errors.Join(v.mem.Close(), v.pm.f.Close())
+}
+
+// Mappings returns the mappings with Flags and Usage.
+func (v *View) Mappings() ([]procmem.Mapping, error) { return v.maps, nil }
+
+// ReadAt implements procmem.Memory.
+func (v *View) ReadAt(p []byte, addr procmem.Addr) (int, error) {
+	done := 0
+	for done < len(p) {
+		a := addr + procmem.Addr(done)
+		i := procmem.FindMapping(v.maps, a)
+		if i == len(v.maps) || a < v.maps[i].Start {
+			return done, &procmem.FaultError{Addr: a, Err: procmem.ErrNotMapped}
+		}
+		m := &v.maps[i]
+		n, err := v.readMapping(m, p[done:done+int(min(uint64(len(p)-done), uint64(m.End-a)))], a)
+		done += n
+		if err != nil {
+			return done, &procmem.FaultError{Addr: addr + procmem.Addr(done), Err: err}
+		}
+	}
+	return done, nil
+}
+
+// readMapping reads a piece of one mapping; the error belongs to the byte
+// after the last one that was read.
+func (v *View) readMapping(m *procmem.Mapping, p []byte, a procmem.Addr) (int, error) {
+	switch {
+	case m.Flags&(procmem.VMIO|procmem.VMPFNMap) != 0 && !m.Special():
+		return 0, procmem.ErrDevice
+	case m.Special():
+		return v.raw(m, p, a)
+	case m.Shared():
+		f, release := v.back.file(m)
+		defer release()
+		if f != nil {
+			n, err := readFile(f, m, p, a)
+			if err != errNoFileData {
+				return n, err
+			}
+		}
+	}
+	done := 0
+	for run, err := range v.pm.runs(procmem.Range{Start: a, End: a + procmem.Addr(len(p))}) {
+		if err != nil {
+			return done, err
+		}
+		// Between the end of the last run and this one: nothing exists.
+		if n, want := v.readAbsent(m, p, done, a, run.Start); n < want {
+			return done + n, v.absentError(m)
+		} else {
+			done += n
+		}
+		end := min(uint64(run.End-a), uint64(len(p)))
+		switch {
+		case run.State&PageGuard != 0:
+			return done, procmem.ErrUnreadable
+		case run.State&PageZero != 0:
+			clear(p[done:end])
+		default:
+			n, err := v.raw(m, p[done:end], a+procmem.Addr(done))
+			if err != nil {
+				return done + n, err
+			}
+		}
+		done = int(end)
+	}
+	n, want := v.readAbsent(m, p, done, a, a+procmem.Addr(len(p)))
+	if n < want {
+		return done + n, v.absentError(m)
+	}
+	return done + n, nil
+}
+
+// readAbsent fills p[done:] up to address to, where no page exists: from the
+// file, or with the zeros that the first touch would give.
+func (v *View) readAbsent(m *procmem.Mapping, p []byte, done int, a, to procmem.Addr) (n, want int) {
+	from := a + procmem.Addr(done)
+	if to <= from {
+		return 0, 0
+	}
+	p = p[done:min(len(p), done+int(to-from))]
+	switch {
+	case m.Flags&procmem.VMUffdMiss != 0:
+		return 0, len(p)
+	case m.Shared():
+		return 0, len(p)
+	case m.HasFile() && m.Flags&procmem.VMHugeTLB == 0:
+		f, release := v.back.file(m)
+		defer release()
+		if f != nil {
+			n, err := readFile(f, m, p, from)
+			if err != errNoFileData {
+				return n, len(p)
+			}
+		}
+		// Not ours to open: a page of the page cache is mapped, none made.
+		n, _ := v.raw(m, p, from)
+		return n, len(p)
+	}
+	clear(p)
+	return len(p), len(p)
+}
+
+func (v *View) absentError(m *procmem.Mapping) error {
+	if m.Shared() && m.Flags&procmem.VMUffdMiss == 0 {
+		return procmem.ErrUntouched
+	}
+	return procmem.ErrUnreadable
+}
+
+// errNoFileData: the file cannot be read as a file (memfd_secret).
+var errNoFileData = errors.New("file has no read")
+
+// readFile reads what a mapping shows of its file. Bytes between the end of
+// the file and the end of that page are zeros, and beyond it is a fault.
+func readFile(f *os.File, m *procmem.Mapping, p []byte, a procmem.Addr) (int, error) {
+	off := m.Offset + uint64(a-m.Start)
+	if off > math.MaxInt64-uint64(len(p)) {
+		return 0, procmem.ErrUnreadable
+	}
+	n, err := f.ReadAt(p, int64(off))
+	if err == nil {
+		return n, nil
+	}
+	if err != io.EOF {
+		if n == 0 {
+			return 0, errNoFileData
+		}
+		return n, procmem.ErrUnreadable
+	}
+	rest := int(-(off + uint64(n)) & (procmem.PageSize - 1))
+	if n == 0 {
+		// All of p is beyond the end: whether its first bytes belong to the
+		// last page depends on where the file ends.
+		st, err := f.Stat()
+		if err != nil {
+			return 0, procmem.ErrUnreadable
+		}
+		last := (uint64(st.Size()) + procmem.PageSize - 1) &^ (procmem.PageSize - 1)
+		if off >= last {
+			return 0, procmem.ErrUnreadable
+		}
+		rest = int(last - off)
+	}
+	if n+rest >= len(p) {
+		clear(p[n:])
+		return len(p), nil
+	}
+	clear(p[n : n+rest])
+	return n + rest, procmem.ErrUnreadable
+}
+
+// raw reads pages that exist from the process itself.
+func (v *View) raw(m *procmem.Mapping, p []byte, a procmem.Addr) (int, error) {
+	done := 0
+	if v.stopped && m.Perm&procmem.PermRead != 0 && m.Flags&procmem.VMUffdMiss == 0 && !m.Special() {
+		for done < len(p) {
+			n, err := sys.ReadProcess(v.tid, p[done:], uint64(a)+uint64(done))
+			done += n
+			if err != nil || n == 0 {
+				break
+			}
+		}
+	}
+	for done < len(p) {
+		n, err := v.readMem(p[done:], a+procmem.Addr(done))
+		done += n
+		if err != nil {
+			return done, err
+		}
+	}
+	return done, nil
+}
+
+// readMem reads /proc/PID/mem once.
+func (v *View) readMem(p []byte, a procmem.Addr) (n int, err error) {
+	if uint64(a) > math.MaxInt64 {
+		return 0, procmem.ErrUnreadable // [vsyscall] does not fit a file offset
+	}
+	read := func() { n, err = unix.Pread(int(v.mem.Fd()), p, int64(a)) }
+	read()
+	if err == unix.EIO && v.tracer != nil {
+		v.tracer(read)
+	}
+	switch {
+	case err == unix.EINTR:
+		return 0, nil
+	case err == unix.EIO || err == unix.EFAULT:
+		return 0, procmem.ErrUnreadable
+	case err != nil:
+		return 0, err
+	case n == 0:
+		return 0, procmem.ErrGone
+	}
+	return n, nil
+}
+
+// Data implements procmem.Sparse.
+func (v *View) Data(r procmem.Range) iter.Seq2[procmem.Range, error] {
+	return func(yield func(procmem.Range, error) bool) {
+		for i := procmem.FindMapping(v.maps, r.Start); i < len(v.maps) && v.maps[i].Start < r.End; i++ {
+			m := &v.maps[i]
+			if !v.mappingData(m, m.Range.Intersect(r), yield) {
+				return
+			}
+		}
+	}
+}
+
+func (v *View) mappingData(m *procmem.Mapping, r procmem.Range, yield func(procmem.Range, error) bool) bool {
+	switch {
+	case m.Flags&(procmem.VMIO|procmem.VMPFNMap) != 0 && !m.Special():
+		return true
+	case m.Special(), m.Flags&procmem.VMUffdMiss != 0:
+		return yield(r, nil)
+	case m.HasFile() && (m.Shared() || m.Flags&procmem.VMHugeTLB == 0):
+		f, release := v.back.file(m)
+		defer release()
+		if f == nil {
+			return yield(r, nil)
+		}
+		return fileData(f, m, r, yield)
+	case m.Usage != nil && m.Usage.RSS+m.Usage.Swap+m.Usage.HugeTLB == 0 && v.stopped:
+		return true // spares old kernels reading the pagemap of a terabyte
+	}
+	for run, err := range v.pm.runs(r) {
+		if err != nil {
+			return yield(procmem.Range{}, err) && false
+		}
+		if run.State&(PageGuard|PageZero) != 0 {
+			continue
+		}
+		if !yield(run.Range.Intersect(r), nil) {
+			return false
+		}
+	}
+	return true
+}
+
+// fileData yields the parts of r that are data in the file and not holes.
+// Beyond the end of the file nothing can be read, and nothing is lost.
+func fileData(f *os.File, m *procmem.Mapping, r procmem.Range, yield func(procmem.Range, error) bool) bool {
+	base := m.Offset - uint64(m.Start) // modulo 2^64: file offset = base + address
+	end := base + uint64(r.End)
+	if end > math.MaxInt64 {
+		return true
+	}
+	st, err := f.Stat()
+	if err != nil {
+		return yield(r, nil)
+	}
+	end = min(end, (uint64(st.Size())+procmem.PageSize-1)&^(procmem.PageSize-1))
+	if !m.Shared() { // written pages hide what the file says, holes included
+		start := base + uint64(r.Start)
+		return start >= end || yield(procmem.Range{Start: r.Start, End: procmem.Addr(end - base)}, nil)
+	}
+	for off := base + uint64(r.Start); off < end; {
+		data, err := unix.Seek(int(f.Fd()), int64(off), unix.SEEK_DATA)
+		if err == unix.ENXIO {
+			return true
+		}
+		hole := int64(end)
+		if err != nil || uint64(data) < off {
+			data = int64(off) // cannot tell: all of it may be data
+		} else if h, err := unix.Seek(int(f.Fd()), data, unix.SEEK_HOLE); err == nil && h > data {
+			hole = min(h, int64(end))
+		}
+		lo := uint64(data) &^ (procmem.PageSize - 1)
+		hi := min(end, (uint64(hole)+procmem.PageSize-1)&^(procmem.PageSize-1))
+		if lo >= end {
+			return true
+		}
+		if !yield(procmem.Range{Start: procmem.Addr(max(lo, off) - base), End: procmem.Addr(hi - base)}, nil) {
+			return false
+		}
+		off = hi
+	}
+	return true
+}

@@ -1,0 +1,78 @@
+package snapshot
+
+import (
+	"encoding/binary"
+
+	"github.com/procmem/procmem"
+	"github.com/procmem/procmem/internal/sys"
+	"github.com/procmem/procmem/process"
+)
+
+// maxRegset is larger than any register set: AMX needs 11 KiB, and a buffer
+// that is too small is filled without an error.
+const maxRegset = 64 << 10
+
+// readRegset returns one register set, or nil where the thread has none.
+func readRegset(tid int, typ uint32) []byte {
+	var buf [maxRegset]byte
+	n, err := sys.GetRegset(tid, typ, buf[:])
+	if err != nil || n == 0 {
+		return nil
+	}
+	return append([]byte(nil), buf[:n]...)
+}
+
+func appendRegset(sets []procmem.Regset, tid int, types ...uint32) []procmem.Regset {
+	for _, typ := range types {
+		if data := readRegset(tid, typ); data != nil {
+			sets = append(sets, procmem.Regset{Type: typ, Data: data})
+		}
+	}
+	return sets
+}
+
+// blockedRegs makes a general purpose register set of what /proc tells of a
+// blocked thread; all else in it is zero. errRunning: nothing is known.
+func blockedRegs(p *process.Process, tid int, arch procmem.Arch) ([]byte, error) {
+	sc, err := p.ThreadSyscall(tid)
+	if err != nil {
+		return nil, err
+	}
+	if sc.Running {
+		return nil, errRunning
+	}
+	regs := make([]byte, arch.GPRSize())
+	set := func(i int, v uint64) {
+		if arch.WordSize() == 4 {
+			binary.LittleEndian.PutUint32(regs[4*i:], uint32(v))
+		} else {
+			binary.LittleEndian.PutUint64(regs[8*i:], v)
+		}
+	}
+	pc, sp := arch.PCSP()
+	set(pc, uint64(sc.PC))
+	set(sp, uint64(sc.SP))
+	call := syscallRegs[arch]
+	if sc.Number >= 0 {
+		for i, reg := range call.args {
+			set(reg, sc.Args[i])
+		}
+	}
+	set(call.number, uint64(sc.Number))
+	for reg, v := range call.fixed {
+		set(reg, v)
+	}
+	return regs, nil
+}
+
+// syscallRegs tells, as indexes of Arch.RegisterNames, where a system call
+// has its number and arguments, and what a user's registers always hold.
+var syscallRegs = map[procmem.Arch]struct {
+	number int
+	args   [6]int
+	fixed  map[int]uint64
+}{
+	procmem.AMD64: {15, [6]int{14, 13, 12, 7, 9, 8}, map[int]uint64{17: 0x33, 20: 0x2b, 18: 0x202}},
+	procmem.I386:  {11, [6]int{0, 1, 2, 3, 4, 5}, map[int]uint64{13: 0x23, 16: 0x2b, 7: 0x2b, 8: 0x2b, 14: 0x202}},
+	procmem.ARM64: {8, [6]int{0, 1, 2, 3, 4, 5}, nil},
+}

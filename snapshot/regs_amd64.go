@@ -1,0 +1,49 @@
+package snapshot
+
+import (
+	"github.com/procmem/procmem"
+	"github.com/procmem/procmem/internal/sys"
+)
+
+// readRegsets returns the register sets that a core of the architecture
+// holds. GETREGSET answers in the layout of the code segment that the thread
+// runs in, which need not be the executable's: 64-bit code may run 32-bit
+// pieces and the other way round.
+func readRegsets(tid int, arch procmem.Arch) ([]procmem.Regset, error) {
+	regs, err := sys.GetRegs64(tid)
+	if err != nil {
+		return nil, err
+	}
+	if arch == procmem.I386 {
+		sets := []procmem.Regset{{Type: procmem.NTPRStatus, Data: narrow(regs)}}
+		own := readRegset(tid, procmem.NTPRStatus)
+		if len(own) == arch.GPRSize() {
+			sets[0].Data = own
+			return appendRegset(sets, tid, procmem.NTFPRegset, procmem.NTPRXFPReg, procmem.NTX86XState, procmem.NT386TLS), nil
+		}
+		return appendRegset(sets, tid, procmem.NTX86XState), nil
+	}
+	sets := []procmem.Regset{{Type: procmem.NTPRStatus, Data: regs}}
+	if fp, err := sys.GetFPRegs64(tid); err == nil {
+		sets = append(sets, procmem.Regset{Type: procmem.NTFPRegset, Data: fp})
+	}
+	return appendRegset(sets, tid, procmem.NTX86XState, procmem.NT386IOPerm, procmem.NTX86ShStk), nil
+}
+
+// narrow turns the 64-bit layout into the i386 one.
+func narrow(regs []byte) []byte {
+	// By index of the names of I386: the index among those of AMD64.
+	from := [...]int{5, 11, 12, 13, 14, 4, 10, 23, 24, 25, 26, 15, 16, 17, 18, 19, 20}
+	var out []byte
+	for _, i := range from {
+		out = append(out, regs[8*i:8*i+4]...)
+	}
+	return out
+}
+
+func xsaveLayout(arch procmem.Arch) []byte {
+	if arch != procmem.AMD64 && arch != procmem.I386 {
+		return nil
+	}
+	return sys.XSaveLayout()
+}

@@ -1,0 +1,35 @@
+package snapshot
+
+import (
+	"encoding/binary"
+	"errors"
+
+	"github.com/procmem/procmem"
+)
+
+// Register sets of an arm64 core beside the first two. The keys of pointer
+// authentication (0x407, 0x408) are secrets and are left out.
+var arm64Sets = []uint32{0x401, 0x402, 0x403, 0x404, 0x405, 0x406, 0x409, 0x40a, 0x40b, 0x40c, 0x40d, 0x40e, 0x40f}
+
+func readRegsets(tid int, arch procmem.Arch) ([]procmem.Regset, error) {
+	regs := readRegset(tid, procmem.NTPRStatus)
+	if len(regs) != arch.GPRSize() {
+		return nil, errors.New("the thread runs in a mode that is not the executable's")
+	}
+	sets := []procmem.Regset{{Type: procmem.NTPRStatus, Data: regs}}
+	sets = appendRegset(sets, tid, procmem.NTFPRegset)
+	sets = appendRegset(sets, tid, arm64Sets...)
+	for i := range sets {
+		switch sets[i].Type {
+		case 0x405, 0x40b, 0x40c: // SVE, SSVE, ZA begin with their size
+			if d := sets[i].Data; len(d) >= 4 {
+				if n := binary.LittleEndian.Uint32(d); int(n) < len(d) {
+					sets[i].Data = d[:n]
+				}
+			}
+		}
+	}
+	return sets, nil
+}
+
+func xsaveLayout(procmem.Arch) []byte { return nil }

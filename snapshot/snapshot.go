@@ -1,0 +1,142 @@
+package snapshot
+
+import (
+	"context"
+	"fmt"
+	"time"
+
+	"github.com/procmem/procmem"
+	"github.com/procmem/procmem/process"
+)
+
+// Method is how a moment is taken.
+type Method string
+
+// The methods.
+const (
+	MethodStop Method = "stop" // all threads are held while the memory is copied
+	MethodLive Method = "live" // nothing is held: memory may be torn
+)
+
+// Snapshot is a moment of a process. It is a procmem.Sparse. Release must be
+// called, once the memory has been copied.
+type Snapshot struct {
+	*process.View
+	Image  procmem.Image
+	Method Method
+
+	tracer *tracer
+	began  time.Time
+	pause  time.Duration
+}
+
+// Take takes a moment by the method.
+func Take(ctx context.Context, p *process.Process, m Method) (*Snapshot, error) {
+	switch m {
+	case MethodStop:
+		return Stop(ctx, p)
+	case MethodLive:
+		return Live(p)
+	}
+	return nil, fmt.Errorf("unknown method %q", m)
+}
+
+// Live looks at a process that goes on running. Of its threads it knows what
+// /proc tells: for a blocked one where it is, and no other registers. Needs
+// the rights of a debugger (ptrace(2), access mode checking), and does not
+// use ptrace: it also works on a process that is already traced.
+func Live(p *process.Process) (*Snapshot, error) {
+	s := &Snapshot{Method: MethodLive}
+	infos, err := s.before(p)
+	if err != nil {
+		return nil, err
+	}
+	tids, err := p.Threads()
+	if err != nil {
+		return nil, err
+	}
+	for _, tid := range tids {
+		t, ok := infos[tid]
+		if !ok {
+			continue
+		}
+		regs, err := blockedRegs(p, tid, s.Image.Arch)
+		if regs != nil {
+			t.Regsets = []procmem.Regset{{Type: procmem.NTPRStatus, Data: regs}}
+			t.Err = errOnlyBlocked
+		} else {
+			t.Err = err
+		}
+		s.addThread(t, tid == p.PID())
+	}
+	if s.View, err = p.View(); err != nil {
+		return nil, err
+	}
+	s.Image.Mappings, _ = s.Mappings()
+	return s, nil
+}
+
+// Release lets the target go on and returns the time for which it was held:
+// from the first request to stop a thread until the last one was let go. It
+// may be called again, and then returns the same. The memory must not be
+// read afterwards.
+func (s *Snapshot) Release() time.Duration {
+	if s.tracer != nil {
+		s.tracer.release()
+		s.pause = time.Since(s.began)
+		s.tracer = nil
+	}
+	return s.pause
+}
+
+// Close releases the target and what else the snapshot holds.
+func (s *Snapshot) Close() error {
+	s.Release()
+	if s.View == nil {
+		return nil
+	}
+	v := s.View
+	s.View = nil
+	return v.Close()
+}
+
+// before collects what can be known, or must be asked, before anything is
+// stopped: a stopped thread's state says so, and time spent here is no pause.
+func (s *Snapshot) before(p *process.Process) (map[int]procmem.Thread, error) {
+	var err error
+	if s.Image.Process, err = p.Info(); err != nil {
+		return nil, err
+	}
+	if s.Image.Exe, err = p.Exe(); err != nil {
+		return nil, err
+	}
+	if s.Image.Arch, err = p.Arch(); err != nil {
+		return nil, err
+	}
+	if s.Image.Auxv, err = p.Auxv(s.Image.Arch); err != nil {
+		return nil, err
+	}
+	s.Image.XSaveLayout = xsaveLayout(s.Image.Arch)
+	tids, err := p.Threads()
+	if err != nil {
+		return nil, err
+	}
+	infos := make(map[int]procmem.Thread, len(tids))
+	for _, tid := range tids {
+		// A thread may exit at any time; its leader stays as a zombie.
+		if t, err := p.ThreadInfo(tid); err == nil && t.State != 'Z' && t.State != 'X' {
+			infos[tid] = t
+		}
+	}
+	return infos, nil
+}
+
+// addThread keeps the leader first: that is the thread that a debugger shows
+// when it opens the core.
+func (s *Snapshot) addThread(t procmem.Thread, leader bool) {
+	s.Image.Threads = append(s.Image.Threads, t)
+	if k := len(s.Image.Threads) - 1; leader && k > 0 {
+		copy(s.Image.Threads[1:], s.Image.Threads[:k])
+		s.Image.Threads[0] = t
+	}
+}

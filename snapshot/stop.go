@@ -1,0 +1,94 @@
+package snapshot
+
+import (
+	"context"
+	"errors"
+	"time"
+
+	"github.com/procmem/procmem"
+	"github.com/procmem/procmem/process"
+)
+
+// Reasons why the registers of a thread are missing or not whole
+// (procmem.Thread.Err).
+var (
+	errOnlyBlocked = errors.New("not stopped: only what /proc tells of a blocked thread, its pc, sp and arguments")
+	errRunning     = errors.New("not stopped, and on a processor: registers are not known")
+	errWouldNot    = errors.New("did not stop in time: only its pc, sp and arguments are known, from /proc")
+	errUnknown     = errors.New("did not stop in time, and /proc does not tell where it is")
+)
+
+// Stop holds every thread of the process until Release. It needs the rights
+// of a debugger and that nobody else traces the process: EPERM otherwise.
+//
+// A thread that does not stop, because it waits in the kernel without being
+// interruptible (a disk, the parent of a vfork), cannot run code of its own
+// either and does not hold up the others for long: it gets an Err, and the
+// registers that /proc knows.
+func Stop(ctx context.Context, p *process.Process) (s *Snapshot, err error) {
+	s = &Snapshot{Method: MethodStop}
+	infos, err := s.before(p)
+	if err != nil {
+		return nil, err
+	}
+	// A refusal must come before anything is stopped.
+	if err := p.MayRead(); err != nil {
+		return nil, err
+	}
+
+	s.tracer = newTracer(p)
+	s.began = time.Now()
+	defer func() {
+		if err != nil {
+			s.Close()
+			s = nil
+		}
+	}()
+	if err = s.tracer.stop(ctx); err != nil {
+		return s, err
+	}
+	// An exec in the meantime has made another process of it.
+	if s.Image.Exe, err = p.Exe(); err != nil {
+		return s, err
+	}
+	if s.Image.Arch, err = p.Arch(); err != nil {
+		return s, err
+	}
+	if s.Image.Auxv, err = p.Auxv(s.Image.Arch); err != nil {
+		return s, err
+	}
+	s.threads(p, infos)
+	if s.View, err = p.View(); err != nil {
+		return s, err
+	}
+	s.Stopped(s.tracer.do)
+	s.Image.Mappings, _ = s.Mappings()
+	return s, nil
+}
+
+// threads fills the image with the threads that are held.
+func (s *Snapshot) threads(p *process.Process, infos map[int]procmem.Thread) {
+	arch := s.Image.Arch
+	s.tracer.do(func() {
+		for _, tid := range s.tracer.order() {
+			t, ok := infos[tid]
+			if !ok { // born after the look, or the heir of an exec
+				var err error
+				if t, err = p.ThreadInfo(tid); err != nil {
+					continue
+				}
+			}
+			if !s.tracer.held(tid) {
+				regs, _ := blockedRegs(p, tid, arch)
+				t.Err = errUnknown
+				if regs != nil {
+					t.Regsets = []procmem.Regset{{Type: procmem.NTPRStatus, Data: regs}}
+					t.Err = errWouldNot
+				}
+			} else {
+				s.tracer.registers(tid, arch, &t)
+			}
+			s.addThread(t, tid == p.PID())
+		}
+	})
+}

@@ -1,0 +1,240 @@
+package snapshot
+
+import (
+	"context"
+	"errors"
+	"fmt"
+	"runtime"
+	"slices"
+	"time"
+
+	"golang.org/x/sys/unix"
+
+	"github.com/procmem/procmem"
+	"github.com/procmem/procmem/internal/sys"
+	"github.com/procmem/procmem/process"
+)
+
+// How long a thread may take to stop. An interruptible one takes as long as
+// the scheduler does; one that waits in the kernel without being
+// interruptible cannot be waited for.
+const (
+	patience       = 10 * time.Second
+	patienceAsleep = 500 * time.Millisecond
+)
+
+// tracer is the one owner of all that is attached to. It is an OS thread of
+// its own, as ptrace belongs to a thread: when that ends, in whatever way,
+// the kernel lets everything go that it held.
+type tracer struct {
+	p       *process.Process
+	calls   chan func()
+	done    chan struct{}
+	threads map[int]*traced
+}
+
+type traced struct {
+	stopped bool
+	signal  int // to be delivered when the thread goes on
+}
+
+func newTracer(p *process.Process) *tracer {
+	t := &tracer{p: p, calls: make(chan func()), done: make(chan struct{}), threads: make(map[int]*traced)}
+	go t.serve()
+	return t
+}
+
+func (t *tracer) serve() {
+	runtime.LockOSThread()
+	if unix.Gettid() == unix.Getpid() {
+		// The runtime keeps the first thread of a process for ever: take
+		// another one, which this one stays locked for.
+		go t.serve()
+		<-t.done
+		runtime.UnlockOSThread()
+		return
+	}
+	// Never unlocked: the end of the goroutine ends the OS thread.
+	defer close(t.done)
+	for f := range t.calls {
+		f()
+	}
+}
+
+// do runs f on the tracing thread.
+func (t *tracer) do(f func()) {
+	ran := make(chan struct{})
+	t.calls <- func() {
+		defer close(ran)
+		f()
+	}
+	<-ran
+}
+
+// release lets every thread go on and ends the tracing thread.
+func (t *tracer) release() {
+	t.do(func() {
+		for tid, th := range t.threads {
+			if th.stopped {
+				sys.Detach(tid, th.signal) // ESRCH: it was killed
+			}
+		}
+	})
+	// The kernel detaches those that did not stop when the thread ends.
+	close(t.calls)
+	<-t.done
+}
+
+func (t *tracer) order() []int {
+	tids := make([]int, 0, len(t.threads))
+	for tid := range t.threads {
+		tids = append(tids, tid)
+	}
+	slices.Sort(tids)
+	return tids
+}
+
+func (t *tracer) held(tid int) bool { return t.threads[tid] != nil && t.threads[tid].stopped }
+
+// stop seizes all threads and waits until they have stopped. Threads that are
+// born meanwhile are found by looking again until there is nothing new.
+func (t *tracer) stop(ctx context.Context) (err error) {
+	t.do(func() {
+		for first := true; ; first = false {
+			var found int
+			if found, err = t.seizeNew(); err != nil {
+				return
+			}
+			if found == 0 && !first {
+				break
+			}
+			if err = t.wait(ctx); err != nil {
+				return
+			}
+		}
+		if len(t.threads) == 0 {
+			err = fmt.Errorf("stop process %d: %w", t.p.PID(), procmem.ErrGone)
+		}
+	})
+	return err
+}
+
+// seizeNew attaches to the threads that are not attached to yet and asks each
+// to stop.
+func (t *tracer) seizeNew() (found int, err error) {
+	tids, err := t.p.Threads()
+	if err != nil {
+		return 0, err
+	}
+	for _, tid := range tids {
+		if t.threads[tid] != nil {
+			continue
+		}
+		err := sys.Seize(tid)
+		if err == nil {
+			t.threads[tid] = &traced{}
+			if !t.p.HasThread(tid) {
+				// The id was used again by a thread of another process: the
+				// end of the tracing thread lets it go, untouched.
+				return found, fmt.Errorf("stop thread %d: %w", tid, procmem.ErrGone)
+			}
+			sys.Interrupt(tid)
+			found++
+			continue
+		}
+		if err == unix.ESRCH {
+			continue
+		}
+		if st, serr := t.p.ThreadStat(tid); serr != nil || st.Zombie() {
+			continue
+		}
+		return found, fmt.Errorf("seize thread %d: %w", tid, err)
+	}
+	return found, nil
+}
+
+// wait waits until all threads that are attached to have stopped, or have
+// shown that they will not.
+func (t *tracer) wait(ctx context.Context) error {
+	pending := make(map[int]*traced)
+	for tid, th := range t.threads {
+		if !th.stopped {
+			pending[tid] = th
+		}
+	}
+	began := time.Now()
+	pause := 20 * time.Microsecond
+	for round := 1; len(pending) > 0; round++ {
+		for tid, th := range pending {
+			if t.look(tid, th) {
+				delete(pending, tid)
+			}
+		}
+		if len(pending) == 0 {
+			return nil
+		}
+		if err := ctx.Err(); err != nil {
+			return context.Cause(ctx)
+		}
+		// A thread in exec waits until the others, which it has killed, are
+		// reaped; some of those are ours, and have stopped already.
+		if round%8 == 0 {
+			for tid, th := range t.threads {
+				t.look(tid, th)
+			}
+		}
+		waited := time.Since(began)
+		if waited > patience {
+			return nil
+		}
+		if waited > patienceAsleep && round%8 == 0 {
+			for tid := range pending {
+				if st, err := t.p.ThreadStat(tid); err != nil || st.State == 'D' {
+					delete(pending, tid)
+				}
+			}
+		}
+		time.Sleep(pause)
+		pause = min(pause*2, 5*time.Millisecond)
+	}
+	return nil
+}
+
+// look takes the news of a thread, and reports whether it needs no more
+// waiting for.
+func (t *tracer) look(tid int, th *traced) bool {
+	status, ok, err := sys.Wait(tid)
+	switch {
+	case errors.Is(err, unix.ECHILD):
+		delete(t.threads, tid)
+		return true
+	case !ok:
+		return false
+	case status.Stopped():
+		th.stopped = true
+		th.signal = 0
+		if event := int(status) >> 16; event != sys.EventStop {
+			// A signal was about to be delivered: it will be, once.
+			th.signal = int(status.StopSignal())
+		}
+		return true
+	}
+	delete(t.threads, tid) // it has exited
+	return true
+}
+
+// registers reads the register sets and signals of a thread that is held.
+func (t *tracer) registers(tid int, arch procmem.Arch, out *procmem.Thread) {
+	sets, err := readRegsets(tid, arch)
+	if err != nil {
+		out.Err = fmt.Errorf("read registers: %w", err)
+		return
+	}
+	out.Regsets = sets
+	if mask, err := sys.GetSigmask(tid); err == nil {
+		out.Blocked = mask
+	}
+	if pending, err := sys.PendingSignals(tid); err == nil {
+		out.Pending = pending
+	}
+}
