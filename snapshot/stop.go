@@ -25,7 +25,35 @@ var (
 // interruptible (a disk, the parent of a vfork), cannot run code of its own
 // either and does not hold up the others for long: it gets an Err, and the
 // registers that /proc knows.
-func Stop(ctx context.Context, p *process.Process) (s *Snapshot, err error) {
+func Stop(ctx context.Context, p *process.Process) (*Snapshot, error) {
+	s, err := hold(ctx, p)
+	if err != nil {
+		return nil, err
+	}
+	if s.View, err = p.View(); err != nil {
+		s.Close()
+		return nil, err
+	}
+	s.Stopped(s.tracer.do)
+	s.Image.Mappings, _ = s.Mappings()
+	return s, nil
+}
+
+// Threads holds the process for as long as it takes to read the registers of
+// its threads, and returns its image together with the pause. Rights and
+// errors as of Stop. The mappings are those of a moment later.
+func Threads(ctx context.Context, p *process.Process) (*procmem.Image, time.Duration, error) {
+	s, err := hold(ctx, p)
+	if err != nil {
+		return nil, 0, err
+	}
+	pause := s.Release()
+	s.Image.Mappings, err = p.Mappings()
+	return &s.Image, pause, err
+}
+
+// hold stops the process and reads everything but its memory.
+func hold(ctx context.Context, p *process.Process) (s *Snapshot, err error) {
 	s = &Snapshot{Method: MethodStop}
 	infos, err := s.before(p)
 	if err != nil {
@@ -58,11 +86,6 @@ func Stop(ctx context.Context, p *process.Process) (s *Snapshot, err error) {
 		return s, err
 	}
 	s.threads(p, infos)
-	if s.View, err = p.View(); err != nil {
-		return s, err
-	}
-	s.Stopped(s.tracer.do)
-	s.Image.Mappings, _ = s.Mappings()
 	return s, nil
 }
 

@@ -1,0 +1,321 @@
+package main
+
+import (
+	"context"
+	"fmt"
+	"os"
+	"path/filepath"
+	"strconv"
+	"time"
+
+	"github.com/spf13/cobra"
+	"golang.org/x/sys/unix"
+
+	"github.com/procmem/procmem/core"
+	"github.com/procmem/procmem/internal/sink"
+	"github.com/procmem/procmem/internal/term"
+	"github.com/procmem/procmem/process"
+	"github.com/procmem/procmem/snapshot"
+	"github.com/procmem/procmem/target"
+)
+
+// coreJob is one call of core or gcore.
+type coreJob struct {
+	prefix string
+	all    bool
+	force  bool
+	json   bool
+	gcore  bool // speak as gcore does
+	method methodFlag
+}
+
+func newCore(g *globals) *cobra.Command {
+	job := &coreJob{method: methodFlag(snapshot.MethodStop)}
+	cmd := g.addJSON(&cobra.Command{
+		Use:   "core PID...",
+		Short: "Take a core of each process, which goes on unharmed",
+		Long: `Take a core of each process into the file PREFIX.PID, as gcore does. The
+process goes on afterwards, whatever happens to procmem.
+
+Which mappings go into the core is decided by /proc/PID/coredump_filter
+(core(5)), as for a core that the kernel writes. Memory that was never touched
+and pages of zeros are holes in the file.
+
+Method stop holds the process while its memory is copied. Method live holds
+nothing: the core may be torn and has few registers, and says so.`,
+		Example: "  procmem core 1234\n  procmem core -o /var/tmp/core 1234 5678\n  procmem core -o - 1234 | ssh host 'cat > core.1234'",
+		Args: func(cmd *cobra.Command, args []string) error {
+			if len(args) == 0 {
+				return exactly("PID")(cmd, args)
+			}
+			return nil
+		},
+		RunE: func(cmd *cobra.Command, args []string) error {
+			job.json = g.json
+			return job.run(cmd.Context(), args)
+		},
+	})
+	cmd.Flags().StringVarP(&job.prefix, "output", "o", "core", "write to PREFIX.PID, or with - one core to stdout")
+	cmd.Flags().BoolVarP(&job.all, "all", "a", false, "dump all mappings, whatever coredump_filter and MADV_DONTDUMP say")
+	cmd.Flags().Var(&job.method, "method", "how the moment is taken: stop, or live, which does not stop the target")
+	cmd.Flags().BoolVar(&job.force, "force", false, "replace an existing file")
+	return cmd
+}
+
+// run takes the cores one after the other; one that fails does not keep the
+// others from being taken.
+func (j *coreJob) run(ctx context.Context, words []string) error {
+	if j.prefix == "" {
+		return usagef("the output prefix is empty")
+	}
+	if j.prefix == "-" {
+		switch {
+		case len(words) > 1:
+			return usagef("-o - takes one process: a stream holds one core")
+		case term.IsTerminal(os.Stdout):
+			return usagef("a core is not written to a terminal: use -o PREFIX, or a pipe")
+		}
+	}
+	status := exitDone
+	for _, w := range words {
+		s := exitStatus(j.one(ctx, w))
+		if status == exitDone || s == exitFailed {
+			status = s
+		}
+		if ctx.Err() != nil {
+			break
+		}
+	}
+	if status != exitDone {
+		return statusError(status)
+	}
+	return nil
+}
+
+// one takes one core.
+func (j *coreJob) one(ctx context.Context, word string) error {
+	pid, err := target.PID(word)
+	if err != nil {
+		return err
+	}
+	p, err := process.Open(pid)
+	if err != nil {
+		return &target.ProcessError{PID: pid, Err: err}
+	}
+	defer p.Close()
+	if pid == os.Getpid() && snapshot.Method(j.method) != snapshot.MethodLive {
+		return usagef("procmem cannot hold itself still: use --method live")
+	}
+	if j.prefix == "-" {
+		r, err := j.stream(ctx, p)
+		if err != nil {
+			return err
+		}
+		return j.tell(os.Stderr, r)
+	}
+	r, err := j.file(ctx, p)
+	if err != nil {
+		return err
+	}
+	return j.tell(os.Stdout, r)
+}
+
+// file takes a core into a file. All that can be known to fail fails before
+// the process is stopped.
+func (j *coreJob) file(ctx context.Context, p *process.Process) (*core.Report, error) {
+	began := time.Now()
+	path := j.prefix + "." + strconv.Itoa(p.PID())
+	if err := j.room(p, path); err != nil {
+		return nil, err
+	}
+	f, err := sink.Create(path, j.force)
+	if err != nil {
+		return nil, err
+	}
+	defer f.Abort() // nothing is left unless Commit has come first
+	r, err := j.take(ctx, p, path, began, func(l *core.Layout) *core.Writer { return core.NewFileWriter(f, l) })
+	if err != nil {
+		return nil, err
+	}
+	if err := f.Commit(); err != nil {
+		return nil, err
+	}
+	if abs, err := filepath.Abs(path); err == nil {
+		r.Path = abs
+	}
+	r.TotalMS = milliseconds(time.Since(began))
+	var st unix.Stat_t
+	if unix.Stat(path, &st) == nil {
+		r.FileBytes, r.DiskBytes = st.Size, st.Blocks*512
+	}
+	return r, nil
+}
+
+func (j *coreJob) stream(ctx context.Context, p *process.Process) (*core.Report, error) {
+	r, err := j.take(ctx, p, "", time.Now(), func(l *core.Layout) *core.Writer { return core.NewStreamWriter(os.Stdout, l) })
+	return r, stdoutError(err)
+}
+
+// take is the way of every core: a moment, its layout, the copy, and the
+// report. The process is held from Take to Release.
+func (j *coreJob) take(ctx context.Context, p *process.Process, path string, began time.Time, open func(*core.Layout) *core.Writer) (*core.Report, error) {
+	filter, err := j.filter(p)
+	if err != nil {
+		return nil, onProcess(p, err)
+	}
+	s, err := snapshot.Take(ctx, p, snapshot.Method(j.method))
+	if err != nil {
+		return nil, onProcess(p, err)
+	}
+	defer s.Close()
+	taken := time.Now()
+	layout, err := core.NewLayout(&s.Image, core.Select(&s.Image, s, filter), core.Notes(&s.Image))
+	if err != nil {
+		return nil, err
+	}
+	w := open(layout)
+	if err := w.Copy(ctx, s); err != nil {
+		return nil, err
+	}
+	pause := s.Release()
+	r := &core.Report{
+		Version: version, Time: taken, PID: p.PID(), Path: path, Method: string(s.Method),
+		Consistent: s.Method == snapshot.MethodStop, PauseMS: milliseconds(pause),
+		TotalMS: milliseconds(time.Since(began)),
+	}
+	if !r.Consistent {
+		r.InconsistentReason = "the process went on running while its memory was copied"
+	}
+	for i := range s.Image.Threads {
+		if t := &s.Image.Threads[i]; t.Err != nil {
+			r.ThreadsMissing = append(r.ThreadsMissing, core.ThreadMissing{TID: t.TID, Error: t.Err.Error()})
+		}
+	}
+	return r, w.Finish(r)
+}
+
+func (j *coreJob) filter(p *process.Process) (core.Filter, error) {
+	if j.all {
+		return core.FilterAll, nil
+	}
+	bits, err := p.CoredumpFilter()
+	return core.Filter(bits), err
+}
+
+// room compares the predicted size with what the disk and the limits of this
+// process have room for.
+func (j *coreJob) room(p *process.Process, path string) error {
+	filter, err := j.filter(p)
+	if err != nil {
+		return onProcess(p, err)
+	}
+	want, err := predict(p, filter)
+	if err != nil {
+		return onProcess(p, err)
+	}
+	return checkRoom(path, want)
+}
+
+// predict returns how many bytes the core of a running process would take on
+// disk at most.
+func predict(p *process.Process, filter core.Filter) (uint64, error) {
+	img, err := liveImage(p)
+	if err != nil {
+		return 0, err
+	}
+	v, err := p.View()
+	if err != nil {
+		return 0, err
+	}
+	defer v.Close()
+	img.Mappings, _ = v.Mappings()
+	return core.Predict(core.Select(img, v, filter), v)
+}
+
+func checkRoom(path string, want uint64) error {
+	have, err := sink.Room(path)
+	if err != nil {
+		return err
+	}
+	if want > have {
+		return fmt.Errorf("write %s: no room: about %s are needed and %s is free there; choose another place with -o, or a stream with -o - (nothing was stopped)",
+			path, term.Size(want), term.Size(have))
+	}
+	var lim unix.Rlimit
+	if unix.Getrlimit(unix.RLIMIT_FSIZE, &lim) == nil && want > lim.Cur {
+		return fmt.Errorf("write %s: the limit on file sizes is %s and about %s are needed: raise it with ulimit -f (nothing was stopped)",
+			path, term.Size(lim.Cur), term.Size(want))
+	}
+	return nil
+}
+
+// tell prints what was done, and on stderr what is missing.
+func (j *coreJob) tell(w *os.File, r *core.Report) error {
+	switch {
+	case j.json:
+		if err := writeJSON(w, r); err != nil {
+			return err
+		}
+	default:
+		where := r.Path
+		if where == "" {
+			where = "the stream"
+		}
+		fmt.Fprintf(w, "%s: process %d, %s of memory, %s, %s\n", where, r.PID, term.Size(r.MemoryBytes),
+			count(r.Threads, "thread"), count(r.Mappings, "mapping"))
+		held := "the process was not held: the memory may be torn"
+		if r.Consistent {
+			held = fmt.Sprintf("the process was held for %s", duration(r.PauseMS))
+		}
+		fmt.Fprintf(w, "method %s took %s; %s\n", r.Method, duration(r.TotalMS), held)
+		fmt.Fprintf(w, "%s on disk, file length %s; %s\n", term.Size(uint64(r.DiskBytes)), term.Size(uint64(r.FileBytes)), missingText(r))
+		if j.gcore {
+			fmt.Fprintf(w, "Saved corefile %s.%d\n", j.prefix, r.PID)
+		}
+	}
+	for _, m := range r.Missing {
+		fmt.Fprintf(os.Stderr, "procmem: missing %v: %s (%d bytes)\n", m.Range, m.Error, m.Bytes)
+	}
+	if r.MissingMore > 0 {
+		fmt.Fprintf(os.Stderr, "procmem: missing %d more ranges, %d bytes\n", r.MissingMore, r.MissingMoreBytes)
+	}
+	if r.Consistent {
+		for _, t := range r.ThreadsMissing {
+			fmt.Fprintf(os.Stderr, "procmem: thread %d: %s\n", t.TID, t.Error)
+		}
+	}
+	if len(r.Missing) > 0 || r.Consistent && len(r.ThreadsMissing) > 0 {
+		return statusError(exitMissing)
+	}
+	return nil
+}
+
+func missingText(r *core.Report) string {
+	if len(r.Missing) == 0 {
+		return "no memory is missing"
+	}
+	n := r.MissingMoreBytes
+	for _, m := range r.Missing {
+		n += m.Bytes
+	}
+	return fmt.Sprintf("%s missing in %s", term.Size(n), count(len(r.Missing)+r.MissingMore, "range"))
+}
+
+func count(n int, what string) string {
+	if n == 1 {
+		return "1 " + what
+	}
+	return strconv.Itoa(n) + " " + what + "s"
+}
+
+// duration prints milliseconds with three digits or so.
+func duration(ms float64) string {
+	d := time.Duration(ms * float64(time.Millisecond))
+	switch {
+	case d >= 10*time.Second:
+		return d.Round(100 * time.Millisecond).String()
+	case d >= time.Second:
+		return d.Round(10 * time.Millisecond).String()
+	}
+	return d.Round(10 * time.Microsecond).String()
+}

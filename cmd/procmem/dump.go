@@ -1,0 +1,347 @@
+package main
+
+import (
+	"archive/tar"
+	"bytes"
+	"context"
+	"encoding/json"
+	"fmt"
+	"io"
+	"os"
+	"path/filepath"
+
+	"github.com/spf13/cobra"
+
+	"github.com/procmem/procmem"
+	"github.com/procmem/procmem/internal/sink"
+	"github.com/procmem/procmem/internal/term"
+	"github.com/procmem/procmem/snapshot"
+	"github.com/procmem/procmem/target"
+)
+
+func newDump(g *globals) *cobra.Command {
+	method := methodFlag(snapshot.MethodStop)
+	var out string
+	cmd := g.addJSON(&cobra.Command{
+		Use:   "dump TARGET -o DIR|-",
+		Short: "Write the raw bytes of every readable mapping, with an index",
+		Long: `Write the raw bytes of every readable mapping into the new folder DIR: a file
+0xSTART-0xEND.bin for each mapping, with holes where memory was never touched,
+and index.json, which lists them all with what could not be read.
+
+With -o - the same goes to stdout as a tar archive, which has no holes: there
+is a file 0xSTART-0xEND.bin for each stretch of data, and index.json comes
+last.
+
+A process is held while it is copied; with --method live it is not.`,
+		Example: "  procmem dump 1234 -o dump.1234\n  procmem dump core.1234 -o - | tar tv",
+		Args:    exactly("TARGET"),
+		RunE: func(cmd *cobra.Command, args []string) error {
+			switch {
+			case out == "":
+				return usagef("-o is missing: want a new folder, or - for a tar archive on stdout")
+			case out == "-" && term.IsTerminal(os.Stdout):
+				return usagef("a dump is not written to a terminal: use -o DIR, or a pipe")
+			}
+			t, err := target.Open(args[0])
+			if err != nil {
+				return err
+			}
+			defer t.Close()
+			d := &dumper{target: t, method: snapshot.Method(method)}
+			if out == "-" {
+				err = d.toTar(cmd.Context(), os.Stdout)
+			} else {
+				err = d.toDir(cmd.Context(), out)
+			}
+			if err != nil {
+				return stdoutError(err)
+			}
+			return d.tell(g, out)
+		},
+	})
+	cmd.Flags().StringVarP(&out, "output", "o", "", "the new folder, or - for a tar archive on stdout")
+	cmd.Flags().Var(&method, "method", "how the moment is taken: stop, or live, which does not stop the target")
+	return cmd
+}
+
+// dumper copies mappings, one after the other.
+type dumper struct {
+	target *target.Target
+	method snapshot.Method
+	index  dumpIndex
+}
+
+// dumpIndex is index.json.
+type dumpIndex struct {
+	Target      string        `json:"target"`
+	Method      string        `json:"method"` // "stop", "live", or "core" for a core file
+	PauseMS     float64       `json:"pause_ms"`
+	MemoryBytes uint64        `json:"memory_bytes"` // data that was written, without holes
+	Mappings    []dumpMapping `json:"mappings"`
+	Missing     []missing     `json:"missing"`
+}
+
+// dumpMapping is one mapping and the files with its data.
+type dumpMapping struct {
+	procmem.Range
+	Perm   procmem.Perm `json:"perm"`
+	Offset uint64       `json:"offset"`
+	Path   string       `json:"path"`
+	Files  []string     `json:"files"` // none where it holds zeros alone
+}
+
+// memory returns the memory to copy and what ends the hold on the target.
+func (d *dumper) memory(ctx context.Context) (mem procmem.Sparse, release func(), err error) {
+	if d.target.Core != nil {
+		d.index.Method = "core"
+		return d.target.Core, func() {}, nil
+	}
+	s, err := snapshot.Take(ctx, d.target.Process, d.method)
+	if err != nil {
+		return nil, nil, onTarget(d.target, err)
+	}
+	d.index.Method = string(s.Method)
+	return s, func() {
+		d.index.PauseMS = milliseconds(s.Release())
+		s.Close()
+	}, nil
+}
+
+// room is asked before anything is stopped.
+func (d *dumper) room(path string) error {
+	mem, done, err := d.target.Memory()
+	if err != nil {
+		return err
+	}
+	defer done()
+	ms, err := mem.Mappings()
+	if err != nil {
+		return onTarget(d.target, err)
+	}
+	var want uint64
+	for i := range ms {
+		for r, err := range mem.Data(ms[i].Range) {
+			if err != nil {
+				return onTarget(d.target, err)
+			}
+			want += r.Size()
+		}
+	}
+	return checkRoom(path, want)
+}
+
+func (d *dumper) toDir(ctx context.Context, path string) error {
+	path = filepath.Clean(path)
+	if err := d.room(path); err != nil {
+		return err
+	}
+	dir, err := sink.CreateDir(path)
+	if err != nil {
+		return err
+	}
+	done := false
+	defer func() {
+		if !done {
+			dir.Abort()
+		}
+	}()
+	err = d.each(ctx, func(m *procmem.Mapping, runs []procmem.Range, copyRun copyRun) error {
+		name := fileName(m.Range)
+		f, err := os.OpenFile(filepath.Join(dir.Partial(), name), os.O_WRONLY|os.O_CREATE|os.O_EXCL, 0o600)
+		if err != nil {
+			return err
+		}
+		defer f.Close()
+		if err := f.Truncate(int64(m.Size())); err != nil {
+			return err
+		}
+		for _, r := range runs {
+			err := copyRun(r, func(a procmem.Addr, p []byte) error {
+				_, err := f.WriteAt(p, int64(a-m.Start))
+				return err
+			})
+			if err != nil {
+				return err
+			}
+		}
+		d.file(name)
+		return f.Close()
+	})
+	if err != nil {
+		return err
+	}
+	b, err := d.indexJSON()
+	if err != nil {
+		return err
+	}
+	if err := os.WriteFile(filepath.Join(dir.Partial(), "index.json"), b, 0o600); err != nil {
+		return err
+	}
+	done = true
+	return dir.Commit()
+}
+
+func (d *dumper) toTar(ctx context.Context, w io.Writer) error {
+	tw := tar.NewWriter(w)
+	zeros := make([]byte, procmem.PageSize)
+	err := d.each(ctx, func(m *procmem.Mapping, runs []procmem.Range, copyRun copyRun) error {
+		for _, r := range runs {
+			name := fileName(r)
+			if err := tw.WriteHeader(&tar.Header{Name: name, Mode: 0o600, Size: int64(r.Size()), Format: tar.FormatPAX}); err != nil {
+				return err
+			}
+			at := r.Start
+			upTo := func(a procmem.Addr) error { // what could not be read is zeros
+				for at < a {
+					n, err := tw.Write(zeros[:min(uint64(len(zeros)), uint64(a-at))])
+					if err != nil {
+						return err
+					}
+					at += procmem.Addr(n)
+				}
+				return nil
+			}
+			err := copyRun(r, func(a procmem.Addr, p []byte) error {
+				if err := upTo(a); err != nil {
+					return err
+				}
+				n, err := tw.Write(p)
+				at += procmem.Addr(n)
+				return err
+			})
+			if err != nil {
+				return err
+			}
+			if err := upTo(r.End); err != nil {
+				return err
+			}
+			d.file(name)
+		}
+		return nil
+	})
+	if err != nil {
+		return err
+	}
+	b, err := d.indexJSON()
+	if err != nil {
+		return err
+	}
+	if err := tw.WriteHeader(&tar.Header{Name: "index.json", Mode: 0o600, Size: int64(len(b)), Format: tar.FormatPAX}); err != nil {
+		return err
+	}
+	if _, err := tw.Write(b); err != nil {
+		return err
+	}
+	return tw.Close()
+}
+
+// copyRun reads a range, in pieces, into write.
+type copyRun func(r procmem.Range, write func(procmem.Addr, []byte) error) error
+
+// each holds the target and calls f with every mapping that holds data, and
+// the ranges where it does.
+func (d *dumper) each(ctx context.Context, f func(*procmem.Mapping, []procmem.Range, copyRun) error) error {
+	d.index.Target = d.target.Word
+	d.index.Missing = []missing{}
+	d.index.Mappings = []dumpMapping{}
+	mem, release, err := d.memory(ctx)
+	if err != nil {
+		return err
+	}
+	defer release()
+	ms, err := mem.Mappings()
+	if err != nil {
+		return onTarget(d.target, err)
+	}
+	buf := make([]byte, readBlock)
+	run := func(r procmem.Range, write func(procmem.Addr, []byte) error) error {
+		faults, err := procmem.ReadFull(mem, r, buf, func(a procmem.Addr, p []byte) error {
+			if err := ctx.Err(); err != nil {
+				return context.Cause(ctx)
+			}
+			d.index.MemoryBytes += uint64(len(p))
+			return write(a, p)
+		})
+		d.index.Missing = append(d.index.Missing, missingOf(faults)...)
+		return err
+	}
+	for i := range ms {
+		m := &ms[i]
+		d.index.Mappings = append(d.index.Mappings, dumpMapping{Range: m.Range, Perm: m.Perm, Offset: m.Offset, Path: m.Path, Files: []string{}})
+		if m.Special() && m.Path != "[vdso]" {
+			continue
+		}
+		runs, err := stretches(mem, m.Range)
+		if err != nil {
+			return onTarget(d.target, err)
+		}
+		if len(runs) == 0 {
+			continue
+		}
+		if err := f(m, runs, run); err != nil {
+			return err
+		}
+	}
+	return nil
+}
+
+// stretches returns where a mapping holds data, small gaps included.
+func stretches(mem procmem.Sparse, m procmem.Range) ([]procmem.Range, error) {
+	const gap = 64 << 10
+	var out []procmem.Range
+	for r, err := range mem.Data(m) {
+		if err != nil {
+			return nil, err
+		}
+		if k := len(out); k > 0 && r.Start-out[k-1].End <= gap {
+			out[k-1].End = r.End
+			continue
+		}
+		out = append(out, r)
+	}
+	return out, nil
+}
+
+func fileName(r procmem.Range) string { return r.String() + ".bin" }
+
+// file notes a file of the mapping at hand.
+func (d *dumper) file(name string) {
+	m := &d.index.Mappings[len(d.index.Mappings)-1]
+	m.Files = append(m.Files, name)
+}
+
+func (d *dumper) indexJSON() ([]byte, error) {
+	var b bytes.Buffer
+	enc := json.NewEncoder(&b)
+	enc.SetEscapeHTML(false)
+	enc.SetIndent("", " ")
+	err := enc.Encode(&d.index)
+	return b.Bytes(), err
+}
+
+// tell prints what was done: on stdout, unless that holds the data.
+func (d *dumper) tell(g *globals, out string) error {
+	w := os.Stdout
+	if out == "-" {
+		w = os.Stderr
+	}
+	if g.json {
+		if err := writeJSON(w, &d.index); err != nil {
+			return stdoutError(err)
+		}
+	} else {
+		held := ""
+		if d.index.Method == string(snapshot.MethodStop) {
+			held = ", the process was held for " + duration(d.index.PauseMS)
+		}
+		fmt.Fprintf(w, "%s: %s of %s%s\n", out, term.Size(d.index.MemoryBytes), count(len(d.index.Mappings), "mapping"), held)
+	}
+	for _, m := range d.index.Missing {
+		fmt.Fprintf(os.Stderr, "procmem: missing %v: %s (%d bytes)\n", m.Range, m.Error, m.Bytes)
+	}
+	if len(d.index.Missing) > 0 {
+		return statusError(exitMissing)
+	}
+	return nil
+}

@@ -1,0 +1,196 @@
+package main
+
+import (
+	"fmt"
+	"os"
+	"time"
+
+	"github.com/spf13/cobra"
+
+	"github.com/procmem/procmem"
+	"github.com/procmem/procmem/core"
+	"github.com/procmem/procmem/internal/term"
+	"github.com/procmem/procmem/process"
+	"github.com/procmem/procmem/target"
+)
+
+func newInfo(g *globals) *cobra.Command {
+	return g.addJSON(&cobra.Command{
+		Use:   "info TARGET",
+		Short: "Tell what a core holds and lacks, and how it was taken",
+		Long: `Tell what a core holds and lacks, and how it was taken; cores of the kernel and
+of gdb are understood too. Of a process: what it is, and what a core of it
+would hold. The process is not stopped.`,
+		Example: "  procmem info core.1234\n  procmem info 1234",
+		Args:    exactly("TARGET"),
+		RunE: func(cmd *cobra.Command, args []string) error {
+			t, err := target.Open(args[0])
+			if err != nil {
+				return err
+			}
+			defer t.Close()
+			var i *infoJSON
+			if t.Core != nil {
+				i = coreInfo(t.Core)
+			} else if i, err = processInfo(t.Process); err != nil {
+				return onTarget(t, err)
+			}
+			i.Target = t.Word
+			if g.json {
+				return printJSON(i)
+			}
+			return stdoutError(i.print(os.Stdout))
+		},
+	})
+}
+
+// infoJSON is the answer of info. Sizes are in bytes.
+type infoJSON struct {
+	Target   string          `json:"target"`
+	Kind     string          `json:"kind"` // "core" or "process"
+	Arch     string          `json:"arch"`
+	PID      int             `json:"pid"`
+	PPID     int             `json:"ppid"`
+	UID      uint32          `json:"uid"`
+	GID      uint32          `json:"gid"`
+	State    string          `json:"state"`
+	Name     string          `json:"name"`
+	Args     string          `json:"args"`
+	Exe      string          `json:"exe"`
+	Signal   int             `json:"signal"` // that killed the process, in a core of a crash
+	Threads  int             `json:"threads"`
+	Mappings int             `json:"mappings"`
+	Mapped   uint64          `json:"mapped_bytes"`
+	Memory   uint64          `json:"memory_bytes"` // that the core holds, or would hold, zeros included
+	Data     uint64          `json:"data_bytes"`   // that is, or would be, on disk at most
+	Report   *core.Report    `json:"report"`       // how procmem took the core; null where it did not
+	Missing  []missing       `json:"truncated"`    // memory that the file should hold and ends before
+	Notes    []core.NoteInfo `json:"notes"`
+}
+
+func coreInfo(c *core.File) *infoJSON {
+	img := c.Image()
+	i := infoOf(img)
+	i.Kind = "core"
+	i.Report = c.Report()
+	i.Missing = missingOf(c.Truncated())
+	i.Notes = []core.NoteInfo{}
+	for n := range c.Notes() {
+		i.Notes = append(i.Notes, n)
+	}
+	i.Memory, i.Data = held(c.Segments(), c)
+	return i
+}
+
+func held(segs []core.Segment, mem procmem.Sparse) (memory, data uint64) {
+	for _, s := range segs {
+		if s.Dumped {
+			memory += s.Size()
+		}
+	}
+	data, _ = core.Predict(segs, mem)
+	return memory, data
+}
+
+func infoOf(img *procmem.Image) *infoJSON {
+	p := &img.Process
+	i := &infoJSON{Arch: img.Arch.String(), PID: p.PID, PPID: p.PPID, UID: p.UID, GID: p.GID, State: state(p.State),
+		Name: p.Name, Args: p.Args, Exe: img.Exe, Threads: len(img.Threads), Mappings: len(img.Mappings), Missing: []missing{}}
+	if len(img.Threads) > 0 {
+		i.Signal = img.Threads[0].Signal
+	}
+	for k := range img.Mappings {
+		i.Mapped += img.Mappings[k].Size()
+	}
+	return i
+}
+
+func processInfo(p *process.Process) (*infoJSON, error) {
+	img, err := liveImage(p)
+	if err != nil {
+		return nil, err
+	}
+	v, err := p.View()
+	if err != nil {
+		return nil, err
+	}
+	defer v.Close()
+	img.Mappings, _ = v.Mappings()
+	i := infoOf(img)
+	i.Kind = "process"
+	tids, err := p.Threads()
+	if err != nil {
+		return nil, err
+	}
+	i.Threads = len(tids)
+	filter, err := p.CoredumpFilter()
+	if err != nil {
+		return nil, err
+	}
+	i.Memory, i.Data = held(core.Select(img, v, core.Filter(filter)), v)
+	return i, nil
+}
+
+// liveImage returns what is needed of a running process to plan a core,
+// mappings aside.
+func liveImage(p *process.Process) (*procmem.Image, error) {
+	img := &procmem.Image{}
+	var err error
+	if img.Process, err = p.Info(); err != nil {
+		return nil, err
+	}
+	if img.Arch, err = p.Arch(); err != nil {
+		return nil, err
+	}
+	if img.Exe, err = p.Exe(); err != nil {
+		return nil, err
+	}
+	img.Auxv, err = p.Auxv(img.Arch)
+	return img, err
+}
+
+func (i *infoJSON) print(w *os.File) error {
+	var err error
+	line := func(name, format string, args ...any) {
+		if _, e := fmt.Fprintf(w, "%-12s %s\n", name, fmt.Sprintf(format, args...)); err == nil {
+			err = e
+		}
+	}
+	line(i.Kind, "%s", i.Target)
+	line("process", "%d %s (%s), parent %d, uid %d, gid %d, state %s", i.PID, term.Printable(i.Name), i.Arch, i.PPID, i.UID, i.GID, i.State)
+	line("arguments", "%s", term.Printable(i.Args))
+	if i.Exe != "" {
+		line("executable", "%s", term.Printable(i.Exe))
+	}
+	if i.Signal != 0 {
+		line("signal", "%d", i.Signal)
+	}
+	line("threads", "%d", i.Threads)
+	line("mappings", "%d, %s of addresses", i.Mappings, term.Size(i.Mapped))
+	if i.Kind == "process" {
+		line("core", "would hold %s, and take at most %s on disk", term.Size(i.Memory), term.Size(i.Data))
+		return err
+	}
+	line("memory", "%s, of which %s is not holes in the file", term.Size(i.Memory), term.Size(i.Data))
+	if r := i.Report; r != nil {
+		line("taken", "by procmem %s at %s, method %s in %s", r.Version, r.Time.UTC().Format(time.RFC3339), r.Method, duration(r.TotalMS))
+		if r.Consistent {
+			line("consistent", "yes: the process was held for %s", duration(r.PauseMS))
+		} else {
+			line("consistent", "no: %s", r.InconsistentReason)
+		}
+		line("missing", "%s", missingText(r))
+		for _, m := range r.Missing {
+			line("", "%v: %s", m.Range, m.Error)
+		}
+		for _, t := range r.ThreadsMissing {
+			line("", "thread %d: %s", t.TID, t.Error)
+		}
+	} else {
+		line("taken", "by another program: how, and what it could not read, is not known")
+	}
+	for _, m := range i.Missing {
+		line("truncated", "%v (%d bytes): the file ends before", m.Range, m.Bytes)
+	}
+	return err
+}

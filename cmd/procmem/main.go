@@ -1,0 +1,190 @@
+// Command procmem reads the memory of live Linux processes and takes cores of
+// them.
+//
+// Output rules: data goes to stdout, messages to stderr. Binary data never
+// goes to a terminal unless --format raw asks for it. With --json, stdout
+// holds JSON alone (docs/json.md).
+package main
+
+import (
+	"context"
+	"errors"
+	"fmt"
+	"os"
+	"os/signal"
+	"path/filepath"
+	"syscall"
+
+	"github.com/spf13/cobra"
+
+	"github.com/procmem/procmem/access"
+	"github.com/procmem/procmem/internal/term"
+	"github.com/procmem/procmem/process"
+	"github.com/procmem/procmem/target"
+)
+
+// version is set when a release is built.
+var version = "0.1.0-dev"
+
+// The exit statuses.
+const (
+	exitDone    = 0
+	exitFailed  = 1 // and nothing half-written is left
+	exitUsage   = 2
+	exitMissing = 3 // done, but data that should have been readable is missing
+)
+
+func main() { os.Exit(run()) }
+
+func run() int {
+	// A closed pipe and a file size limit are errors to report, not to die of.
+	signal.Ignore(syscall.SIGPIPE, syscall.SIGXFSZ)
+	ctx, stop := signalContext()
+	defer stop()
+
+	cmd := newRoot()
+	if filepath.Base(os.Args[0]) == "gcore" {
+		cmd = newGcore()
+	}
+	return exitStatus(cmd.ExecuteContext(ctx))
+}
+
+// errInterrupted is why a context ended.
+type errInterrupted struct{ sig os.Signal }
+
+func (e errInterrupted) Error() string { return "stopped by " + e.sig.String() }
+
+// signalContext ends with the first SIGINT, SIGTERM or SIGHUP, so that the
+// target is let go and what is half-written removed.
+func signalContext() (context.Context, func()) {
+	ctx, cancel := context.WithCancelCause(context.Background())
+	ch := make(chan os.Signal, 1)
+	signal.Notify(ch, syscall.SIGINT, syscall.SIGTERM, syscall.SIGHUP)
+	go func() {
+		if sig, ok := <-ch; ok {
+			cancel(errInterrupted{sig})
+		}
+	}()
+	return ctx, func() { signal.Stop(ch); cancel(nil) }
+}
+
+// globals are the flags that every command has.
+type globals struct {
+	color term.ColorMode
+	json  bool
+}
+
+func newRoot() *cobra.Command {
+	g := &globals{}
+	root := &cobra.Command{
+		Use:   "procmem",
+		Short: "Read the memory of live Linux processes, and take cores of them",
+		Long: `procmem reads the memory of live Linux processes and takes complete,
+debugger-loadable cores of them. The same commands work on a core file.
+
+TARGET is a process id, the word self (procmem itself), the name of a process
+that is the only one of that name, or the path of a core file.
+
+RANGE is 0xA-0xB (half-open, as in /proc/PID/maps), 0xA+LENGTH, [heap],
+[stack], or a mapped file such as libc.so.6, also with +OFFSET+LENGTH.
+Sizes: 512, 0x1000, 4KiB, 1G.
+
+Exit status: 0 done; 1 failed, and nothing half-written is left; 2 bad usage;
+3 done, but data that should have been readable is missing.`,
+		SilenceErrors: true,
+		SilenceUsage:  true,
+		Version:       version,
+		Args: func(cmd *cobra.Command, args []string) error {
+			if len(args) > 0 {
+				return usagef("unknown command %q: see procmem --help", args[0])
+			}
+			return nil
+		},
+		RunE: func(cmd *cobra.Command, args []string) error { return cmd.Help() },
+	}
+	root.SetVersionTemplate("procmem {{.Version}}\n")
+	root.PersistentFlags().Var(&g.color, "color", "colour the output: auto, always or never")
+	root.SetFlagErrorFunc(func(cmd *cobra.Command, err error) error {
+		return usagef("%v: see %s --help", err, cmd.CommandPath())
+	})
+	root.AddCommand(newMaps(g), newRead(g), newDump(g), newCore(g), newThreads(g), newInfo(g), newDoctor(g), newMan())
+	root.InitDefaultCompletionCmd()
+	return root
+}
+
+// addJSON gives a command the flag --json.
+func (g *globals) addJSON(cmd *cobra.Command) *cobra.Command {
+	cmd.Flags().BoolVar(&g.json, "json", false, "print JSON, as docs/json.md describes")
+	return cmd
+}
+
+// usageError is a mistake in the command line.
+type usageError struct{ err error }
+
+func (e usageError) Error() string { return e.err.Error() }
+func (e usageError) Unwrap() error { return e.err }
+
+func usagef(format string, args ...any) error { return usageError{fmt.Errorf(format, args...)} }
+
+// statusError carries an exit status for what has been told already.
+type statusError int
+
+func (e statusError) Error() string { return fmt.Sprintf("exit status %d", int(e)) }
+
+// exitStatus prints the error, if there is one, and returns the status.
+func exitStatus(err error) int {
+	var status statusError
+	switch {
+	case err == nil:
+		return exitDone
+	case errors.As(err, &status):
+		return int(status)
+	}
+	complain(err)
+	if _, ok := errors.AsType[usageError](err); ok || errors.Is(err, target.ErrSyntax) {
+		return exitUsage
+	}
+	return exitFailed
+}
+
+// complain prints an error to stderr. A refusal by the kernel is explained.
+func complain(err error) {
+	text := err.Error()
+	if p, ok := errors.AsType[*target.ProcessError](err); ok {
+		if why := access.Explain(p.PID, p.Err); why != p.Err.Error() {
+			text = fmt.Sprintf("%s (procmem doctor %d tells more)", why, p.PID)
+		}
+	}
+	fmt.Fprintf(os.Stderr, "procmem: %s\n", text)
+}
+
+// onTarget wraps the error of working on a target, so that complain can
+// explain it.
+func onTarget(t *target.Target, err error) error {
+	if err == nil || t.Process == nil {
+		return err
+	}
+	return &target.ProcessError{PID: t.Process.PID(), Err: err}
+}
+
+// onProcess is onTarget for a process.
+func onProcess(p *process.Process, err error) error {
+	if err == nil {
+		return nil
+	}
+	return &target.ProcessError{PID: p.PID(), Err: err}
+}
+
+// exactly is cobra.ExactArgs with an error of usage that names what is
+// missing.
+func exactly(names ...string) cobra.PositionalArgs {
+	return func(cmd *cobra.Command, args []string) error {
+		switch {
+		case len(args) < len(names):
+			return usagef("%s is missing: usage: %s", names[len(args)], cmd.UseLine())
+		case len(args) > len(names):
+			return usagef("unexpected argument %q: usage: %s", args[len(names)], cmd.UseLine())
+		}
+		return nil
+	}
+}

@@ -1,0 +1,49 @@
+package main
+
+import (
+	"encoding/json"
+	"errors"
+	"fmt"
+	"io"
+	"os"
+	"syscall"
+
+	"github.com/procmem/procmem"
+)
+
+// printJSON writes one object on a line of stdout.
+func printJSON(v any) error { return writeJSON(os.Stdout, v) }
+
+func writeJSON(w io.Writer, v any) error {
+	enc := json.NewEncoder(w)
+	enc.SetEscapeHTML(false)
+	return stdoutError(enc.Encode(v))
+}
+
+// stdoutError says in words that stdout is gone.
+func stdoutError(err error) error {
+	if errors.Is(err, syscall.EPIPE) {
+		return errors.New("the reader of the output has closed it")
+	}
+	return err
+}
+
+// missing is a range that could not be read, in JSON.
+type missing struct {
+	procmem.Range
+	Bytes uint64 `json:"bytes"`
+	Error string `json:"error"`
+}
+
+func missingOf(faults []procmem.Fault) []missing {
+	out := make([]missing, 0, len(faults))
+	for _, f := range faults {
+		out = append(out, missing{f.Range, f.Size(), f.Err.Error()})
+	}
+	return out
+}
+
+// tellFault prints a range that could not be read.
+func tellFault(f procmem.Fault) {
+	fmt.Fprintf(os.Stderr, "%v: %v (%d bytes)\n", f.Start, f.Err, f.Size())
+}

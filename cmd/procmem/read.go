@@ -1,0 +1,199 @@
+package main
+
+import (
+	"encoding/hex"
+	"fmt"
+	"io"
+	"os"
+	"strings"
+
+	"github.com/spf13/cobra"
+
+	"github.com/procmem/procmem"
+	"github.com/procmem/procmem/internal/term"
+	"github.com/procmem/procmem/target"
+)
+
+// readBlock is how much is read at once.
+const readBlock = 1 << 20
+
+func newRead(g *globals) *cobra.Command {
+	var format string
+	cmd := g.addJSON(&cobra.Command{
+		Use:   "read TARGET RANGE...",
+		Short: "Print memory: a hexdump on a terminal, raw bytes in a pipe",
+		Long: `Print the memory of a process or a core: a hexdump on a terminal, and the raw
+bytes in a pipe or file.
+
+A process goes on running while it is read. What can be read is printed; what
+cannot is told on stderr with its reason, and the exit status is 1.`,
+		Example: "  procmem read 1234 0x7ffd1000-0x7ffd2000\n  procmem read 1234 '[heap]+0x10+64'\n" +
+			"  procmem read core.1234 '[stack]' --format ptr\n  procmem read 1234 libc.so.6+0+4K > head.bin",
+		Args: func(cmd *cobra.Command, args []string) error {
+			if len(args) < 2 {
+				return exactly("TARGET", "RANGE")(cmd, args)
+			}
+			return nil
+		},
+		RunE: func(cmd *cobra.Command, args []string) error {
+			specs := make([]target.Spec, 0, len(args)-1)
+			for _, a := range args[1:] {
+				s, err := target.ParseRange(a)
+				if err != nil {
+					return err
+				}
+				specs = append(specs, s)
+			}
+			t, err := target.Open(args[0])
+			if err != nil {
+				return err
+			}
+			defer t.Close()
+			mem, done, err := t.Memory()
+			if err != nil {
+				return err
+			}
+			defer done()
+			ms, err := mem.Mappings()
+			if err != nil {
+				return onTarget(t, err)
+			}
+			out, err := newReadOutput(g, t, ms, format)
+			if err != nil {
+				return err
+			}
+			return readRanges(mem, ms, specs, out)
+		},
+	})
+	cmd.Flags().StringVarP(&format, "format", "f", "", "how to print: hex, raw, "+strings.Join(term.Formats(), ", ")+
+		" (default: hex on a terminal, else raw)")
+	return cmd
+}
+
+// readOutput prints pieces of memory.
+type readOutput interface {
+	Write(addr procmem.Addr, p []byte) error
+	Close() error
+}
+
+func newReadOutput(g *globals, t *target.Target, ms []procmem.Mapping, format string) (readOutput, error) {
+	color := g.color.Enabled(os.Stdout)
+	if g.json {
+		if format != "" && format != "hex" {
+			return nil, usagef("--json prints hexadecimal bytes: it does not go with --format %s", format)
+		}
+		return jsonBytes{}, nil
+	}
+	if format == "" {
+		format = "raw"
+		if term.IsTerminal(os.Stdout) {
+			format = "hex"
+		}
+	}
+	switch format {
+	case "raw":
+		return rawBytes{os.Stdout}, nil
+	case "hex":
+		return term.NewHexdump(os.Stdout, color), nil
+	}
+	f, err := term.ParseFormat(format)
+	if err != nil {
+		return nil, usagef("--format %q: want hex, raw, %s", format, strings.Join(term.Formats(), ", "))
+	}
+	word := 8
+	if t.Core != nil {
+		word = t.Core.Image().Arch.WordSize()
+	} else if arch, err := t.Process.Arch(); err == nil {
+		word = arch.WordSize()
+	}
+	return term.NewValues(os.Stdout, f, word, color, func(a procmem.Addr) string { return locate(ms, a) }), nil
+}
+
+// locate names an address by its mapping.
+func locate(ms []procmem.Mapping, a procmem.Addr) string {
+	i := procmem.FindMapping(ms, a)
+	if i == len(ms) || !ms[i].Contains(a) {
+		return ""
+	}
+	return fmt.Sprintf("%s+%#x", nameOf(&ms[i]), uint64(a-ms[i].Start))
+}
+
+type rawBytes struct{ w io.Writer }
+
+func (r rawBytes) Write(_ procmem.Addr, p []byte) error {
+	_, err := r.w.Write(p)
+	return err
+}
+func (rawBytes) Close() error { return nil }
+
+// jsonBytes prints an object for each piece.
+type jsonBytes struct{}
+
+func (jsonBytes) Write(addr procmem.Addr, p []byte) error {
+	return printJSON(struct {
+		Start procmem.Addr `json:"start"`
+		Bytes int          `json:"bytes"`
+		Hex   string       `json:"hex"`
+	}{addr, len(p), hex.EncodeToString(p)})
+}
+func (jsonBytes) Close() error { return nil }
+
+func readRanges(mem procmem.Memory, ms []procmem.Mapping, specs []target.Spec, out readOutput) error {
+	var ranges []procmem.Range
+	for _, s := range specs {
+		rs, err := s.Resolve(ms)
+		if err != nil {
+			return err
+		}
+		ranges = append(ranges, rs...)
+	}
+	buf := make([]byte, readBlock)
+	status := error(nil)
+	for _, r := range ranges {
+		faults, err := readRange(mem, ms, r, buf, out.Write)
+		if err != nil {
+			return stdoutError(err)
+		}
+		for _, f := range faults {
+			if _, ok := out.(jsonBytes); ok {
+				if err := printJSON(missing{f.Range, f.Size(), f.Err.Error()}); err != nil {
+					return err
+				}
+			}
+			tellFault(f)
+			status = statusError(exitFailed)
+		}
+	}
+	if err := out.Close(); err != nil {
+		return stdoutError(err)
+	}
+	return status
+}
+
+// readRange is procmem.ReadFull, which passes over what is not mapped without
+// trying each page of it: a range may be as large as the address space.
+func readRange(mem procmem.Memory, ms []procmem.Mapping, r procmem.Range, buf []byte, sink func(procmem.Addr, []byte) error) ([]procmem.Fault, error) {
+	var faults []procmem.Fault
+	for a := r.Start; a < r.End; {
+		i := procmem.FindMapping(ms, a)
+		next := r.End
+		if i < len(ms) && ms[i].Start > a {
+			next = min(next, ms[i].Start)
+		}
+		if i == len(ms) || ms[i].Start > a {
+			faults = procmem.AppendFault(faults, procmem.Fault{Range: procmem.Range{Start: a, End: next}, Err: procmem.ErrNotMapped})
+			a = next
+			continue
+		}
+		next = min(next, ms[i].End)
+		more, err := procmem.ReadFull(mem, procmem.Range{Start: a, End: next}, buf, sink)
+		if err != nil {
+			return faults, err
+		}
+		for _, f := range more {
+			faults = procmem.AppendFault(faults, f)
+		}
+		a = next
+	}
+	return faults, nil
+}

@@ -1,0 +1,165 @@
+package main
+
+import (
+	"fmt"
+	"os"
+	"strconv"
+	"time"
+
+	"github.com/spf13/cobra"
+
+	"github.com/procmem/procmem"
+	"github.com/procmem/procmem/internal/term"
+	"github.com/procmem/procmem/snapshot"
+	"github.com/procmem/procmem/target"
+)
+
+func newThreads(g *globals) *cobra.Command {
+	method := methodFlag(snapshot.MethodStop)
+	var registers bool
+	cmd := g.addJSON(&cobra.Command{
+		Use:   "threads TARGET",
+		Short: "List the threads: states, where they are, registers",
+		Long: `List the threads of a process or a core, with state, program counter and stack
+pointer.
+
+A process is stopped to read its registers, for about a millisecond. With
+--method live it is not: then only blocked threads tell where they are.`,
+		Example: "  procmem threads 1234\n  procmem threads 1234 --registers\n  procmem threads core.1234",
+		Args:    exactly("TARGET"),
+		RunE: func(cmd *cobra.Command, args []string) error {
+			t, err := target.Open(args[0])
+			if err != nil {
+				return err
+			}
+			defer t.Close()
+			img, pause, err := threadsOf(cmd, t, snapshot.Method(method))
+			if err != nil {
+				return onTarget(t, err)
+			}
+			if g.json {
+				return printJSON(threadsJSON(t, img, pause))
+			}
+			return stdoutError(threadsTable(img, g, registers))
+		},
+	})
+	cmd.Flags().Var(&method, "method", "stop, or live, which does not stop the target")
+	cmd.Flags().BoolVarP(&registers, "registers", "r", false, "print all general purpose registers")
+	return cmd
+}
+
+func threadsOf(cmd *cobra.Command, t *target.Target, m snapshot.Method) (*procmem.Image, time.Duration, error) {
+	if t.Core != nil {
+		return t.Core.Image(), 0, nil
+	}
+	if m == snapshot.MethodStop {
+		return snapshot.Threads(cmd.Context(), t.Process)
+	}
+	s, err := snapshot.Live(t.Process)
+	if err != nil {
+		return nil, 0, err
+	}
+	return &s.Image, 0, s.Close()
+}
+
+type threadJSON struct {
+	TID       int               `json:"tid"`
+	Name      string            `json:"name"`
+	State     string            `json:"state"`
+	PC        *procmem.Addr     `json:"pc"`
+	SP        *procmem.Addr     `json:"sp"`
+	At        string            `json:"at"`
+	Signal    int               `json:"signal"`
+	Pending   procmem.Addr      `json:"pending"`
+	Blocked   procmem.Addr      `json:"blocked"`
+	UserMS    int64             `json:"user_ms"`
+	SystemMS  int64             `json:"system_ms"`
+	Registers map[string]string `json:"registers"`
+	Error     string            `json:"error,omitempty"`
+}
+
+func threadsJSON(t *target.Target, img *procmem.Image, pause time.Duration) any {
+	out := struct {
+		Target  string       `json:"target"`
+		Arch    string       `json:"arch"`
+		PauseMS float64      `json:"pause_ms"`
+		Threads []threadJSON `json:"threads"`
+	}{t.Word, img.Arch.String(), milliseconds(pause), make([]threadJSON, 0, len(img.Threads))}
+	for i := range img.Threads {
+		th := &img.Threads[i]
+		j := threadJSON{TID: th.TID, Name: th.Name, State: state(th.State), Signal: th.Signal,
+			Pending: procmem.Addr(th.Pending), Blocked: procmem.Addr(th.Blocked),
+			UserMS: th.UserTime.Milliseconds(), SystemMS: th.SystemTime.Milliseconds(), Registers: map[string]string{}}
+		if pc, sp, ok := img.Arch.PC(th); ok {
+			j.PC, j.SP, j.At = &pc, &sp, locate(img.Mappings, pc)
+		}
+		for _, r := range img.Arch.Registers(th.Regset(procmem.NTPRStatus)) {
+			j.Registers[r.Name] = procmem.Addr(r.Value).String()
+		}
+		if th.Err != nil {
+			j.Error = th.Err.Error()
+		}
+		out.Threads = append(out.Threads, j)
+	}
+	return out
+}
+
+func state(b byte) string {
+	if b == 0 {
+		return ""
+	}
+	return string(rune(b))
+}
+
+func threadsTable(img *procmem.Image, g *globals, registers bool) error {
+	color := g.color.Enabled(os.Stdout)
+	cols := []term.Column{{Title: "TID", Right: true}, {Title: "NAME"}, {Title: "STATE"}, {Title: "PC", Right: true}, {Title: "SP", Right: true}, {Title: "AT"}}
+	tab := term.NewTable(os.Stdout, color, cols...)
+	for i := range img.Threads {
+		th := &img.Threads[i]
+		row := []string{strconv.Itoa(th.TID), th.Name, state(th.State), "", "", ""}
+		if pc, sp, ok := img.Arch.PC(th); ok {
+			row[3], row[4], row[5] = pc.String(), sp.String(), locate(img.Mappings, pc)
+		}
+		if th.Err != nil {
+			row[5] += " (" + th.Err.Error() + ")"
+		}
+		if registers && i > 0 {
+			fmt.Println()
+			tab = term.NewTable(os.Stdout, color, cols...)
+		}
+		if err := tab.Row(row...); err != nil {
+			return err
+		}
+		if registers {
+			if err := tab.Close(); err != nil {
+				return err
+			}
+			if err := registerLines(img.Arch.Registers(th.Regset(procmem.NTPRStatus))); err != nil {
+				return err
+			}
+		}
+	}
+	if registers {
+		return nil
+	}
+	return tab.Close()
+}
+
+func registerLines(regs []procmem.Register) error {
+	const perLine = 4
+	for i, r := range regs {
+		end := "  "
+		if i%perLine == perLine-1 || i == len(regs)-1 {
+			end = "\n"
+		}
+		if _, err := fmt.Printf("  %8s %-18s%s", r.Name, procmem.Addr(r.Value), end); err != nil {
+			return err
+		}
+	}
+	return nil
+}
+
+func milliseconds(d time.Duration) float64 {
+	return float64(d.Microseconds()) / 1000
+}

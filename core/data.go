@@ -1,0 +1,60 @@
+package core
+
+import (
+	"iter"
+
+	"github.com/procmem/procmem"
+)
+
+// dataOf yields the parts of r that may hold data, made of whole pages,
+// ascending and disjoint. A Memory that does not know may hold data
+// everywhere.
+func dataOf(mem procmem.Memory, r procmem.Range) iter.Seq2[procmem.Range, error] {
+	sparse, ok := mem.(procmem.Sparse)
+	return func(yield func(procmem.Range, error) bool) {
+		if !ok {
+			yield(r, nil)
+			return
+		}
+		at := r.Start
+		for d, err := range sparse.Data(r) {
+			if err != nil {
+				yield(procmem.Range{Start: at, End: r.End}, err)
+				return
+			}
+			d = procmem.Range{Start: max(d.Start.PageDown(), at), End: min(pageAbove(d.End), r.End)}
+			if d.Empty() {
+				continue
+			}
+			at = d.End
+			if !yield(d, nil) {
+				return
+			}
+		}
+	}
+}
+
+// pageAbove rounds up to a page boundary, or to the last one that there is.
+func pageAbove(a procmem.Addr) procmem.Addr {
+	if up, err := a.Add(procmem.PageSize - 1); err == nil {
+		return up.PageDown()
+	}
+	return a
+}
+
+// Predict returns how many bytes of the dumped segments may hold data: the
+// most that they can take on disk, and about what Writer.Written reaches.
+func Predict(segs []Segment, mem procmem.Memory) (dataBytes uint64, err error) {
+	for _, s := range segs {
+		if !s.Dumped {
+			continue
+		}
+		for r, err := range dataOf(mem, s.Range) {
+			if err != nil {
+				return dataBytes, err
+			}
+			dataBytes += r.Size()
+		}
+	}
+	return dataBytes, nil
+}

@@ -1,0 +1,229 @@
+package core
+
+import (
+	"bytes"
+	"debug/elf"
+	"encoding/binary"
+	"errors"
+	"io"
+	"math"
+	"os"
+	"path/filepath"
+	"strings"
+	"testing"
+
+	"github.com/procmem/procmem"
+)
+
+// craft returns a core of the given headers with tail behind them, not sane
+// in any way that it is not made to be.
+func craft(phnum int, phdrs []phdr, tail []byte) []byte {
+	b := appendEHeader(nil, elf.ELFCLASS64, elf.EM_X86_64, phnum)
+	for _, p := range phdrs {
+		b = appendPHdr(b, elf.ELFCLASS64, p)
+	}
+	return append(b, tail...)
+}
+
+func load(vaddr, memsz, off, filesz uint64) phdr {
+	return phdr{typ: uint32(elf.PT_LOAD), flags: 6, vaddr: vaddr, memsz: memsz, off: off, filesz: filesz}
+}
+
+// noteCore is a core whose only segment holds these bytes as notes.
+func noteCore(notes []byte) []byte {
+	return craft(1, []phdr{{typ: uint32(elf.PT_NOTE), off: 64 + 56, filesz: uint64(len(notes))}}, notes)
+}
+
+func patch(b []byte, at int, v ...byte) []byte {
+	b = bytes.Clone(b)
+	copy(b[at:], v)
+	return b
+}
+
+func TestHostile(t *testing.T) {
+	good := craft(1, []phdr{load(0x1000, 0x1000, 0x78, 0)}, nil)
+	if _, err := NewReader(bytes.NewReader(good), int64(len(good))); err != nil {
+		t.Fatal(err)
+	}
+	extended := appendCountHeader(craft(1, []phdr{load(0x1000, 0x1000, 0, 0)}, nil), elf.ELFCLASS64, math.MaxUint32)
+	extended = patch(extended, 56, 0xff, 0xff)
+	extended = patch(extended, 40, 64+56)
+	lying := func(namesz, descsz uint32) []byte {
+		b := appendNote(nil, Note{"CORE", 1, make([]byte, 336)})
+		binary.LittleEndian.PutUint32(b, namesz)
+		binary.LittleEndian.PutUint32(b[4:], descsz)
+		return noteCore(b)
+	}
+	many := make([]phdr, 40)
+	for i := range many {
+		many[i] = phdr{typ: uint32(elf.PT_NOTE), off: 64, filesz: 40*56 - 100}
+	}
+	fileNote := func(words ...uint64) []byte {
+		var d []byte
+		for _, w := range words {
+			d = binary.LittleEndian.AppendUint64(d, w)
+		}
+		return noteCore(appendNote(nil, Note{"CORE", ntFile, d}))
+	}
+	for name, c := range map[string]struct {
+		b    []byte
+		off  int64
+		want string
+	}{
+		"empty":                  {nil, 0, "empty"},
+		"text":                   {[]byte("#!/bin/sh\n"), 0, "not a core file"},
+		"magic alone":            {good[:4], 4, "cut off"},
+		"half a header":          {good[:40], 40, "cut off"},
+		"executable":             {patch(good, 16, byte(elf.ET_EXEC)), 16, "not a core file: ELF executable"},
+		"shared object":          {patch(good, 16, byte(elf.ET_DYN)), 16, "not a core file: ELF shared object"},
+		"unknown type":           {patch(good, 16, 77), 16, "not a core file"},
+		"class":                  {patch(good, 4, 3), 4, "class 3"},
+		"big endian":             {patch(good, 5, 2), 5, "little endian"},
+		"machine":                {patch(good, 18, 243), 18, "not supported"},
+		"header size":            {patch(good, 54, 57), 54, "57 bytes"},
+		"no headers":             {patch(good, 56, 0), 56, "no program headers"},
+		"headers beyond the end": {patch(good, 56, 2), 64, "do not fit"},
+		"table beyond the end":   {patch(good, 32, 0, 0, 0, 0, 0, 0, 0, 0x80), math.MaxInt64, "do not fit"},
+		"2^32 headers":           {extended, 56, "4294967295 program headers"},
+		"count header missing":   {patch(good, 56, 0xff, 0xff), 0, "section header"},
+		"filesz above memsz":     {craft(1, []phdr{load(0x1000, 0x1000, 0, 0x1001)}, nil), 64, "0x1001 bytes in the file"},
+		"address wraps":          {craft(1, []phdr{load(0xfffffffffffff000, 0x2000, 0, 0)}, nil), 64, "address space"},
+		"offset wraps":           {craft(1, []phdr{load(0x1000, math.MaxUint64-0x1000, 0xf000000000000000, 0x1000)}, nil), 64, "out of range"},
+		"offset and size wrap":   {craft(1, []phdr{load(0x1000, math.MaxInt64, 0x1000, math.MaxInt64)}, nil), 64, "out of range"},
+		"notes wrap":             {craft(1, []phdr{{typ: uint32(elf.PT_NOTE), off: 1, filesz: math.MaxInt64}}, nil), 64, "out of range"},
+		"notes overlap":          {craft(40, many, nil), 64 + 56, "overlap"},
+		"name too long":          {lying(1<<31, 336), 64 + 56, "leaves its segment"},
+		"descriptor too long":    {lying(5, 337), 64 + 56, "leaves its segment"},
+		"descriptor of 4 GiB":    {lying(5, math.MaxUint32), 64 + 56, "leaves its segment"},
+		"FILE without header":    {fileNote(1), 64 + 56 + 20, "has no header"},
+		"FILE with 2^61 entries": {fileNote(1<<61, 4096, 0, 0, 0), 64 + 56 + 20, "claims"},
+		"FILE without names":     {fileNote(1, 4096, 0, 4096, 0), 64 + 56 + 20, "0 names for 1 entries"},
+		"FILE offset":            {fileNote(1, 4096, 0, 4096, math.MaxUint64, 0), 64 + 56 + 20, "out of range"},
+	} {
+		f, err := NewReader(bytes.NewReader(c.b), int64(len(c.b)))
+		fe, ok := errors.AsType[*FormatError](err)
+		if !ok || f != nil || !strings.Contains(err.Error(), c.want) || !strings.HasPrefix(err.Error(), "read core: offset 0x") {
+			t.Errorf("%s: %v, %v", name, f, err)
+			continue
+		}
+		if fe.Off != c.off && name != "notes overlap" {
+			t.Errorf("%s: offset %#x, want %#x (%v)", name, fe.Off, c.off, err)
+		}
+	}
+}
+
+// Overlapping segments: each address belongs to the one that starts lower, or
+// comes first.
+func TestOverlap(t *testing.T) {
+	const at = 64 + 4*56
+	tail := bytes.Repeat([]byte("a"), page)
+	tail = append(tail, bytes.Repeat([]byte("b"), page)...)
+	tail = append(tail, bytes.Repeat([]byte("c"), page)...)
+	b := craft(4, []phdr{
+		load(0x2000, page, at+page, page),       // half hidden by the next
+		load(0x1800, page, at, page),            //
+		load(0x1800, 3*page, at+2*page, page/2), // behind both, and not dumped
+		load(0x1a00, 0x100, at+2*page, 0x100),   // hidden
+	}, tail)
+	f, err := NewReader(bytes.NewReader(b), int64(len(b)))
+	if err != nil {
+		t.Fatal(err)
+	}
+	for a, want := range map[procmem.Addr]string{0x1800: "a", 0x1a00: "a", 0x27ff: "a", 0x1000: "", 0x2800: "", 0x47ff: "", 0x4800: ""} {
+		got := make([]byte, 1)
+		n, err := f.ReadAt(got, a)
+		if string(got[:n]) != want || (err == nil) != (want != "") {
+			t.Errorf("%v: %q, %v; want %q", a, got[:n], err, want)
+		}
+	}
+	// One that is dumped and only partly hidden keeps what belongs to it.
+	b = craft(2, []phdr{load(0x2000, page, at+page, page), load(0x1800, page, at, page)}, nil)
+	b = append(b, make([]byte, at-len(b))...)
+	b = append(b, tail...)
+	if f, err = NewReader(bytes.NewReader(b), int64(len(b))); err != nil {
+		t.Fatal(err)
+	}
+	got := make([]byte, 0x1800)
+	if _, err := f.ReadAt(got, 0x1800); err != nil || got[page-1] != 'a' || got[page] != 'b' || got[0x17ff] != 'b' {
+		t.Errorf("across an overlap: %v", err)
+	}
+	if segs := f.Segments(); len(segs) != 2 || segs[1].Start != 0x2800 {
+		t.Errorf("segments %v", segs)
+	}
+}
+
+// What is hostile in a way that does not concern the memory is passed over.
+func TestOddNotes(t *testing.T) {
+	notes := appendNote(nil, Note{"CORE", procmem.NTFPRegset, make([]byte, 512)}) // before any thread
+	notes = appendNote(notes, Note{"CORE", procmem.NTPRStatus, make([]byte, 100)})
+	notes = appendNote(notes, Note{"CORE", ntPRPSInfo, make([]byte, 3)})
+	notes = appendNote(notes, Note{"CORE", ntAuxv, make([]byte, 7)})
+	notes = appendNote(notes, Note{strings.Repeat("x", 500), 1, nil})
+	notes = appendNote(notes, Note{ownerProcmem, ntMaps, []byte("rubbish\n")})
+	notes = appendNote(notes, Note{ownerProcmem, ntReport, []byte("{")})
+	notes = append(notes, make([]byte, 100)...)
+	b := noteCore(notes)
+	f, err := NewReader(bytes.NewReader(b), int64(len(b)))
+	if err != nil {
+		t.Fatal(err)
+	}
+	if th := f.Image().Threads; len(th) != 1 || th[0].Err == nil {
+		t.Errorf("threads %+v", th)
+	}
+	var seen int
+	for n := range f.Notes() {
+		seen++
+		if len(n.Name) > maxNoteName {
+			t.Errorf("name of %d bytes", len(n.Name))
+		}
+	}
+	if seen != 7 || f.Report() != nil {
+		t.Errorf("%d notes, report %v", seen, f.Report())
+	}
+	for range f.Notes() {
+		break
+	}
+}
+
+// A file that claims terabytes and holds nothing must cost nothing.
+func TestSparseHostile(t *testing.T) {
+	path := filepath.Join(t.TempDir(), "core")
+	b := craft(2, []phdr{{typ: uint32(elf.PT_NOTE), off: 4096, filesz: 1 << 40}, load(0x1000, 1<<41, 1<<40, 1<<41)}, nil)
+	if err := os.WriteFile(path, b, 0o600); err != nil {
+		t.Fatal(err)
+	}
+	if err := os.Truncate(path, 1<<42); err != nil {
+		t.Skip("no files of 4 TiB here: ", err)
+	}
+	f, err := Open(path)
+	if err != nil {
+		t.Fatal(err)
+	}
+	defer f.Close()
+	for r := range f.Data(rng(0, math.MaxUint64)) {
+		t.Errorf("data at %v in a hole", r)
+	}
+	if _, err := f.ReadAt(make([]byte, 10), 1<<40); err != nil {
+		t.Error(err)
+	}
+}
+
+type brokenReader struct{ err error }
+
+func (r brokenReader) ReadAt([]byte, int64) (int, error) { return 0, r.err }
+
+func TestReadErrors(t *testing.T) {
+	broken := errors.New("broken disk")
+	if _, err := NewReader(brokenReader{broken}, 1000); !errors.Is(err, broken) {
+		t.Error(err)
+	}
+	if _, err := NewReader(brokenReader{io.EOF}, 1000); err == nil {
+		t.Error("a file that is shorter than its size opens")
+	}
+	if _, err := Open(t.TempDir()); err == nil || !strings.Contains(err.Error(), "not a regular file") {
+		t.Error(err)
+	}
+	if _, err := Open("/nonexistent"); !errors.Is(err, os.ErrNotExist) {
+		t.Error(err)
+	}
+}

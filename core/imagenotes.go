@@ -1,0 +1,114 @@
+package core
+
+import (
+	"encoding/binary"
+	"slices"
+
+	"github.com/procmem/procmem"
+)
+
+// Register sets of arm64 that are not written whole (include/uapi/linux/elf.h).
+const (
+	ntARMSVE       = 0x405
+	ntARMPACAKeys  = 0x407
+	ntARMPACGKeys  = 0x408
+	ntARMSSVE      = 0x40b
+	ntARMZA        = 0x40c
+	armVectorField = 16 // size of struct user_sve_header, whose first u32 is the length in use
+)
+
+// Notes returns the standard notes of a process in the order in which the
+// kernel writes them (fs/binfmt_elf.c, fill_note_info): everything of the
+// first thread with the process' own notes in it, then the other threads.
+// extra comes last; it is for notes that an image has no place for, such as
+// NT_X86_XSAVE_LAYOUT.
+func Notes(img *procmem.Image, extra ...Note) []Note {
+	var notes []Note
+	threads := img.Threads
+	if len(threads) == 0 { // readers want one, and the process' notes need a place
+		threads = []procmem.Thread{{TID: img.Process.PID}}
+	}
+	for i := range threads {
+		t := &threads[i]
+		notes = append(notes, Note{ownerCore, procmem.NTPRStatus, encodePRStatus(img.Arch, t)})
+		if i == 0 {
+			notes = append(notes, Note{ownerCore, ntPRPSInfo, encodePRPSInfo(img.Arch, &img.Process)})
+		}
+		notes = append(notes, Note{ownerCore, ntSigInfo, encodeSigInfo(t)})
+		if i == 0 {
+			if auxv := trimAuxv(img.Arch, img.Auxv); len(auxv) > 0 {
+				notes = append(notes, Note{ownerCore, ntAuxv, auxv})
+			}
+			notes = append(notes, Note{ownerCore, ntFile, encodeFiles(img.Arch, img.Mappings)})
+		}
+		notes = appendRegsets(notes, img.Arch, t)
+	}
+	return append(notes, extra...)
+}
+
+// encodeSigInfo returns an NT_SIGINFO descriptor: a siginfo_t that says who
+// stopped the thread. For a process that did not crash it is the kernel with
+// SIGSTOP: without it old lldb shows "signal 0", and the real siginfo of a
+// seized thread is a SIGTRAP that nobody sent.
+func encodeSigInfo(t *procmem.Thread) []byte {
+	const sigStop, siKernel = 19, 0x80
+	signo := t.Signal
+	if signo == 0 {
+		signo = sigStop
+	}
+	b := make([]byte, 128)
+	binary.LittleEndian.PutUint32(b[0:], uint32(signo))
+	binary.LittleEndian.PutUint32(b[8:], siKernel) // behind si_errno
+	return b
+}
+
+// appendRegsets appends the register sets that are not inside PRSTATUS.
+func appendRegsets(notes []Note, a procmem.Arch, t *procmem.Thread) []Note {
+	sets := slices.Clone(t.Regsets)
+	slices.SortStableFunc(sets, func(x, y procmem.Regset) int { return regsetRank(x.Type) - regsetRank(y.Type) })
+	for _, s := range sets {
+		data := regsetData(a, s)
+		if s.Type == procmem.NTPRStatus || len(data) == 0 {
+			continue
+		}
+		owner := ownerLinux
+		if s.Type == procmem.NTFPRegset {
+			owner = ownerCore
+		}
+		notes = append(notes, Note{owner, s.Type, data})
+	}
+	return notes
+}
+
+func regsetRank(typ uint32) int {
+	switch typ {
+	case procmem.NTFPRegset:
+		return 0
+	case procmem.NTPRXFPReg:
+		return 1
+	case procmem.NTX86XState:
+		return 2
+	}
+	return 3
+}
+
+// regsetData returns what a core may hold of a register set: none of the
+// secret keys of pointer authentication, and of vector registers the part in
+// use, which is how the kernel dumps them.
+func regsetData(a procmem.Arch, s procmem.Regset) []byte {
+	if a != procmem.ARM64 {
+		return s.Data
+	}
+	switch s.Type {
+	case ntARMPACAKeys, ntARMPACGKeys:
+		return nil
+	case ntARMSVE, ntARMSSVE, ntARMZA:
+		if len(s.Data) < armVectorField {
+			return nil
+		}
+		if used := int64(binary.LittleEndian.Uint32(s.Data)); used >= armVectorField && used < int64(len(s.Data)) {
+			return s.Data[:used]
+		}
+	}
+	return s.Data
+}

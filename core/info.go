@@ -1,0 +1,195 @@
+package core
+
+import (
+	"errors"
+	"fmt"
+	"slices"
+	"strings"
+
+	"github.com/procmem/procmem"
+)
+
+// Bounds of the descriptors that are kept in memory. The first is that of
+// lists (a million mappings with long names), the second that of registers
+// (SVE and SME with the longest vectors).
+const (
+	maxListNote   = 256 << 20
+	maxRegsetNote = 1 << 20
+)
+
+// noteReader gathers what the notes tell.
+type noteReader struct {
+	f     *File
+	files []fileEntry
+	maps  []procmem.Mapping
+	seen  map[string]bool // notes of the process that came already: the first of each counts
+}
+
+// readNotes fills in the image and the report.
+func (f *File) readNotes() error {
+	nr := noteReader{f: f, seen: map[string]bool{}}
+	for _, s := range f.notes {
+		var inner error
+		err := scanNotes(f.r, s.off, s.end, f.size, func(n NoteInfo) bool {
+			inner = nr.take(n)
+			return inner == nil
+		})
+		if err = errors.Join(inner, err); err != nil {
+			return err
+		}
+	}
+	if nr.maps != nil {
+		f.img.Mappings = nr.maps
+	} else {
+		f.img.Mappings = joinMappings(f.segs, nr.files)
+		nameMappings(&f.img)
+	}
+	f.img.Exe = exePath(&f.img)
+	f.applyReport()
+	return nil
+}
+
+// take reads one note.
+func (nr *noteReader) take(n NoteInfo) error {
+	img := &nr.f.img
+	switch {
+	case n.Name == ownerCore && n.Type == procmem.NTPRStatus:
+		b, err := nr.desc(n, maxRegsetNote)
+		if err != nil {
+			return err
+		}
+		img.Threads = append(img.Threads, decodePRStatus(img.Arch, b))
+	case n.Name == ownerCore && n.Type == ntPRPSInfo && nr.first(n):
+		b, err := nr.desc(n, maxRegsetNote)
+		if err != nil {
+			return err
+		}
+		// One of another size is passed over: nothing else depends on it.
+		img.Process, _ = decodePRPSInfo(img.Arch, b)
+	case n.Name == ownerCore && n.Type == ntAuxv && nr.first(n):
+		b, err := nr.desc(n, maxRegsetNote)
+		img.Auxv = trimAuxv(img.Arch, b)
+		return err
+	case n.Name == ownerCore && n.Type == ntFile && nr.first(n):
+		b, err := nr.desc(n, maxListNote)
+		if err != nil {
+			return err
+		}
+		nr.files, err = decodeFiles(img.Arch, b, n.Offset)
+		return err
+	case n.Name == ownerCore && n.Type == procmem.NTFPRegset,
+		n.Name == ownerLinux && n.Type != ntXSaveLayout:
+		return nr.takeRegset(n)
+	case n.Name == ownerProcmem:
+		return nr.takeOwn(n)
+	}
+	return nil
+}
+
+// takeRegset gives a register set to the thread whose PRSTATUS came last.
+func (nr *noteReader) takeRegset(n NoteInfo) error {
+	threads := nr.f.img.Threads
+	if len(threads) == 0 || n.Size == 0 {
+		return nil
+	}
+	b, err := nr.desc(n, maxRegsetNote)
+	if err != nil {
+		return err
+	}
+	t := &threads[len(threads)-1]
+	t.Regsets = append(t.Regsets, procmem.Regset{Type: n.Type, Data: b})
+	return nil
+}
+
+// takeOwn reads a note of procmem. One that makes no sense is passed over,
+// since the others tell nearly as much.
+func (nr *noteReader) takeOwn(n NoteInfo) error {
+	if n.Type != ntMaps && n.Type != ntReport || !nr.first(n) {
+		return nil
+	}
+	limit := int64(maxListNote)
+	if n.Type == ntReport {
+		limit = maxReport
+	}
+	b, err := nr.desc(n, limit)
+	if err != nil {
+		return err
+	}
+	if n.Type == ntMaps {
+		nr.maps, _ = decodeMaps(string(b))
+	} else {
+		nr.f.report, _ = decodeReport(b)
+	}
+	return nil
+}
+
+func (nr *noteReader) first(n NoteInfo) bool {
+	key := fmt.Sprintf("%s %d", n.Name, n.Type)
+	if nr.seen[key] {
+		return false
+	}
+	nr.seen[key] = true
+	return true
+}
+
+// desc reads a descriptor.
+func (nr *noteReader) desc(n NoteInfo, limit int64) ([]byte, error) {
+	if n.Size > limit {
+		return nil, &FormatError{n.Offset, fmt.Sprintf("note %s/%#x of %d bytes: more than the %d that are plausible", n.Name, n.Type, n.Size, limit)}
+	}
+	b := make([]byte, n.Size)
+	if err := nr.f.readFull(b, n.Offset); err != nil {
+		return nil, fmt.Errorf("read note at offset %#x: %w", n.Offset, err)
+	}
+	return b, nil
+}
+
+// applyReport makes what the report lists as missing fault: the file holds
+// zeros there, which nobody should take for data.
+func (f *File) applyReport() {
+	if f.report == nil {
+		return
+	}
+	for _, m := range f.report.Missing {
+		if !m.Empty() {
+			f.lost = append(f.lost, procmem.Fault{Range: m.Range, Err: fmt.Errorf("%w: %s", procmem.ErrNotDumped, m.Error)})
+		}
+	}
+	slices.SortStableFunc(f.lost, func(a, b procmem.Fault) int { return compareRanges(a.Range, b.Range) })
+	kept := f.lost[:0]
+	for _, l := range f.lost {
+		if k := len(kept); k > 0 {
+			l.Start = max(l.Start, kept[k-1].End)
+		}
+		if !l.Empty() {
+			kept = append(kept, l)
+		}
+	}
+	f.lost = kept
+	lacking := make(map[int]string, len(f.report.ThreadsMissing))
+	for _, t := range f.report.ThreadsMissing {
+		lacking[t.TID] = t.Error
+	}
+	for i := range f.img.Threads {
+		t := &f.img.Threads[i]
+		if text, ok := lacking[t.TID]; ok {
+			t.Err = errors.New(text)
+		}
+	}
+}
+
+// exePath returns the path of the executable: the file that holds its program
+// headers, or its entry point.
+func exePath(img *procmem.Image) string {
+	for _, typ := range [2]uint64{atPhdr, atEntry} {
+		a, ok := auxValue(img.Arch, img.Auxv, typ)
+		if !ok {
+			continue
+		}
+		if i := procmem.FindMapping(img.Mappings, a); i < len(img.Mappings) && img.Mappings[i].Contains(a) &&
+			strings.HasPrefix(img.Mappings[i].Path, "/") {
+			return img.Mappings[i].Path
+		}
+	}
+	return ""
+}

@@ -1,0 +1,121 @@
+package core
+
+import (
+	"cmp"
+	"slices"
+
+	"github.com/procmem/procmem"
+)
+
+// joinMappings makes mappings of segments, ascending and disjoint, and of the
+// names in NT_FILE. A segment may hold several files' mappings, a mapping may
+// be several segments, and gdb writes no program header for a mapping that it
+// leaves out, while NT_FILE may still name it.
+func joinMappings(segs []segment, files []fileEntry) []procmem.Mapping {
+	files = disjointFiles(files)
+	ms := make([]procmem.Mapping, 0, max(len(segs), len(files)))
+	add := func(r procmem.Range, perm procmem.Perm, file *fileEntry) {
+		if r.Empty() {
+			return
+		}
+		m := procmem.Mapping{Range: r, Perm: perm}
+		if file != nil {
+			m.Path, m.Offset = file.Path, file.Offset+uint64(r.Start-file.Start)
+			// The parts of a mapping that is partly dumped belong together.
+			if k := len(ms) - 1; k >= 0 && ms[k].End == r.Start && r.Start > file.Start && ms[k].Perm == perm {
+				ms[k].End = r.End
+				return
+			}
+		}
+		ms = append(ms, m)
+	}
+	// Walk along both lists; at is where the walk has come to.
+	var at procmem.Addr
+	for len(segs) > 0 || len(files) > 0 {
+		var seg *segment
+		var file *fileEntry
+		next := ^procmem.Addr(0) // the next place where anything begins or ends
+		if len(segs) > 0 {
+			if s := &segs[0]; at >= s.Start {
+				seg, next = s, min(next, s.End)
+			} else {
+				next = min(next, s.Start)
+			}
+		}
+		if len(files) > 0 {
+			if e := &files[0]; at >= e.Start {
+				file, next = e, min(next, e.End)
+			} else {
+				next = min(next, e.Start)
+			}
+		}
+		r := procmem.Range{Start: at, End: next}
+		switch {
+		case seg != nil:
+			add(r, seg.perm, file)
+		case file != nil:
+			add(r, 0, file)
+		}
+		at = next
+		if len(segs) > 0 && segs[0].End <= at {
+			segs = segs[1:]
+		}
+		if len(files) > 0 && files[0].End <= at {
+			files = files[1:]
+		}
+	}
+	return ms
+}
+
+// disjointFiles returns the entries in ascending order without overlaps, in
+// the same way as segments.
+func disjointFiles(files []fileEntry) []fileEntry {
+	files = slices.Clone(files)
+	slices.SortStableFunc(files, func(a, b fileEntry) int { return cmp.Compare(a.Start, b.Start) })
+	kept := files[:0]
+	var end procmem.Addr
+	for _, e := range files {
+		if e.Empty() || e.End <= end {
+			continue
+		}
+		if e.Start < end {
+			e.Offset += uint64(end - e.Start)
+			e.Start = end
+		}
+		end = e.End
+		kept = append(kept, e)
+	}
+	return kept
+}
+
+// nameMappings finds the vDSO and the stack of the first thread among
+// anonymous mappings. The kernel puts the path of the executable at the top of
+// the stack and tells where in the auxiliary vector, which holds even where
+// the thread runs on a stack of its own making; else the stack pointer must
+// do.
+func nameMappings(img *procmem.Image) {
+	name := func(a procmem.Addr, path string) bool {
+		i := procmem.FindMapping(img.Mappings, a)
+		if i == len(img.Mappings) || !img.Mappings[i].Contains(a) || img.Mappings[i].Path != "" {
+			return false
+		}
+		img.Mappings[i].Path = path
+		return true
+	}
+	if a, ok := auxValue(img.Arch, img.Auxv, atSysinfoEHdr); ok {
+		name(a, "[vdso]")
+	}
+	if a, ok := auxValue(img.Arch, img.Auxv, atExecFn); ok && name(a, "[stack]") {
+		return
+	}
+	for i := range img.Threads {
+		t := &img.Threads[i]
+		if t.TID != img.Process.PID && img.Process.PID != 0 {
+			continue
+		}
+		if _, sp, ok := img.Arch.PC(t); ok {
+			name(sp, "[stack]")
+		}
+		return
+	}
+}

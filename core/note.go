@@ -1,0 +1,140 @@
+package core
+
+import (
+	"encoding/binary"
+	"fmt"
+	"io"
+	"math"
+)
+
+// Types of notes that are not register sets (include/uapi/linux/elf.h).
+const (
+	ntPRPSInfo    = 3
+	ntAuxv        = 6
+	ntFile        = 0x46494c45
+	ntSigInfo     = 0x53494749
+	ntXSaveLayout = 0x205
+)
+
+// Owners of notes in cores of Linux.
+const (
+	ownerCore  = "CORE"
+	ownerLinux = "LINUX"
+)
+
+// The notes of procmem itself. Owner and types are both unique, because BFD
+// goes by the type alone where it does not know the owner.
+const (
+	ownerProcmem = "procmem"
+	ntMaps       = 0x70726f63 // text of /proc/PID/maps
+	ntReport     = 0x70726f64 // Report as JSON, perhaps with spaces behind it
+)
+
+// Note is one ELF note.
+type Note struct {
+	Name string // the owner, such as "CORE", without the NUL
+	Type uint32 // NT_*, whose meaning depends on the owner
+	Desc []byte
+}
+
+const noteHeaderSize = 12
+
+// notePad returns n rounded up to the alignment of notes. Cores of Linux use
+// four bytes in 64-bit files too (fs/binfmt_elf.c, notesize).
+func notePad(n int64) int64 { return (n + 3) &^ 3 }
+
+// noteSize returns the bytes that a note takes in a file.
+func noteSize(name string, desc int64) int64 {
+	return noteHeaderSize + notePad(int64(len(name))+1) + notePad(desc)
+}
+
+// appendNote appends the encoded note to b, whose length must be a multiple
+// of four.
+func appendNote(b []byte, n Note) []byte {
+	b = binary.LittleEndian.AppendUint32(b, uint32(len(n.Name)+1))
+	b = binary.LittleEndian.AppendUint32(b, uint32(len(n.Desc)))
+	b = binary.LittleEndian.AppendUint32(b, n.Type)
+	b = append(b, n.Name...)
+	b = appendPad(b, notePad(int64(len(n.Name))+1)-int64(len(n.Name)))
+	b = append(b, n.Desc...)
+	return appendPad(b, notePad(int64(len(n.Desc)))-int64(len(n.Desc)))
+}
+
+func appendPad(b []byte, n int64) []byte { return append(b, make([]byte, n)...) }
+
+// encodeNotes returns the contents of a PT_NOTE segment.
+func encodeNotes(notes []Note) ([]byte, error) {
+	var size int64
+	for _, n := range notes {
+		if int64(len(n.Desc)) > math.MaxUint32 {
+			return nil, fmt.Errorf("encode note %s/%#x: %d bytes do not fit a note", n.Name, n.Type, len(n.Desc))
+		}
+		size += noteSize(n.Name, int64(len(n.Desc)))
+	}
+	b := make([]byte, 0, size)
+	for _, n := range notes {
+		b = appendNote(b, n)
+	}
+	return b, nil
+}
+
+// NoteInfo says what a note is and where its descriptor lies in the file.
+type NoteInfo struct {
+	Name   string `json:"name"`   // the owner
+	Type   uint32 `json:"type"`   // NT_*
+	Size   int64  `json:"size"`   // of the descriptor, in bytes
+	Offset int64  `json:"offset"` // of the descriptor in the file, in bytes
+}
+
+// maxNoteName is the length of an owner that is still shown whole. Known ones
+// are shorter than ten bytes.
+const maxNoteName = 64
+
+// scanNotes calls yield for each note of the segment at [off, end) of r, until
+// yield returns false. size is where the file ends: a segment that the file
+// cuts off is read as far as it goes, while a note that leaves its segment is
+// a *FormatError. A header of zeros ends the segment, so that a hole in a
+// file of any size costs nothing.
+func scanNotes(r io.ReaderAt, off, end, size int64, yield func(NoteInfo) bool) error {
+	var buf [noteHeaderSize + maxNoteName]byte
+	for end-off >= noteHeaderSize {
+		b := buf[:min(int64(len(buf)), end-off)]
+		n, err := r.ReadAt(b, off)
+		if n < noteHeaderSize {
+			if err == io.EOF || off+noteHeaderSize > size {
+				return nil // cut off
+			}
+			return fmt.Errorf("read note at offset %#x: %w", off, err)
+		}
+		b = b[:n]
+		namesz := int64(binary.LittleEndian.Uint32(b[0:]))
+		descsz := int64(binary.LittleEndian.Uint32(b[4:]))
+		typ := binary.LittleEndian.Uint32(b[8:])
+		if namesz == 0 && descsz == 0 && typ == 0 {
+			return nil
+		}
+		desc := off + noteHeaderSize + notePad(namesz)
+		if desc+descsz > end {
+			return &FormatError{off, fmt.Sprintf("note of type %#x with %d+%d bytes leaves its segment, which ends at %#x", typ, namesz, descsz, end)}
+		}
+		if desc+descsz > size {
+			return nil // cut off
+		}
+		name := b[noteHeaderSize:min(noteHeaderSize+namesz, int64(len(b)))]
+		if !yield(NoteInfo{Name: cString(name), Type: typ, Size: descsz, Offset: desc}) {
+			return nil
+		}
+		off = desc + notePad(descsz)
+	}
+	return nil
+}
+
+// cString returns the bytes before the first NUL.
+func cString(b []byte) string {
+	for i, c := range b {
+		if c == 0 {
+			return string(b[:i])
+		}
+	}
+	return string(b)
+}

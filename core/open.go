@@ -1,0 +1,319 @@
+package core
+
+import (
+	"cmp"
+	"debug/elf"
+	"errors"
+	"fmt"
+	"io"
+	"iter"
+	"math"
+	"os"
+	"slices"
+
+	"github.com/procmem/procmem"
+)
+
+// File is a core file. It is a procmem.Memory and knows its holes, and may be
+// used from several goroutines at once.
+type File struct {
+	r      io.ReaderAt
+	size   int64
+	closer io.Closer
+
+	segs   []segment // ascending, disjoint
+	notes  []span    // the PT_NOTE segments, in the order of the program headers
+	lost   []procmem.Fault
+	img    procmem.Image
+	report *Report
+}
+
+// segment is a PT_LOAD: memory at Range, of which the file holds what lies
+// below dumped, beginning at off.
+type segment struct {
+	procmem.Range
+	dumped procmem.Addr
+	off    int64
+	perm   procmem.Perm
+}
+
+// span is the interval [off, end) of the file, which may be cut off.
+type span struct{ off, end int64 }
+
+// maxHeaders bounds the number of program headers. A process can have a few
+// millions of mappings at most; a sparse file can claim any number.
+const maxHeaders = 1 << 24
+
+// Open opens the core file at path.
+func Open(path string) (*File, error) {
+	r, err := os.Open(path)
+	if err != nil {
+		return nil, fmt.Errorf("open core: %w", err)
+	}
+	f, err := openFile(r)
+	if err != nil {
+		r.Close()
+		return nil, fmt.Errorf("open core %s: %w", path, err)
+	}
+	return f, nil
+}
+
+func openFile(r *os.File) (*File, error) {
+	info, err := r.Stat()
+	if err != nil {
+		return nil, err
+	}
+	if !info.Mode().IsRegular() {
+		return nil, errors.New("not a regular file")
+	}
+	f, err := newFile(r, info.Size())
+	if err != nil {
+		return nil, err
+	}
+	f.closer = r
+	return f, nil
+}
+
+// NewReader reads a core of size bytes from r. A file that is not a core that
+// makes sense gives a *FormatError; one that is cut off behind its program
+// headers is opened, with its notes as far as there are any, and Truncated
+// tells what memory it lacks. Where two segments overlap, the memory that
+// both claim belongs to the one that starts lower, or comes first in the file.
+func NewReader(r io.ReaderAt, size int64) (*File, error) {
+	f, err := newFile(r, size)
+	if err != nil {
+		return nil, fmt.Errorf("read core: %w", err)
+	}
+	return f, nil
+}
+
+func newFile(r io.ReaderAt, size int64) (*File, error) {
+	f := &File{r: r, size: size}
+	h, err := f.readHeader()
+	if err != nil {
+		return nil, err
+	}
+	if err := f.readProgramHeaders(h); err != nil {
+		return nil, err
+	}
+	f.sortSegments()
+	if err := f.readNotes(); err != nil {
+		return nil, err
+	}
+	return f, nil
+}
+
+// readHeader reads the ELF header and says what the file is if not a core.
+func (f *File) readHeader() (ehdr, error) {
+	if f.size == 0 {
+		return ehdr{}, &FormatError{0, "not a core file: the file is empty"}
+	}
+	var b [64]byte
+	n, err := f.r.ReadAt(b[:min(int64(len(b)), f.size)], 0)
+	if n == 0 && err != nil {
+		return ehdr{}, fmt.Errorf("read ELF header: %w", err)
+	}
+	h, err := decodeEHeader(b[:n])
+	if err != nil {
+		return h, err
+	}
+	if h.typ != elf.ET_CORE {
+		what := map[elf.Type]string{elf.ET_EXEC: "executable", elf.ET_DYN: "shared object or executable", elf.ET_REL: "object file"}[h.typ]
+		return h, &FormatError{16, "not a core file: ELF " + cmp.Or(what, h.typ.String())}
+	}
+	if f.img.Arch, err = procmem.ArchOf(h.class, h.machine); err != nil {
+		return h, &FormatError{18, err.Error()}
+	}
+	if want := phdrSize(h.class); int(h.phsize) != want {
+		return h, &FormatError{int64(ehdrSize(h.class)) - 10, fmt.Sprintf("program headers of %d bytes, want %d", h.phsize, want)}
+	}
+	if h.phnum == maxPlainHeaders {
+		if err := f.readHeaderCount(&h); err != nil {
+			return h, err
+		}
+	}
+	return h, nil
+}
+
+// readHeaderCount finds the number of program headers where e_phnum cannot
+// hold it.
+func (f *File) readHeaderCount(h *ehdr) error {
+	step := shdrSize(h.class)
+	if h.shoff == 0 || h.shoff > uint64(f.size) || uint64(f.size)-h.shoff < uint64(step) {
+		return &FormatError{int64(min(h.shoff, math.MaxInt64)), "the section header with the number of program headers is not in the file"}
+	}
+	b := make([]byte, step)
+	if err := f.readFull(b, int64(h.shoff)); err != nil {
+		return fmt.Errorf("read section header: %w", err)
+	}
+	at := 44
+	if h.class == elf.ELFCLASS32 {
+		at = 28
+	}
+	h.phnum = le32(b[at:])
+	return nil
+}
+
+// readProgramHeaders keeps the segments and where the notes are.
+func (f *File) readProgramHeaders(h ehdr) error {
+	step := phdrSize(h.class)
+	if h.phnum == 0 {
+		return &FormatError{int64(ehdrSize(h.class)) - 8, "no program headers"}
+	}
+	if h.phnum > maxHeaders {
+		return &FormatError{int64(ehdrSize(h.class)) - 8, fmt.Sprintf("%d program headers are more than a process can have mappings", h.phnum)}
+	}
+	if table := uint64(h.phnum) * uint64(step); h.phoff > uint64(f.size) || table > uint64(f.size)-h.phoff {
+		return &FormatError{int64(min(h.phoff, math.MaxInt64)), fmt.Sprintf("%d program headers do not fit the file of %d bytes", h.phnum, f.size)}
+	}
+	chunk := make([]byte, min(int(h.phnum), 4096)*step)
+	off := int64(h.phoff)
+	var noteBytes int64
+	for left := int(h.phnum); left > 0; {
+		b := chunk[:min(left*step, len(chunk))]
+		if err := f.readFull(b, off); err != nil {
+			return fmt.Errorf("read program headers at offset %#x: %w", off, err)
+		}
+		for ; len(b) > 0; b, off, left = b[step:], off+int64(step), left-1 {
+			p := decodePHdr(h.class, b)
+			switch elf.ProgType(p.typ) {
+			case elf.PT_LOAD:
+				if err := f.addSegment(p, off); err != nil {
+					return err
+				}
+			case elf.PT_NOTE:
+				if p.off > math.MaxInt64 || p.filesz > math.MaxInt64-p.off {
+					return &FormatError{off, fmt.Sprintf("notes at %#x+%#x: out of range", p.off, p.filesz)}
+				}
+				s := span{int64(p.off), int64(p.off + p.filesz)}
+				// Many headers for the same notes would make a small
+				// file cost a lot.
+				if noteBytes += max(0, min(s.end, f.size)-s.off); noteBytes > f.size {
+					return &FormatError{off, "note segments overlap"}
+				}
+				f.notes = append(f.notes, s)
+			}
+		}
+	}
+	return nil
+}
+
+// addSegment keeps a PT_LOAD, whose header lies at off.
+func (f *File) addSegment(p phdr, off int64) error {
+	switch {
+	case p.filesz > p.memsz:
+		return &FormatError{off, fmt.Sprintf("segment at address %#x: %#x bytes in the file for %#x in memory", p.vaddr, p.filesz, p.memsz)}
+	case p.vaddr > math.MaxUint64-p.memsz:
+		return &FormatError{off, fmt.Sprintf("segment at address %#x: %#x bytes leave the address space", p.vaddr, p.memsz)}
+	case p.off > math.MaxInt64 || p.filesz > math.MaxInt64-p.off:
+		return &FormatError{off, fmt.Sprintf("segment at address %#x: file offset %#x+%#x is out of range", p.vaddr, p.off, p.filesz)}
+	case p.memsz == 0:
+		return nil
+	}
+	start := procmem.Addr(p.vaddr)
+	f.segs = append(f.segs, segment{
+		Range:  procmem.Range{Start: start, End: start + procmem.Addr(p.memsz)},
+		dumped: start + procmem.Addr(p.filesz),
+		off:    int64(p.off), perm: flagsPerm(p.flags),
+	})
+	return nil
+}
+
+// sortSegments brings the segments in order and makes them disjoint.
+func (f *File) sortSegments() {
+	slices.SortStableFunc(f.segs, func(a, b segment) int { return cmp.Compare(a.Start, b.Start) })
+	kept := f.segs[:0]
+	var end procmem.Addr
+	for _, s := range f.segs {
+		if s.End <= end {
+			continue
+		}
+		if s.Start < end {
+			s.off += int64(min(end, s.dumped) - min(s.Start, s.dumped))
+			s.Start, s.dumped = end, max(end, s.dumped)
+		}
+		end = s.End
+		kept = append(kept, s)
+	}
+	f.segs = kept
+}
+
+func (f *File) readFull(p []byte, off int64) error {
+	n, err := f.r.ReadAt(p, off)
+	if n == len(p) {
+		return nil
+	}
+	if err == nil || err == io.EOF {
+		err = io.ErrUnexpectedEOF
+	}
+	return err
+}
+
+// Close closes the file that Open opened.
+func (f *File) Close() error {
+	if f.closer == nil {
+		return nil
+	}
+	return f.closer.Close()
+}
+
+// Image returns what the core tells of the process. The caller must not
+// change it.
+func (f *File) Image() *procmem.Image { return &f.img }
+
+// Report returns the report of a core that procmem wrote, and nil for others
+// and for one that is cut off before it.
+func (f *File) Report() *Report { return f.report }
+
+// Segments returns the memory that the core names, in ascending order, a
+// segment of which it holds only the beginning as two.
+func (f *File) Segments() []Segment {
+	segs := make([]Segment, 0, len(f.segs))
+	for _, s := range f.segs {
+		for _, part := range [2]Segment{
+			{procmem.Range{Start: s.Start, End: s.dumped}, s.perm, true},
+			{procmem.Range{Start: s.dumped, End: s.End}, s.perm, false},
+		} {
+			if !part.Empty() {
+				segs = append(segs, part)
+			}
+		}
+	}
+	return segs
+}
+
+// Truncated returns the memory that the core promises and the file ends
+// before.
+func (f *File) Truncated() []procmem.Fault {
+	var missing []procmem.Fault
+	for _, s := range f.segs {
+		if have := s.inFile(f.size); have < s.dumped {
+			missing = procmem.AppendFault(missing, procmem.Fault{
+				Range: procmem.Range{Start: have, End: s.dumped}, Err: procmem.ErrTruncated})
+		}
+	}
+	return missing
+}
+
+// inFile returns the end of what a file of this size holds of the segment.
+func (s *segment) inFile(size int64) procmem.Addr {
+	left := max(0, size-s.off)
+	return s.Start + procmem.Addr(min(uint64(left), uint64(s.dumped-s.Start)))
+}
+
+// Notes yields the notes in the order of the file.
+func (f *File) Notes() iter.Seq[NoteInfo] {
+	return func(yield func(NoteInfo) bool) {
+		more := true
+		for _, s := range f.notes {
+			// Opening the file has shown that the notes can be read.
+			_ = scanNotes(f.r, s.off, s.end, f.size, func(n NoteInfo) bool {
+				more = yield(n)
+				return more
+			})
+			if !more {
+				return
+			}
+		}
+	}
+}

@@ -1,0 +1,114 @@
+package core
+
+import (
+	"bytes"
+	"fmt"
+	"io"
+	"sync/atomic"
+
+	"github.com/procmem/procmem"
+)
+
+// output is where the pieces of a core go, each with its offset in the file.
+type output interface {
+	// put writes p at off. What is never put reads as zeros.
+	put(off int64, p []byte) error
+	// finish ends the file at size.
+	finish(size int64) error
+	// bytes is how much has been written.
+	bytes() int64
+}
+
+// zeroPage is compared with and written from, never written to.
+var zeroPage [procmem.PageSize]byte
+
+// fileOutput leaves holes where there are zeros. Its put may be called from
+// several goroutines at once.
+type fileOutput struct {
+	dst     io.WriterAt
+	written atomic.Int64
+}
+
+func (o *fileOutput) put(off int64, p []byte) error {
+	for len(p) > 0 {
+		n := pagesThatAre(true, p)
+		p, off = p[n:], off+int64(n)
+		n = pagesThatAre(false, p)
+		if n == 0 {
+			continue
+		}
+		if _, err := o.dst.WriteAt(p[:n], off); err != nil {
+			return fmt.Errorf("write core at offset %#x: %w", off, err)
+		}
+		o.written.Add(int64(n))
+		p, off = p[n:], off+int64(n)
+	}
+	return nil
+}
+
+// pagesThatAre returns the length of the longest run of pages at the front of
+// p that are all zero, or that all are not. The last page may be short.
+func pagesThatAre(zero bool, p []byte) int {
+	n := 0
+	for n < len(p) {
+		page := p[n:min(n+procmem.PageSize, len(p))]
+		if bytes.Equal(page, zeroPage[:len(page)]) != zero {
+			break
+		}
+		n += len(page)
+	}
+	return n
+}
+
+func (o *fileOutput) finish(size int64) error {
+	if t, ok := o.dst.(interface{ Truncate(int64) error }); ok {
+		if err := t.Truncate(size); err != nil {
+			return fmt.Errorf("set size of core to %d: %w", size, err)
+		}
+	}
+	return nil
+}
+
+func (o *fileOutput) bytes() int64 { return o.written.Load() }
+
+// streamOutput takes ascending offsets and fills the gaps with zeros.
+type streamOutput struct {
+	dst io.Writer
+	pos atomic.Int64 // read by those who watch the progress
+}
+
+func (o *streamOutput) put(off int64, p []byte) error {
+	if off < o.pos.Load() {
+		return fmt.Errorf("write core at offset %#x: the stream is at %#x already", off, o.pos.Load())
+	}
+	if err := o.finish(off); err != nil {
+		return err
+	}
+	return o.write(p)
+}
+
+func (o *streamOutput) finish(size int64) error {
+	for o.pos.Load() < size {
+		if err := o.write(zeroBlock[:min(int64(len(zeroBlock)), size-o.pos.Load())]); err != nil {
+			return err
+		}
+	}
+	return nil
+}
+
+// zeroBlock fills the gaps of streams.
+var zeroBlock [256 << 10]byte
+
+func (o *streamOutput) write(p []byte) error {
+	n, err := o.dst.Write(p)
+	o.pos.Add(int64(n))
+	if err == nil && n < len(p) {
+		err = io.ErrShortWrite
+	}
+	if err != nil {
+		return fmt.Errorf("write core at offset %#x: %w", o.pos.Load(), err)
+	}
+	return nil
+}
+
+func (o *streamOutput) bytes() int64 { return o.pos.Load() }

@@ -1,0 +1,159 @@
+package core
+
+import (
+	"encoding/binary"
+	"errors"
+	"io"
+	"iter"
+	"os"
+	"sort"
+	"syscall"
+
+	"github.com/procmem/procmem"
+)
+
+func le32(b []byte) uint32 { return binary.LittleEndian.Uint32(b) }
+
+// Mappings returns the mappings of the process: as they were, in a core that
+// procmem wrote; else what program headers and file names tell. Of a mapping
+// without a program header, as gdb leaves them, the permissions are unknown
+// and shown as none.
+func (f *File) Mappings() ([]procmem.Mapping, error) { return f.img.Mappings, nil }
+
+// ReadAt reads memory. What lies in a mapping and is not in the core gives
+// procmem.ErrNotDumped, together with the reason where the core's report
+// tells one; what the file ends before gives procmem.ErrTruncated.
+func (f *File) ReadAt(p []byte, addr procmem.Addr) (int, error) {
+	n := 0
+	for n < len(p) {
+		// No segment reaches the last address, so this does not wrap.
+		at := addr + procmem.Addr(n)
+		m, err := f.readPiece(p[n:], at)
+		n += m
+		if err != nil {
+			return n, &procmem.FaultError{Addr: at + procmem.Addr(m), Err: err}
+		}
+	}
+	return n, nil
+}
+
+// readPiece reads what one segment holds without interruption at a.
+func (f *File) readPiece(p []byte, a procmem.Addr) (int, error) {
+	i := f.find(a)
+	if i == len(f.segs) || a < f.segs[i].Start {
+		return 0, f.absent(a)
+	}
+	s := &f.segs[i]
+	if a >= s.dumped {
+		return 0, procmem.ErrNotDumped
+	}
+	end := s.dumped
+	if k := f.findLost(a); k < len(f.lost) {
+		if f.lost[k].Contains(a) {
+			return 0, f.lost[k].Err
+		}
+		end = min(end, f.lost[k].Start)
+	}
+	have := s.inFile(f.size)
+	if a >= have {
+		return 0, procmem.ErrTruncated
+	}
+	p = p[:min(uint64(len(p)), uint64(min(end, have)-a))]
+	n, err := f.r.ReadAt(p, s.off+int64(a-s.Start))
+	if n == len(p) {
+		return n, nil
+	}
+	if err == nil || err == io.EOF { // the file has shrunk
+		err = procmem.ErrTruncated
+	}
+	return n, err
+}
+
+// absent returns the reason why no segment holds a.
+func (f *File) absent(a procmem.Addr) error {
+	if i := procmem.FindMapping(f.img.Mappings, a); i < len(f.img.Mappings) && f.img.Mappings[i].Contains(a) {
+		return procmem.ErrNotDumped
+	}
+	return procmem.ErrNotMapped
+}
+
+// find returns the index of the first segment that ends above a.
+func (f *File) find(a procmem.Addr) int {
+	return sort.Search(len(f.segs), func(i int) bool { return f.segs[i].End > a })
+}
+
+// findLost returns the index of the first lost range that ends above a.
+func (f *File) findLost(a procmem.Addr) int {
+	return sort.Search(len(f.lost), func(i int) bool { return f.lost[i].End > a })
+}
+
+// Data yields the parts of the dumped segments inside r that are not holes of
+// the file, and those that fault because the file ends before them or because
+// they could not be read when the core was taken. What the core leaves out on
+// purpose is not among them: Segments tells.
+func (f *File) Data(r procmem.Range) iter.Seq2[procmem.Range, error] {
+	return func(yield func(procmem.Range, error) bool) {
+		for i := f.find(r.Start); i < len(f.segs) && f.segs[i].Start < r.End; i++ {
+			s := &f.segs[i]
+			part := r.Intersect(procmem.Range{Start: s.Start, End: s.dumped})
+			if !part.Empty() && !f.dataIn(s, part, yield) {
+				return
+			}
+		}
+	}
+}
+
+// dataIn yields the data in a part of one segment and reports whether to go on.
+func (f *File) dataIn(s *segment, part procmem.Range, yield func(procmem.Range, error) bool) bool {
+	have := min(s.inFile(f.size), part.End)
+	at := part.Start
+	for at < have {
+		shift := s.off - int64(s.Start)
+		from, to := f.extent(int64(at)+shift, int64(have)+shift)
+		data := procmem.Range{Start: procmem.Addr(from - shift), End: procmem.Addr(to - shift)}
+		if !f.lostIn(procmem.Range{Start: at, End: data.Start}, yield) {
+			return false
+		}
+		if !data.Empty() && !yield(data, nil) {
+			return false
+		}
+		at = data.End
+	}
+	if have = max(have, part.Start); have < part.End {
+		return yield(procmem.Range{Start: have, End: part.End}, nil) // cut off
+	}
+	return true
+}
+
+// lostIn yields what is lost inside r, which is a hole of the file.
+func (f *File) lostIn(r procmem.Range, yield func(procmem.Range, error) bool) bool {
+	for k := f.findLost(r.Start); k < len(f.lost) && f.lost[k].Start < r.End; k++ {
+		if x := f.lost[k].Intersect(r); !x.Empty() && !yield(x, nil) {
+			return false
+		}
+	}
+	return true
+}
+
+// extent returns the first run of data in the interval [off, end) of the file,
+// or end, end. A file system without holes, or a reader that is no file, has
+// data everywhere.
+func (f *File) extent(off, end int64) (from, to int64) {
+	const seekData, seekHole = 3, 4 // include/uapi/linux/fs.h
+	file, ok := f.r.(*os.File)
+	if !ok {
+		return off, end
+	}
+	from, err := file.Seek(off, seekData)
+	if errors.Is(err, syscall.ENXIO) || err == nil && from >= end { // ENXIO: none up to the end of the file
+		return end, end
+	}
+	if err != nil || from < off {
+		return off, end
+	}
+	to, err = file.Seek(from, seekHole)
+	if err != nil || to <= from {
+		return from, end
+	}
+	return from, min(to, end)
+}

@@ -1,0 +1,154 @@
+package core
+
+import (
+	"bytes"
+	"encoding/json"
+	"errors"
+	"slices"
+	"time"
+
+	"github.com/procmem/procmem"
+)
+
+// Report says how a core was taken and what it lacks. It is inside the core,
+// as JSON. Who takes the core fills in the fields down to TotalMS; the Writer
+// the others.
+type Report struct {
+	Version string    `json:"version"` // of the program that took the core
+	Time    time.Time `json:"time"`    // the moment that the core shows, or when taking it began
+	PID     int       `json:"pid"`     // as the one who asked for it knows the process
+	Path    string    `json:"path"`    // of the core as it was asked for; "" for a stream
+	Method  string    `json:"method"`  // "stop", "fork", "precopy" or "live"
+
+	// Consistent is true where all memory and registers are of one moment.
+	Consistent bool `json:"consistent"`
+	// InconsistentReason says why not.
+	InconsistentReason string `json:"inconsistent_reason,omitempty"`
+
+	PauseMS float64 `json:"pause_ms"` // milliseconds in which no thread of the process could run, measured
+	TotalMS float64 `json:"total_ms"` // milliseconds that taking the core took
+
+	MemoryBytes uint64 `json:"memory_bytes"` // memory that the core holds, zeros and what is missing included
+	FileBytes   int64  `json:"file_bytes"`   // size of the core, holes included
+	DiskBytes   int64  `json:"disk_bytes"`   // bytes written, which a file takes on disk, holes left out
+	Threads     int    `json:"threads"`
+	Mappings    int    `json:"mappings"`
+
+	// Missing lists the memory that the core should hold and does not,
+	// ascending. Entries that the caller put in stay.
+	Missing []Missing `json:"missing"`
+	// MissingMore counts the ranges for which there was no room in the
+	// list, which only a stream lacks, and MissingMoreBytes their bytes.
+	MissingMore      int    `json:"missing_more,omitempty"`
+	MissingMoreBytes uint64 `json:"missing_more_bytes,omitempty"`
+
+	// ThreadsMissing lists the threads whose registers are not known, or
+	// not exactly; ThreadsMissingMore counts those without room.
+	ThreadsMissing     []ThreadMissing `json:"threads_missing"`
+	ThreadsMissingMore int             `json:"threads_missing_more,omitempty"`
+}
+
+// Missing is a range of memory that could not be read.
+type Missing struct {
+	procmem.Range
+	Bytes uint64 `json:"bytes"` // length of the range
+	Error string `json:"error"` // the reason
+}
+
+// ThreadMissing is a thread whose registers could not be read exactly.
+type ThreadMissing struct {
+	TID   int    `json:"tid"`
+	Error string `json:"error"` // the reason
+}
+
+// maxReport bounds the JSON of a report in bytes, in a file too, where it
+// takes the room that it needs.
+const maxReport = 16 << 20
+
+// reportRoom is the room in bytes that a stream keeps for the report: enough
+// for most of the ranges that could plausibly be missing, and not so much
+// that it matters.
+func reportRoom(segments, threadsMissing int) int64 {
+	return 64<<10 + 128*min(int64(segments), 8<<10) + 256*min(int64(threadsMissing), 8<<10)
+}
+
+// addFaults puts the faults into the list, which stays sorted by address.
+func (r *Report) addFaults(faults []procmem.Fault) {
+	for _, f := range faults {
+		r.Missing = append(r.Missing, Missing{f.Range, f.Size(), f.Err.Error()})
+	}
+	slices.SortStableFunc(r.Missing, func(a, b Missing) int { return compareRanges(a.Range, b.Range) })
+	if r.Missing == nil {
+		r.Missing = []Missing{} // a list in JSON, not null
+	}
+	if r.ThreadsMissing == nil {
+		r.ThreadsMissing = []ThreadMissing{}
+	}
+}
+
+// encode returns the report as JSON in at most room bytes, leaving out the
+// ends of its lists where there is not enough.
+func (r *Report) encode(room int64) ([]byte, error) {
+	b, err := json.Marshal(r)
+	if err != nil || int64(len(b)) <= room {
+		return b, err
+	}
+	short := *r
+	short.Missing, short.ThreadsMissing = []Missing{}, []ThreadMissing{}
+	short.MissingMore, short.ThreadsMissingMore = len(r.Missing), len(r.ThreadsMissing)
+	short.MissingMoreBytes = 0
+	for _, m := range r.Missing {
+		short.MissingMoreBytes += m.Bytes
+	}
+	// With empty lists the counts of what is left out are the largest that
+	// they can be, so what this leaves is free for the entries.
+	if b, err = json.Marshal(&short); err != nil {
+		return nil, err
+	}
+	free := room - int64(len(b))
+	if free < 0 {
+		return nil, errors.New("encode report: no room for it")
+	}
+	n := fitting(r.ThreadsMissing, &free)
+	short.ThreadsMissing = r.ThreadsMissing[:n]
+	short.ThreadsMissingMore -= n
+	n = fitting(r.Missing, &free)
+	short.Missing = r.Missing[:n]
+	short.MissingMore -= n
+	for _, m := range short.Missing {
+		short.MissingMoreBytes -= m.Bytes
+	}
+	return json.Marshal(&short)
+}
+
+// encodePadded is encode with spaces, which JSON allows, up to exactly room
+// bytes.
+func (r *Report) encodePadded(room int64) ([]byte, error) {
+	b, err := r.encode(room)
+	if err != nil {
+		return nil, err
+	}
+	return append(b, bytes.Repeat([]byte{' '}, int(room)-len(b))...), nil
+}
+
+// fitting returns how many elements of list fit into free bytes of JSON, and
+// takes these bytes from it.
+func fitting[T any](list []T, free *int64) int {
+	for i := range list {
+		b, err := json.Marshal(&list[i])
+		if err != nil || int64(len(b))+1 > *free {
+			return i
+		}
+		*free -= int64(len(b)) + 1
+	}
+	return len(list)
+}
+
+// decodeReport reads the JSON of a report note.
+func decodeReport(text []byte) (*Report, error) {
+	r := new(Report)
+	if err := json.Unmarshal(text, r); err != nil {
+		return nil, err
+	}
+	return r, nil
+}

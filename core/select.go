@@ -1,0 +1,207 @@
+package core
+
+import (
+	"strings"
+
+	"github.com/procmem/procmem"
+)
+
+// Filter says which kinds of mappings go into a core, in the bits of
+// /proc/PID/coredump_filter (core(5), include/linux/sched/coredump.h).
+type Filter uint32
+
+// The bits of a Filter. Those of DAX change nothing here: no file of /proc
+// shows that a mapping is one, so it counts as the file that it is.
+const (
+	FilterAnonPrivate Filter = 1 << iota
+	FilterAnonShared
+	FilterFilePrivate
+	FilterFileShared
+	FilterELFHeaders
+	FilterHugePrivate
+	FilterHugeShared
+	FilterDAXPrivate
+	FilterDAXShared
+
+	// filterDontDump takes in what the program marked MADV_DONTDUMP. The
+	// kernel knows no such bit.
+	filterDontDump Filter = 1 << 31
+
+	// FilterDefault is the kernel's default.
+	FilterDefault Filter = 0x33
+	// FilterAll is every mapping that is not a device, those that the
+	// program marked MADV_DONTDUMP too, as "gcore -a" does.
+	FilterAll Filter = 0x1ff | filterDontDump
+)
+
+// Segment is one PT_LOAD of a core.
+type Segment struct {
+	procmem.Range
+	Perm   procmem.Perm
+	Dumped bool // the core holds all of it (p_filesz is p_memsz) or nothing (0)
+}
+
+// hugeUntouched is the size in bytes from which anonymous memory that was
+// never touched is named in the core but not held by it. Below, it is held as
+// a hole, which costs nothing in a file and little in a stream, and spares
+// lldb and drgn a range that they cannot read.
+const hugeUntouched = 64 << 20
+
+// extent is how much of a mapping is dumped.
+type extent uint8
+
+const (
+	dumpNothing extent = iota
+	dumpWhole
+	dumpHeader // the pages that identify an ELF file, if it is one
+	dumpOmit   // not even a program header
+)
+
+// Select returns the segments of a core of img in ascending order, as the
+// kernel would choose them (fs/coredump.c, vma_dump_size) and with what
+// debuggers need besides: the pages that hold the executable's ELF header and
+// build id are always in, and untouched anonymous memory is a hole. It reads
+// ELF headers from mem. Mappings without Usage count as touched where they
+// are private and writable.
+func Select(img *procmem.Image, mem procmem.Memory, f Filter) []Segment {
+	segs := make([]Segment, 0, len(img.Mappings)+16)
+	ids := identifier{img: img, mem: mem}
+	for i := range img.Mappings {
+		m := &img.Mappings[i]
+		var pages []procmem.Range
+		switch extentOf(m, f, m.Path != "" && m.Path == img.Exe) {
+		case dumpOmit:
+			continue
+		case dumpWhole:
+			pages = []procmem.Range{m.Range}
+			ids.look(i, false)
+		case dumpHeader:
+			ids.look(i, true)
+			pages = ids.pages(m)
+		case dumpNothing:
+			pages = ids.pages(m)
+		}
+		segs = appendSplit(segs, m, pages)
+	}
+	return limitSegments(segs, maxPlainHeaders-noteSegments)
+}
+
+// extentOf takes the kernel's decisions in the kernel's order.
+func extentOf(m *procmem.Mapping, f Filter, exe bool) extent {
+	whole := func(bit Filter) extent {
+		if f&bit != 0 {
+			return dumpWhole
+		}
+		return dumpNothing
+	}
+	device := m.Flags&(procmem.VMIO|procmem.VMPFNMap) != 0
+	switch {
+	case m.Path == "[vvar]" || m.Path == "[vvar_vclock]" || m.Path == "[vsyscall]":
+		return dumpOmit // no read of /proc/PID/mem gets at these
+	case m.Special():
+		return dumpWhole
+	case m.Flags&procmem.VMDontDump != 0 && f&filterDontDump == 0:
+		return dumpNothing
+	case m.Flags&procmem.VMHugeTLB != 0 && m.Shared():
+		return whole(FilterHugeShared)
+	case m.Flags&procmem.VMHugeTLB != 0:
+		return whole(FilterHugePrivate)
+	case device:
+		return dumpNothing
+	case m.Shared() && nameless(m):
+		return whole(FilterAnonShared)
+	case m.Shared():
+		return whole(FilterFileShared)
+	case hasAnon(m) && f&FilterAnonPrivate != 0:
+		return dumpWhole
+	case !m.HasFile():
+		if untouchedHole(m) {
+			return whole(FilterAnonPrivate)
+		}
+		return dumpNothing
+	case f&FilterFilePrivate != 0:
+		return dumpWhole
+	case m.Perm&procmem.PermRead != 0 && m.Offset == 0 && (exe || f&FilterELFHeaders != 0):
+		return dumpHeader
+	}
+	return dumpNothing
+}
+
+// nameless reports whether a shared mapping belongs to no file that still has
+// a name, which is what the kernel calls anonymous.
+func nameless(m *procmem.Mapping) bool {
+	return !m.HasFile() || m.Deleted() || strings.HasPrefix(m.Path, "[anon_shmem:")
+}
+
+// hasAnon reports whether a private mapping holds pages of its own.
+func hasAnon(m *procmem.Mapping) bool {
+	if m.Usage == nil {
+		return m.Perm&procmem.PermWrite != 0
+	}
+	return m.Usage.Anonymous+m.Usage.Swap > 0
+}
+
+// untouchedHole reports whether anonymous memory that holds nothing goes into
+// the core all the same, as a hole.
+func untouchedHole(m *procmem.Mapping) bool {
+	const access = procmem.PermRead | procmem.PermWrite | procmem.PermExec
+	if m.Perm&access == 0 {
+		return false
+	}
+	known := m.Usage != nil && m.Usage.RSS+m.Usage.Swap+m.Usage.HugeTLB == 0
+	return !known || m.Size() < hugeUntouched
+}
+
+// appendSplit appends the segments of one mapping, of which pages, ascending
+// and disjoint, are dumped.
+func appendSplit(segs []Segment, m *procmem.Mapping, pages []procmem.Range) []Segment {
+	add := func(r procmem.Range, dumped bool) {
+		if !r.Empty() {
+			segs = append(segs, Segment{r, m.Perm, dumped})
+		}
+	}
+	at := m.Start
+	for _, p := range pages {
+		add(procmem.Range{Start: at, End: p.Start}, false)
+		add(p, true)
+		at = p.End
+	}
+	add(procmem.Range{Start: at, End: m.End}, false)
+	return segs
+}
+
+// limitSegments makes do with fewer than limit segments where that is
+// possible, since delve and viewcore misread a core that has more: neighbours
+// become one, and if that is not enough, those that hold nothing are dropped.
+func limitSegments(segs []Segment, limit int) []Segment {
+	if len(segs) < limit {
+		return segs
+	}
+	merged := segs[:0]
+	for _, s := range segs {
+		if k := len(merged) - 1; k >= 0 && merged[k].End == s.Start && merged[k].Perm == s.Perm && merged[k].Dumped == s.Dumped {
+			merged[k].End = s.End
+			continue
+		}
+		merged = append(merged, s)
+	}
+	if len(merged) < limit {
+		return merged
+	}
+	full := 0
+	for _, s := range merged {
+		if s.Dumped {
+			full++
+		}
+	}
+	if full >= limit {
+		return merged
+	}
+	kept := merged[:0]
+	for _, s := range merged {
+		if s.Dumped {
+			kept = append(kept, s)
+		}
+	}
+	return kept
+}

@@ -1,0 +1,249 @@
+package core
+
+import (
+	"context"
+	"fmt"
+	"io"
+	"math"
+	"reflect"
+	"runtime"
+	"slices"
+	"sync"
+
+	"github.com/procmem/procmem"
+)
+
+// blockSize is how much is read at once. process_vm_readv is at its best
+// between one and four MiB.
+const blockSize = 2 << 20
+
+// Writer writes one core: Copy once, then Finish.
+type Writer struct {
+	l       *Layout
+	out     output
+	stream  bool
+	workers int
+
+	mu     sync.Mutex
+	faults []procmem.Fault // sorted when Copy is done
+}
+
+// NewFileWriter returns a Writer to something that can be written anywhere
+// and holds zeros so far, such as a new file. Pages of zeros are never
+// written. The header is written last, so what an interrupted Copy leaves is
+// no ELF file. Where dst has a method Truncate(int64) error, it is called
+// with the final size. WriteAt is called from several goroutines, with
+// ascending offsets by and large; offset, length and address of the buffer
+// are multiples of the page size wherever memory is written that could be
+// read to the end of a page.
+func NewFileWriter(dst io.WriterAt, l *Layout) *Writer {
+	return &Writer{l: l, out: &fileOutput{dst: dst}, workers: max(2, min(4, runtime.GOMAXPROCS(0)))}
+}
+
+// NewStreamWriter returns a Writer to something that takes one byte after the
+// other. Exactly l.Size() bytes are written.
+func NewStreamWriter(dst io.Writer, l *Layout) *Writer {
+	return &Writer{l: l, out: &streamOutput{dst: dst}, stream: true, workers: 1}
+}
+
+// Written returns how many bytes have been written so far. It may be called
+// while Copy runs.
+func (w *Writer) Written() int64 { return w.out.bytes() }
+
+// Faults returns the ranges that Copy could not read, sorted by address and
+// merged. In the core they are zeros.
+func (w *Writer) Faults() []procmem.Fault {
+	w.mu.Lock()
+	defer w.mu.Unlock()
+	return slices.Clone(w.faults)
+}
+
+// batch is work for one worker: parts of one segment that lie within
+// blockSize of each other, so that memory of scattered pages does not cost a
+// handover for each.
+type batch struct {
+	parts []procmem.Range
+	seg   int
+}
+
+// Copy reads the memory of all dumped segments and writes it. Memory that
+// cannot be read is no error: Faults lists it. An error comes from the
+// destination or from ctx, and the core is then of no use.
+func (w *Writer) Copy(ctx context.Context, mem procmem.Memory) error {
+	if w.stream {
+		if err := w.out.put(0, w.l.head(w.l.room)); err != nil {
+			return err
+		}
+	}
+	ctx, cancel := context.WithCancelCause(ctx)
+	defer cancel(nil)
+	work := make(chan *batch)
+	free := make(chan *batch, w.workers+1)
+	for range cap(free) {
+		free <- &batch{parts: make([]procmem.Range, 0, blockSize/procmem.PageSize)}
+	}
+	var wg sync.WaitGroup
+	for range w.workers {
+		wg.Go(func() {
+			if err := w.work(mem, work, free); err != nil {
+				cancel(err)
+				for range work { // so that the planner does not wait for ever
+				}
+			}
+		})
+	}
+	w.plan(ctx, mem, work, free)
+	close(work)
+	wg.Wait()
+	w.sortFaults()
+	if ctx.Err() != nil {
+		return context.Cause(ctx)
+	}
+	return nil
+}
+
+// plan hands out what there is to read, in ascending order.
+func (w *Writer) plan(ctx context.Context, mem procmem.Memory, work chan<- *batch, free <-chan *batch) {
+	var cur *batch
+	// flush hands over what has been gathered.
+	flush := func() bool {
+		if cur == nil {
+			return true
+		}
+		select {
+		case work <- cur:
+			cur = nil
+			return true
+		case <-ctx.Done():
+			return false
+		}
+	}
+	for i := range w.l.segs {
+		if !w.l.segs[i].Dumped {
+			continue
+		}
+		for r, err := range dataOf(mem, w.l.segs[i].Range) {
+			if err != nil {
+				w.addFaults([]procmem.Fault{{Range: r, Err: procmem.Cause(err)}})
+				break
+			}
+			for !r.Empty() {
+				if cur != nil && (cur.seg != i || r.Start-cur.parts[0].Start >= blockSize) && !flush() {
+					return
+				}
+				if cur == nil {
+					select {
+					case cur = <-free:
+						cur.parts, cur.seg = cur.parts[:0], i
+					case <-ctx.Done():
+						return
+					}
+				}
+				limit := blockSize
+				if len(cur.parts) > 0 {
+					limit -= int(r.Start - cur.parts[0].Start)
+				}
+				part := procmem.Range{Start: r.Start, End: r.Start + procmem.Addr(min(uint64(limit), r.Size()))}
+				cur.parts = append(cur.parts, part)
+				r.Start = part.End
+			}
+		}
+	}
+	flush()
+}
+
+// work copies one batch after the other.
+func (w *Writer) work(mem procmem.Memory, work <-chan *batch, free chan<- *batch) error {
+	buf := alignedBuffer(blockSize)
+	var delta int64 // from address to file offset, in the current segment
+	put := func(a procmem.Addr, p []byte) error { return w.out.put(int64(a)+delta, p) }
+	for b := range work {
+		delta = w.l.offs[b.seg] - int64(w.l.segs[b.seg].Start)
+		for _, r := range b.parts {
+			faults, err := procmem.ReadFull(mem, r, buf, put)
+			if len(faults) > 0 {
+				w.addFaults(faults)
+			}
+			if err != nil {
+				return err
+			}
+		}
+		free <- b
+	}
+	return nil
+}
+
+// alignedBuffer returns n bytes that begin at a page boundary, as direct I/O
+// wants them.
+func alignedBuffer(n int) []byte {
+	b := make([]byte, n+procmem.PageSize)
+	skip := -int(reflect.ValueOf(b).Pointer()) & (procmem.PageSize - 1)
+	return b[skip : skip+n : skip+n]
+}
+
+func (w *Writer) addFaults(faults []procmem.Fault) {
+	w.mu.Lock()
+	defer w.mu.Unlock()
+	w.faults = append(w.faults, faults...)
+}
+
+func (w *Writer) sortFaults() {
+	w.mu.Lock()
+	defer w.mu.Unlock()
+	slices.SortFunc(w.faults, func(a, b procmem.Fault) int { return compareRanges(a.Range, b.Range) })
+	merged := w.faults[:0]
+	for _, f := range w.faults {
+		merged = procmem.AppendFault(merged, f)
+	}
+	w.faults = merged
+}
+
+// Finish completes r with what the writer knows and ends the core with it.
+// In a file, the headers follow.
+func (w *Writer) Finish(r *Report) error {
+	r.MemoryBytes, r.Threads, r.Mappings = w.l.memory, w.l.threads, w.l.mappings
+	r.ThreadsMissing = append(r.ThreadsMissing, w.l.threadsMissing...)
+	r.addFaults(w.Faults())
+	if w.stream {
+		return w.finishStream(r)
+	}
+	return w.finishFile(r)
+}
+
+func (w *Writer) finishStream(r *Report) error {
+	r.FileBytes = w.l.Size()
+	r.DiskBytes = r.FileBytes
+	b, err := r.encodePadded(w.l.room)
+	if err != nil {
+		return fmt.Errorf("finish core: %w", err)
+	}
+	return w.out.put(w.l.ownOff, w.l.tail(b))
+}
+
+func (w *Writer) finishFile(r *Report) error {
+	// The report tells sizes that its own length is part of: make room for
+	// the longest numbers, and fill up with spaces.
+	data := w.Written()
+	r.FileBytes, r.DiskBytes = math.MaxInt64, math.MaxInt64
+	b, err := r.encode(maxReport)
+	if err != nil {
+		return fmt.Errorf("finish core: %w", err)
+	}
+	room := int64(len(b))
+	own := w.l.ownSize(room)
+	r.FileBytes = w.l.ownOff + own
+	r.DiskBytes = data + w.l.noteOff + int64(len(w.l.notes)) + own
+	if w.l.arch.WordSize() == 4 && r.FileBytes > math.MaxUint32 {
+		return fmt.Errorf("finish core: %d bytes are more than a 32-bit ELF file can express", r.FileBytes)
+	}
+	if b, err = r.encodePadded(room); err != nil {
+		return fmt.Errorf("finish core: %w", err)
+	}
+	if err := w.out.put(w.l.ownOff, w.l.tail(b)); err != nil {
+		return err
+	}
+	if err := w.out.finish(r.FileBytes); err != nil {
+		return err
+	}
+	return w.out.put(0, w.l.head(room))
+}

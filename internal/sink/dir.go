@@ -1,0 +1,66 @@
+package sink
+
+import (
+	"errors"
+	"fmt"
+	"os"
+
+	"golang.org/x/sys/unix"
+)
+
+// Dir is a new folder that appears under its name only when it is whole.
+// Commit or Abort ends it.
+type Dir struct {
+	path string
+	f    *os.File // holds the lock
+}
+
+// CreateDir begins a folder of mode 0700 that will have the name path, which
+// must not exist.
+func CreateDir(path string) (*Dir, error) {
+	if _, err := os.Lstat(path); err == nil {
+		return nil, fmt.Errorf("create %s: %w", path, os.ErrExist)
+	}
+	d := &Dir{path: path}
+	if err := os.Mkdir(d.Partial(), 0o700); err != nil && !errors.Is(err, os.ErrExist) {
+		return nil, fmt.Errorf("create %s: %w", path, errors.Unwrap(err))
+	}
+	f, err := os.OpenFile(d.Partial(), unix.O_DIRECTORY|unix.O_NOFOLLOW, 0)
+	if err != nil {
+		return nil, fmt.Errorf("create %s: %w", path, errors.Unwrap(err))
+	}
+	if err := unix.Flock(int(f.Fd()), unix.LOCK_EX|unix.LOCK_NB); err != nil {
+		f.Close()
+		return nil, fmt.Errorf("create %s: another run is writing %s", path, d.Partial())
+	}
+	d.f = f
+	// What a killed run left behind is taken over.
+	names, err := f.Readdirnames(-1)
+	for _, name := range names {
+		err = errors.Join(err, os.Remove(d.Partial()+"/"+name))
+	}
+	if err != nil {
+		f.Close()
+		return nil, fmt.Errorf("create %s: %w", path, err)
+	}
+	return d, nil
+}
+
+// Partial returns the folder to put files into.
+func (d *Dir) Partial() string { return d.path + suffix }
+
+// Commit gives the folder its name.
+func (d *Dir) Commit() error {
+	err := unix.Renameat2(unix.AT_FDCWD, d.Partial(), unix.AT_FDCWD, d.path, unix.RENAME_NOREPLACE)
+	if err != nil {
+		d.Abort()
+		return fmt.Errorf("finish %s: %w", d.path, err)
+	}
+	return d.f.Close()
+}
+
+// Abort removes the folder with what was written.
+func (d *Dir) Abort() {
+	os.RemoveAll(d.Partial())
+	d.f.Close()
+}

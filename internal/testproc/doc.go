@@ -1,0 +1,143 @@
+// Package testproc runs helper programs with known memory, threads and
+// registers, for the tests of the other packages. Start builds one (gcc,
+// musl-gcc or go build, once for each version of its source) and returns when
+// it is ready:
+//
+//	p := testproc.Start(t, testproc.Zoo.With(testproc.M32), "--untouched", "1G")
+//	m := p.Map(t, "anon")
+//	want := p.Want(t, m, 0) // what page 0 of it holds
+//	p.Cmd(t, "drop anon 1 2")
+//
+// A helper ends with its test: it is killed by its cleanup, it exits when its
+// stdin closes, and it asks to be killed when its parent dies.
+//
+// # Protocol
+//
+// A helper writes one fact a line, a key and a value, until a line "ready".
+// It then answers each line of its stdin with one line. The keys map, needle,
+// thread, path, reg and no have a name behind them, which is part of the key:
+//
+//	pid PID                             as the helper sees it
+//	stamp VALUE                         see Stamp
+//	map NAME ADDR LEN KIND STAMPED      see Map; KIND is anon or file:SIZE, STAMPED pages are "0,4-7" or "-"
+//	path NAME "PATH"                    the file of a mapping, quoted
+//	needle NAME ADDR HEX                bytes that are at this place alone
+//	thread NAME TID PLACE
+//	no NAME REASON                      this kernel has no such mapping
+//
+// Every C program takes --gap, which starts two threads that measure how long
+// they could not run, and the commands
+//
+//	ping                                pong
+//	gap                                 gap SLEEP COMPUTE WRITE: the longest time in ns between two iterations of a
+//	                                    thread that sleeps for 1 ms and of one that computes, and the longest that
+//	                                    one write of the writer of many took
+//	gap reset                           ok; takes effect at each thread's next iteration
+//	exit [STATUS]                       no answer
+//	abort                               no answer; SIGABRT
+//
+// An answer that begins with "error" tells why a command failed.
+//
+// # zoo
+//
+// One of every kind of memory and of blocked thread. The main thread reads
+// stdin; the others are
+//
+//	zoo-1  futex       zoo-2  nanosleep   zoo-3  poll          zoo-4  read, from a pipe
+//	zoo-5  epoll       zoo-6  spin        zoo-7  sigsuspend    zoo-8  recursion: zoo_level_0 to zoo_level_9, zoo_bottom
+//
+// and are there when it is ready. Zoo-6 loops in the range of the fact
+// spinloop with the registers of the facts "reg NAME": rbx and r12 to r15
+// (i386: ebx, esi, edi) as numbers, and as bytes ymm0 to ymm15 or xmm0 to
+// xmm15, by the fact vector 32 or 16 (i386: 8 of them). On amd64, zoo-1 has
+// the same values in them.
+//
+// Needles: data, bss, heap, rodata (a constant, which is in the file of the
+// program too), stack and tls of the main thread, stack-1 to stack-8, tls-1
+// to tls-8.
+//
+// Mappings, each with a free page on both sides:
+//
+//	anon         16 pages, 7 of them untouched
+//	dontdump, dontfork, wipeonfork    4 pages, so advised
+//	untouched    private, by --untouched (16M)
+//	zeropage     8 pages: 4 read, never written, 4 untouched
+//	none         PROT_NONE, untouched, by --none (64M)
+//	nonetouched, readonly, writeonly, execonly    4 pages, so protected after they were written
+//	shared       MAP_SHARED and anonymous, 64 pages, 3 of them written
+//	file         private, of a file of 8 pages; page 2 is written, the others are clean
+//	fileshared   shared, of a file of 8 pages; page 1 is written
+//	eof          3 pages of a file of 4196 bytes: page 2 is beyond its end
+//	newline      of a file whose name holds a newline and spaces
+//	deleted      of a file that has no name left
+//	memfd        shared, sparse, by --memfd (256M): the first, the middle and the last page are written
+//	huge         a private page of 2 MiB, partly stamped; see HugePages
+//	thp          4 MiB, advised to have huge pages
+//	guard        5 pages; page 2 is a guard (MADV_GUARD_INSTALL)
+//	secret       memfd_secret, 2 pages
+//	uffd         4 pages with a userfaultfd in MISSING mode and nobody to serve it; page 0 is there. The fact
+//	             uffdmode is full where the kernel's own accesses would wait too, else user
+//
+// --only A,B,.. and --without A,B,.. choose among them. --nospin blocks zoo-6
+// in poll, so that zoo takes no processor time. Commands:
+//
+//	touch|zero|drop|punch|unmap|remap NAME [FIRST [COUNT]]
+//	                   ok; pages of a mapping (without numbers all, without COUNT one): stamp, fill with zeros,
+//	                   MADV_DONTNEED, MADV_REMOVE, munmap, munmap and a new mapping in its place
+//	protect NAME rwx   ok; mprotect, with the letters that are given ("-" for none)
+//	move NAME          ok ADDR; mremap to another place
+//	add NAME LEN       ok ADDR; a new private mapping, all stamped
+//	spin               spin ROUNDS MISMATCHES: of zoo-6, and how often a register had changed
+//	wake               wake WAKES MISMATCHES: ends the futex call of zoo-1, which then begins another
+//	returns            returns N: how many blocking calls have returned that never should
+//
+// # witness
+//
+// One thread stamps pages in order; see CheckWitness. Facts: base ADDR, pages
+// N. --pages N (1024), --memory anon|shared|memfd|thp. The command sweeps
+// answers sweeps N.
+//
+// # many
+//
+//	threads N      N threads named many, blocked in futex, with stacks of 64 KiB
+//	mappings N     fact mappings ADDR N: N mappings of one stamped page each, by turns rw- and r-- (N above
+//	               vm.max_map_count fails)
+//	storm M        M threads alive, each of which lives for --life microseconds (200) and starts its successor;
+//	               the command storm answers storm STARTED ALIVE
+//	fill BYTES [random|zero|mixed]    fact fill ADDR LEN KIND; see Fill; --memory as for witness
+//
+// With fill, --writer RATE counts up in the last word of page after page, at
+// RATE pages per second, 0 being as many as it can, in all memory or in the
+// first --writeset bytes. Commands: writes answers writes N; writer RATE
+// answers ok (-1 stops it).
+//
+// # signals
+//
+// The threads sig-sleep, sig-read and sig-loop (not with --noloop) take
+// SIGUSR1 and eight realtime signals, by the facts usr1 and rtmin. Commands:
+//
+//	send usr1|rt0..rt7 COUNT [TID]    ok PID: that child of it sends COUNT signals with the values 1 to COUNT
+//	counts                            counts USR1 RT0 .. RT7 SUM SPURIOUS: signals handled, the sum of the values
+//	                                  of realtime signals, calls interrupted without a handler
+//
+// # kids
+//
+//	fork           ok PID: a child that lives as long as this process
+//	zombie         ok PID: a child that has ended
+//	trace          ok PID: a child that traces this process
+//	reap           ok: kills the last of these, and waits for it
+//	vfork          ok PID, said by the child; until the next line, whatever it is, the parent is stuck in vfork
+//	               (state D), and then says ok
+//	threads N      ok N: N more threads, blocked in futex
+//	leaderexit     ok TID: the main thread has ended (state Z); the thread TID answers from now on
+//	exec PATH ARG.., threadexec PATH ARG..    Send, then ReadFacts; the latter by another thread than the caller
+//	seccomp kill|errno    ok: userfaultfd, fork, vfork, and clone without CLONE_THREAD now kill the process, or fail
+//	dumpable 0|1, setuid UID    ok
+//
+// # goprog
+//
+// A Go program with goroutines in main.blockedOnChannel, blockedInSelect,
+// blockedInSyscall, blockedOnMutex, asleep and running (not with --nospin).
+// Facts: needle data, needle heap, goroutines N. Commands: ping, spin, gc,
+// abort.
+package testproc

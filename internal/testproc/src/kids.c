@@ -1,0 +1,157 @@
+// kids: children, exec, exit, and the states of a process that are hard to
+// read or to stop.
+#include "helper.h"
+#include <stddef.h>
+#include <sys/ptrace.h>
+
+static int handle(int argc, char **argv);
+static int alive[2]; // children read it, and see its end with this process
+static pid_t last_child;
+
+static void wait_for_parent(void) {
+	char c;
+	close(alive[1]);
+	while (read(alive[0], &c, 1) < 0 && errno == EINTR) {}
+	_exit(0);
+}
+
+// do_fork makes a child that lives as long as this process, or that has ended
+// and is not waited for. The child must not keep our stdin and stdout open.
+static void do_fork(int end_at_once) {
+	pid_t child = fork();
+	if (child == 0) {
+		if (end_at_once) _exit(0);
+		close(0), close(1);
+		wait_for_parent();
+	}
+	if (child < 0) return answer(1);
+	if (end_at_once) { // wait for its end, and leave it a zombie
+		siginfo_t info;
+		waitid(P_PID, child, &info, WEXITED | WNOWAIT);
+	}
+	last_child = child;
+	say("ok %d", child);
+}
+
+// do_vfork: the child answers, and takes the next line as its release; until
+// then the thread that called vfork is stuck in it.
+static void do_vfork(void) {
+	static char line[64];
+	pid_t child = vfork();
+	if (child == 0) {
+		say("ok %ld", syscall(SYS_getpid));
+		_exit(read_line(line, sizeof line) ? 0 : 1);
+	}
+	if (child < 0) return answer(1);
+	int status;
+	waitpid(child, &status, 0);
+	if (status) _exit(0); // stdin is closed
+	say("ok");
+}
+
+// do_trace makes a child that traces this process.
+static void do_trace(void) {
+	int pipe_fds[2];
+	if (pipe(pipe_fds)) return answer(1);
+	pid_t parent = getpid(), child = fork();
+	if (child == 0) {
+		int failed = ptrace(PTRACE_SEIZE, parent, 0, 0) ? errno : 0;
+		(void)!write(pipe_fds[1], &failed, sizeof failed);
+		close(0), close(1);
+		if (!failed) wait_for_parent();
+		_exit(1);
+	}
+	if (child < 0) return answer(1);
+	int failed = EIO;
+	close(pipe_fds[1]);
+	(void)!read(pipe_fds[0], &failed, sizeof failed);
+	close(pipe_fds[0]);
+	last_child = child;
+	errno = failed;
+	if (failed) answer(1);
+	else say("ok %d", child);
+}
+
+// do_seccomp filters all threads: userfaultfd, fork, vfork, and clone without
+// CLONE_THREAD kill the process, or fail with EPERM. (No kernel headers with
+// musl-gcc, hence the numbers.)
+static void do_seccomp(const char *what) {
+	struct filter { uint16_t code; uint8_t jt, jf; uint32_t k; };
+	enum { load_word = 0x20, jump_equal = 0x15, jump_set = 0x45, give = 0x06, ALLOW = 0x7fff0000u };
+	uint32_t action = strcmp(what, "errno") ? 0x80000000u /* kill the process */ : 0x00050000u | EPERM;
+	struct filter filter[] = {
+		{load_word, 0, 0, 0}, // number
+		{jump_equal, 6, 0, SYS_userfaultfd},
+		{jump_equal, 5, 0, SYS_fork},
+		{jump_equal, 4, 0, SYS_vfork},
+		{jump_equal, 0, 2, SYS_clone},
+		{load_word, 0, 0, 16}, // low half of the first argument
+		{jump_set, 0, 1, 0x10000 /* CLONE_THREAD */},
+		{give, 0, 0, ALLOW},
+		{give, 0, 0, action},
+	};
+	struct { unsigned short len; struct filter *filter; } prog = {sizeof filter / sizeof *filter, filter};
+	prctl(PR_SET_NO_NEW_PRIVS, 1, 0, 0, 0);
+	answer(syscall(317 /* seccomp */ + (sizeof(long) == 4 ? 354 - 317 : 0), 1, 1 /* all threads */, &prog));
+}
+
+static void park(struct thread *t) {
+	uint32_t word = 0;
+	settle(t);
+	for (;;) futex(&word, OP_FUTEX_WAIT, 0);
+}
+
+static void do_threads(int n) {
+	struct thread *threads = calloc(n, sizeof *threads);
+	for (int i = 0; i < n; i++) {
+		threads[i] = (struct thread){.name = "parked", .run = park};
+		start(&threads[i], NULL);
+		wait_blocked(&threads[i]);
+	}
+	say("ok %d", n);
+}
+
+static void after_leader(struct thread *t) {
+	while (thread_state(getpid()) != 'Z') sleep_ns(100000);
+	say("ok %d", t->tid);
+	serve(handle);
+}
+
+static void do_exec(struct thread *t) {
+	char **argv = t->arg;
+	execv(argv[0], argv);
+	answer(1);
+	serve(handle);
+}
+
+static int handle(int argc, char **argv) {
+	static struct thread other;
+	const char *what = argv[0];
+	int n = argc > 1 ? atoi(argv[1]) : 0;
+	if (!strcmp(what, "fork")) do_fork(0);
+	else if (!strcmp(what, "zombie")) do_fork(1);
+	else if (!strcmp(what, "vfork")) do_vfork();
+	else if (!strcmp(what, "trace")) do_trace();
+	else if (!strcmp(what, "reap") && last_child) kill(last_child, SIGKILL), answer(waitpid(last_child, NULL, 0) < 0);
+	else if (!strcmp(what, "threads")) do_threads(n);
+	else if (!strcmp(what, "dumpable") && argc == 2) answer(prctl(PR_SET_DUMPABLE, n));
+	else if (!strcmp(what, "setuid") && argc == 2) answer(setgid(n) || setuid(n));
+	else if (!strcmp(what, "seccomp") && argc == 2) do_seccomp(argv[1]);
+	else if (!strcmp(what, "exec") && argc > 1) execv(argv[1], argv + 1), answer(1);
+	else if (!strcmp(what, "threadexec") && argc > 1) { // the main thread waits, and is replaced
+		other = (struct thread){.name = "execs", .run = do_exec, .arg = argv + 1};
+		start(&other, NULL);
+		for (;;) pause();
+	} else if (!strcmp(what, "leaderexit")) {
+		other = (struct thread){.name = "after-leader", .run = after_leader};
+		start(&other, NULL);
+		syscall(SYS_exit, 0); // this thread alone
+	} else return 0;
+	return 1;
+}
+
+int main(int argc, char **argv) {
+	init(argc, argv);
+	if (pipe2(alive, O_CLOEXEC)) die("pipe");
+	ready(handle);
+}

@@ -1,0 +1,478 @@
+package target
+
+import (
+	"cmp"
+	"errors"
+	"fmt"
+	"math"
+	"path"
+	"slices"
+	"strconv"
+	"strings"
+
+	"github.com/procmem/procmem"
+)
+
+// Reasons why a name is no range of the target.
+var (
+	ErrNoMapping     = errors.New("no such mapping")
+	ErrAmbiguousName = errors.New("ambiguous name") // several files have the basename
+)
+
+// DefaultLength is the length in bytes of a range that has only a beginning.
+const DefaultLength = 256
+
+// Spec is a RANGE as it was written. What it means depends on the mappings
+// of a target: see Resolve. The zero Spec is no range.
+//
+//	0xA-0xB          from A up to and without B
+//	0xA+LEN          LEN bytes from A
+//	0xA              256 bytes from A, fewer where the memory mapped there ends
+//	NAME             all mappings of that name
+//	NAME+OFF+LEN     LEN bytes from OFF bytes behind the lowest of them
+//	NAME+OFF         256 bytes from there, fewer where the memory mapped there ends
+//
+// Addresses are hexadecimal. The prefix 0x may be missing where there are 8
+// to 16 digits, as /proc/PID/maps prints them. LEN and OFF are sizes, as
+// ParseSize reads them.
+//
+// NAME is a name in brackets such as [heap] or [anon:glibc: malloc], the full
+// path of a mapped file, or its basename where no other file has the same.
+// The suffix " (deleted)" may be left out. A file whose name has the form of
+// an address is reached by its full path. A name may itself hold '+': the
+// longest name that a mapping has is taken. The lowest mapping of a program
+// or a library is where it was loaded, so OFF is what nm and objdump print
+// for a position-independent one; memory that belongs to a program and not
+// to its file, as of .bss, has no name.
+type Spec struct {
+	text     string
+	named    bool
+	r        procmem.Range // unless named
+	open     bool          // the end of r is a default
+	readings []reading     // if named, the longest name first
+}
+
+// reading is one way to divide a text with '+' into a name and the rest.
+type reading struct {
+	name     string
+	at       bool // an offset is given, and only so a length
+	offset   uint64
+	open     bool // the length is a default
+	length   uint64
+	lengthAt int // where it is in the text
+}
+
+// String returns the text that was parsed.
+func (s Spec) String() string { return s.text }
+
+// ParseRange reads a RANGE as far as that goes without the mappings of a
+// target. Errors are *SyntaxError.
+func ParseRange(s string) (Spec, error) {
+	var spec Spec
+	var err *SyntaxError
+	switch {
+	case s == "":
+		err = rangeError(s, 0, errors.New("a range is missing"))
+	case addrForm(s):
+		spec, err = parseAddresses(s)
+	default:
+		spec, err = parseName(s)
+	}
+	if err != nil {
+		return Spec{}, err
+	}
+	return spec, nil
+}
+
+func rangeError(text string, offset int, err error) *SyntaxError {
+	return &SyntaxError{"range", text, offset, err}
+}
+
+// addrLen returns how much of s is an address: 0x and what follows, digits or
+// not, or 8 to 16 hexadecimal digits.
+func addrLen(s string) int {
+	if has0x(s) {
+		return 2 + digits(s[2:], true)
+	}
+	if n := digits(s, true); n >= 8 && n <= 16 {
+		return n
+	}
+	return 0
+}
+
+func has0x(s string) bool { return strings.HasPrefix(s, "0x") || strings.HasPrefix(s, "0X") }
+
+// addrForm tells addresses from names. Without the prefix the whole text must
+// have the form, for file names may begin with hexadecimal digits too.
+func addrForm(s string) bool {
+	if has0x(s) {
+		return true
+	}
+	n := addrLen(s)
+	if n == 0 || n == len(s) {
+		return n != 0
+	}
+	rest := s[n+1:]
+	switch s[n] {
+	case '-':
+		// What follows after a space is the rest of a line of maps.
+		m := addrLen(rest)
+		return m > 0 && (m == len(rest) || rest[m] == ' ' || rest[m] == '\t')
+	case '+':
+		_, err := ParseSize(rest)
+		return err == nil
+	}
+	return false
+}
+
+func parseAddresses(s string) (Spec, *SyntaxError) {
+	start, n, err := parseAddr(s, 0)
+	if err != nil {
+		return Spec{}, err
+	}
+	spec := Spec{text: s}
+	if n == len(s) {
+		end := start + min(DefaultLength, math.MaxUint64-start)
+		if end == start {
+			return Spec{}, rangeError(s, 0, procmem.ErrOverflow)
+		}
+		spec.r, spec.open = procmem.Range{Start: start, End: end}, true
+		return spec, nil
+	}
+	second := n + 1
+	switch s[n] {
+	case '-':
+		end, m, err := parseAddr(s, second)
+		if err != nil {
+			return Spec{}, err
+		}
+		if second+m < len(s) {
+			return Spec{}, rangeError(s, second+m, fmt.Errorf("%q follows the range", s[second+m:]))
+		}
+		switch {
+		case end == start:
+			return Spec{}, rangeError(s, second, fmt.Errorf("the range is empty: it ends where it begins"))
+		case end < start:
+			return Spec{}, rangeError(s, second, fmt.Errorf("the end %v is below the start %v", end, start))
+		}
+		spec.r = procmem.Range{Start: start, End: end}
+		return spec, nil
+	case '+':
+		length, err := parseLength(s, second)
+		if err != nil {
+			return Spec{}, err
+		}
+		spec.r, err = span(s, second, start, length)
+		return spec, err
+	}
+	return Spec{}, rangeError(s, n, fmt.Errorf("%q follows the address: want -END, +LENGTH or nothing", s[n:]))
+}
+
+// parseAddr reads the address at s[offset:] and returns the bytes it has.
+func parseAddr(s string, offset int) (procmem.Addr, int, *SyntaxError) {
+	t := s[offset:]
+	n := addrLen(t)
+	if n == 0 || has0x(t) && n == 2 {
+		if t == "" {
+			return 0, 0, rangeError(s, offset, errors.New("an address is missing"))
+		}
+		return 0, 0, rangeError(s, offset, fmt.Errorf("%q is not an address: want hexadecimal digits after 0x", t))
+	}
+	hex := t[:n]
+	if has0x(hex) {
+		hex = hex[2:]
+	}
+	v, err := strconv.ParseUint(hex, 16, 64)
+	if err != nil {
+		return 0, 0, rangeError(s, offset, fmt.Errorf("%w: %s has more than 64 bits", procmem.ErrOverflow, t[:n]))
+	}
+	return procmem.Addr(v), n, nil
+}
+
+// parseLength reads the length at s[offset:], which must end the text.
+func parseLength(s string, offset int) (uint64, *SyntaxError) {
+	n, err := parseSize(s[offset:])
+	if err != nil {
+		if i := strings.IndexByte(s[offset:], '+'); i > 0 {
+			return 0, rangeError(s, offset+i, fmt.Errorf("%q follows the length", s[offset+i:]))
+		}
+		return 0, rangeError(s, offset+err.Offset, fmt.Errorf("length: %w", err.Err))
+	}
+	return n, nil
+}
+
+// span returns length bytes from start; lengthAt is where the length is in
+// the text.
+func span(text string, lengthAt int, start procmem.Addr, length uint64) (procmem.Range, *SyntaxError) {
+	if length == 0 {
+		return procmem.Range{}, rangeError(text, lengthAt, errors.New("the range is empty: its length is 0"))
+	}
+	end, err := start.Add(length)
+	if err != nil {
+		return procmem.Range{}, rangeError(text, lengthAt, err)
+	}
+	return procmem.Range{Start: start, End: end}, nil
+}
+
+func parseName(s string) (Spec, *SyntaxError) {
+	spec := Spec{text: s, named: true}
+	if s[0] == '+' || s[0] == '-' {
+		return Spec{}, rangeError(s, 0, fmt.Errorf("nothing is in front of %q: want an address or a name", s[:1]))
+	}
+	if i := strings.IndexByte(s, ']'); s[0] == '[' && i > 0 {
+		// A name in brackets ends with the bracket.
+		rd, err := parseRest(s, i+1)
+		if err != nil {
+			return Spec{}, err
+		}
+		spec.readings = []reading{rd}
+		return spec, nil
+	}
+	spec.readings = []reading{{name: s}}
+	i := len(s)
+	for range 2 { // +LEN, +OFF
+		if i = strings.LastIndexByte(s[:i], '+'); i <= 0 {
+			break
+		}
+		rd, err := parseRest(s, i)
+		if err != nil {
+			continue
+		}
+		spec.readings = append(spec.readings, rd)
+	}
+	return spec, nil
+}
+
+// parseRest reads +OFF and +OFF+LEN behind the name s[:n].
+func parseRest(s string, n int) (reading, *SyntaxError) {
+	rd := reading{name: s[:n]}
+	if n == len(s) {
+		return rd, nil
+	}
+	if s[n] != '+' {
+		return rd, rangeError(s, n, fmt.Errorf("%q follows the name: want +OFFSET+LENGTH or nothing", s[n:]))
+	}
+	first, _, both := strings.Cut(s[n+1:], "+")
+	off, err := parseSize(first)
+	if err != nil {
+		return rd, rangeError(s, n+1+err.Offset, fmt.Errorf("offset: %w", err.Err))
+	}
+	rd.at, rd.offset, rd.open, rd.length, rd.lengthAt = true, off, !both, DefaultLength, n+1
+	if !both {
+		return rd, nil
+	}
+	rd.lengthAt = n + 1 + len(first) + 1
+	if rd.length, err = parseLength(s, rd.lengthAt); err != nil {
+		return rd, err
+	}
+	if _, err := span(s, rd.lengthAt, procmem.Addr(off), rd.length); err != nil {
+		return rd, err
+	}
+	return rd, nil
+}
+
+// Resolve returns what the range is among the mappings ms, which ascend. The
+// result has at least one range; none is empty, they ascend, and those that
+// touch are merged. Given addresses are returned whether mapped or not.
+//
+// A name that is not there gives ErrNoMapping, with the names that come
+// close; a basename of several files ErrAmbiguousName; and where what follows a
+// name that is there makes no sense, a *SyntaxError.
+func (s Spec) Resolve(ms []procmem.Mapping) ([]procmem.Range, error) {
+	if !s.named {
+		if s.r.Empty() {
+			return nil, rangeError(s.text, 0, errors.New("a range is missing"))
+		}
+		if s.open {
+			return []procmem.Range{clip(ms, s.r)}, nil
+		}
+		return []procmem.Range{s.r}, nil
+	}
+	for _, rd := range s.readings {
+		rs, err := findName(ms, rd.name)
+		if err != nil {
+			return nil, fmt.Errorf("resolve range %q: %w", s.text, err)
+		}
+		if len(rs) > 0 {
+			return s.place(ms, rd, rs)
+		}
+	}
+	return nil, s.notFound(ms)
+}
+
+// place applies the offset and the length, if any, to the mappings rs.
+func (s Spec) place(ms []procmem.Mapping, rd reading, rs []procmem.Range) ([]procmem.Range, error) {
+	if !rd.at {
+		return rs, nil
+	}
+	start, err := rs[0].Start.Add(rd.offset)
+	if err != nil {
+		return nil, rangeError(s.text, len(rd.name)+1, fmt.Errorf("offset: %w", err))
+	}
+	length := rd.length
+	if rd.open {
+		length = min(length, uint64(math.MaxUint64-start))
+	}
+	r, serr := span(s.text, rd.lengthAt, start, length)
+	if serr != nil {
+		return nil, serr
+	}
+	if rd.open {
+		r = clip(ms, r)
+	}
+	return []procmem.Range{r}, nil
+}
+
+// clip ends r, whose length nobody asked for, where the memory mapped at its
+// start ends. Where none is mapped, r stays, for the fault to be reported.
+func clip(ms []procmem.Mapping, r procmem.Range) procmem.Range {
+	i := procmem.FindMapping(ms, r.Start)
+	if i == len(ms) || !ms[i].Contains(r.Start) {
+		return r
+	}
+	end := ms[i].End
+	for i++; i < len(ms) && ms[i].Start == end && end < r.End; i++ {
+		end = ms[i].End
+	}
+	return procmem.Range{Start: r.Start, End: min(r.End, end)}
+}
+
+const deletedSuffix = " (deleted)"
+
+// The ways in which a name can mean a mapping, the most exact first.
+var nameRules = []func(p, name string) bool{
+	func(p, name string) bool { return p == name },
+	func(p, name string) bool { return strings.TrimSuffix(p, deletedSuffix) == name },
+	func(p, name string) bool { return strings.HasPrefix(p, "/") && path.Base(p) == name },
+	func(p, name string) bool {
+		return strings.HasPrefix(p, "/") && path.Base(strings.TrimSuffix(p, deletedSuffix)) == name
+	},
+}
+
+// findName returns the ranges of all mappings of that name, ascending and
+// merged; none where the name is not there.
+func findName(ms []procmem.Mapping, name string) ([]procmem.Range, error) {
+	for _, rule := range nameRules {
+		var rs []procmem.Range
+		var paths []string
+		for i := range ms {
+			if p := ms[i].Path; p != "" && !ms[i].Empty() && rule(p, name) {
+				rs = append(rs, ms[i].Range)
+				if !slices.Contains(paths, p) {
+					paths = append(paths, p)
+				}
+			}
+		}
+		if len(paths) > 1 {
+			return nil, fmt.Errorf("%w: %s may be %s; give the full path", ErrAmbiguousName, show(name), list(paths, " or "))
+		}
+		if len(rs) > 0 {
+			return merge(rs), nil
+		}
+	}
+	return nil, nil
+}
+
+func merge(rs []procmem.Range) []procmem.Range {
+	slices.SortFunc(rs, func(a, b procmem.Range) int { return cmp.Compare(a.Start, b.Start) })
+	out := rs[:1]
+	for _, r := range rs[1:] {
+		if last := &out[len(out)-1]; r.Start <= last.End {
+			last.End = max(last.End, r.End)
+		} else {
+			out = append(out, r)
+		}
+	}
+	return out
+}
+
+// notFound explains why no reading of the text is the name of a mapping.
+func (s Spec) notFound(ms []procmem.Mapping) error {
+	// Where the text goes on behind a name that is there, what follows is
+	// what is wrong.
+	for i := len(s.text); ; {
+		if i = strings.LastIndexByte(s.text[:i], '+'); i <= 0 {
+			break
+		}
+		if rs, err := findName(ms, s.text[:i]); err != nil || len(rs) > 0 {
+			if _, err := parseRest(s.text, i); err != nil {
+				return err
+			}
+		}
+	}
+	// The shortest reading is the name most likely meant.
+	name := s.readings[len(s.readings)-1].name
+	msg := "none is named " + show(name)
+	if near, all := closeNames(ms, name); len(near) > 0 {
+		msg += "; there is " + list(near, ", ")
+	} else if len(all) > 0 {
+		msg += "; there are " + list(all, ", ")
+	} else {
+		msg += "; none has a name"
+	}
+	if n := digits(s.text, true); n > 0 && (n == len(s.text) || s.text[n] == '-' || s.text[n] == '+') {
+		msg += " (an address is written 0x" + s.text[:n] + ")"
+	}
+	return fmt.Errorf("resolve range %q: %w: %s", s.text, ErrNoMapping, msg)
+}
+
+// closeNames returns the names that resemble name, and all names. Files are
+// given by basename.
+func closeNames(ms []procmem.Mapping, name string) (near, all []string) {
+	seen := map[string]bool{"": true}
+	for i := range ms {
+		p := strings.TrimSuffix(ms[i].Path, deletedSuffix)
+		if strings.HasPrefix(p, "/") {
+			p = path.Base(p)
+		}
+		if !seen[p] {
+			seen[p] = true
+			all = append(all, p)
+		}
+	}
+	want := strings.ToLower(path.Base(name))
+	stem := strings.Trim(want, "[]")
+	if i := strings.IndexAny(stem, "-._+:0123456789"); i > 0 {
+		stem = stem[:i]
+	}
+	for _, like := range []string{want, stem} {
+		if len(like) < 2 {
+			continue
+		}
+		for _, n := range all {
+			// The other way round is for a name with too much behind it.
+			if l := strings.ToLower(n); strings.Contains(l, like) || len(l) > 3 && strings.HasPrefix(want, l) {
+				near = append(near, n)
+			}
+		}
+		if len(near) > 0 {
+			break
+		}
+	}
+	return near, all
+}
+
+// maxNames is how many names a message lists.
+const maxNames = 8
+
+func list(names []string, sep string) string {
+	more := ""
+	if len(names) > maxNames {
+		more = fmt.Sprintf(" and %d more", len(names)-maxNames)
+		names = names[:maxNames]
+	}
+	out := make([]string, len(names))
+	for i, n := range names {
+		out[i] = show(n)
+	}
+	return strings.Join(out, sep) + more
+}
+
+// show quotes a name that would be misread, or could harm a terminal, as it
+// is.
+func show(name string) string {
+	if q := strconv.Quote(name); q[1:len(q)-1] != name || strings.Contains(name, " ") || name == "" {
+		return q
+	}
+	return name
+}
