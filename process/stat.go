@@ -132,7 +132,7 @@ func ParseStatus(r io.Reader) (*Status, error) {
 			s.Name = val
 		case "State":
 			if val == "" {
-				return errors.New("State: empty")
+				return errors.New("no state")
 			}
 			s.State = val[0]
 			seen = true

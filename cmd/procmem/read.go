@@ -109,13 +109,22 @@ func newReadOutput(g *globals, t *target.Target, ms []procmem.Mapping, format st
 	return term.NewValues(os.Stdout, f, word, color, func(a procmem.Addr) string { return locate(ms, a) }), nil
 }
 
-// locate names an address by its mapping.
+// locate names an address as a RANGE would: by the mapped file and the offset
+// from the lowest mapping of it, or by the mapping that holds it.
 func locate(ms []procmem.Mapping, a procmem.Addr) string {
 	i := procmem.FindMapping(ms, a)
 	if i == len(ms) || !ms[i].Contains(a) {
 		return ""
 	}
-	return fmt.Sprintf("%s+%#x", nameOf(&ms[i]), uint64(a-ms[i].Start))
+	base := i
+	if ms[i].HasFile() {
+		for k := i - 1; k >= 0 && i-k <= 64; k-- {
+			if ms[k].Path == ms[i].Path {
+				base = k
+			}
+		}
+	}
+	return fmt.Sprintf("%s+%#x", nameOf(&ms[i]), uint64(a-ms[base].Start))
 }
 
 type rawBytes struct{ w io.Writer }

@@ -10,8 +10,11 @@ import (
 	"os/exec"
 	"path/filepath"
 	"slices"
+	"strings"
+	"sync"
 	"syscall"
 	"testing"
+	"time"
 )
 
 //go:embed src/*.h src/*.c src/goprog/main.go
@@ -145,7 +148,7 @@ func build(v Variant) (string, error) {
 		return path, nil
 	}
 	// Others may build the same at this moment: work aside, then rename.
-	tmp, err := os.MkdirTemp(cache, "build-")
+	tmp, err := os.MkdirTemp(cache, tempName("build"))
 	if err != nil {
 		return "", err
 	}
@@ -211,5 +214,28 @@ func cacheDir() (string, error) {
 	if !fi.IsDir() || !ok || int(st.Uid) != os.Getuid() || fi.Mode().Perm()&0o022 != 0 {
 		return "", fmt.Errorf("%s: not a folder of this user alone", dir)
 	}
+	sweep.Do(func() { removeStale(dir) })
 	return dir, nil
+}
+
+// tempName is a pattern for os.MkdirTemp that tells whose the folder is.
+func tempName(what string) string { return fmt.Sprintf("%s-%d-", what, os.Getpid()) }
+
+var sweep sync.Once
+
+// removeStale removes what tests that were killed have left. The age is for
+// those of another pid namespace, whose processes are not seen.
+func removeStale(cache string) {
+	dirs, _ := filepath.Glob(filepath.Join(cache, "*-*-*"))
+	for _, dir := range dirs {
+		name := strings.Split(filepath.Base(dir), "-")
+		if name[0] != "run" && name[0] != "build" {
+			continue
+		}
+		fi, err := os.Stat(dir)
+		_, alive := os.Stat("/proc/" + name[1])
+		if err == nil && alive != nil && time.Since(fi.ModTime()) > time.Hour {
+			_ = os.RemoveAll(dir)
+		}
+	}
 }

@@ -67,7 +67,7 @@ func (p *Proc) start(t testing.TB) error {
 	if err != nil {
 		return err
 	}
-	if p.Dir, err = os.MkdirTemp(cache, "run-"); err != nil {
+	if p.Dir, err = os.MkdirTemp(cache, tempName("run")); err != nil {
 		return err
 	}
 	t.Cleanup(func() { _ = os.RemoveAll(p.Dir) })

@@ -8,12 +8,14 @@ import (
 	"fmt"
 	"os"
 	"os/exec"
+	"path/filepath"
 	"runtime"
 	"strconv"
 	"strings"
 	"sync"
 	"syscall"
 	"testing"
+	"time"
 
 	"github.com/procmem/procmem"
 )
@@ -404,7 +406,7 @@ func TestKids(t *testing.T) {
 	forEachToolchain(t, func(t *testing.T, tc Toolchain) {
 		p := Start(t, Kids.With(tc))
 		child := int(p.CmdInts(t, "vfork")[0])
-		Until(t, "the parent to be stuck in vfork", func() bool { return p.State() == 'D' || p.State() == 'S' })
+		p.WaitState(t, 'D')
 		if s := State(child, child); s != 'S' && s != 'R' {
 			t.Errorf("child of vfork: state %c", s)
 		}
@@ -471,6 +473,7 @@ func TestParentDies(t *testing.T) {
 		t.Fatal(err)
 	}
 	var pids []int
+	var dirs []string
 	for lines := bufio.NewScanner(stdout); lines.Scan() && lines.Text() != "end"; {
 		if text, ok := strings.CutPrefix(lines.Text(), "pid "); ok {
 			pid, err := strconv.Atoi(text)
@@ -478,6 +481,9 @@ func TestParentDies(t *testing.T) {
 				t.Fatal(err)
 			}
 			pids = append(pids, pid)
+		}
+		if dir, ok := strings.CutPrefix(lines.Text(), "dir "); ok {
+			dirs = append(dirs, dir)
 		}
 	}
 	if err := cmd.Process.Kill(); err != nil {
@@ -495,6 +501,11 @@ func TestParentDies(t *testing.T) {
 			return s == 0 || s == 'Z'
 		})
 	}
+	for _, dir := range dirs {
+		if err := os.RemoveAll(dir); err != nil {
+			t.Error(err)
+		}
+	}
 }
 
 func TestIsParent(t *testing.T) {
@@ -502,9 +513,11 @@ func TestIsParent(t *testing.T) {
 		t.Skip("the body of TestParentDies")
 	}
 	for _, v := range Variants() {
-		fmt.Println("pid", Start(t, v, smallArgs[v.Program]...).PID())
+		p := Start(t, v, smallArgs[v.Program]...)
+		fmt.Printf("dir %s\npid %d\n", p.Dir, p.PID())
 	}
 	p := Start(t, Kids)
+	fmt.Println("dir", p.Dir)
 	fmt.Println("pid", p.CmdInts(t, "fork")[0])
 	p.Cmd(t, "leaderexit")
 	fmt.Println("pid", p.CmdInts(t, "vfork")[0])
@@ -573,6 +586,34 @@ func TestBuildAtOnce(t *testing.T) {
 	}
 	if entries, err := os.ReadDir(cache); err != nil || len(entries) != 1 {
 		t.Errorf("%d entries in the cache, %v; want 1", len(entries), err)
+	}
+}
+
+func TestRemoveStale(t *testing.T) {
+	cache := t.TempDir()
+	old := time.Now().Add(-2 * time.Hour)
+	gone := strconv.Itoa(1 << 30) // above the largest pid
+	for name, want := range map[string]bool{
+		"run-" + gone + "-1":                        false,
+		"build-" + gone + "-1":                      false,
+		"zoo-" + gone + "-1":                        true,
+		fmt.Sprintf("run-%d-1", os.Getpid()):        true,
+		"zoo-static-pie-0123456789abcdef":           true,
+		fmt.Sprintf("run-%s-%s", gone, "just-made"): true,
+	} {
+		dir := filepath.Join(cache, name)
+		if err := os.Mkdir(dir, 0o755); err != nil {
+			t.Fatal(err)
+		}
+		if !strings.HasSuffix(name, "just-made") {
+			if err := os.Chtimes(dir, old, old); err != nil {
+				t.Fatal(err)
+			}
+		}
+		removeStale(cache)
+		if _, err := os.Stat(dir); (err == nil) != want {
+			t.Errorf("%s: %v; want there: %v", name, err, want)
+		}
 	}
 }
 

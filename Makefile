@@ -1,0 +1,42 @@
+# The two commands that a newcomer needs are "make demo" and "make test".
+GO      ?= go
+VERSION := $(shell git describe --tags --always --dirty 2>/dev/null || echo dev)
+TOOLS   := $(GO) tool -modfile=tools/go.mod
+
+# Programs that the tests use: debuggers, compilers, servers to dump.
+TEST_PACKAGES := binutils elfutils gcc gcc-multilib gdb lldb musl-tools nodejs \
+	postgresql python3 redis-server redis-tools strace tmux util-linux
+
+.PHONY: build demo test test-deps check bench fuzz man clean
+
+build: ## the static binary
+	CGO_ENABLED=0 $(GO) build -trimpath -ldflags '-s -w -X main.version=$(VERSION)' -o procmem ./cmd/procmem
+
+demo: build ## a sample process, read and dumped, and its core in gdb
+	@./demo/run ./procmem
+
+test: test-deps ## every test, with the race detector
+	PROCMEM_TEST_ALL=1 CGO_ENABLED=1 $(GO) test -race -timeout 14m ./...
+
+test-deps:
+	@./scripts/install $(TEST_PACKAGES)
+
+check: ## what CI checks beside the tests; quick
+	test -z "$$(gofmt -l .)"
+	$(GO) vet ./...
+	GOARCH=arm64 $(GO) vet ./...
+	$(TOOLS) staticcheck ./...
+	./scripts/layers
+
+FUZZTIME ?= 1m
+fuzz: ## each parser against made-up input
+	@./scripts/fuzz $(FUZZTIME)
+
+bench: build ## procmem against gcore on the same processes; writes docs/performance.md
+	$(GO) run ./bench -procmem ./procmem -write docs/performance.md
+
+man: build ## the man pages, into man/
+	./procmem man man
+
+clean:
+	rm -rf procmem man

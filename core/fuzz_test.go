@@ -1,0 +1,118 @@
+package core
+
+import (
+	"bytes"
+	"math"
+	"reflect"
+	"testing"
+
+	"github.com/procmem/procmem"
+)
+
+// FuzzReader opens anything, and uses all of what opens.
+func FuzzReader(f *testing.F) {
+	f.Fuzz(func(t *testing.T, b []byte) {
+		file, err := NewReader(bytes.NewReader(b), int64(len(b)))
+		if (file == nil) == (err == nil) {
+			t.Fatalf("file %v and error %v", file, err)
+		}
+		if err != nil {
+			return
+		}
+		defer file.Close()
+		maps, _ := file.Mappings()
+		for i, m := range maps {
+			if m.Empty() || i > 0 && m.Start < maps[i-1].End {
+				t.Fatalf("mapping %v is empty or overlaps", m)
+			}
+		}
+		buf := make([]byte, 300)
+		var end procmem.Addr
+		for _, s := range file.Segments() {
+			if s.Empty() || s.Start < end {
+				t.Fatalf("segment %v is empty or overlaps", s)
+			}
+			end = s.End
+			n, err := file.ReadAt(buf, s.Start)
+			if (n == len(buf)) != (err == nil) {
+				t.Fatalf("read %d bytes at %v: %v", n, s.Start, err)
+			}
+			if n > 0 && !s.Dumped {
+				t.Fatalf("read %d bytes at %v, which is not dumped", n, s.Start)
+			}
+		}
+		end = 0
+		for r, err := range file.Data(rng(0, math.MaxUint64)) {
+			if err != nil || r.Empty() || r.Start < end {
+				t.Fatalf("data %v behind %v: %v", r, end, err)
+			}
+			end = r.End
+		}
+		for range file.Notes() {
+		}
+		img := file.Image()
+		for i := range img.Threads {
+			img.Arch.PC(&img.Threads[i])
+		}
+		for _, m := range file.Truncated() {
+			if _, err := file.ReadAt(buf[:1], m.Start); err == nil {
+				t.Fatalf("%v is said to be truncated, and reads", m)
+			}
+		}
+	})
+}
+
+// FuzzNotes scans anything as notes, in a file that may be cut off.
+func FuzzNotes(f *testing.F) {
+	f.Fuzz(func(t *testing.T, b []byte, cut uint16) {
+		end, size := int64(len(b)), int64(len(b))-int64(cut)%(int64(len(b))+1)
+		var last int64
+		_ = scanNotes(bytes.NewReader(b[:size]), 0, end, size, func(n NoteInfo) bool {
+			if n.Offset < last || n.Size < 0 || n.Offset+n.Size > size {
+				t.Fatalf("note %+v in %d bytes, behind %d", n, size, last)
+			}
+			last = n.Offset + n.Size
+			return true
+		})
+	})
+}
+
+// FuzzFileNote decodes anything as NT_FILE, and what it accepts survives being
+// joined with a segment.
+func FuzzFileNote(f *testing.F) {
+	f.Fuzz(func(t *testing.T, b []byte, small bool) {
+		arch := procmem.AMD64
+		if small {
+			arch = procmem.I386
+		}
+		entries, err := decodeFiles(arch, b, 0)
+		if err != nil {
+			if entries != nil {
+				t.Fatal("entries and an error")
+			}
+			return
+		}
+		var end procmem.Addr
+		for _, m := range joinMappings([]segment{{Range: rng(0x1000, 0x80000000), perm: rw}}, entries) {
+			if m.Empty() || m.Start < end {
+				t.Fatalf("%v is empty or overlaps", m.Range)
+			}
+			end = m.End
+		}
+	})
+}
+
+// FuzzMapsNote decodes anything as the text of maps; what it accepts must
+// survive being written and read again.
+func FuzzMapsNote(f *testing.F) {
+	f.Fuzz(func(t *testing.T, text string) {
+		ms, err := decodeMaps(text)
+		if err != nil {
+			return
+		}
+		again, err := decodeMaps(string(encodeMaps(ms)))
+		if err != nil || !reflect.DeepEqual(ms, again) {
+			t.Fatalf("%v became %v: %v", ms, again, err)
+		}
+	})
+}
