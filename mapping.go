@@ -86,17 +86,31 @@ const (
 	VMUffdWP     VMFlags = 1 << 30 // uw: userfaultfd write-protect tracking
 )
 
+// vmFlagBit finds a flag by its two letters.
+var vmFlagBit = func() (bits [26 * 26]VMFlags) {
+	for i, name := range vmFlagNames {
+		bits[int(name[0]-'a')*26+int(name[1]-'a')] = 1 << i
+	}
+	return bits
+}()
+
 // ParseVMFlags reads the words of a VmFlags line. Flags that this version
 // does not know, of a newer kernel, are passed over.
-func ParseVMFlags(s string) VMFlags {
+func ParseVMFlags[T ~string | ~[]byte](s T) VMFlags {
 	var f VMFlags
-	for w := range strings.FieldsSeq(s) {
-		for i, name := range vmFlagNames {
-			if w == name {
-				f |= 1 << i
-				break
-			}
+	for len(s) > 0 {
+		if s[0] == ' ' {
+			s = s[1:]
+			continue
 		}
+		n := 0
+		for n < len(s) && s[n] != ' ' {
+			n++
+		}
+		if n == 2 && s[0]-'a' < 26 && s[1]-'a' < 26 {
+			f |= vmFlagBit[int(s[0]-'a')*26+int(s[1]-'a')]
+		}
+		s = s[n:]
 	}
 	return f
 }

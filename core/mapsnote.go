@@ -15,10 +15,14 @@ func encodeMaps(ms []procmem.Mapping) []byte {
 	b := make([]byte, 0, 100*len(ms)+1)
 	for i := range ms {
 		m := ms[i]
-		// As the kernel writes it (fs/proc/task_mmu.c, seq_path), so that
-		// a line stays a line.
-		m.Path = strings.ReplaceAll(m.Path, "\n", `\012`)
-		b = append(append(b, m.String()...), '\n')
+		m.Path = ""
+		b = append(b, m.String()...)
+		if path := ms[i].Path; path != "" { // whose spaces at the end count
+			// As the kernel writes it (fs/proc/task_mmu.c, seq_path),
+			// so that a line stays a line.
+			b = append(append(b, ' '), strings.ReplaceAll(path, "\n", `\012`)...)
+		}
+		b = append(b, '\n')
 	}
 	if len(b) == 0 {
 		b = append(b, '\n') // BFD stumbles over empty notes

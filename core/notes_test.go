@@ -253,7 +253,9 @@ func TestMapsNote(t *testing.T) {
 }
 
 func TestJoinMappings(t *testing.T) {
-	seg := func(start, end procmem.Addr, perm procmem.Perm) segment { return segment{Range: rng(start, end), perm: perm} }
+	seg := func(start, end procmem.Addr, perm procmem.Perm) segment {
+		return segment{Range: rng(start, end), perm: perm}
+	}
 	rx := procmem.PermRead | procmem.PermExec
 	segs := []segment{
 		seg(0x1000, 0x2000, rx), seg(0x2000, 0x4000, rx), // one mapping in two parts

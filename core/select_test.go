@@ -20,8 +20,8 @@ func mapped(start, size procmem.Addr, perm procmem.Perm, off uint64, path string
 	return procmem.Mapping{Range: rng(start, start+size), Perm: perm, Offset: off, Path: path, Inode: 1, Usage: &procmem.Usage{RSS: page}}
 }
 
-func with(m procmem.Mapping, u procmem.Usage, flags string) procmem.Mapping {
-	m.Usage, m.Flags = &u, procmem.ParseVMFlags(flags)
+func with(m procmem.Mapping, u procmem.Usage, flags procmem.VMFlags) procmem.Mapping {
+	m.Usage, m.Flags = &u, flags
 	return m
 }
 
@@ -82,31 +82,31 @@ func TestSelect(t *testing.T) {
 		def, all string
 		f        Filter // in place of the default
 	}{
-		{name: "private", m: with(plain(rw), touched, ""), def: "whole", all: "whole"},
-		{name: "private, swapped", m: with(plain(rw), swapped, ""), def: "whole", all: "whole"},
-		{name: "private, not wanted", m: with(plain(rw), touched, ""), def: "none", all: "whole", f: FilterELFHeaders},
+		{name: "private", m: with(plain(rw), touched, 0), def: "whole", all: "whole"},
+		{name: "private, swapped", m: with(plain(rw), swapped, 0), def: "whole", all: "whole"},
+		{name: "private, not wanted", m: with(plain(rw), touched, 0), def: "none", all: "whole", f: FilterELFHeaders},
 		{name: "private, unknown use", m: plain(rw), def: "whole", all: "whole"},
 		{name: "private, unknown use, huge", m: huge(rw), def: "whole", all: "whole"},
-		{name: "untouched", m: with(plain(rw), none, ""), def: "whole", all: "whole"},
-		{name: "untouched, not wanted", m: with(plain(rw), none, ""), def: "none", all: "whole", f: FilterELFHeaders},
-		{name: "untouched huge", m: with(huge(rw), none, ""), def: "none", all: "none"},
-		{name: "huge, one page", m: with(huge(rw), touched, ""), def: "whole", all: "whole"},
-		{name: "PROT_NONE", m: with(plain(0), none, ""), def: "none", all: "none"},
-		{name: "PROT_NONE touched", m: with(plain(0), touched, ""), def: "whole", all: "whole"},
-		{name: "MADV_DONTDUMP", m: with(plain(rw), touched, "rd wr dd"), def: "none", all: "whole"},
-		{name: "device", m: with(plain(rw), touched, "io pf dd"), def: "none", all: "none"},
-		{name: "shared device", m: with(mapped(a, 0x4000, rw|sh, 0, "/dev/mem"), none, "sh io"), def: "none", all: "none"},
-		{name: "hugetlb", m: with(mapped(a, 0x4000, rw, 0, "/anon_hugepage (deleted)"), none, "ht"), def: "whole", all: "whole"},
-		{name: "hugetlb, not wanted", m: with(mapped(a, 0x4000, rw, 0, "/anon_hugepage (deleted)"), none, "ht"), def: "none", all: "whole", f: FilterAnonPrivate},
-		{name: "hugetlb shared", m: with(mapped(a, 0x4000, rw|sh, 0, "/anon_hugepage (deleted)"), none, "ht"), def: "none", all: "whole"},
+		{name: "untouched", m: with(plain(rw), none, 0), def: "whole", all: "whole"},
+		{name: "untouched, not wanted", m: with(plain(rw), none, 0), def: "none", all: "whole", f: FilterELFHeaders},
+		{name: "untouched huge", m: with(huge(rw), none, 0), def: "none", all: "none"},
+		{name: "huge, one page", m: with(huge(rw), touched, 0), def: "whole", all: "whole"},
+		{name: "PROT_NONE", m: with(plain(0), none, 0), def: "none", all: "none"},
+		{name: "PROT_NONE touched", m: with(plain(0), touched, 0), def: "whole", all: "whole"},
+		{name: "MADV_DONTDUMP", m: with(plain(rw), touched, procmem.VMDontDump), def: "none", all: "whole"},
+		{name: "device", m: with(plain(rw), touched, procmem.VMIO|procmem.VMPFNMap|procmem.VMDontDump), def: "none", all: "none"},
+		{name: "shared device", m: with(mapped(a, 0x4000, rw|sh, 0, "/dev/mem"), none, procmem.VMIO), def: "none", all: "none"},
+		{name: "hugetlb", m: with(mapped(a, 0x4000, rw, 0, "/anon_hugepage (deleted)"), none, procmem.VMHugeTLB), def: "whole", all: "whole"},
+		{name: "hugetlb, not wanted", m: with(mapped(a, 0x4000, rw, 0, "/anon_hugepage (deleted)"), none, procmem.VMHugeTLB), def: "none", all: "whole", f: FilterAnonPrivate},
+		{name: "hugetlb shared", m: with(mapped(a, 0x4000, rw|sh, 0, "/anon_hugepage (deleted)"), none, procmem.VMHugeTLB), def: "none", all: "whole"},
 		{name: "shared, no name", m: deleted, def: "whole", all: "whole"},
 		{name: "shared, no file", m: plain(rw | sh), def: "whole", all: "whole"},
 		{name: "shared, named by the program", m: mapped(a, 0x4000, rw|sh, 0, "[anon_shmem:x]"), def: "whole", all: "whole"},
 		{name: "shared, no name, not wanted", m: deleted, def: "none", all: "whole", f: FilterAnonPrivate},
 		{name: "shared file", m: mapped(a, 0x4000, rw|sh, 0, "/f"), def: "none", all: "whole"},
 		{name: "shared file, wanted", m: mapped(a, 0x4000, rw|sh, 0, "/f"), def: "whole", all: "whole", f: FilterFileShared},
-		{name: "file, written", m: with(file(rw), touched, ""), def: "whole", all: "whole"},
-		{name: "file, RELRO", m: with(file(ro), touched, ""), def: "whole", all: "whole"},
+		{name: "file, written", m: with(file(rw), touched, 0), def: "whole", all: "whole"},
+		{name: "file, RELRO", m: with(file(ro), touched, 0), def: "whole", all: "whole"},
 		{name: "file, clean", m: file(ro), def: "none", all: "whole"},
 		{name: "file, clean, wanted", m: file(ro), def: "whole", all: "whole", f: FilterFilePrivate},
 		{name: "not ELF", m: nodata, def: "none", all: "whole"},
@@ -115,9 +115,9 @@ func TestSelect(t *testing.T) {
 		{name: "library", m: mapped(a, 0x4000, rx, 0, "/lib"), def: "0x0-0x1000", all: "whole"},
 		{name: "library, headers not wanted", m: mapped(a, 0x4000, rx, 0, "/lib"), def: "none", all: "whole", f: FilterAnonPrivate},
 		{name: "library, unreadable", m: mapped(a, 0x4000, procmem.PermExec, 0, "/lib"), def: "none", all: "whole"},
-		{name: "vdso", m: with(anon(a, a+0x2000, rx, "[vdso]"), none, "dd"), def: "whole", all: "whole"},
-		{name: "vvar", m: with(anon(a, a+0x2000, ro, "[vvar]"), none, "dd pf io"), def: "omit", all: "omit"},
-		{name: "vvar_vclock", m: with(anon(a, a+0x2000, ro, "[vvar_vclock]"), none, "dd pf io"), def: "omit", all: "omit"},
+		{name: "vdso", m: with(anon(a, a+0x2000, rx, "[vdso]"), none, procmem.VMDontDump), def: "whole", all: "whole"},
+		{name: "vvar", m: with(anon(a, a+0x2000, ro, "[vvar]"), none, procmem.VMDontDump|procmem.VMPFNMap|procmem.VMIO), def: "omit", all: "omit"},
+		{name: "vvar_vclock", m: with(anon(a, a+0x2000, ro, "[vvar_vclock]"), none, procmem.VMDontDump|procmem.VMPFNMap|procmem.VMIO), def: "omit", all: "omit"},
 		{name: "vsyscall", m: anon(a, a+0x1000, procmem.PermExec, "[vsyscall]"), def: "omit", all: "omit"},
 	} {
 		mem := newFake(c.m)

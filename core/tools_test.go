@@ -227,3 +227,73 @@ func TestToolsReadOurs(t *testing.T) {
 		})
 	}
 }
+
+// saved writes a core of the fake process and returns its path.
+func saved(t *testing.T, img *procmem.Image, mem procmem.Memory) string {
+	t.Helper()
+	path := filepath.Join(t.TempDir(), "core")
+	out, err := os.Create(path)
+	if err != nil {
+		t.Fatal(err)
+	}
+	defer out.Close()
+	l, err := NewLayout(img, Select(img, mem, FilterDefault), Notes(img))
+	if err != nil {
+		t.Fatal(err)
+	}
+	w := NewFileWriter(out, l)
+	if err := w.Copy(t.Context(), mem); err != nil {
+		t.Fatal(err)
+	}
+	if err := w.Finish(&Report{}); err != nil {
+		t.Fatal(err)
+	}
+	return path
+}
+
+// Other architectures, and more segments than e_phnum can say.
+func TestToolsReadFakes(t *testing.T) {
+	many := newFake()
+	for i := range procmem.Addr(70_000) {
+		perm := rw
+		if i%2 == 1 {
+			perm = procmem.PermRead
+		}
+		many.maps = append(many.maps, anon(0x100000+i*page, 0x101000+i*page, perm, ""))
+	}
+	many.pages[0x100000+69_999*page] = bytes.Repeat([]byte{0x5a}, page)
+	manyCore := saved(t, fakeImage(procmem.AMD64, many.maps), many)
+	img386, mem386 := scene(procmem.I386)
+	core386 := saved(t, img386, mem386)
+	imgARM, memARM := scene(procmem.ARM64)
+	coreARM := saved(t, imgARM, memARM)
+	last := procmem.Addr(0x100000 + 69_999*page).String()
+
+	for _, c := range []struct {
+		name string
+		args []string
+		want []string
+	}{
+		{"readelf", []string{"-W", "-h", "-l", "-n", manyCore}, []string{"(70002)"}},
+		{"eu-readelf", []string{"-l", manyCore}, []string{strings.TrimPrefix(last, "0x")}},
+		{"gdb", []string{"-nx", "-batch", "-ex", "x/1xb " + last, "-ex", "info threads", "-c", manyCore}, []string{"0x5a", "LWP 42"}},
+		{"readelf", []string{"-W", "-h", "-l", "-n", core386}, []string{"ELF32", "NT_PRSTATUS", "NT_PRPSINFO"}},
+		{"eu-readelf", []string{"-n", core386}, []string{"PRSTATUS", "eip:", "fname: fake", "PRPSINFO"}},
+		// The registers of fakeImage are bytes that count up from 1.
+		{"gdb", []string{"-nx", "-batch", "-ex", "info registers eip", "-ex", "x/1xw 0x1000000", "-c", core386}, []string{"0x34333231", "0x01000001"}},
+		{"readelf", []string{"-W", "-h", "-l", "-n", coreARM}, []string{"AArch64", "NT_PRSTATUS"}},
+		{"eu-readelf", []string{"-n", coreARM}, []string{"PRSTATUS", "x30:", "fname: fake"}},
+	} {
+		t.Run(c.name+" "+filepath.Base(filepath.Dir(c.args[len(c.args)-1])), func(t *testing.T) {
+			out := tool(t, c.name, c.args...)
+			for _, want := range c.want {
+				if !strings.Contains(out, want) {
+					t.Errorf("no %q in\n%.3000s", want, out)
+				}
+			}
+			if c.name != "gdb" && (strings.Contains(out, "arning") || strings.Contains(out, "invalid")) {
+				t.Errorf("%.3000s", out)
+			}
+		})
+	}
+}

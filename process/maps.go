@@ -122,7 +122,10 @@ func parseMapsLine(line []byte) (procmem.Mapping, error) {
 	if m.Inode, err = parseUint(field, 10, 64); err != nil {
 		return m, fmt.Errorf("inode %q: %w", field, err)
 	}
-	m.Path = unescapePath(bytes.TrimLeft(rest, " "))
+	for len(rest) > 0 && rest[0] == ' ' {
+		rest = rest[1:]
+	}
+	m.Path = unescapePath(rest)
 	return m, nil
 }
 
@@ -135,12 +138,13 @@ func unescapePath(b []byte) string {
 }
 
 func parseSmapsField(m *procmem.Mapping, line []byte) error {
-	name, rest, ok := bytes.Cut(line, []byte(":"))
-	if !ok {
+	colon := bytes.IndexByte(line, ':')
+	if colon < 0 {
 		return fmt.Errorf("field %q: want NAME: VALUE", line)
 	}
+	name, rest := line[:colon], line[colon+1:]
 	if string(name) == "VmFlags" {
-		m.Flags = procmem.ParseVMFlags(string(rest))
+		m.Flags = procmem.ParseVMFlags(rest)
 		return nil
 	}
 	var dst *uint64
@@ -180,12 +184,12 @@ func parseSmapsField(m *procmem.Mapping, line []byte) error {
 
 // parseKB reads "   12 kB" into bytes.
 func parseKB(b []byte, dst *uint64) error {
-	num, unit := cutField(bytes.TrimSpace(b))
+	num, unit := cutField(b)
 	v, err := parseUint(num, 10, 64)
 	if err != nil {
-		return err
+		return fmt.Errorf("%q: %w", b, err)
 	}
-	if string(bytes.TrimSpace(unit)) != "kB" || v > 1<<54 {
+	if string(bytes.TrimSpace(unit)) != "kB" || v >= 1<<54 {
 		return fmt.Errorf("%q: want a size in kB", b)
 	}
 	*dst = v << 10
@@ -193,18 +197,40 @@ func parseKB(b []byte, dst *uint64) error {
 }
 
 func cutField(b []byte) (field, rest []byte) {
-	b = bytes.TrimLeft(b, " \t")
-	if i := bytes.IndexAny(b, " \t"); i >= 0 {
+	for len(b) > 0 && b[0] == ' ' {
+		b = b[1:]
+	}
+	if i := bytes.IndexByte(b, ' '); i >= 0 {
 		return b[:i], b[i:]
 	}
 	return b, nil
 }
 
-// parseUint is strconv.ParseUint for bytes, without signs and underscores.
+// parseUint reads an unsigned number without prefix, sign and underscores.
+// There are a million of them in the smaps of a process with many mappings.
 func parseUint(b []byte, base, bits int) (uint64, error) {
-	v, err := strconv.ParseUint(string(b), base, bits)
-	if err != nil {
-		return 0, errors.Unwrap(err)
+	if len(b) == 0 {
+		return 0, strconv.ErrSyntax
+	}
+	limit := uint64(1)<<(bits-1)<<1 - 1
+	var v uint64
+	for _, c := range b {
+		d := 255
+		switch {
+		case c >= '0' && c <= '9':
+			d = int(c - '0')
+		case c >= 'a' && c <= 'f':
+			d = int(c-'a') + 10
+		case c >= 'A' && c <= 'F':
+			d = int(c-'A') + 10
+		}
+		if d >= base {
+			return 0, strconv.ErrSyntax
+		}
+		if v > (limit-uint64(d))/uint64(base) {
+			return 0, strconv.ErrRange
+		}
+		v = v*uint64(base) + uint64(d)
 	}
 	return v, nil
 }

@@ -21,9 +21,12 @@ import (
 type View struct {
 	tid  int // whose memory it is: the process id while its leader lives
 	maps []procmem.Mapping
-	mem  *os.File
-	pm   pagemap
-	back backing
+	// spans is maps for reading: neighbours that are read alike are one, so
+	// that a process with many small mappings is not read page by page.
+	spans []procmem.Mapping
+	mem   *os.File
+	pm    pagemap
+	back  backing
 
 	stopped bool
 	tracer  func(func())
@@ -53,7 +56,32 @@ func (p *Process) View() (*View, error) {
 		v.Close()
 		return nil, &procmem.FaultError{Err: procmem.ErrGone}
 	}
+	v.spans = spansOf(v.maps)
 	return v, nil
+}
+
+// spansOf merges neighbouring mappings of plain anonymous memory.
+func spansOf(maps []procmem.Mapping) []procmem.Mapping {
+	const special = procmem.VMIO | procmem.VMPFNMap | procmem.VMHugeTLB | procmem.VMUffdMiss
+	plain := func(m *procmem.Mapping) bool {
+		return !m.Shared() && !m.HasFile() && !m.Special() && m.Flags&special == 0
+	}
+	out := make([]procmem.Mapping, 0, len(maps))
+	for i := range maps {
+		m := &maps[i]
+		if k := len(out) - 1; k >= 0 && out[k].End == m.Start && plain(m) && plain(&out[k]) &&
+			out[k].Perm&procmem.PermRead == m.Perm&procmem.PermRead && untouched(m) == untouched(&out[k]) {
+			out[k].End = m.End
+			continue
+		}
+		out = append(out, *m)
+	}
+	return out
+}
+
+// untouched reports whether a mapping is known to hold nothing.
+func untouched(m *procmem.Mapping) bool {
+	return m.Usage != nil && m.Usage.RSS+m.Usage.Swap+m.Usage.HugeTLB == 0
 }
 
 // MayRead asks the kernel whether the caller may read the memory of the
@@ -90,11 +118,11 @@ func (v *View) ReadAt(p []byte, addr procmem.Addr) (int, error) {
 	done := 0
 	for done < len(p) {
 		a := addr + procmem.Addr(done)
-		i := procmem.FindMapping(v.maps, a)
-		if i == len(v.maps) || a < v.maps[i].Start {
+		i := procmem.FindMapping(v.spans, a)
+		if i == len(v.spans) || a < v.spans[i].Start {
 			return done, &procmem.FaultError{Addr: a, Err: procmem.ErrNotMapped}
 		}
-		m := &v.maps[i]
+		m := &v.spans[i]
 		n, err := v.readMapping(m, p[done:done+int(min(uint64(len(p)-done), uint64(m.End-a)))], a)
 		done += n
 		if err != nil {
@@ -281,8 +309,8 @@ func (v *View) readMem(p []byte, a procmem.Addr) (n int, err error) {
 // Data implements procmem.Sparse.
 func (v *View) Data(r procmem.Range) iter.Seq2[procmem.Range, error] {
 	return func(yield func(procmem.Range, error) bool) {
-		for i := procmem.FindMapping(v.maps, r.Start); i < len(v.maps) && v.maps[i].Start < r.End; i++ {
-			m := &v.maps[i]
+		for i := procmem.FindMapping(v.spans, r.Start); i < len(v.spans) && v.spans[i].Start < r.End; i++ {
+			m := &v.spans[i]
 			if !v.mappingData(m, m.Range.Intersect(r), yield) {
 				return
 			}
@@ -303,7 +331,7 @@ func (v *View) mappingData(m *procmem.Mapping, r procmem.Range, yield func(procm
 			return yield(r, nil)
 		}
 		return fileData(f, m, r, yield)
-	case m.Usage != nil && m.Usage.RSS+m.Usage.Swap+m.Usage.HugeTLB == 0 && v.stopped:
+	case untouched(m) && v.stopped:
 		return true // spares old kernels reading the pagemap of a terabyte
 	}
 	for run, err := range v.pm.runs(r) {

@@ -12,19 +12,22 @@ import (
 // that is too small is filled without an error.
 const maxRegset = 64 << 10
 
-// readRegset returns one register set, or nil where the thread has none.
-func readRegset(tid int, typ uint32) []byte {
-	var buf [maxRegset]byte
-	n, err := sys.GetRegset(tid, typ, buf[:])
+// regReader reads register sets through one buffer.
+type regReader struct{ buf [maxRegset]byte }
+
+// get returns one register set, or nil where the thread has none.
+func (r *regReader) get(tid int, typ uint32) []byte {
+	n, err := sys.GetRegset(tid, typ, r.buf[:])
 	if err != nil || n == 0 {
 		return nil
 	}
-	return append([]byte(nil), buf[:n]...)
+	return append([]byte(nil), r.buf[:n]...)
 }
 
-func appendRegset(sets []procmem.Regset, tid int, types ...uint32) []procmem.Regset {
+// add appends those of the register sets that the thread has.
+func (r *regReader) add(sets []procmem.Regset, tid int, types ...uint32) []procmem.Regset {
 	for _, typ := range types {
-		if data := readRegset(tid, typ); data != nil {
+		if data := r.get(tid, typ); data != nil {
 			sets = append(sets, procmem.Regset{Type: typ, Data: data})
 		}
 	}

@@ -5,29 +5,29 @@ import (
 	"github.com/procmem/procmem/internal/sys"
 )
 
-// readRegsets returns the register sets that a core of the architecture
+// all returns the register sets that a core of the architecture
 // holds. GETREGSET answers in the layout of the code segment that the thread
 // runs in, which need not be the executable's: 64-bit code may run 32-bit
 // pieces and the other way round.
-func readRegsets(tid int, arch procmem.Arch) ([]procmem.Regset, error) {
+func (r *regReader) all(tid int, arch procmem.Arch) ([]procmem.Regset, error) {
 	regs, err := sys.GetRegs64(tid)
 	if err != nil {
 		return nil, err
 	}
 	if arch == procmem.I386 {
 		sets := []procmem.Regset{{Type: procmem.NTPRStatus, Data: narrow(regs)}}
-		own := readRegset(tid, procmem.NTPRStatus)
+		own := r.get(tid, procmem.NTPRStatus)
 		if len(own) == arch.GPRSize() {
 			sets[0].Data = own
-			return appendRegset(sets, tid, procmem.NTFPRegset, procmem.NTPRXFPReg, procmem.NTX86XState, procmem.NT386TLS), nil
+			return r.add(sets, tid, procmem.NTFPRegset, procmem.NTPRXFPReg, procmem.NTX86XState, procmem.NT386TLS), nil
 		}
-		return appendRegset(sets, tid, procmem.NTX86XState), nil
+		return r.add(sets, tid, procmem.NTX86XState), nil
 	}
 	sets := []procmem.Regset{{Type: procmem.NTPRStatus, Data: regs}}
 	if fp, err := sys.GetFPRegs64(tid); err == nil {
 		sets = append(sets, procmem.Regset{Type: procmem.NTFPRegset, Data: fp})
 	}
-	return appendRegset(sets, tid, procmem.NTX86XState, procmem.NT386IOPerm, procmem.NTX86ShStk), nil
+	return r.add(sets, tid, procmem.NTX86XState, procmem.NT386IOPerm, procmem.NTX86ShStk), nil
 }
 
 // narrow turns the 64-bit layout into the i386 one.

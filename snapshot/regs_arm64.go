@@ -11,14 +11,14 @@ import (
 // authentication (0x407, 0x408) are secrets and are left out.
 var arm64Sets = []uint32{0x401, 0x402, 0x403, 0x404, 0x405, 0x406, 0x409, 0x40a, 0x40b, 0x40c, 0x40d, 0x40e, 0x40f}
 
-func readRegsets(tid int, arch procmem.Arch) ([]procmem.Regset, error) {
-	regs := readRegset(tid, procmem.NTPRStatus)
+func (r *regReader) all(tid int, arch procmem.Arch) ([]procmem.Regset, error) {
+	regs := r.get(tid, procmem.NTPRStatus)
 	if len(regs) != arch.GPRSize() {
 		return nil, errors.New("the thread runs in a mode that is not the executable's")
 	}
 	sets := []procmem.Regset{{Type: procmem.NTPRStatus, Data: regs}}
-	sets = appendRegset(sets, tid, procmem.NTFPRegset)
-	sets = appendRegset(sets, tid, arm64Sets...)
+	sets = r.add(sets, tid, procmem.NTFPRegset)
+	sets = r.add(sets, tid, arm64Sets...)
 	for i := range sets {
 		switch sets[i].Type {
 		case 0x405, 0x40b, 0x40c: // SVE, SSVE, ZA begin with their size

@@ -31,6 +31,7 @@ type tracer struct {
 	calls   chan func()
 	done    chan struct{}
 	threads map[int]*traced
+	regs    regReader
 }
 
 type traced struct {
@@ -225,7 +226,7 @@ func (t *tracer) look(tid int, th *traced) bool {
 
 // registers reads the register sets and signals of a thread that is held.
 func (t *tracer) registers(tid int, arch procmem.Arch, out *procmem.Thread) {
-	sets, err := readRegsets(tid, arch)
+	sets, err := t.regs.all(tid, arch)
 	if err != nil {
 		out.Err = fmt.Errorf("read registers: %w", err)
 		return

@@ -47,9 +47,9 @@ static int storm_alive, storm_life;
 static void *storm_thread(void *unused) {
 	pthread_t id;
 	add(&storm_count, 1);
-	add(&storm_alive, 1);
 	prctl(PR_SET_NAME, "storm");
 	if (storm_life) sleep_ns(storm_life * 1000l);
+	add(&storm_alive, 1); // before the successor is there, so that it is never below M
 	while (pthread_create(&id, NULL, storm_thread, unused)) sleep_ns(100000);
 	pthread_detach(id);
 	add(&storm_alive, -1);
@@ -59,6 +59,7 @@ static void *storm_thread(void *unused) {
 static void storm(void) {
 	for (size_t i = 0; i < count; i++) {
 		pthread_t id;
+		add(&storm_alive, 1);
 		if ((errno = pthread_create(&id, NULL, storm_thread, NULL))) die("pthread_create");
 		pthread_detach(id);
 	}
