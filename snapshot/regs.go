@@ -3,6 +3,8 @@ package snapshot
 import (
 	"encoding/binary"
 
+	"golang.org/x/sys/unix"
+
 	"github.com/procmem/procmem"
 	"github.com/procmem/procmem/internal/sys"
 	"github.com/procmem/procmem/process"
@@ -13,11 +15,23 @@ import (
 const maxRegset = 64 << 10
 
 // regReader reads register sets through one buffer.
-type regReader struct{ buf [maxRegset]byte }
+type regReader struct {
+	buf     [maxRegset]byte
+	unknown map[uint32]bool // sets that the kernel does not know for this target
+}
 
 // get returns one register set, or nil where the thread has none.
 func (r *regReader) get(tid int, typ uint32) []byte {
+	if r.unknown[typ] {
+		return nil
+	}
 	n, err := sys.GetRegset(tid, typ, r.buf[:])
+	if err == unix.EINVAL {
+		if r.unknown == nil {
+			r.unknown = make(map[uint32]bool)
+		}
+		r.unknown[typ] = true
+	}
 	if err != nil || n == 0 {
 		return nil
 	}

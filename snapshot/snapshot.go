@@ -26,7 +26,6 @@ type Snapshot struct {
 	Method Method
 
 	tracer *tracer
-	began  time.Time
 	pause  time.Duration
 }
 
@@ -83,7 +82,9 @@ func Live(p *process.Process) (*Snapshot, error) {
 func (s *Snapshot) Release() time.Duration {
 	if s.tracer != nil {
 		s.tracer.release()
-		s.pause = time.Since(s.began)
+		if !s.tracer.began.IsZero() {
+			s.pause = time.Since(s.tracer.began)
+		}
 		s.tracer = nil
 	}
 	return s.pause

@@ -65,7 +65,6 @@ func hold(ctx context.Context, p *process.Process) (s *Snapshot, err error) {
 	}
 
 	s.tracer = newTracer(p)
-	s.began = time.Now()
 	defer func() {
 		if err != nil {
 			s.Close()

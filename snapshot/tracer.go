@@ -32,9 +32,11 @@ type tracer struct {
 	done    chan struct{}
 	threads map[int]*traced
 	regs    regReader
+	began   time.Time // when the first thread was asked to stop
 }
 
 type traced struct {
+	asked   bool // to stop
 	stopped bool
 	signal  int // to be delivered when the thread goes on
 }
@@ -97,18 +99,21 @@ func (t *tracer) order() []int {
 
 func (t *tracer) held(tid int) bool { return t.threads[tid] != nil && t.threads[tid].stopped }
 
-// stop seizes all threads and waits until they have stopped. Threads that are
-// born meanwhile are found by looking again until there is nothing new.
+// stop seizes all threads, then asks them to stop and waits until they have.
+// Attaching alone holds nobody, so the time that it takes with thousands of
+// threads is no pause. Threads that are born meanwhile are found by looking
+// again until there is nothing new.
 func (t *tracer) stop(ctx context.Context) (err error) {
 	t.do(func() {
-		for first := true; ; first = false {
-			var found int
-			if found, err = t.seizeNew(); err != nil {
+		if err = t.seizeNew(); err != nil {
+			return
+		}
+		t.began = time.Now()
+		for interrupted := -1; interrupted != 0; {
+			if err = t.seizeNew(); err != nil {
 				return
 			}
-			if found == 0 && !first {
-				break
-			}
+			interrupted = t.interrupt()
 			if err = t.wait(ctx); err != nil {
 				return
 			}
@@ -120,38 +125,45 @@ func (t *tracer) stop(ctx context.Context) (err error) {
 	return err
 }
 
-// seizeNew attaches to the threads that are not attached to yet and asks each
-// to stop.
-func (t *tracer) seizeNew() (found int, err error) {
+// seizeNew attaches to the threads that are not attached to yet.
+func (t *tracer) seizeNew() error {
 	tids, err := t.p.Threads()
 	if err != nil {
-		return 0, err
+		return err
 	}
 	for _, tid := range tids {
 		if t.threads[tid] != nil {
 			continue
 		}
 		err := sys.Seize(tid)
-		if err == nil {
+		switch {
+		case err == nil:
 			t.threads[tid] = &traced{}
 			if !t.p.HasThread(tid) {
 				// The id was used again by a thread of another process: the
 				// end of the tracing thread lets it go, untouched.
-				return found, fmt.Errorf("stop thread %d: %w", tid, procmem.ErrGone)
+				return fmt.Errorf("stop thread %d: %w", tid, procmem.ErrGone)
 			}
-			sys.Interrupt(tid)
-			found++
-			continue
+		case err == unix.ESRCH:
+		default:
+			if st, serr := t.p.ThreadStat(tid); serr == nil && !st.Zombie() {
+				return fmt.Errorf("seize thread %d: %w", tid, err)
+			}
 		}
-		if err == unix.ESRCH {
-			continue
-		}
-		if st, serr := t.p.ThreadStat(tid); serr != nil || st.Zombie() {
-			continue
-		}
-		return found, fmt.Errorf("seize thread %d: %w", tid, err)
 	}
-	return found, nil
+	return nil
+}
+
+// interrupt asks the threads that have not been asked yet to stop.
+func (t *tracer) interrupt() (asked int) {
+	for tid, th := range t.threads {
+		if !th.asked {
+			th.asked = true
+			sys.Interrupt(tid) // ESRCH: it has exited, which wait finds out
+			asked++
+		}
+	}
+	return asked
 }
 
 // wait waits until all threads that are attached to have stopped, or have
