@@ -33,7 +33,8 @@ fuzz: ## each parser against made-up input
 	@./scripts/fuzz $(FUZZTIME)
 
 bench: build ## procmem against gcore on the same processes; writes docs/performance.md
-	$(GO) run ./bench -procmem ./procmem -write docs/performance.md
+	@./scripts/install gcc gdb
+	$(GO) test ./bench -v -count=1 -timeout 60m -args -run-bench -procmem "$(CURDIR)/procmem" -write "$(CURDIR)/docs/performance.md"
 
 man: build ## the man pages, into man/
 	./procmem man man

@@ -117,7 +117,8 @@ func TestHostile(t *testing.T) {
 func TestOverlap(t *testing.T) {
 	const at = 64 + 4*56
 	tail := bytes.Repeat([]byte("a"), page)
-	tail = append(tail, bytes.Repeat([]byte("b"), page)...)
+	tail = append(tail, bytes.Repeat([]byte("-"), page/2)...) // hidden
+	tail = append(tail, bytes.Repeat([]byte("b"), page/2)...)
 	tail = append(tail, bytes.Repeat([]byte("c"), page)...)
 	b := craft(4, []phdr{
 		load(0x2000, page, at+page, page),       // half hidden by the next

@@ -5,6 +5,7 @@ import (
 	"context"
 	"errors"
 	"io"
+	"iter"
 	"os"
 	"path/filepath"
 	"reflect"
@@ -452,6 +453,115 @@ func TestReportWithoutRoom(t *testing.T) {
 	}
 }
 
+// scattered tells of data in the way that a core file with unaligned segments
+// may: in pieces that neither begin nor end with a page.
+type scattered struct{ *fakeMemory }
+
+func (m scattered) Data(r procmem.Range) iter.Seq2[procmem.Range, error] {
+	return func(yield func(procmem.Range, error) bool) {
+		for piece := range (sparseMemory{m.fakeMemory}).Data(r) {
+			mid := piece.Start + 100
+			if !yield(rng(mid, mid+8), nil) || !yield(rng(mid+8, piece.End-1), nil) {
+				return
+			}
+		}
+	}
+}
+
+// Neighbouring segments whose distance in memory is not that in the file, with
+// scattered pages, into a file that has been made too long beforehand.
+func TestScattered(t *testing.T) {
+	m := newFake()
+	for i := range procmem.Addr(50) {
+		at := 0x100000 + i*20*page
+		m.maps = append(m.maps, anon(at, at+17*page, rw, ""))
+		for k := range 8 + i%9 {
+			m.pages[at+(k*7+i)%17*page] = pattern(at + k*page)
+		}
+	}
+	m.faults[0x100000+20*page] = syscall.EIO
+	img := fakeImage(procmem.AMD64, m.maps)
+	segs := Select(img, m, FilterDefault)
+	l, err := NewLayout(img, segs, Notes(img))
+	if err != nil {
+		t.Fatal(err)
+	}
+	file := memFile{b: make([]byte, l.Size()+page)}
+	w := NewFileWriter(&file, l)
+	if err := w.Copy(t.Context(), scattered{m}); err != nil {
+		t.Fatal(err)
+	}
+	rep := &Report{}
+	if err := w.Finish(rep); err != nil {
+		t.Fatal(err)
+	}
+	if int64(len(file.b)) != rep.FileBytes {
+		t.Errorf("%d bytes, report says %d", len(file.b), rep.FileBytes)
+	}
+	f, err := NewReader(bytes.NewReader(file.b), int64(len(file.b)))
+	if err != nil {
+		t.Fatal(err)
+	}
+	got, want := make([]byte, page), make([]byte, page)
+	for _, s := range segs {
+		for a := s.Start; a < s.End; a += page {
+			if m.faults[a] != nil {
+				continue
+			}
+			if _, err := m.ReadAt(want, a); err != nil {
+				t.Fatal(err)
+			}
+			if _, err := f.ReadAt(got, a); err != nil || !bytes.Equal(got, want) {
+				t.Fatalf("%v differs: %v", a, err)
+			}
+		}
+	}
+}
+
+// dying is a Memory whose Data ends with an error.
+type dying struct{ *fakeMemory }
+
+func (m dying) Data(r procmem.Range) iter.Seq2[procmem.Range, error] {
+	return func(yield func(procmem.Range, error) bool) {
+		if yield(rng(r.Start, r.Start+page), nil) {
+			yield(procmem.Range{}, &procmem.FaultError{Addr: r.Start + page, Err: procmem.ErrGone})
+		}
+	}
+}
+
+func TestDataError(t *testing.T) {
+	m := newFake(anon(0x10000, 0x20000, rw, ""), anon(0x30000, 0x31000, rw, ""))
+	m.fill(m.maps[0].Range)
+	img := fakeImage(procmem.AMD64, m.maps)
+	segs := Select(img, m, FilterDefault)
+	_, w := writeCore(t, img, dying{m}, segs, false, &Report{})
+	want := []procmem.Fault{{Range: rng(0x11000, 0x20000), Err: procmem.ErrGone}}
+	if got := w.Faults(); !reflect.DeepEqual(got, want) {
+		t.Errorf("faults %v, want %v", got, want)
+	}
+	if _, err := Predict(segs, dying{m}); !errors.Is(err, procmem.ErrGone) {
+		t.Errorf("predict: %v", err)
+	}
+}
+
+// The report may be what makes a 32-bit core too long.
+func TestReportBeyond4GiB(t *testing.T) {
+	m := newFake(anon(0x1000, 0xfffe0000, rw, ""))
+	img := fakeImage(procmem.I386, m.maps)
+	l, err := NewLayout(img, Select(img, sparseMemory{m}, FilterDefault), Notes(img))
+	if err != nil {
+		t.Fatal(err)
+	}
+	rep := Report{Missing: make([]Missing, 10_000)}
+	w := NewFileWriter(discardAt{}, l)
+	if err := w.Copy(t.Context(), sparseMemory{m}); err != nil {
+		t.Fatal(err)
+	}
+	if err := w.Finish(&rep); err == nil || !strings.Contains(err.Error(), "32-bit ELF file") {
+		t.Error(err)
+	}
+}
+
 func TestLayoutErrors(t *testing.T) {
 	big := anon(0x1000, 0xf0000000, rw, "")
 	for name, c := range map[string]struct {
@@ -459,12 +569,12 @@ func TestLayoutErrors(t *testing.T) {
 		segs []Segment
 		want string
 	}{
-		"i386 beyond 4 GiB": {procmem.I386, []Segment{{rng(0x1000, 0x80000000), rw, true}, {rng(0x80000000, 0xffffe000), rw, true}, {rng(0xffffe000, 0x100000000), rw, true}}, "file offset 0x1"},
+		"i386 beyond 4 GiB": {procmem.I386, []Segment{{rng(0x1000, 0x80000000), rw, true}, {rng(0x80000000, 0xffffe000), rw, true}, {rng(0xffffe000, 0x100000000), rw, true}}, "would end at file offset 0x100001000"},
 		"i386 address":      {procmem.I386, []Segment{{rng(0xfffff000, 0x100001000), rw, false}}, "32 bits"},
 		"unaligned":         {procmem.AMD64, []Segment{{rng(0x1001, 0x3000), rw, false}}, "page-aligned"},
 		"overlap":           {procmem.AMD64, []Segment{{rng(0x1000, 0x3000), rw, false}, {rng(0x2000, 0x4000), rw, false}}, "behind the one before"},
 		"empty":             {procmem.AMD64, []Segment{{rng(0x1000, 0x1000), rw, false}}, "empty"},
-		"beyond int64":      {procmem.AMD64, []Segment{{rng(0x1000, 0x7fffffffffff0000), rw, true}}, "file offset"},
+		"beyond int64":      {procmem.AMD64, []Segment{{rng(0x1000, 0x7fffffffffff0000), rw, true}}, "would end at file offset"},
 		"unknown":           {procmem.ArchUnknown, nil, "architecture unknown"},
 	} {
 		_, err := NewLayout(fakeImage(c.arch, []procmem.Mapping{big}), c.segs, nil)

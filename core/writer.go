@@ -58,12 +58,39 @@ func (w *Writer) Faults() []procmem.Fault {
 	return slices.Clone(w.faults)
 }
 
-// batch is work for one worker: parts of one segment that lie within
-// blockSize of each other, so that memory of scattered pages does not cost a
-// handover for each.
+// batch is work for one worker: parts of one stretch that lie within blockSize
+// of each other, so that memory of scattered pages does not cost a handover
+// for each.
 type batch struct {
 	parts []procmem.Range
-	seg   int
+	delta int64 // from address to file offset
+}
+
+// stretch is dumped segments that lie side by side, in memory as in the file:
+// tens of thousands of small mappings are copied as one large one.
+type stretch struct {
+	procmem.Range
+	delta int64 // from address to file offset
+}
+
+// stretches yields the dumped memory in ascending order.
+func (l *Layout) stretches(yield func(stretch) bool) {
+	var cur stretch
+	for i, s := range l.segs {
+		switch {
+		case !s.Dumped:
+			continue
+		case s.Start == cur.End: // and so is its offset: nothing dumped lies between
+			cur.End = s.End
+			continue
+		case !cur.Empty() && !yield(cur):
+			return
+		}
+		cur = stretch{s.Range, l.offs[i] - int64(s.Start)}
+	}
+	if !cur.Empty() {
+		yield(cur)
+	}
 }
 
 // Copy reads the memory of all dumped segments and writes it. Memory that
@@ -86,9 +113,7 @@ func (w *Writer) Copy(ctx context.Context, mem procmem.Memory) error {
 	for range w.workers {
 		wg.Go(func() {
 			if err := w.work(mem, work, free); err != nil {
-				cancel(err)
-				for range work { // so that the planner does not wait for ever
-				}
+				cancel(err) // which ends the planning too
 			}
 		})
 	}
@@ -118,23 +143,20 @@ func (w *Writer) plan(ctx context.Context, mem procmem.Memory, work chan<- *batc
 			return false
 		}
 	}
-	for i := range w.l.segs {
-		if !w.l.segs[i].Dumped {
-			continue
-		}
-		for r, err := range dataOf(mem, w.l.segs[i].Range) {
+	for x := range w.l.stretches {
+		for r, err := range dataOf(mem, x.Range) {
 			if err != nil {
 				w.addFaults([]procmem.Fault{{Range: r, Err: procmem.Cause(err)}})
 				break
 			}
 			for !r.Empty() {
-				if cur != nil && (cur.seg != i || r.Start-cur.parts[0].Start >= blockSize) && !flush() {
+				if cur != nil && (cur.delta != x.delta || r.Start-cur.parts[0].Start >= blockSize) && !flush() {
 					return
 				}
 				if cur == nil {
 					select {
 					case cur = <-free:
-						cur.parts, cur.seg = cur.parts[:0], i
+						cur.parts, cur.delta = cur.parts[:0], x.delta
 					case <-ctx.Done():
 						return
 					}
@@ -155,10 +177,10 @@ func (w *Writer) plan(ctx context.Context, mem procmem.Memory, work chan<- *batc
 // work copies one batch after the other.
 func (w *Writer) work(mem procmem.Memory, work <-chan *batch, free chan<- *batch) error {
 	buf := alignedBuffer(blockSize)
-	var delta int64 // from address to file offset, in the current segment
+	var delta int64
 	put := func(a procmem.Addr, p []byte) error { return w.out.put(int64(a)+delta, p) }
 	for b := range work {
-		delta = w.l.offs[b.seg] - int64(w.l.segs[b.seg].Start)
+		delta = b.delta
 		for _, r := range b.parts {
 			faults, err := procmem.ReadFull(mem, r, buf, put)
 			if len(faults) > 0 {
