@@ -220,7 +220,13 @@ func (p *Process) Mappings() ([]procmem.Mapping, error) { return parseMem(p, "ma
 
 // Smaps reads /proc/PID/smaps: mappings with Flags and Usage. It walks all
 // page tables of the target: some 10 ms for each GiB in 4 KiB pages.
-func (p *Process) Smaps() ([]procmem.Mapping, error) { return parseMem(p, "smaps", ParseSmaps) }
+func (p *Process) Smaps() ([]procmem.Mapping, error) {
+	return parseMem(p, "smaps", func(r io.Reader) ([]procmem.Mapping, error) {
+		ahead, stop := readAhead(r)
+		defer stop()
+		return ParseSmaps(ahead)
+	})
+}
 
 // Threads lists the ids of the threads, ascending, in the caller's pid
 // namespace.

@@ -102,7 +102,8 @@ type Status struct {
 	SigPending uint64 // of the thread (SigPnd)
 	SigBlocked uint64
 	CapEff     uint64
-	Seccomp    int // 0 none, 1 strict, 2 filter
+	CapPerm    uint64 // CapPrm
+	Seccomp    int    // 0 none, 1 strict, 2 filter
 	NoNewPrivs bool
 	RSS, Swap  uint64 // bytes
 	HasMemory  bool   // prints VmSize at all; kernel threads and zombies do not
@@ -158,6 +159,8 @@ func ParseStatus(r io.Reader) (*Status, error) {
 			s.SigBlocked, err = strconv.ParseUint(val, 16, 64)
 		case "CapEff":
 			s.CapEff, err = strconv.ParseUint(val, 16, 64)
+		case "CapPrm":
+			s.CapPerm, err = strconv.ParseUint(val, 16, 64)
 		case "Seccomp":
 			s.Seccomp, err = strconv.Atoi(val)
 		case "NoNewPrivs":

@@ -92,7 +92,7 @@ func hold(ctx context.Context, p *process.Process) (s *Snapshot, err error) {
 func (s *Snapshot) threads(p *process.Process, infos map[int]procmem.Thread) {
 	arch := s.Image.Arch
 	s.tracer.do(func() {
-		for _, tid := range s.tracer.order() {
+		for _, tid := range s.tracer.tids {
 			t, ok := infos[tid]
 			if !ok { // born after the look, or the heir of an exec
 				var err error

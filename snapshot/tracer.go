@@ -31,6 +31,7 @@ type tracer struct {
 	calls   chan func()
 	done    chan struct{}
 	threads map[int]*traced
+	tids    []int // of threads, in the order in which they were found
 	regs    regReader
 	began   time.Time // when the first thread was asked to stop
 }
@@ -77,8 +78,9 @@ func (t *tracer) do(f func()) {
 // release lets every thread go on and ends the tracing thread.
 func (t *tracer) release() {
 	t.do(func() {
-		for tid, th := range t.threads {
-			if th.stopped {
+		// Who was stopped first goes on first.
+		for _, tid := range t.tids {
+			if th := t.threads[tid]; th.stopped {
 				sys.Detach(tid, th.signal) // ESRCH: it was killed
 			}
 		}
@@ -88,13 +90,10 @@ func (t *tracer) release() {
 	<-t.done
 }
 
-func (t *tracer) order() []int {
-	tids := make([]int, 0, len(t.threads))
-	for tid := range t.threads {
-		tids = append(tids, tid)
-	}
-	slices.Sort(tids)
-	return tids
+// forget drops a thread that has exited.
+func (t *tracer) forget(tid int) {
+	delete(t.threads, tid)
+	t.tids = slices.DeleteFunc(t.tids, func(other int) bool { return other == tid })
 }
 
 func (t *tracer) held(tid int) bool { return t.threads[tid] != nil && t.threads[tid].stopped }
@@ -139,6 +138,7 @@ func (t *tracer) seizeNew() error {
 		switch {
 		case err == nil:
 			t.threads[tid] = &traced{}
+			t.tids = append(t.tids, tid)
 			if !t.p.HasThread(tid) {
 				// The id was used again by a thread of another process: the
 				// end of the tracing thread lets it go, untouched.
@@ -156,8 +156,8 @@ func (t *tracer) seizeNew() error {
 
 // interrupt asks the threads that have not been asked yet to stop.
 func (t *tracer) interrupt() (asked int) {
-	for tid, th := range t.threads {
-		if !th.asked {
+	for _, tid := range t.tids {
+		if th := t.threads[tid]; !th.asked {
 			th.asked = true
 			sys.Interrupt(tid) // ESRCH: it has exited, which wait finds out
 			asked++
@@ -219,7 +219,7 @@ func (t *tracer) look(tid int, th *traced) bool {
 	status, ok, err := sys.Wait(tid)
 	switch {
 	case errors.Is(err, unix.ECHILD):
-		delete(t.threads, tid)
+		t.forget(tid)
 		return true
 	case !ok:
 		return false
@@ -232,7 +232,7 @@ func (t *tracer) look(tid int, th *traced) bool {
 		}
 		return true
 	}
-	delete(t.threads, tid) // it has exited
+	t.forget(tid) // it has exited
 	return true
 }
 

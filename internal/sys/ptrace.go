@@ -80,15 +80,57 @@ func PendingSignals(tid int) (uint64, error) {
 }
 
 // Wait asks without blocking whether a traced thread has changed state
-// (wait4 with __WALL and WNOHANG). ok is false where it has not. ECHILD: the
+// (waitid with __WALL and WNOHANG). ok is false where it has not. ECHILD: the
 // thread is not traced by this OS thread any more.
+//
+// A stop is looked at and not taken (WNOWAIT), so it is reported again: taking
+// it also takes the signal that the thread stopped with out of its hands, and
+// the signal would be lost if the tracer died before it detaches with it. An
+// exit is taken.
 func Wait(tid int) (status unix.WaitStatus, ok bool, err error) {
+	info, err := waitid(tid, unix.WSTOPPED|unix.WNOWAIT)
+	if err == nil && info.pid == 0 {
+		info, err = waitid(tid, unix.WEXITED)
+	}
+	if err != nil || info.pid == 0 {
+		return 0, false, err
+	}
+	switch info.code {
+	case cldTrapped, cldStopped: // as wait4 has it: stopped, the signal, the event
+		return unix.WaitStatus(info.status<<8 | 0x7f), true, nil
+	case cldExited:
+		return unix.WaitStatus(info.status << 8), true, nil
+	}
+	return unix.WaitStatus(info.status), true, nil // killed
+}
+
+// si_code of a siginfo from waitid.
+const (
+	cldExited  = 1
+	cldTrapped = 4
+	cldStopped = 5
+)
+
+// waitInfo is the siginfo_t that waitid fills.
+type waitInfo struct {
+	signo, errno, code int32
+	_                  int32
+	pid                int32
+	uid                uint32
+	status             int32
+	_                  [100]byte
+}
+
+func waitid(tid, options int) (info waitInfo, err error) {
 	for {
-		var ws unix.WaitStatus
-		id, err := unix.Wait4(tid, &ws, unix.WALL|unix.WNOHANG, nil)
-		if err == unix.EINTR {
+		_, _, e := unix.Syscall6(unix.SYS_WAITID, unix.P_PID, uintptr(tid),
+			uintptr(unsafe.Pointer(&info)), uintptr(options|unix.WALL|unix.WNOHANG), 0, 0)
+		switch e {
+		case 0:
+			return info, nil
+		case unix.EINTR:
 			continue
 		}
-		return ws, id == tid && err == nil, err
+		return info, e
 	}
 }
