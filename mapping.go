@@ -183,12 +183,6 @@ func (m *Mapping) Special() bool {
 	return false
 }
 
-// String returns the line as /proc/PID/maps has it, without padding.
-func (m *Mapping) String() string {
-	return strings.TrimRight(fmt.Sprintf("%x-%x %v %08x %02x:%02x %d %s", uint64(m.Start), uint64(m.End),
-		m.Perm, m.Offset, m.Major, m.Minor, m.Inode, m.Path), " ")
-}
-
 // FindMapping returns the index of the first mapping that ends above a: the
 // one that holds a, or the next one, or len(ms).
 func FindMapping(ms []Mapping, a Addr) int {

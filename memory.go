@@ -60,6 +60,9 @@ var (
 type FaultError struct {
 	Addr Addr
 	Err  error
+	// Until is where the fault ends as far as is known without trying: each
+	// address from Addr up to it fails for the same reason. 0 is not known.
+	Until Addr
 }
 
 func (e *FaultError) Error() string { return fmt.Sprintf("%v: %v", e.Addr, e.Err) }
@@ -75,7 +78,7 @@ type Fault struct {
 // ReadFull reads r from m as far as possible: sink is called with each piece
 // that could be read, in ascending order, and the result lists what could
 // not, neighbours with the same reason merged. After a fault, reading goes on
-// at the next page. buf is the memory to read into; its length is the largest
+// at the next page, or where the fault ends if that is known. buf is the memory to read into; its length is the largest
 // piece. A non-nil error comes from sink alone.
 func ReadFull(m Memory, r Range, buf []byte, sink func(addr Addr, p []byte) error) ([]Fault, error) {
 	var faults []Fault
@@ -94,8 +97,11 @@ func ReadFull(m Memory, r Range, buf []byte, sink func(addr Addr, p []byte) erro
 		if errors.Is(err, ErrGone) {
 			return AppendFault(faults, Fault{Range{a, r.End}, ErrGone}), nil
 		}
-		next := (a | (PageSize - 1)) + 1
-		if next == 0 || next > r.End {
+		next := (a | (PageSize - 1)) + 1 // 0 behind the last page
+		if f, ok := errors.AsType[*FaultError](err); ok {
+			next = max(next, f.Until)
+		}
+		if next <= a || next > r.End {
 			next = r.End
 		}
 		faults = AppendFault(faults, Fault{Range{a, next}, Cause(err)})

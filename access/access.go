@@ -21,11 +21,28 @@ import (
 	"github.com/procmem/procmem/process"
 )
 
+// Verdict is whether a rule of the kernel allows.
+type Verdict string
+
+// The verdicts.
+const (
+	Holds   Verdict = "ok"
+	Fails   Verdict = "no"
+	Unknown Verdict = "unknown" // procmem is not shown what it takes to tell
+)
+
+func verdict(ok bool) Verdict {
+	if ok {
+		return Holds
+	}
+	return Fails
+}
+
 // Rule is one condition of the kernel and how this process meets it.
 type Rule struct {
-	Name   string `json:"name"`
-	OK     bool   `json:"ok"`
-	Detail string `json:"detail"`
+	Name    string  `json:"name"`
+	Verdict Verdict `json:"verdict"`
+	Detail  string  `json:"detail"`
 }
 
 // Report is the answer of Diagnose.
@@ -43,8 +60,16 @@ type Report struct {
 	Rules []Rule `json:"rules"`
 }
 
-func (r *Report) rule(name string, ok bool, format string, args ...any) {
-	r.Rules = append(r.Rules, Rule{name, ok, fmt.Sprintf(format, args...)})
+func (r *Report) rule(name string, v Verdict, format string, args ...any) {
+	r.Rules = append(r.Rules, Rule{name, v, fmt.Sprintf(format, args...)})
+}
+
+// add is rule and, where there is a cause, refuse.
+func (r *Report) add(rule Rule, cause, remedy string) {
+	r.Rules = append(r.Rules, rule)
+	if cause != "" {
+		r.refuse(cause, remedy)
+	}
 }
 
 // refuse keeps the first cause, which is the one to mend first.
@@ -72,35 +97,45 @@ func Diagnose(pid int) *Report {
 	}
 	r.Name = st.Name
 	r.Note = whose(pid, st.Name)
-	r.rule("process", true, "pid %d is %s, state %c", pid, st.Name, st.State)
+	r.rule("process", Holds, "%d is %s, state %c", pid, st.Name, st.State)
 
 	switch {
 	case st.KernelThread():
-		r.rule("memory", false, "a kernel thread has no memory of its own")
+		r.rule("memory", Fails, "a kernel thread has no memory of its own")
 		r.refuse(fmt.Sprintf("%d is the kernel thread [%s], which has no memory of its own", pid, st.Name), "")
 		return r
 	case st.Zombie() && !hasLiveThread(p):
-		r.rule("memory", false, "exited, and waits for its parent (%s) to take note", describe(st.PPID))
-		r.refuse(fmt.Sprintf("%d (%s) is a zombie: it has exited and its memory is gone; its parent, %s, has not reaped it", pid, st.Name, describe(st.PPID)), "")
+		r.rule("memory", Fails, "gone: the process has exited, and its parent, %s, has yet to reap it", describe(st.PPID))
+		r.refuse(fmt.Sprintf("%d (%s) is a zombie: it has exited and its memory is gone; its parent, %s, has yet to reap it", pid, st.Name, describe(st.PPID)), "")
 		return r
 	case st.Zombie():
-		r.rule("memory", true, "the main thread has exited; other threads live on and are read")
+		r.rule("memory", Holds, "the main thread has exited; other threads live on and are read")
 	}
 
 	me, err := self()
 	if err != nil {
-		r.refuse(err.Error(), "mount /proc")
+		r.refuse(err.Error(), "mount -t proc proc /proc")
 		return r
 	}
 	readErr := p.MayRead()
 	r.Readable = readErr == nil
-	r.credentials(me, p, status, r.Readable)
+	r.check(compare(pid, me, status, r.Readable))
 	if !r.Readable {
 		r.lastResort(readErr)
 	}
-	r.tracing(me, status)
+	r.holding(me, p, status)
 	r.Stoppable = r.Readable && r.Cause == ""
 	return r
+}
+
+// self reads what the kernel compares of the caller.
+func self() (*process.Status, error) {
+	p, err := process.Open(os.Getpid())
+	if err != nil {
+		return nil, fmt.Errorf("/proc does not show procmem itself: %w", err)
+	}
+	defer p.Close()
+	return p.Status()
 }
 
 func hasLiveThread(p *process.Process) bool {
@@ -131,57 +166,89 @@ func (r *Report) lastResort(err error) {
 	if b, err := os.ReadFile(fmt.Sprintf("/proc/%d/attr/current", r.PID)); err == nil && len(b) > 1 {
 		label = ", which labels the process " + strings.Trim(string(b), "\x00\n")
 	}
-	r.rule("security module", false, "all other rules allow, and the kernel answers: %v", err)
-	r.refuse(fmt.Sprintf("%s refuses%s", modules, label), "look in the audit log (dmesg, ausearch -m avc) for the rule that refused")
+	for _, rule := range r.Rules {
+		if rule.Name == "dumpable" && rule.Verdict == Unknown {
+			r.rule("security module", Unknown, "all rules that can be seen allow, and the kernel answers: %v", err)
+			r.refuse("the target is not dumpable (prctl(2), PR_SET_DUMPABLE), or "+modules+" refuses"+label,
+				"run procmem with the capability CAP_SYS_PTRACE; if that does not help, dmesg or ausearch -m avc names the rule of the module")
+			return
+		}
+	}
+	r.rule("security module", Fails, "all other rules allow, and the kernel answers: %v", err)
+	r.refuse(modules+" refuses"+label, "dmesg or ausearch -m avc names the rule that refused")
 }
 
-// tracing checks what attaching needs beyond reading.
-func (r *Report) tracing(me *credentials, status *process.Status) {
-	if t := status.TracerPID; t != 0 {
-		who := describe(t)
-		r.rule("tracer", false, "already traced by %s: a process has one tracer", who)
-		r.refuse(fmt.Sprintf("process %d is already traced by %s, and a process has one tracer", r.PID, who),
-			"end or detach "+who+", or use --method live, which does not stop the target")
+// holding checks what attaching with ptrace needs beyond reading.
+func (r *Report) holding(me *process.Status, p *process.Process, status *process.Status) {
+	const live = "--method live, which does not stop the target"
+	if r.PID == os.Getpid() {
+		r.rule("tracer", Fails, "a process cannot trace itself")
+		r.refuse("procmem cannot hold itself still", "use "+live)
+	} else if tid, tracer := tracerOf(p, status); tracer != 0 {
+		who := describe(tracer)
+		what := fmt.Sprintf("process %d", r.PID)
+		if tid != r.PID {
+			what = fmt.Sprintf("thread %d of process %d", tid, r.PID)
+		}
+		r.rule("tracer", Fails, "already traced by %s: a thread has one tracer", who)
+		r.refuse(fmt.Sprintf("%s is already traced by %s, and there can be one tracer", what, who),
+			"end or detach "+who+", or use "+live)
 	} else {
-		r.rule("tracer", true, "not traced by anyone")
+		r.rule("tracer", Holds, "not traced by a process that procmem can see")
 	}
-	if blocked := filtered(); len(blocked) > 0 {
-		r.rule("seccomp", false, "a seccomp filter on procmem refuses %s", strings.Join(blocked, " and "))
-		r.refuse("a seccomp filter on procmem itself refuses "+strings.Join(blocked, " and "),
-			"run the container with --cap-add=SYS_PTRACE (and --security-opt seccomp=unconfined on old engines), or use --method live")
-	} else if me.status.Seccomp != 0 {
-		r.rule("seccomp", true, "a filter on procmem allows what it needs")
-	} else {
-		r.rule("seccomp", true, "no filter on procmem")
+	switch blocked := filtered(); {
+	case blocked != "":
+		r.rule("seccomp", Fails, "a seccomp filter on procmem refuses %s", blocked)
+		r.refuse("a seccomp filter on procmem itself refuses "+blocked,
+			"start this container with --cap-add=SYS_PTRACE (and --security-opt seccomp=unconfined where that is not enough), or use "+live)
+	case me.Seccomp != 0:
+		r.rule("seccomp", Holds, "the filter on procmem allows what it needs")
+	default:
+		r.rule("seccomp", Holds, "no filter on procmem")
 	}
 }
 
-// filtered returns which of the system calls that procmem needs are refused
-// before the kernel looks at their arguments. Each is made with a process id
-// that cannot exist, to which the kernel's own answer is ESRCH.
-func filtered() []string {
-	var out []string
+// tracerOf returns the first thread that is traced, and by whom: a tracer
+// attaches to threads, not to processes.
+func tracerOf(p *process.Process, status *process.Status) (tid, tracer int) {
+	const most = 1000 // a pool of more threads is one that nobody traces in part
+	if status.TracerPID != 0 {
+		return p.PID(), status.TracerPID
+	}
+	tids, _ := p.Threads()
+	for _, tid := range tids[:min(len(tids), most)] {
+		if st, err := p.ThreadStatus(tid); err == nil && st.TracerPID != 0 {
+			return tid, st.TracerPID
+		}
+	}
+	return 0, 0
+}
+
+// filtered names the system call that procmem needs and a seccomp filter
+// refuses before the kernel looks at its arguments. It is made with a process
+// id that cannot exist, to which the kernel's own answer is ESRCH.
+func filtered() string {
 	if _, _, e := unix.RawSyscall6(unix.SYS_PTRACE, unix.PTRACE_SEIZE, 0, 0, 0, 0, 0); e != unix.ESRCH {
-		out = append(out, "ptrace")
+		return "ptrace"
 	}
-	return out
+	return ""
 }
 
 // Explain returns in one line why working on process pid failed with err: the
 // cause and the remedy where a rule of the kernel refused, else the error.
 func Explain(pid int, err error) string {
-	refused := errors.Is(err, unix.EPERM) || errors.Is(err, unix.EACCES) || errors.Is(err, unix.ESRCH) ||
-		errors.Is(err, process.ErrNoProcess)
-	if !refused {
+	denied := errors.Is(err, unix.EPERM) || errors.Is(err, unix.EACCES)
+	if !denied && !errors.Is(err, unix.ESRCH) && !errors.Is(err, process.ErrNoProcess) {
 		return err.Error()
 	}
 	r := Diagnose(pid)
-	if r.Cause == "" {
-		return err.Error()
+	switch {
+	case r.Cause != "" && r.Remedy != "":
+		return r.Cause + "; remedy: " + r.Remedy
+	case r.Cause != "":
+		return r.Cause
+	case denied:
+		return err.Error() + ", though all rules that procmem can see allow it: a tracer outside of this pid namespace or a security module may refuse"
 	}
-	line := r.Cause
-	if r.Remedy != "" {
-		line += "; remedy: " + r.Remedy
-	}
-	return line
+	return err.Error()
 }

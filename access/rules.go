@@ -12,136 +12,225 @@ import (
 	"github.com/procmem/procmem/process"
 )
 
-const capSysPtrace = 19 // include/uapi/linux/capability.h
+// The capabilities that count here (include/uapi/linux/capability.h).
+const (
+	capDACOverride   = 1
+	capDACReadSearch = 2
+	capSysPtrace     = 19
+)
 
-// credentials is what the kernel compares of the caller.
-type credentials struct {
-	pid    int
-	status *process.Status
+// sides is what the kernel compares: procmem and the target.
+type sides struct {
+	pid       int
+	me, them  *process.Status
+	readable  bool // the kernel's answer
+	sameUser  bool
+	namespace namespace
+	// overrides: CAP_SYS_PTRACE, or what stands for it, counts for the target.
+	overrides bool
+	dumpable  Verdict
+	mayOpen   bool // the mode of /proc/PID/mem lets procmem open it
 }
 
-func self() (*credentials, error) {
-	p, err := process.Open(os.Getpid())
-	if err != nil {
-		return nil, fmt.Errorf("/proc does not show procmem itself: %w", err)
+// compare gathers the facts on both sides. readable is the kernel's answer,
+// which settles what cannot be seen.
+func compare(pid int, me, them *process.Status, readable bool) *sides {
+	s := &sides{pid: pid, me: me, them: them, readable: readable, sameUser: true, dumpable: Unknown, mayOpen: true}
+	for i := range 3 { // real, effective and saved, with the one for files
+		s.sameUser = s.sameUser && them.UID[i] == me.UID[3] && them.GID[i] == me.GID[3]
 	}
-	defer p.Close()
-	status, err := p.Status()
-	if err != nil {
-		return nil, err
-	}
-	return &credentials{os.Getpid(), status}, nil
-}
-
-func (c *credentials) ptraceCap() bool { return c.status.CapEff&(1<<capSysPtrace) != 0 }
-
-// credentials goes through the rules in the kernel's order. readable is the
-// kernel's answer: a rule that does not hold is the cause only where the
-// answer was no.
-func (r *Report) credentials(me *credentials, p *process.Process, target *process.Status, readable bool) {
-	cap := me.ptraceCap()
-	sameNS, nsKnown := sameUserNamespace(p.PID())
-	as := "the capability CAP_SYS_PTRACE"
-	sudo := "run procmem as root (sudo), or give it the capability: setcap cap_sys_ptrace=ep $(command -v procmem); in a container: --cap-add=SYS_PTRACE"
-
-	same := true
-	for i := range 3 {
-		same = same && target.UID[i] == me.status.UID[3] && target.GID[i] == me.status.GID[3]
-	}
-	who := fmt.Sprintf("the target runs as uid %s gid %s, procmem as uid %d gid %d",
-		ids(target.UID), ids(target.GID), me.status.UID[3], me.status.GID[3])
+	s.namespace = namespaceOf(pid)
 	switch {
-	case same:
-		r.rule("user", true, "%s", who)
-	case cap && readable:
-		r.rule("user", true, "%s; %s overrides", who, as)
+	case readable && (!s.sameUser || s.namespace != nsSame):
+		s.overrides = true // nothing else explains it
+	case !s.has(capSysPtrace):
+	case s.namespace == nsUnseen:
+		// In the first namespace it counts for all. In another it would
+		// count for the target as well, and show its namespace, were the
+		// target in the same one or below.
+		s.overrides = inInitialNamespace()
 	default:
-		r.rule("user", readable, "%s", who)
-		if !readable && !cap {
-			r.refuse(who+", which takes "+as, sudo)
+		s.overrides = s.namespace != nsOutside
+	}
+	if owner, ok := ownerOfMem(pid); ok {
+		s.mayOpen = owner == me.UID[3] || s.has(capDACOverride) || s.has(capDACReadSearch)
+		if them.UID[1] != 0 { // root owns it in either case
+			s.dumpable = verdict(owner == them.UID[1])
 		}
 	}
+	if readable && !s.overrides {
+		s.dumpable = Holds
+	}
+	return s
+}
 
+func (s *sides) has(capability int) bool { return s.me.CapEff&(1<<capability) != 0 }
+
+// check goes through the rules in the kernel's order. A rule that does not
+// hold is the cause only where the kernel's answer was no.
+func (r *Report) check(s *sides) {
+	n := len(r.Rules)
+	r.user(s)
+	r.dumpable(s)
+	r.namespace(s)
+	r.capabilities(s)
+	scope, ok := yamaScope("/proc/sys/kernel/yama/ptrace_scope")
+	rule, cause, remedy := yama(scope, ok, descendant(s.pid, os.Getpid()), s)
+	r.add(rule, cause, remedy)
+	r.capSysPtrace(s)
+	if s.readable {
+		for i := range r.Rules[n:] {
+			if rule := &r.Rules[n+i]; rule.Verdict == Unknown {
+				rule.Verdict = Holds // the kernel says so
+			}
+		}
+		r.Cause, r.Remedy = "", ""
+	}
+}
+
+const override = "; CAP_SYS_PTRACE overrides"
+
+func (r *Report) user(s *sides) {
+	who := fmt.Sprintf("the target runs as %s and procmem as %s", ids(s.them), ids(s.me))
 	switch {
-	case !nsKnown:
-		r.rule("user namespace", readable, "the target's cannot be seen")
-	case sameNS:
-		r.rule("user namespace", true, "the same")
-	case readable:
-		r.rule("user namespace", true, "another one, below procmem's")
+	case s.sameUser:
+		r.rule("user", Holds, "both run as %s", ids(s.me))
+	case s.overrides:
+		r.rule("user", Holds, "%s%s", who, override)
 	default:
-		r.rule("user namespace", false, "another one, where procmem's capabilities do not count")
-		r.refuse("the target lives in another user namespace, where procmem's capabilities do not count",
-			fmt.Sprintf("run procmem in the parent user namespace as root, or inside: nsenter -t %d -U -p -m procmem …", p.PID()))
-	}
-	if cap && !same && !readable && !nsKnown {
-		r.refuse("procmem's CAP_SYS_PTRACE does not count for the target, which must live in another user namespace",
-			"run procmem as root outside of the container, or enter the target's namespaces: nsenter -a -t "+strconv.Itoa(p.PID()))
-	}
-
-	switch dumpable, known := dumpable(p.PID(), target); {
-	case !known:
-		r.rule("dumpable", readable || cap, "cannot be told for a process of root")
-	case dumpable:
-		r.rule("dumpable", true, "yes")
-	default:
-		r.rule("dumpable", readable, "no: it changed its credentials, runs a file that may not be read, or asked for it with prctl(PR_SET_DUMPABLE, 0)")
-		if !readable && !cap {
-			r.refuse("the target is not dumpable (a setuid or setcap program, an unreadable executable, or prctl(PR_SET_DUMPABLE, 0)), which takes "+as, sudo)
+		r.rule("user", Fails, "%s", who)
+		if !s.has(capSysPtrace) { // else the namespace is the cause
+			r.refuse(who+", which takes the capability CAP_SYS_PTRACE", moreRights(s.me))
 		}
 	}
+}
 
-	r.yama(me, p, readable, sudo)
-	if cap {
-		r.rule("capability", true, "procmem has CAP_SYS_PTRACE")
-	} else {
-		r.rule("capability", readable, "procmem does not have CAP_SYS_PTRACE")
-	}
-	if !readable && !cap && !sameSet(me, target) {
-		r.refuse("the target has capabilities that procmem lacks, which takes "+as, sudo)
+func (r *Report) dumpable(s *sides) {
+	const why = "it is setuid or setcap, or its file may not be read, or it called prctl(PR_SET_DUMPABLE, 0)"
+	switch {
+	case s.dumpable == Holds:
+		r.rule("dumpable", Holds, "yes")
+	case s.overrides && s.dumpable == Fails:
+		r.rule("dumpable", Holds, "no (%s)%s", why, override)
+	case s.overrides:
+		r.rule("dumpable", Holds, "not shown for a process of root%s", override)
+	case s.dumpable == Fails:
+		r.rule("dumpable", Fails, "no: %s", why)
+		if !s.has(capSysPtrace) {
+			r.refuse("the target is not dumpable ("+why+"), so that reading it takes the capability CAP_SYS_PTRACE", moreRights(s.me))
+		}
+	default:
+		r.rule("dumpable", Unknown, "not shown for a process of root")
 	}
 }
 
-// sameSet reports whether the target has no capability that the caller lacks
-// (security/commoncap.c, cap_ptrace_access_check).
-func sameSet(me *credentials, target *process.Status) bool {
-	return target.CapEff&^me.status.CapEff == 0
+func (r *Report) namespace(s *sides) {
+	const name = "user namespace"
+	const outside = "not procmem's, nor one below it: procmem's capabilities do not count there"
+	const remedy = "run procmem as root outside of this container (of this user namespace)"
+	switch {
+	case s.namespace == nsSame:
+		r.rule(name, Holds, "the same")
+	case s.overrides && s.namespace == nsBelow:
+		r.rule(name, Holds, "one below procmem's, where procmem's capabilities count")
+	case s.namespace == nsBelow:
+		r.rule(name, Fails, "one below procmem's, made by another user")
+		r.refuse("the target is in a user namespace that another user made, which takes the capability CAP_SYS_PTRACE", moreRights(s.me))
+	case s.namespace == nsOutside || s.has(capSysPtrace) && !s.overrides:
+		r.rule(name, Fails, "%s", outside)
+		r.refuse("the target's user namespace is "+outside, remedy)
+	default:
+		r.rule(name, Unknown, "not shown to procmem")
+	}
 }
 
-func (r *Report) yama(me *credentials, p *process.Process, readable bool, sudo string) {
-	b, err := os.ReadFile("/proc/sys/kernel/yama/ptrace_scope")
-	if err != nil {
-		r.rule("Yama", true, "not in this kernel")
-		return
+// capabilities is the rule of security/commoncap.c, cap_ptrace_access_check.
+func (r *Report) capabilities(s *sides) {
+	const name = "capabilities"
+	extra := s.them.CapPerm &^ s.me.CapEff
+	switch {
+	case extra == 0:
+		r.rule(name, Holds, "the target has none that procmem lacks")
+	case s.overrides:
+		r.rule(name, Holds, "the target has %s, which procmem lacks%s", capNames(extra), override)
+	default:
+		r.rule(name, Fails, "the target has %s, which procmem lacks", capNames(extra))
+		r.refuse("the target has capabilities that procmem lacks ("+capNames(extra)+"), so that reading it takes CAP_SYS_PTRACE", moreRights(s.me))
 	}
-	scope, err := strconv.Atoi(strings.TrimSpace(string(b)))
-	if err != nil {
-		return
+}
+
+func (r *Report) capSysPtrace(s *sides) {
+	const name = "CAP_SYS_PTRACE"
+	switch {
+	case s.has(capSysPtrace) && s.overrides && !s.mayOpen:
+		r.rule(name, Fails, "procmem has it, and lacks CAP_DAC_READ_SEARCH, without which another user's /proc/PID/mem cannot be opened")
+		r.refuse("procmem has CAP_SYS_PTRACE, and lacks CAP_DAC_READ_SEARCH, without which another user's /proc/PID/mem cannot be opened", moreRights(s.me))
+	case s.has(capSysPtrace) && s.overrides:
+		r.rule(name, Holds, "procmem has it")
+	case s.has(capSysPtrace):
+		r.rule(name, Fails, "procmem has it in its own user namespace alone")
+	case s.overrides:
+		r.rule(name, Holds, "procmem's user made the target's user namespace, which is as good")
+	case s.readable:
+		r.rule(name, Holds, "procmem does not have it, and does not need it here")
+	default:
+		r.rule(name, Fails, "procmem does not have it")
 	}
-	cap := me.ptraceCap()
+}
+
+// moreRights tells how the caller can come by CAP_SYS_PTRACE. It takes the
+// second capability to open the files of other users in /proc.
+func moreRights(me *process.Status) string {
+	switch {
+	case me.UID[1] == 0:
+		return "start this container with --cap-add=SYS_PTRACE, or run procmem as root outside of it"
+	case me.NoNewPrivs:
+		return "run procmem as root; not with sudo from here, which no_new_privs keeps from gaining rights"
+	}
+	return "sudo procmem …, or once: sudo setcap cap_sys_ptrace,cap_dac_read_search=ep $(command -v procmem)"
+}
+
+// yamaScope reads kernel.yama.ptrace_scope; ok is false where the kernel does
+// not have it.
+func yamaScope(path string) (scope int, ok bool) {
+	b, err := os.ReadFile(path)
+	if err != nil {
+		return 0, false
+	}
+	scope, err = strconv.Atoi(strings.TrimSpace(string(b)))
+	return scope, err == nil
+}
+
+// yama is the rule of security/yama/yama_lsm.c, yama_ptrace_access_check.
+func yama(scope int, present, descends bool, s *sides) (rule Rule, cause, remedy string) {
 	const name = "kernel.yama.ptrace_scope"
-	switch {
-	case scope == 0:
-		r.rule("Yama", true, "%s is 0: no further limit", name)
-	case scope == 3:
-		r.rule("Yama", false, "%s is 3: nobody may, until the machine is restarted", name)
-		r.refuse(name+" is 3: no process may be attached to until the machine is restarted",
-			"set "+name+" below 3 in /etc/sysctl.d and restart the machine")
-	case cap && readable:
-		r.rule("Yama", true, "%s is %d; the capability CAP_SYS_PTRACE overrides", name, scope)
-	case scope == 2:
-		r.rule("Yama", readable, "%s is 2: only with CAP_SYS_PTRACE", name)
-		if !readable {
-			r.refuse(name+" is 2: only CAP_SYS_PTRACE allows to attach", sudo)
-		}
-	default:
-		descends := descendant(p.PID(), me.pid)
-		r.rule("Yama", readable, "%s is %d: only descendants of procmem (this one: %v), and processes that allowed it with prctl(PR_SET_PTRACER)", name, scope, descends)
-		if !readable && !descends {
-			r.refuse(name+" is 1: only a descendant may be attached to without CAP_SYS_PTRACE",
-				"sudo procmem …, or for all programs until the restart: sudo sysctl "+name+"=0")
-		}
+	say := func(v Verdict, format string, args ...any) Rule {
+		return Rule{"Yama", v, fmt.Sprintf(name+" is %d: ", scope) + fmt.Sprintf(format, args...)}
 	}
+	const forAll = "for all programs until the next start of the machine: sudo sysctl " + name + "="
+	switch {
+	case !present:
+		return Rule{"Yama", Holds, "not in this kernel"}, "", ""
+	case scope <= 0:
+		return say(Holds, "no further limit"), "", ""
+	case scope >= 3:
+		return say(Fails, "nobody may, until the next start of the machine"),
+			fmt.Sprintf("%s is %d: nobody may read another process", name, scope),
+			"set " + name + " below 3 in /etc/sysctl.d and start the machine again"
+	case s.overrides:
+		return say(Holds, "CAP_SYS_PTRACE is needed, and there"), "", ""
+	case scope == 2:
+		return say(Fails, "only with CAP_SYS_PTRACE"),
+			name + " is 2: reading another process takes the capability CAP_SYS_PTRACE",
+			moreRights(s.me) + ", or " + forAll + "0"
+	case descends:
+		return say(Holds, "descendants may be read, and this is one of procmem"), "", ""
+	case s.readable:
+		return say(Holds, "the target allows it with prctl(PR_SET_PTRACER)"), "", ""
+	}
+	return say(Fails, "only descendants, and processes that allow it with prctl(PR_SET_PTRACER)"),
+		name + " is 1: without CAP_SYS_PTRACE a process can read its descendants alone, and the target is none of procmem",
+		moreRights(s.me) + ", or " + forAll + "0"
 }
 
 // descendant reports whether pid has ancestor among its parents.
@@ -150,14 +239,14 @@ func descendant(pid, ancestor int) bool {
 		if pid == ancestor {
 			return true
 		}
-		pid = parent(pid)
-		if pid <= 1 {
+		if pid = parent(pid); pid == 0 {
 			return false
 		}
 	}
 	return false
 }
 
+// parent returns 0 where there is none, or none that this /proc shows.
 func parent(pid int) int {
 	p, err := process.Open(pid)
 	if err != nil {
@@ -171,37 +260,69 @@ func parent(pid int) int {
 	return st.PPID
 }
 
-// sameUserNamespace compares the user namespaces of the target and the
-// caller. Seeing the target's takes the rights that may be missing.
-func sameUserNamespace(pid int) (same, known bool) {
+// namespace is where the user namespace of the target is, seen from procmem.
+type namespace uint8
+
+const (
+	nsUnseen  namespace = iota // seeing it takes rights that may be missing
+	nsSame                     // procmem's own
+	nsBelow                    // made in procmem's own, or in one below
+	nsOutside                  // neither: above, or beside
+)
+
+func namespaceOf(pid int) namespace {
 	var mine, theirs unix.Stat_t
-	if unix.Stat("/proc/self/ns/user", &mine) != nil ||
-		unix.Stat(fmt.Sprintf("/proc/%d/ns/user", pid), &theirs) != nil {
-		return false, false
+	fd, err := unix.Open(fmt.Sprintf("/proc/%d/ns/user", pid), unix.O_RDONLY|unix.O_CLOEXEC, 0)
+	if err != nil {
+		return nsUnseen
 	}
-	return mine.Ino == theirs.Ino && mine.Dev == theirs.Dev, true
+	defer unix.Close(fd)
+	if unix.Stat("/proc/self/ns/user", &mine) != nil || unix.Fstat(fd, &theirs) != nil {
+		return nsUnseen
+	}
+	if mine.Ino == theirs.Ino && mine.Dev == theirs.Dev {
+		return nsSame
+	}
+	// The kernel shows the parent where it is the caller's own or below it
+	// (ioctl_ns(2)).
+	above, err := unix.IoctlRetInt(fd, unix.NS_GET_PARENT)
+	if err != nil {
+		return nsOutside
+	}
+	unix.Close(above)
+	return nsBelow
 }
 
-// dumpable uses that the kernel gives the files in /proc of a process that is
-// not dumpable to root (fs/proc/base.c, task_dump_owner).
-func dumpable(pid int, target *process.Status) (yes, known bool) {
-	if target.UID[1] == 0 {
-		return false, false
-	}
+// inInitialNamespace reports whether procmem is in the user namespace that
+// the kernel began with, whose number is fixed (USER_NS_INIT_INO).
+func inInitialNamespace() bool {
+	var st unix.Stat_t
+	return unix.Stat("/proc/self/ns/user", &st) == nil && st.Ino == 0xEFFFFFFD
+}
+
+// ownerOfMem returns the owner of /proc/PID/mem: the effective user of the
+// process, or root where it is not dumpable (fs/proc/base.c,
+// task_dump_owner).
+func ownerOfMem(pid int) (uid uint32, ok bool) {
 	fi, err := os.Stat(fmt.Sprintf("/proc/%d/mem", pid))
 	if err != nil {
-		return false, false
+		return 0, false
 	}
 	st, ok := fi.Sys().(*syscall.Stat_t)
 	if !ok {
-		return false, false
+		return 0, false
 	}
-	return st.Uid == target.UID[1], true
+	return st.Uid, true
 }
 
-func ids(v [4]uint32) string {
-	if v[0] == v[1] && v[1] == v[2] {
-		return strconv.Itoa(int(v[0]))
+// ids is "uid 0 gid 0", or where these have changed all that the kernel
+// compares.
+func ids(s *process.Status) string {
+	three := func(v [4]uint32) string {
+		if v[0] == v[1] && v[1] == v[2] {
+			return strconv.Itoa(int(v[0]))
+		}
+		return fmt.Sprintf("%d/%d/%d (real/effective/saved)", v[0], v[1], v[2])
 	}
-	return fmt.Sprintf("%d/%d/%d (real/effective/saved)", v[0], v[1], v[2])
+	return "uid " + three(s.UID) + " gid " + three(s.GID)
 }

@@ -45,30 +45,42 @@ func whose(pid int, name string) string {
 
 // missing explains a pid for which there is no process.
 func (r *Report) missing(pid int, err error) {
+	if errors.Is(err, unix.EPERM) || errors.Is(err, unix.EACCES) { // hidepid=noaccess
+		r.hidden(pid)
+		return
+	}
 	if !errors.Is(err, process.ErrNoProcess) && !errors.Is(err, unix.ESRCH) {
-		r.rule("process", false, "%v", err)
+		r.rule("process", Fails, "%v", err)
 		r.refuse(err.Error(), "")
 		return
 	}
 	if tgid := threadOf(pid); tgid != 0 {
-		r.rule("process", false, "%d is a thread of %s", pid, describe(tgid))
+		r.rule("process", Fails, "%d is a thread of %s", pid, describe(tgid))
 		r.refuse(fmt.Sprintf("%d is not a process but a thread of %s", pid, describe(tgid)), fmt.Sprintf("use %d", tgid))
 		return
 	}
 	if pid > 0 && unix.Kill(pid, 0) != unix.ESRCH {
-		r.rule("process", false, "%d exists, and this /proc does not show it (hidepid)", pid)
-		r.refuse(fmt.Sprintf("process %d exists, and /proc hides it from this user (mount option hidepid)", pid),
-			"run procmem as root (sudo), or as a member of the group given with gid= in the options of /proc")
+		r.hidden(pid)
 		return
 	}
-	if inner := innerMatches(pid); len(inner) > 0 {
-		r.rule("process", false, "no process %d in this pid namespace; inside others: %s", pid, strings.Join(inner, ", "))
-		r.refuse(fmt.Sprintf("no process has pid %d here; inside a container that number is %s", pid, strings.Join(inner, ", ")),
-			"use the pid of this namespace")
+	if inner, outer := innerMatches(pid); len(inner) > 0 {
+		r.rule("process", Fails, "no process %d in this pid namespace; inside others: %s", pid, strings.Join(inner, ", "))
+		remedy := "use the pid that it has here"
+		if len(inner) == 1 {
+			remedy = fmt.Sprintf("use %d", outer)
+		}
+		r.refuse(fmt.Sprintf("no process has pid %d here; inside a container that number is %s", pid, strings.Join(inner, ", ")), remedy)
 		return
 	}
-	r.rule("process", false, "no process %d in this pid namespace", pid)
-	r.refuse(fmt.Sprintf("no process has pid %d: it has ended, or the number belongs to another pid namespace (a container's pid is valid inside it; outside, see NSpid in /proc/*/status)", pid), "")
+	r.rule("process", Fails, "no process %d in this pid namespace", pid)
+	r.refuse(fmt.Sprintf("no process has pid %d: it has ended, or the number is of another pid namespace: a container's pids mean something inside it alone", pid), "")
+}
+
+// hidden explains a process that the mount option hidepid conceals.
+func (r *Report) hidden(pid int) {
+	r.rule("process", Fails, "%d exists, and this /proc hides it (hidepid)", pid)
+	r.refuse(fmt.Sprintf("process %d exists, and /proc hides it from this user (mount option hidepid)", pid),
+		"run procmem as root (sudo), or as a member of the group that gid= names in the options of /proc")
 }
 
 // threadOf returns the process that thread tid belongs to, 0 where tid is none.
@@ -86,10 +98,9 @@ func threadOf(tid int) int {
 }
 
 // innerMatches finds processes that have the id pid inside a pid namespace
-// below this one.
-func innerMatches(pid int) []string {
+// below this one: their names, and the id that the last one has here.
+func innerMatches(pid int) (names []string, here int) {
 	const most = 4
-	var out []string
 	pids, _ := process.List()
 	for _, q := range pids {
 		p, err := process.Open(q)
@@ -101,10 +112,10 @@ func innerMatches(pid int) []string {
 		if err != nil || len(st.NSPID) < 2 || st.InnerPID() != pid {
 			continue
 		}
-		if len(out) == most {
-			return append(out, "…")
+		if len(names) == most {
+			return append(names, "…"), here
 		}
-		out = append(out, fmt.Sprintf("%s (pid %d here)", st.Name, q))
+		names, here = append(names, fmt.Sprintf("%s (pid %d here)", st.Name, q)), q
 	}
-	return out
+	return names, here
 }

@@ -8,7 +8,8 @@ import (
 
 // dataOf yields the parts of r that may hold data, made of whole pages,
 // ascending and disjoint. A Memory that does not know may hold data
-// everywhere.
+// everywhere. An error comes with what it leaves unknown, and ends the
+// sequence.
 func dataOf(mem procmem.Memory, r procmem.Range) iter.Seq2[procmem.Range, error] {
 	sparse, ok := mem.(procmem.Sparse)
 	return func(yield func(procmem.Range, error) bool) {
@@ -19,7 +20,9 @@ func dataOf(mem procmem.Memory, r procmem.Range) iter.Seq2[procmem.Range, error]
 		at := r.Start
 		for d, err := range sparse.Data(r) {
 			if err != nil {
-				yield(procmem.Range{Start: at, End: r.End}, err)
+				if at < r.End {
+					yield(procmem.Range{Start: at, End: r.End}, err)
+				}
 				return
 			}
 			d = procmem.Range{Start: max(d.Start.PageDown(), at), End: min(pageAbove(d.End), r.End)}

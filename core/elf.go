@@ -141,11 +141,27 @@ func appendPHdr(b []byte, c elf.Class, p phdr) []byte {
 	return appendWord(b, c, p.align)
 }
 
+// whatInstead names what a file is that begins so.
+func whatInstead(b []byte) string {
+	for _, c := range []struct{ magic, name, undo string }{
+		{"\x1f\x8b", "gzip", "gunzip"},
+		{"\x28\xb5\x2f\xfd", "zstd", "unzstd"},
+		{"\xfd7zXZ\x00", "xz", "unxz"},
+		{"\x04\x22\x4d\x18", "lz4", "unlz4"},
+		{"BZh", "bzip2", "bunzip2"},
+	} {
+		if bytes.HasPrefix(b, []byte(c.magic)) {
+			return "it is compressed with " + c.name + ": decompress it first (" + c.undo + ")"
+		}
+	}
+	return "no ELF header"
+}
+
 // decodeEHeader reads the header of any little-endian ELF file.
 func decodeEHeader(b []byte) (ehdr, error) {
 	le := binary.LittleEndian
 	if !bytes.HasPrefix(b, []byte(elf.ELFMAG)) {
-		return ehdr{}, &FormatError{0, "not a core file: no ELF header"}
+		return ehdr{}, &FormatError{0, "not a core file: " + whatInstead(b)}
 	}
 	if len(b) < 20 {
 		return ehdr{}, &FormatError{int64(len(b)), "the ELF header is cut off"}

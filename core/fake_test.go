@@ -123,10 +123,10 @@ func fakeImage(a procmem.Arch, maps []procmem.Mapping) *procmem.Image {
 		Process: procmem.ProcessInfo{PID: 41, PPID: 1, PGRP: 41, SID: 40, UID: 1000, GID: 1001, State: 'S', Nice: -3,
 			Flags: 0x400000, Name: "fake", Args: "fake --now"},
 		Threads: []procmem.Thread{
-			{TID: 41, PPID: 1, PGRP: 41, SID: 40, Blocked: 1 << 14, Pending: 1 << 9, UserTime: 1500e6, SystemTime: 25e6,
+			{TID: 41, Name: "fake main", State: 'S', PPID: 1, PGRP: 41, SID: 40, Blocked: 1 << 14, Pending: 1 << 9, UserTime: 1500e6, SystemTime: 25e6,
 				Regsets: []procmem.Regset{{Type: procmem.NTPRStatus, Data: gpr(1)}, {Type: procmem.NTX86XState, Data: make([]byte, 832)},
 					{Type: procmem.NTFPRegset, Data: make([]byte, fp)}}},
-			{TID: 42, PPID: 1, PGRP: 41, SID: 40, Signal: 11,
+			{TID: 42, Name: "odd\nname ", State: 'R', PPID: 1, PGRP: 41, SID: 40, Signal: 11,
 				Regsets: []procmem.Regset{{Type: procmem.NTPRStatus, Data: gpr(100)}, {Type: procmem.NTFPRegset, Data: make([]byte, fp)}}},
 		},
 	}

@@ -97,6 +97,7 @@ func TestHostile(t *testing.T) {
 		"descriptor of 4 GiB":    {lying(5, math.MaxUint32), 64 + 56, "leaves its segment"},
 		"FILE without header":    {fileNote(1), 64 + 56 + 20, "has no header"},
 		"FILE with 2^61 entries": {fileNote(1<<61, 4096, 0, 0, 0), 64 + 56 + 20, "claims"},
+		"FILE entry missing":     {fileNote(2, 4096, 0, 4096, 0), 64 + 56 + 20, "claims 2 entries"},
 		"FILE without names":     {fileNote(1, 4096, 0, 4096, 0), 64 + 56 + 20, "0 names for 1 entries"},
 		"FILE offset":            {fileNote(1, 4096, 0, 4096, math.MaxUint64, 0), 64 + 56 + 20, "out of range"},
 	} {
@@ -183,6 +184,25 @@ func TestOddNotes(t *testing.T) {
 	}
 	for range f.Notes() {
 		break
+	}
+}
+
+// A report may say anything; what it lists as missing faults, once.
+func TestOddReport(t *testing.T) {
+	m := newFake(anon(0x10000, 0x20000, rw, ""))
+	m.fill(m.maps[0].Range)
+	img := fakeImage(procmem.AMD64, m.maps)
+	missing := []Missing{{Range: rng(0x11000, 0x16000)}, {Range: rng(0x12000, 0x13000)}, {Range: rng(0x15000, 0x17000)}, {Range: rng(0x19000, 0x18000)}}
+	b, _ := writeCore(t, img, m, Select(img, m, FilterDefault), false, &Report{Missing: missing})
+	f, err := NewReader(bytes.NewReader(b), int64(len(b)))
+	if err != nil {
+		t.Fatal(err)
+	}
+	for a := procmem.Addr(0x10000); a < 0x20000; a += page {
+		_, err := f.ReadAt(make([]byte, 1), a)
+		if lost := a >= 0x11000 && a < 0x17000; lost != errors.Is(err, procmem.ErrNotDumped) || !lost && err != nil {
+			t.Errorf("%v: %v", a, err)
+		}
 	}
 }
 

@@ -20,9 +20,7 @@ const (
 // Notes returns the standard notes of a process in the order in which the
 // kernel writes them (fs/binfmt_elf.c, fill_note_info): everything of the
 // first thread with the process' own notes in it, then the other threads.
-// extra comes last; it is for notes that an image has no place for, such as
-// NT_X86_XSAVE_LAYOUT.
-func Notes(img *procmem.Image, extra ...Note) []Note {
+func Notes(img *procmem.Image) []Note {
 	var notes []Note
 	threads := img.Threads
 	if len(threads) == 0 { // readers want one, and the process' notes need a place
@@ -43,7 +41,10 @@ func Notes(img *procmem.Image, extra ...Note) []Note {
 		}
 		notes = appendRegsets(notes, img.Arch, t)
 	}
-	return append(notes, extra...)
+	if len(img.XSaveLayout) > 0 {
+		notes = append(notes, Note{ownerLinux, ntXSaveLayout, img.XSaveLayout})
+	}
+	return notes
 }
 
 // encodeSigInfo returns an NT_SIGINFO descriptor: a siginfo_t that says who

@@ -22,6 +22,7 @@ type noteReader struct {
 	f     *File
 	files []fileEntry
 	maps  []procmem.Mapping
+	names string          // of the threads: text of the ntThreads note
 	seen  map[string]bool // notes of the process that came already: the first of each counts
 }
 
@@ -45,6 +46,7 @@ func (f *File) readNotes() error {
 		nameMappings(&f.img)
 	}
 	f.img.Exe = exePath(&f.img)
+	applyThreads(nr.names, f.img.Threads)
 	f.applyReport()
 	return nil
 }
@@ -77,8 +79,11 @@ func (nr *noteReader) take(n NoteInfo) error {
 		}
 		nr.files, err = decodeFiles(img.Arch, b, n.Offset)
 		return err
-	case n.Name == ownerCore && n.Type == procmem.NTFPRegset,
-		n.Name == ownerLinux && n.Type != ntXSaveLayout:
+	case n.Name == ownerLinux && n.Type == ntXSaveLayout:
+		b, err := nr.desc(n, maxRegsetNote)
+		img.XSaveLayout = b
+		return err
+	case n.Name == ownerCore && n.Type == procmem.NTFPRegset, n.Name == ownerLinux:
 		return nr.takeRegset(n)
 	case n.Name == ownerProcmem:
 		return nr.takeOwn(n)
@@ -104,7 +109,7 @@ func (nr *noteReader) takeRegset(n NoteInfo) error {
 // takeOwn reads a note of procmem. One that makes no sense is passed over,
 // since the others tell nearly as much.
 func (nr *noteReader) takeOwn(n NoteInfo) error {
-	if n.Type != ntMaps && n.Type != ntReport || !nr.first(n) {
+	if n.Type != ntMaps && n.Type != ntThreads && n.Type != ntReport || !nr.first(n) {
 		return nil
 	}
 	limit := int64(maxListNote)
@@ -115,9 +120,12 @@ func (nr *noteReader) takeOwn(n NoteInfo) error {
 	if err != nil {
 		return err
 	}
-	if n.Type == ntMaps {
+	switch n.Type {
+	case ntMaps:
 		nr.maps, _ = decodeMaps(string(b))
-	} else {
+	case ntThreads:
+		nr.names = string(b)
+	case ntReport:
 		nr.f.report, _ = decodeReport(b)
 	}
 	return nil

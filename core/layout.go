@@ -27,7 +27,7 @@ type Layout struct {
 
 	notes   []byte // contents of the first PT_NOTE
 	noteOff int64
-	maps    []byte // the encoded ntMaps note
+	own     []byte // the notes of procmem that are known in advance
 	ownOff  int64  // where the second PT_NOTE begins
 	room    int64  // bytes for the JSON of the report, in a stream
 
@@ -49,7 +49,11 @@ func NewLayout(img *procmem.Image, segs []Segment, notes []Note) (*Layout, error
 	if l.notes, err = encodeNotes(notes); err != nil {
 		return nil, fmt.Errorf("lay out core: %w", err)
 	}
-	if l.maps, err = encodeNotes([]Note{{ownerProcmem, ntMaps, encodeMaps(img.Mappings)}}); err != nil {
+	own := []Note{
+		{ownerProcmem, ntMaps, encodeMaps(img.Mappings)},
+		{ownerProcmem, ntThreads, encodeThreads(img.Threads)},
+	}
+	if l.own, err = encodeNotes(own); err != nil {
 		return nil, fmt.Errorf("lay out core: %w", err)
 	}
 	for i := range img.Threads {
@@ -111,7 +115,7 @@ func (l *Layout) phnum() int { return len(l.segs) + noteSegments }
 
 // ownSize is the size of the second PT_NOTE with a report of so many bytes.
 func (l *Layout) ownSize(report int64) int64 {
-	return int64(len(l.maps)) + noteSize(ownerProcmem, report)
+	return int64(len(l.own)) + noteSize(ownerProcmem, report)
 }
 
 // Size returns the size of the core in bytes, holes included: exactly that of
@@ -146,6 +150,6 @@ func (l *Layout) head(report int64) []byte {
 // tail returns the second PT_NOTE.
 func (l *Layout) tail(report []byte) []byte {
 	b := make([]byte, 0, l.ownSize(int64(len(report))))
-	b = append(b, l.maps...)
+	b = append(b, l.own...)
 	return appendNote(b, Note{ownerProcmem, ntReport, report})
 }

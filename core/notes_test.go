@@ -113,7 +113,8 @@ func TestNotesOrder(t *testing.T) {
 	img.Threads[0].Regsets = append(img.Threads[0].Regsets, procmem.Regset{Type: procmem.NTX86ShStk, Data: make([]byte, 8)},
 		procmem.Regset{Type: procmem.NT386IOPerm})
 	var got []string
-	for _, n := range Notes(img, Note{"LINUX", ntXSaveLayout, make([]byte, 16)}) {
+	img.XSaveLayout = make([]byte, 16)
+	for _, n := range Notes(img) {
 		got = append(got, n.Name+noteName(n.Type))
 	}
 	want := "CORE.prstatus CORE.prpsinfo CORE.siginfo CORE.auxv CORE.file CORE.fp LINUX.xstate LINUX.204 " +

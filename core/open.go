@@ -10,6 +10,7 @@ import (
 	"math"
 	"os"
 	"slices"
+	"syscall"
 
 	"github.com/procmem/procmem"
 )
@@ -46,7 +47,11 @@ const maxHeaders = 1 << 24
 
 // Open opens the core file at path.
 func Open(path string) (*File, error) {
-	r, err := os.Open(path)
+	// Opening a device may have an effect, and a pipe waits for its writer.
+	if info, err := os.Stat(path); err == nil && !info.Mode().IsRegular() {
+		return nil, fmt.Errorf("open core %s: %s", path, kindOf(info.Mode()))
+	}
+	r, err := os.OpenFile(path, os.O_RDONLY|syscall.O_NONBLOCK, 0)
 	if err != nil {
 		return nil, fmt.Errorf("open core: %w", err)
 	}
@@ -64,7 +69,7 @@ func openFile(r *os.File) (*File, error) {
 		return nil, err
 	}
 	if !info.Mode().IsRegular() {
-		return nil, errors.New("not a regular file")
+		return nil, errors.New(kindOf(info.Mode()))
 	}
 	f, err := newFile(r, info.Size())
 	if err != nil {
@@ -72,6 +77,22 @@ func openFile(r *os.File) (*File, error) {
 	}
 	f.closer = r
 	return f, nil
+}
+
+// kindOf names what is no regular file.
+func kindOf(m os.FileMode) string {
+	const not = "not a regular file"
+	switch {
+	case m.IsDir():
+		return not + " but a directory"
+	case m&os.ModeNamedPipe != 0:
+		return not + " but a pipe: write the core into a file first"
+	case m&os.ModeDevice != 0:
+		return not + " but a device"
+	case m&os.ModeSocket != 0:
+		return not + " but a socket"
+	}
+	return not
 }
 
 // NewReader reads a core of size bytes from r. A file that is not a core that

@@ -5,6 +5,7 @@ import (
 	"errors"
 	"io"
 	"iter"
+	"math"
 	"os"
 	"sort"
 	"syscall"
@@ -28,53 +29,66 @@ func (f *File) ReadAt(p []byte, addr procmem.Addr) (int, error) {
 	for n < len(p) {
 		// No segment reaches the last address, so this does not wrap.
 		at := addr + procmem.Addr(n)
-		m, err := f.readPiece(p[n:], at)
+		m, until, err := f.readPiece(p[n:], at)
 		n += m
 		if err != nil {
-			return n, &procmem.FaultError{Addr: at + procmem.Addr(m), Err: err}
+			return n, &procmem.FaultError{Addr: at + procmem.Addr(m), Err: err, Until: until}
 		}
 	}
 	return n, nil
 }
 
-// readPiece reads what one segment holds without interruption at a.
-func (f *File) readPiece(p []byte, a procmem.Addr) (int, error) {
+// readPiece reads what one segment holds without interruption at a. With an
+// error comes the end of the addresses that share it, 0 where that is not
+// known.
+func (f *File) readPiece(p []byte, a procmem.Addr) (n int, until procmem.Addr, err error) {
 	i := f.find(a)
 	if i == len(f.segs) || a < f.segs[i].Start {
-		return 0, f.absent(a)
+		until, err := f.absent(a, i)
+		return 0, until, err
 	}
 	s := &f.segs[i]
 	if a >= s.dumped {
-		return 0, procmem.ErrNotDumped
+		return 0, s.End, procmem.ErrNotDumped
 	}
 	end := s.dumped
 	if k := f.findLost(a); k < len(f.lost) {
-		if f.lost[k].Contains(a) {
-			return 0, f.lost[k].Err
+		if l := &f.lost[k]; l.Contains(a) {
+			return 0, min(end, l.End), l.Err
 		}
 		end = min(end, f.lost[k].Start)
 	}
 	have := s.inFile(f.size)
 	if a >= have {
-		return 0, procmem.ErrTruncated
+		return 0, end, procmem.ErrTruncated
 	}
 	p = p[:min(uint64(len(p)), uint64(min(end, have)-a))]
-	n, err := f.r.ReadAt(p, s.off+int64(a-s.Start))
+	n, err = f.r.ReadAt(p, s.off+int64(a-s.Start))
 	if n == len(p) {
-		return n, nil
+		return n, 0, nil
 	}
 	if err == nil || err == io.EOF { // the file has shrunk
 		err = procmem.ErrTruncated
 	}
-	return n, err
+	return n, 0, err
 }
 
-// absent returns the reason why no segment holds a.
-func (f *File) absent(a procmem.Addr) error {
-	if i := procmem.FindMapping(f.img.Mappings, a); i < len(f.img.Mappings) && f.img.Mappings[i].Contains(a) {
-		return procmem.ErrNotDumped
+// absent returns the reason why no segment holds a, which lies in front of
+// segment i, and how far it goes.
+func (f *File) absent(a procmem.Addr, i int) (until procmem.Addr, err error) {
+	until = math.MaxUint64
+	if i < len(f.segs) {
+		until = f.segs[i].Start
 	}
-	return procmem.ErrNotMapped
+	ms := f.img.Mappings
+	switch k := procmem.FindMapping(ms, a); {
+	case k == len(ms):
+		return until, procmem.ErrNotMapped
+	case ms[k].Contains(a):
+		return min(until, ms[k].End), procmem.ErrNotDumped
+	default:
+		return min(until, ms[k].Start), procmem.ErrNotMapped
+	}
 }
 
 // find returns the index of the first segment that ends above a.

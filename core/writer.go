@@ -80,7 +80,7 @@ func (l *Layout) stretches(yield func(stretch) bool) {
 		switch {
 		case !s.Dumped:
 			continue
-		case s.Start == cur.End: // and so is its offset: nothing dumped lies between
+		case !cur.Empty() && s.Start == cur.End: // and so is its offset: nothing dumped lies between
 			cur.End = s.End
 			continue
 		case !cur.Empty() && !yield(cur):

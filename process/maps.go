@@ -7,7 +7,6 @@ import (
 	"fmt"
 	"io"
 	"strconv"
-	"strings"
 
 	"github.com/procmem/procmem"
 )
@@ -21,7 +20,7 @@ const maxLine = 64 << 10
 func ParseMaps(r io.Reader) ([]procmem.Mapping, error) {
 	var ms []procmem.Mapping
 	err := eachLine(r, "maps", func(line []byte) error {
-		m, err := parseMapsLine(line)
+		m, err := procmem.ParseMapping(line)
 		if err != nil {
 			return err
 		}
@@ -44,7 +43,7 @@ func ParseSmaps(r io.Reader) ([]procmem.Mapping, error) {
 			}
 			return parseSmapsField(&ms[len(ms)-1], line)
 		}
-		m, err := parseMapsLine(line)
+		m, err := procmem.ParseMapping(line)
 		if err != nil {
 			return err
 		}
@@ -79,62 +78,6 @@ func eachLine(r io.Reader, what string, f func([]byte) error) error {
 		return fmt.Errorf("parse %s: line %d: %w", what, n+1, err)
 	}
 	return nil
-}
-
-func parseMapsLine(line []byte) (procmem.Mapping, error) {
-	var m procmem.Mapping
-	field, rest := cutField(line)
-	lo, hi, ok := bytes.Cut(field, []byte("-"))
-	if !ok {
-		return m, fmt.Errorf("address range %q: want START-END", field)
-	}
-	start, err1 := parseUint(lo, 16, 64)
-	end, err2 := parseUint(hi, 16, 64)
-	if err := errors.Join(err1, err2); err != nil {
-		return m, fmt.Errorf("address range %q: %w", field, err)
-	}
-	if end <= start {
-		return m, fmt.Errorf("address range %q is empty", field)
-	}
-	m.Range = procmem.Range{Start: procmem.Addr(start), End: procmem.Addr(end)}
-
-	field, rest = cutField(rest)
-	var err error
-	if m.Perm, err = procmem.ParsePerm(string(field)); err != nil {
-		return m, err
-	}
-	field, rest = cutField(rest)
-	if m.Offset, err = parseUint(field, 16, 64); err != nil {
-		return m, fmt.Errorf("offset %q: %w", field, err)
-	}
-	field, rest = cutField(rest)
-	major, minor, ok := bytes.Cut(field, []byte(":"))
-	if !ok {
-		return m, fmt.Errorf("device %q: want MAJOR:MINOR", field)
-	}
-	maj, err1 := parseUint(major, 16, 32)
-	mnr, err2 := parseUint(minor, 16, 32)
-	if err := errors.Join(err1, err2); err != nil {
-		return m, fmt.Errorf("device %q: %w", field, err)
-	}
-	m.Major, m.Minor = uint32(maj), uint32(mnr)
-	field, rest = cutField(rest)
-	if m.Inode, err = parseUint(field, 10, 64); err != nil {
-		return m, fmt.Errorf("inode %q: %w", field, err)
-	}
-	for len(rest) > 0 && rest[0] == ' ' {
-		rest = rest[1:]
-	}
-	m.Path = unescapePath(rest)
-	return m, nil
-}
-
-// unescapePath undoes the one escape of maps: a newline is written "\012".
-func unescapePath(b []byte) string {
-	if len(b) == 0 {
-		return ""
-	}
-	return strings.ReplaceAll(string(b), `\012`, "\n")
 }
 
 func parseSmapsField(m *procmem.Mapping, line []byte) error {
@@ -206,31 +149,11 @@ func cutField(b []byte) (field, rest []byte) {
 	return b, nil
 }
 
-// parseUint reads an unsigned number without prefix, sign and underscores.
-// There are a million of them in the smaps of a process with many mappings.
+// parseUint is strconv.ParseUint for bytes, with the reason alone as error.
 func parseUint(b []byte, base, bits int) (uint64, error) {
-	if len(b) == 0 {
-		return 0, strconv.ErrSyntax
-	}
-	limit := uint64(1)<<(bits-1)<<1 - 1
-	var v uint64
-	for _, c := range b {
-		d := 255
-		switch {
-		case c >= '0' && c <= '9':
-			d = int(c - '0')
-		case c >= 'a' && c <= 'f':
-			d = int(c-'a') + 10
-		case c >= 'A' && c <= 'F':
-			d = int(c-'A') + 10
-		}
-		if d >= base {
-			return 0, strconv.ErrSyntax
-		}
-		if v > (limit-uint64(d))/uint64(base) {
-			return 0, strconv.ErrRange
-		}
-		v = v*uint64(base) + uint64(d)
+	v, err := strconv.ParseUint(string(b), base, bits)
+	if err != nil {
+		return 0, errors.Unwrap(err)
 	}
 	return v, nil
 }

@@ -120,7 +120,11 @@ func (v *View) ReadAt(p []byte, addr procmem.Addr) (int, error) {
 		a := addr + procmem.Addr(done)
 		i := procmem.FindMapping(v.spans, a)
 		if i == len(v.spans) || a < v.spans[i].Start {
-			return done, &procmem.FaultError{Addr: a, Err: procmem.ErrNotMapped}
+			until := procmem.Addr(math.MaxUint64)
+			if i < len(v.spans) {
+				until = v.spans[i].Start
+			}
+			return done, &procmem.FaultError{Addr: a, Err: procmem.ErrNotMapped, Until: until}
 		}
 		m := &v.spans[i]
 		n, err := v.readMapping(m, p[done:done+int(min(uint64(len(p)-done), uint64(m.End-a)))], a)

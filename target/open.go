@@ -14,8 +14,11 @@ import (
 	"github.com/procmem/procmem/process"
 )
 
-// ErrManyProcesses reports a name that several processes have.
-var ErrManyProcesses = errors.New("several processes have this name")
+// Reasons why a word is no process.
+var (
+	ErrManyProcesses = errors.New("several processes have this name")
+	ErrNotProcess    = errors.New("this is a file")
+)
 
 // Target is what a command works on. Exactly one of Process and Core is set.
 type Target struct {
@@ -29,16 +32,15 @@ type Target struct {
 // core means the file; a path with a slash always does.
 func Open(word string) (*Target, error) {
 	if word == "" {
-		return nil, &SyntaxError{Kind: "target", Text: word, Err: errors.New("a target is empty: want a pid, a process name or a core file")}
+		return nil, errEmpty
 	}
 	if isPath(word) {
-		c, err := core.Open(word)
-		if err != nil {
-			return nil, err
-		}
-		return &Target{Word: word, Core: c}, nil
+		return openCore(word)
 	}
 	pid, err := PID(word)
+	if errors.Is(err, process.ErrNoProcess) && isFile(word) {
+		return openCore(word) // to say why it is not one
+	}
 	if err != nil {
 		return nil, err
 	}
@@ -47,6 +49,16 @@ func Open(word string) (*Target, error) {
 		return nil, &ProcessError{PID: pid, Err: err}
 	}
 	return &Target{Word: word, Process: p}, nil
+}
+
+var errEmpty = &SyntaxError{Kind: "target", Err: errors.New("it is empty: want a pid, a process name or a core file")}
+
+func openCore(path string) (*Target, error) {
+	c, err := core.Open(path)
+	if err != nil {
+		return nil, err
+	}
+	return &Target{Word: path, Core: c}, nil
 }
 
 // ProcessError is a failure on one process, with its pid.
@@ -63,7 +75,7 @@ func isPath(word string) bool {
 	if strings.Contains(word, "/") {
 		return true
 	}
-	if _, err := strconv.Atoi(word); err == nil || word == "self" {
+	if isNumber(word) || word == "self" || !isFile(word) {
 		return false
 	}
 	f, err := os.Open(word)
@@ -78,21 +90,31 @@ func isPath(word string) bool {
 	return string(head[:4]) == elf.ELFMAG && elf.Type(head[16]) == elf.ET_CORE
 }
 
+// isFile reports whether a word names a regular file: opening another, such
+// as a pipe, could wait for ever.
+func isFile(word string) bool {
+	fi, err := os.Stat(word)
+	return err == nil && fi.Mode().IsRegular()
+}
+
+func isNumber(word string) bool { return word != "" && strings.Trim(word, "0123456789") == "" }
+
 // PID resolves a TARGET that is a process: a process id, the word self, or the
 // name of one process.
 func PID(word string) (int, error) {
-	if word == "self" {
+	switch {
+	case word == "":
+		return 0, errEmpty
+	case word == "self":
 		return os.Getpid(), nil
-	}
-	if strings.Trim(word, "0123456789") == "" && word != "" {
+	case isNumber(word):
 		pid, err := strconv.ParseInt(word, 10, 32)
 		if err != nil || pid == 0 {
 			return 0, &SyntaxError{Kind: "target", Text: word, Err: errors.New("no process id: want 1 or more, below 2^31")}
 		}
 		return int(pid), nil
-	}
-	if isPath(word) {
-		return 0, fmt.Errorf("%s is a file: want a process", word)
+	case isPath(word):
+		return 0, fmt.Errorf("target %q: %w: want a pid or the name of a process", word, ErrNotProcess)
 	}
 	return byName(word)
 }
@@ -116,14 +138,13 @@ func byName(word string) (int, error) {
 		}
 		if called(p, word) {
 			found = append(found, pid)
-			args, _ := p.Cmdline()
-			lines = append(lines, fmt.Sprintf("%d %s", pid, strings.Join(args, " ")))
+			lines = append(lines, fmt.Sprintf("%d %s", pid, commandLine(p)))
 		}
 		p.Close()
 	}
 	switch len(found) {
 	case 0:
-		return 0, fmt.Errorf("target %q: %w has this name, and there is no core file of this name", word, process.ErrNoProcess)
+		return 0, fmt.Errorf("target %q: %w has this name, and no core file either", word, process.ErrNoProcess)
 	case 1:
 		return found[0], nil
 	}
@@ -132,6 +153,18 @@ func byName(word string) (int, error) {
 		lines = append(lines[:most], fmt.Sprintf("and %d more", len(found)-most))
 	}
 	return 0, fmt.Errorf("target %q: %w; use one of these pids:\n  %s", word, ErrManyProcesses, strings.Join(lines, "\n  "))
+}
+
+// commandLine returns the arguments of a process as one short line.
+func commandLine(p *process.Process) string {
+	const most = 100
+	args, _ := p.Cmdline()
+	line := []rune(strings.Join(args, " "))
+	if len(line) > most {
+		line = append(line[:most], '…')
+	}
+	q := strconv.Quote(string(line)) // what is no text could harm a terminal
+	return strings.ReplaceAll(q[1:len(q)-1], `\"`, `"`)
 }
 
 func called(p *process.Process, word string) bool {

@@ -4,7 +4,7 @@ import (
 	"fmt"
 	"os"
 	"path/filepath"
-	"strings"
+	"strconv"
 
 	"github.com/spf13/cobra"
 
@@ -24,8 +24,8 @@ func newDoctor(g *globals) *cobra.Command {
 the kernel, the one that refuses, and the command or setting that would allow
 it. If it can, what a core of it would take: size, room, pause.
 
-Nothing is stopped or changed. The exit status is 0 where a core can be taken,
-else 1.`,
+Nothing is stopped or changed. The exit status is 0 where procmem core would
+work, else 1.`,
 		Example: "  procmem doctor 1234\n  procmem doctor -o /var/tmp/core 1234",
 		Args:    exactly("PID"),
 		RunE: func(cmd *cobra.Command, args []string) error {
@@ -39,7 +39,7 @@ else 1.`,
 			} else {
 				err = stdoutError(d.print(g))
 			}
-			if err == nil && !d.Stoppable {
+			if err == nil && !d.works() {
 				return statusError(exitFailed)
 			}
 			return err
@@ -59,10 +59,11 @@ type diagnosis struct {
 // prediction is what a core would take; sizes are in bytes.
 type prediction struct {
 	MemoryBytes uint64 `json:"memory_bytes"` // that the core would hold, zeros included
-	DiskBytes   uint64 `json:"disk_bytes"`   // that it would take on disk at most
+	DiskBytes   uint64 `json:"disk_bytes"`   // of it that would take room on the disk; notes come to little more
 	RoomBytes   uint64 `json:"room_bytes"`   // free in Folder
 	Folder      string `json:"folder"`
 	Fits        bool   `json:"fits"`
+	Obstacle    string `json:"obstacle,omitempty"` // why it does not fit
 	Threads     int    `json:"threads"`
 	Mappings    int    `json:"mappings"`
 	SwapBytes   uint64 `json:"swap_bytes"` // that reading would bring back into memory
@@ -70,6 +71,9 @@ type prediction struct {
 	// disk takes one GB in a second: no disk is tried for this.
 	PauseMS float64 `json:"pause_ms_at_1gbps"`
 }
+
+// works reports whether procmem core would.
+func (d *diagnosis) works() bool { return d.Stoppable && d.Prediction != nil && d.Prediction.Fits }
 
 func diagnose(pid int, prefix string) *diagnosis {
 	d := &diagnosis{Report: access.Diagnose(pid)}
@@ -101,54 +105,53 @@ func predictCore(p *process.Process, prefix string) (*prediction, error) {
 	out := &prediction{MemoryBytes: i.Memory, DiskBytes: i.Data, Threads: i.Threads, Mappings: i.Mappings,
 		SwapBytes: status.Swap, Folder: filepath.Dir(prefix)}
 	out.PauseMS = float64(i.Data) / 1e6
-	if room, err := sink.Room(prefix); err == nil {
-		out.RoomBytes = room
-		out.Fits = i.Data <= room
+	out.RoomBytes, _ = sink.Room(prefix)
+	if err := checkRoom(prefix+"."+strconv.Itoa(p.PID()), i.Data); err != nil {
+		out.Obstacle = err.Error()
 	}
+	out.Fits = out.Obstacle == ""
 	return out, nil
 }
 
 func (d *diagnosis) print(g *globals) error {
-	color := g.color.Enabled(os.Stdout)
 	verdict := "can be read and held still: procmem core will work"
 	switch {
 	case !d.Readable:
 		verdict = "cannot be read"
 	case !d.Stoppable:
 		verdict = "can be read, but not held still"
+	case !d.works():
+		verdict = "can be read and held still, but there is no room for a core"
 	}
-	name := d.Name
-	if name == "" {
-		name = "no process"
+	name := "no process"
+	if d.Name != "" {
+		name = d.Name
 	}
-	var b strings.Builder
-	fmt.Fprintf(&b, "%d (%s) %s\n", d.PID, term.Printable(name), verdict)
-	if d.Cause != "" {
-		fmt.Fprintf(&b, "why:    %s\n", term.Printable(d.Cause))
-	}
-	if d.Remedy != "" {
-		fmt.Fprintf(&b, "remedy: %s\n", d.Remedy)
-	}
-	if d.Note != "" {
-		fmt.Fprintf(&b, "note:   %s\n", d.Note)
-	}
-	fmt.Fprintln(&b)
+	w := newProse(os.Stdout)
+	w.paragraph("", fmt.Sprintf("%d (%s) %s", d.PID, name, verdict))
+	w.paragraph("why:     ", d.Cause)
+	w.paragraph("remedy:  ", d.Remedy)
+	w.paragraph("note:    ", d.Note)
+	w.paragraph("", "\n")
 	for _, r := range d.Rules {
-		mark := term.Mark(r.OK, color)
-		fmt.Fprintf(&b, "%s %-15s %s\n", mark, r.Name, term.Printable(r.Detail))
+		mark := "--"
+		if r.Verdict != access.Unknown {
+			mark = term.Mark(r.Verdict == access.Holds, g.color.Enabled(os.Stdout))
+		}
+		w.marked(mark, fmt.Sprintf("%-15s ", r.Name), r.Detail)
 	}
 	if q := d.Prediction; q != nil {
-		fmt.Fprintf(&b, "\ncore:   %s of memory, %s, %s\n", term.Size(q.MemoryBytes), count(q.Threads, "thread"), count(q.Mappings, "mapping"))
-		fits := "fits"
-		if !q.Fits {
-			fits = "does not fit"
+		w.paragraph("", "\n")
+		w.paragraph("core:    ", fmt.Sprintf("%s of memory, %s, %s", term.Size(q.MemoryBytes), count(q.Threads, "thread"), count(q.Mappings, "mapping")))
+		room := q.Obstacle
+		if q.Fits {
+			room = fmt.Sprintf("%s is free in %s: it fits", term.Size(q.RoomBytes), q.Folder)
 		}
-		fmt.Fprintf(&b, "disk:   at most %s; %s is free in %s: it %s\n", term.Size(q.DiskBytes), term.Size(q.RoomBytes), q.Folder, fits)
-		fmt.Fprintf(&b, "pause:  method stop holds it for the whole copy: %s if the disk takes 1 GB/s; method live does not\n", duration(q.PauseMS))
+		w.paragraph("disk:    ", fmt.Sprintf("about %s; %s", term.Size(q.DiskBytes), room))
+		w.paragraph("pause:   ", fmt.Sprintf("method stop holds it for the whole copy, %s if the disk takes 1 GB/s; method live does not hold it", duration(q.PauseMS)))
 		if q.SwapBytes > 0 {
-			fmt.Fprintf(&b, "swap:   %s is swapped out, and reading brings it back into memory\n", term.Size(q.SwapBytes))
+			w.paragraph("swap:    ", fmt.Sprintf("%s is swapped out, and reading brings it back into memory", term.Size(q.SwapBytes)))
 		}
 	}
-	_, err := os.Stdout.WriteString(b.String())
-	return err
+	return w.flush()
 }

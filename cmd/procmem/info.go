@@ -152,15 +152,16 @@ func liveImage(p *process.Process) (*procmem.Image, error) {
 func (i *infoJSON) print(w *os.File) error {
 	var err error
 	line := func(name, format string, args ...any) {
-		if _, e := fmt.Fprintf(w, "%-12s %s\n", name, fmt.Sprintf(format, args...)); err == nil {
+		// A core may come from anywhere, and hold what harms a terminal.
+		if _, e := fmt.Fprintf(w, "%-12s %s\n", name, term.Printable(fmt.Sprintf(format, args...))); err == nil {
 			err = e
 		}
 	}
 	line(i.Kind, "%s", i.Target)
-	line("process", "%d %s (%s), parent %d, uid %d, gid %d, state %s", i.PID, term.Printable(i.Name), i.Arch, i.PPID, i.UID, i.GID, i.State)
-	line("arguments", "%s", term.Printable(i.Args))
+	line("process", "%d %s (%s), parent %d, uid %d, gid %d, state %s", i.PID, i.Name, i.Arch, i.PPID, i.UID, i.GID, i.State)
+	line("arguments", "%s", i.Args)
 	if i.Exe != "" {
-		line("executable", "%s", term.Printable(i.Exe))
+		line("executable", "%s", i.Exe)
 	}
 	if i.Signal != 0 {
 		line("signal", "%d", i.Signal)

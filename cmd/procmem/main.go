@@ -13,6 +13,7 @@ import (
 	"os"
 	"os/signal"
 	"path/filepath"
+	"strings"
 	"syscall"
 
 	"github.com/spf13/cobra"
@@ -155,7 +156,11 @@ func complain(err error) {
 			text = fmt.Sprintf("%s (procmem doctor %d tells more)", why, p.PID)
 		}
 	}
-	fmt.Fprintf(os.Stderr, "procmem: %s\n", text)
+	lines := strings.Split(text, "\n")
+	for i := range lines {
+		lines[i] = term.Printable(lines[i]) // names of processes and files may be anything
+	}
+	fmt.Fprintf(os.Stderr, "procmem: %s\n", strings.Join(lines, "\n"))
 }
 
 // onTarget wraps the error of working on a target, so that complain can

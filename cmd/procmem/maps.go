@@ -6,6 +6,7 @@ import (
 	"strconv"
 
 	"github.com/spf13/cobra"
+	"golang.org/x/sys/unix"
 
 	"github.com/procmem/procmem"
 	"github.com/procmem/procmem/core"
@@ -31,12 +32,7 @@ Of a core: SIZE, and how much of it the file holds (DUMPED), in KiB.`,
 				return err
 			}
 			defer t.Close()
-			mem, done, err := t.Memory()
-			if err != nil {
-				return err
-			}
-			defer done()
-			ms, err := mem.Mappings()
+			ms, err := mappings(t)
 			if err != nil {
 				return onTarget(t, err)
 			}
@@ -49,6 +45,19 @@ Of a core: SIZE, and how much of it the file holds (DUMPED), in KiB.`,
 			return stdoutError(mapsTable(ms, g))
 		},
 	})
+}
+
+// mappings lists the mappings. Of a process that takes fewer rights than
+// reading its memory: Yama does not restrict it.
+func mappings(t *target.Target) ([]procmem.Mapping, error) {
+	if t.Core != nil {
+		return t.Core.Mappings()
+	}
+	ms, err := t.Process.Smaps()
+	if err == nil && len(ms) == 0 {
+		err = unix.ESRCH // a zombie or a kernel thread
+	}
+	return ms, err
 }
 
 // mappingJSON is one mapping; sizes are in bytes.

@@ -36,6 +36,10 @@ cannot is told on stderr with its reason, and the exit status is 1.`,
 			return nil
 		},
 		RunE: func(cmd *cobra.Command, args []string) error {
+			values, err := checkFormat(g, &format)
+			if err != nil {
+				return err
+			}
 			specs := make([]target.Spec, 0, len(args)-1)
 			for _, a := range args[1:] {
 				s, err := target.ParseRange(a)
@@ -58,11 +62,7 @@ cannot is told on stderr with its reason, and the exit status is 1.`,
 			if err != nil {
 				return onTarget(t, err)
 			}
-			out, err := newReadOutput(g, t, ms, format)
-			if err != nil {
-				return err
-			}
-			return readRanges(mem, ms, specs, out)
+			return readRanges(mem, ms, specs, newReadOutput(g, t, ms, format, values))
 		},
 	})
 	cmd.Flags().StringVarP(&format, "format", "f", "", "how to print: hex, raw, "+strings.Join(term.Formats(), ", ")+
@@ -76,29 +76,39 @@ type readOutput interface {
 	Close() error
 }
 
-func newReadOutput(g *globals, t *target.Target, ms []procmem.Mapping, format string) (readOutput, error) {
-	color := g.color.Enabled(os.Stdout)
+// checkFormat fills in the default format, and parses one of values.
+func checkFormat(g *globals, format *string) (values term.Format, err error) {
 	if g.json {
-		if format != "" && format != "hex" {
-			return nil, usagef("--json prints hexadecimal bytes: it does not go with --format %s", format)
+		if *format != "" && *format != "hex" {
+			return 0, usagef("--json prints hexadecimal bytes: it does not go with --format %s", *format)
 		}
-		return jsonBytes{}, nil
+		*format = "json"
+		return 0, nil
 	}
-	if format == "" {
-		format = "raw"
+	switch *format {
+	case "":
+		*format = "raw"
 		if term.IsTerminal(os.Stdout) {
-			format = "hex"
+			*format = "hex"
+		}
+	case "raw", "hex":
+	default:
+		if values, err = term.ParseFormat(*format); err != nil {
+			return 0, usagef("--format %q: want hex, raw, %s", *format, strings.Join(term.Formats(), ", "))
 		}
 	}
+	return values, nil
+}
+
+func newReadOutput(g *globals, t *target.Target, ms []procmem.Mapping, format string, values term.Format) readOutput {
+	color := g.color.Enabled(os.Stdout)
 	switch format {
+	case "json":
+		return jsonBytes{}
 	case "raw":
-		return rawBytes{os.Stdout}, nil
+		return rawBytes{os.Stdout}
 	case "hex":
-		return term.NewHexdump(os.Stdout, color), nil
-	}
-	f, err := term.ParseFormat(format)
-	if err != nil {
-		return nil, usagef("--format %q: want hex, raw, %s", format, strings.Join(term.Formats(), ", "))
+		return term.NewHexdump(os.Stdout, color)
 	}
 	word := 8
 	if t.Core != nil {
@@ -106,7 +116,7 @@ func newReadOutput(g *globals, t *target.Target, ms []procmem.Mapping, format st
 	} else if arch, err := t.Process.Arch(); err == nil {
 		word = arch.WordSize()
 	}
-	return term.NewValues(os.Stdout, f, word, color, func(a procmem.Addr) string { return locate(ms, a) }), nil
+	return term.NewValues(os.Stdout, values, word, color, func(a procmem.Addr) string { return locate(ms, a) })
 }
 
 // locate names an address as a RANGE would: by the mapped file and the offset
@@ -159,7 +169,7 @@ func readRanges(mem procmem.Memory, ms []procmem.Mapping, specs []target.Spec, o
 	buf := make([]byte, readBlock)
 	status := error(nil)
 	for _, r := range ranges {
-		faults, err := readRange(mem, ms, r, buf, out.Write)
+		faults, err := procmem.ReadFull(mem, r, buf, out.Write)
 		if err != nil {
 			return stdoutError(err)
 		}
@@ -177,32 +187,4 @@ func readRanges(mem procmem.Memory, ms []procmem.Mapping, specs []target.Spec, o
 		return stdoutError(err)
 	}
 	return status
-}
-
-// readRange is procmem.ReadFull, which passes over what is not mapped without
-// trying each page of it: a range may be as large as the address space.
-func readRange(mem procmem.Memory, ms []procmem.Mapping, r procmem.Range, buf []byte, sink func(procmem.Addr, []byte) error) ([]procmem.Fault, error) {
-	var faults []procmem.Fault
-	for a := r.Start; a < r.End; {
-		i := procmem.FindMapping(ms, a)
-		next := r.End
-		if i < len(ms) && ms[i].Start > a {
-			next = min(next, ms[i].Start)
-		}
-		if i == len(ms) || ms[i].Start > a {
-			faults = procmem.AppendFault(faults, procmem.Fault{Range: procmem.Range{Start: a, End: next}, Err: procmem.ErrNotMapped})
-			a = next
-			continue
-		}
-		next = min(next, ms[i].End)
-		more, err := procmem.ReadFull(mem, procmem.Range{Start: a, End: next}, buf, sink)
-		if err != nil {
-			return faults, err
-		}
-		for _, f := range more {
-			faults = procmem.AppendFault(faults, f)
-		}
-		a = next
-	}
-	return faults, nil
 }

@@ -89,7 +89,7 @@ func PendingSignals(tid int) (uint64, error) {
 // exit is taken.
 func Wait(tid int) (status unix.WaitStatus, ok bool, err error) {
 	info, err := waitid(tid, unix.WSTOPPED|unix.WNOWAIT)
-	if err == nil && info.pid == 0 {
+	if err == unix.ECHILD || err == nil && info.pid == 0 { // a zombie is no child to the first
 		info, err = waitid(tid, unix.WEXITED)
 	}
 	if err != nil || info.pid == 0 {

@@ -1,0 +1,74 @@
+package main
+
+import (
+	"io"
+	"os"
+	"strings"
+	"unicode/utf8"
+
+	xterm "golang.org/x/term"
+
+	"github.com/procmem/procmem/internal/term"
+)
+
+// prose writes text with a label in front, broken at spaces where a terminal
+// would break it anywhere. In a pipe each paragraph is one line.
+type prose struct {
+	w     io.Writer
+	width int // of the terminal, 0 where there is none
+	b     strings.Builder
+}
+
+func newProse(f *os.File) *prose {
+	p := &prose{w: f}
+	if width, _, err := xterm.GetSize(int(f.Fd())); err == nil {
+		p.width = width
+	}
+	return p
+}
+
+// paragraph writes a text behind its label, nothing where the text is empty,
+// and an empty line where it is a newline.
+func (p *prose) paragraph(label, text string) {
+	switch text {
+	case "":
+	case "\n":
+		p.b.WriteString(text)
+	default:
+		p.b.WriteString(label)
+		p.fill(utf8.RuneCountInString(label), text)
+	}
+}
+
+// marked is paragraph with a sign of two columns in front, perhaps coloured.
+func (p *prose) marked(sign, label, text string) {
+	p.b.WriteString(sign + " " + label)
+	p.fill(3+utf8.RuneCountInString(label), text)
+}
+
+// fill writes the words of text, the first of them at column indent, and
+// lets the next lines begin there.
+func (p *prose) fill(indent int, text string) {
+	const least = 20 // columns, below which a text is not readable anyway
+	at := indent
+	for i, word := range strings.Fields(term.Printable(text)) {
+		n := utf8.RuneCountInString(word)
+		switch {
+		case i == 0:
+		case p.width >= indent+least && at+1+n > p.width:
+			p.b.WriteString("\n" + strings.Repeat(" ", indent))
+			at = indent
+		default:
+			p.b.WriteByte(' ')
+			at++
+		}
+		p.b.WriteString(word)
+		at += n
+	}
+	p.b.WriteByte('\n')
+}
+
+func (p *prose) flush() error {
+	_, err := io.WriteString(p.w, p.b.String())
+	return err
+}

@@ -1,0 +1,49 @@
+package core
+
+import (
+	"fmt"
+	"strconv"
+	"strings"
+
+	"github.com/procmem/procmem"
+)
+
+// encodeThreads returns a line "TID STATE NAME" for each thread: NT_PRSTATUS
+// has no place for the name and the state.
+func encodeThreads(threads []procmem.Thread) []byte {
+	b := make([]byte, 0, 30*len(threads)+1)
+	for i := range threads {
+		t := &threads[i]
+		state := t.State
+		if state == 0 {
+			state = '?'
+		}
+		b = fmt.Appendf(b, "%d %c %s\n", t.TID, state, strings.ReplaceAll(t.Name, "\n", `\012`))
+	}
+	if len(b) == 0 {
+		b = append(b, '\n')
+	}
+	return b
+}
+
+// applyThreads gives threads the names and states that encodeThreads wrote.
+// Lines that make no sense are passed over.
+func applyThreads(text string, threads []procmem.Thread) {
+	byTID := make(map[int]*procmem.Thread, len(threads))
+	for i := range threads {
+		byTID[threads[i].TID] = &threads[i]
+	}
+	for line := range strings.Lines(text) {
+		tid, rest, _ := strings.Cut(strings.TrimSuffix(line, "\n"), " ")
+		state, name, ok := strings.Cut(rest, " ")
+		id, err := strconv.Atoi(tid)
+		t := byTID[id]
+		if !ok || err != nil || t == nil || len(state) != 1 {
+			continue
+		}
+		t.Name = strings.ReplaceAll(name, `\012`, "\n")
+		if state != "?" {
+			t.State = state[0]
+		}
+	}
+}

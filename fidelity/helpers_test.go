@@ -1,0 +1,227 @@
+package fidelity
+
+import (
+	"bytes"
+	"context"
+	"errors"
+	"flag"
+	"fmt"
+	"os"
+	"os/exec"
+	"path/filepath"
+	"strconv"
+	"strings"
+	"sync"
+	"syscall"
+	"testing"
+	"time"
+
+	"github.com/procmem/procmem/internal/testproc"
+)
+
+// patience is how long a tool may take on a machine that is busy; it only
+// keeps a tool that hangs from taking the whole run with it.
+const patience = 3 * time.Minute
+
+// binDir holds the programs that the tests build.
+var binDir string
+
+func TestMain(m *testing.M) {
+	flag.Parse()
+	os.Exit(runTests(m))
+}
+
+func runTests(m *testing.M) int {
+	var err error
+	if binDir, err = os.MkdirTemp("", "procmem-fidelity-"); err != nil {
+		fmt.Fprintln(os.Stderr, err)
+		return 1
+	}
+	defer os.RemoveAll(binDir)
+	if err := goBuild(procmemPath(), "../cmd/procmem"); err != nil {
+		fmt.Fprintln(os.Stderr, err)
+		return 1
+	}
+	return m.Run()
+}
+
+func procmemPath() string { return filepath.Join(binDir, "procmem") }
+
+func goBuild(out string, args ...string) error {
+	cmd := exec.Command("go", append([]string{"build", "-o", out}, args...)...)
+	if msg, err := cmd.CombinedOutput(); err != nil {
+		return fmt.Errorf("%v: %w\n%s", cmd.Args, err, msg)
+	}
+	return nil
+}
+
+// delve builds the debugger that tools/go.mod names, once.
+var delve = sync.OnceValues(func() (string, error) {
+	path := filepath.Join(binDir, "dlv")
+	return path, goBuild(path, "-modfile=../tools/go.mod", "github.com/go-delve/delve/cmd/dlv")
+})
+
+// missing ends a test for which something is not installed.
+func missing(t testing.TB, format string, args ...any) {
+	t.Helper()
+	if os.Getenv("PROCMEM_TEST_ALL") == "1" {
+		t.Fatalf(format, args...)
+	}
+	t.Skipf(format, args...)
+}
+
+// need returns the path of a program, the first of the names that there is.
+func need(t testing.TB, names ...string) string {
+	t.Helper()
+	for _, name := range names {
+		if path, err := exec.LookPath(name); err == nil {
+			return path
+		}
+	}
+	missing(t, "not installed: %s", strings.Join(names, ", "))
+	return ""
+}
+
+// output is what a tool said.
+type output struct {
+	stdout, stderr string
+	status         int
+}
+
+// run runs a program to its end. A status other than 0 is the caller's to
+// judge; not to have run at all, or to hang, fails the test.
+func run(t testing.TB, name string, args ...string) output {
+	t.Helper()
+	return runCmd(t, exec.Command(need(t, name), args...))
+}
+
+func runCmd(t testing.TB, cmd *exec.Cmd) output {
+	t.Helper()
+	var stdout, stderr bytes.Buffer
+	cmd.Stderr = &stderr
+	if cmd.Stdout == nil {
+		cmd.Stdout = &stdout
+	}
+	if cmd.Env == nil {
+		cmd.Env = os.Environ()
+	}
+	cmd.Env = append(cmd.Env, "LC_ALL=C", "DEBUGINFOD_URLS=", "HOME="+binDir)
+	cmd.WaitDelay = time.Second
+	if err := cmd.Start(); err != nil {
+		t.Fatal(err)
+	}
+	hangs := time.AfterFunc(patience, func() { _ = cmd.Process.Kill() })
+	err := cmd.Wait()
+	var exit *exec.ExitError
+	if !hangs.Stop() {
+		err = context.DeadlineExceeded
+	}
+	if err != nil && !errors.As(err, &exit) || cmd.ProcessState.ExitCode() < 0 {
+		t.Fatalf("%v: %v, %v\n%.4000s%.4000s", cmd.Args, err, cmd.ProcessState, stdout.String(), stderr.String())
+	}
+	return output{stdout.String(), stderr.String(), cmd.ProcessState.ExitCode()}
+}
+
+// ok returns what a tool printed on stdout, and fails if its status was not 0.
+func (o output) ok(t testing.TB) string {
+	t.Helper()
+	if o.status != 0 {
+		t.Fatalf("status %d\n%.4000s%.4000s", o.status, o.stdout, o.stderr)
+	}
+	return o.stdout
+}
+
+// hold stops processes with SIGSTOP, in this order, until the test ends or
+// the result is called, and returns when each of their threads has stopped.
+func hold(t testing.TB, pids ...int) (release func()) {
+	t.Helper()
+	var once sync.Once
+	release = func() {
+		once.Do(func() {
+			for _, pid := range pids {
+				_ = syscall.Kill(pid, syscall.SIGCONT)
+			}
+		})
+	}
+	t.Cleanup(release)
+	for _, pid := range pids {
+		if err := syscall.Kill(pid, syscall.SIGSTOP); err != nil {
+			t.Fatalf("stop process %d: %v", pid, err)
+		}
+		testproc.Until(t, fmt.Sprintf("all threads of %d to stop", pid), func() bool { return stopped(pid) })
+	}
+	return release
+}
+
+// stopped reports whether every thread of a process has stopped. An exited
+// leader stays a zombie.
+func stopped(pid int) bool {
+	for _, tid := range tids(pid) {
+		switch testproc.State(pid, tid) {
+		case 'T', 'Z', 'X', 0:
+		default:
+			return false
+		}
+	}
+	return true
+}
+
+// tids returns the threads of a process, ascending.
+func tids(pid int) []int {
+	return numbers(fmt.Sprintf("/proc/%d/task", pid))
+}
+
+// living returns those that are not zombies.
+func living(pid int) []int {
+	var alive []int
+	for _, tid := range tids(pid) {
+		if s := testproc.State(pid, tid); s != 'Z' && s != 'X' && s != 0 {
+			alive = append(alive, tid)
+		}
+	}
+	return alive
+}
+
+// children returns the child processes of a process of one thread.
+func children(t testing.TB, pid int) []int {
+	t.Helper()
+	b, err := os.ReadFile(fmt.Sprintf("/proc/%d/task/%d/children", pid, pid))
+	if err != nil {
+		t.Fatal(err)
+	}
+	var pids []int
+	for f := range strings.FieldsSeq(string(b)) {
+		n, err := strconv.Atoi(f)
+		if err != nil {
+			t.Fatal(err)
+		}
+		pids = append(pids, n)
+	}
+	return pids
+}
+
+// numbers returns the names in a folder that are numbers, in its order.
+func numbers(dir string) []int {
+	entries, err := os.ReadDir(dir)
+	if err != nil {
+		return nil
+	}
+	var ns []int
+	for _, e := range entries {
+		if n, err := strconv.Atoi(e.Name()); err == nil {
+			ns = append(ns, n)
+		}
+	}
+	return ns
+}
+
+// startReady runs a program that is not one of testproc's, but prints "ready"
+// on a line of its own. It ends with the test.
+func startReady(t testing.TB, cmd *exec.Cmd) *testproc.Proc {
+	t.Helper()
+	if cmd.SysProcAttr == nil {
+		cmd.SysProcAttr = &syscall.SysProcAttr{}
+	}
+	cmd.SysProcAttr.Pdeathsig = syscall.SIGKILL
+	return testproc.StartCmd(t, cmd)
+}

@@ -1,0 +1,297 @@
+package harm
+
+import (
+	"bytes"
+	"errors"
+	"fmt"
+	"io/fs"
+	"os"
+	"os/exec"
+	"path/filepath"
+	"regexp"
+	"strings"
+	"syscall"
+	"testing"
+	"time"
+
+	"golang.org/x/sys/unix"
+
+	"github.com/procmem/procmem/core"
+	"github.com/procmem/procmem/internal/testproc"
+)
+
+// deadline is how long one run of procmem may take. Nothing hangs.
+const deadline = 60 * time.Second
+
+// binary is the command under test.
+var binary string
+
+func TestMain(m *testing.M) { os.Exit(buildAndRun(m)) }
+
+func buildAndRun(m *testing.M) int {
+	// Other users run it too: see unprivileged.
+	dir, err := os.MkdirTemp("", "procmem-harm-")
+	if err == nil {
+		defer os.RemoveAll(dir)
+		err = os.Chmod(dir, 0o755)
+	}
+	if err != nil {
+		fmt.Fprintln(os.Stderr, "harm:", err)
+		return 1
+	}
+	binary = filepath.Join(dir, "procmem")
+	build := exec.Command("go", "build", "-o", binary, "../cmd/procmem")
+	build.Env = append(os.Environ(), "CGO_ENABLED=0")
+	if out, err := build.CombinedOutput(); err != nil {
+		fmt.Fprintf(os.Stderr, "harm: build procmem: %v\n%s", err, out)
+		return 1
+	}
+	return m.Run()
+}
+
+// result is what one run of procmem said.
+type result struct {
+	status         int // -1 where a signal ended it
+	stdout, stderr string
+}
+
+func (r result) String() string {
+	return fmt.Sprintf("status %d\nstdout: %s\nstderr: %s", r.status, r.stdout, r.stderr)
+}
+
+// run is a procmem that is running.
+type run struct {
+	cmd            *exec.Cmd
+	stdout, stderr bytes.Buffer
+	done           chan struct{}
+	err            error
+}
+
+// begin starts procmem. Where the caller has set cmd.Stdout that is kept. It
+// is killed at the end of the test.
+func begin(t testing.TB, cmd *exec.Cmd) *run {
+	t.Helper()
+	r := &run{cmd: cmd, done: make(chan struct{})}
+	if cmd.Stdout == nil {
+		cmd.Stdout = &r.stdout
+	}
+	cmd.Stderr = &r.stderr
+	if err := cmd.Start(); err != nil {
+		t.Fatal(err)
+	}
+	go func() {
+		r.err = cmd.Wait()
+		close(r.done)
+	}()
+	t.Cleanup(func() {
+		r.signal(syscall.SIGKILL)
+		<-r.done
+	})
+	return r
+}
+
+func (r *run) pid() int { return r.cmd.Process.Pid }
+
+// signal fails where procmem has ended already.
+func (r *run) signal(sig os.Signal) error { return r.cmd.Process.Signal(sig) }
+
+func (r *run) ended() bool {
+	select {
+	case <-r.done:
+		return true
+	default:
+		return false
+	}
+}
+
+// wait waits for the end.
+func (r *run) wait(t testing.TB) result {
+	t.Helper()
+	select {
+	case <-r.done:
+	case <-time.After(deadline):
+		t.Fatalf("%v does not end", r.cmd.Args)
+	}
+	var exit *exec.ExitError
+	if r.err != nil && !errors.As(r.err, &exit) {
+		t.Fatalf("%v: %v", r.cmd.Args, r.err)
+	}
+	return result{r.cmd.ProcessState.ExitCode(), r.stdout.String(), r.stderr.String()}
+}
+
+// command is procmem with its arguments, which may be of any type that prints.
+func command(args ...any) *exec.Cmd {
+	words := make([]string, len(args))
+	for i, a := range args {
+		words[i] = fmt.Sprint(a)
+	}
+	return exec.Command(binary, words...)
+}
+
+// procmem runs the command to its end.
+func procmem(t testing.TB, args ...any) result {
+	t.Helper()
+	return begin(t, command(args...)).wait(t)
+}
+
+// want checks the status, and that what a failure says on stderr matches the
+// pattern.
+func (r result) want(t testing.TB, status int, pattern string) {
+	t.Helper()
+	if r.status != status || !regexp.MustCompile(pattern).MatchString(r.stderr) {
+		t.Fatalf("got %v\nwant status %d and %q on stderr", r, status, pattern)
+	}
+}
+
+// openCore opens a core and checks what every core has.
+func openCore(t testing.TB, path string) *core.File {
+	t.Helper()
+	c, err := core.Open(path)
+	if err != nil {
+		t.Fatal(err)
+	}
+	t.Cleanup(func() { c.Close() })
+	if c.Report() == nil || len(c.Truncated()) > 0 || len(c.Image().Threads) == 0 {
+		t.Fatalf("%s: report %v, truncated %v, %d threads", path, c.Report(), c.Truncated(), len(c.Image().Threads))
+	}
+	return c
+}
+
+// names lists what is in a folder.
+func names(t testing.TB, dir string) []string {
+	t.Helper()
+	list, err := os.ReadDir(dir)
+	if err != nil {
+		t.Fatal(err)
+	}
+	var out []string
+	for _, e := range list {
+		out = append(out, e.Name())
+	}
+	return out
+}
+
+// wantNames checks what is in a folder.
+func wantNames(t testing.TB, dir string, want ...string) {
+	t.Helper()
+	if got := strings.Join(names(t, dir), " "); got != strings.Join(want, " ") {
+		t.Fatalf("%s holds %q; want %q", dir, got, want)
+	}
+}
+
+// held reports whether every thread of the process is stopped by a tracer.
+func held(pid int) bool {
+	for _, tid := range tids(pid) {
+		if testproc.State(pid, tid) != 't' {
+			return false
+		}
+	}
+	return true
+}
+
+// untraced reports that no thread of the process has a tracer or is stopped by
+// one.
+func untraced(pid int) bool {
+	for _, tid := range tids(pid) {
+		status, err := os.ReadFile(fmt.Sprintf("/proc/%d/task/%d/status", pid, tid))
+		if errors.Is(err, fs.ErrNotExist) || errors.Is(err, syscall.ESRCH) {
+			continue // it has ended
+		}
+		if err != nil || !strings.Contains(string(status), "\nTracerPid:\t0\n") || testproc.State(pid, tid) == 't' {
+			return false
+		}
+	}
+	return true
+}
+
+func tids(pid int) []int {
+	list, _ := os.ReadDir(fmt.Sprintf("/proc/%d/task", pid))
+	var out []int
+	for _, e := range list {
+		var tid int
+		if _, err := fmt.Sscan(e.Name(), &tid); err == nil {
+			out = append(out, tid)
+		}
+	}
+	return out
+}
+
+// unharmed checks that a target runs: nobody traces it, none of its threads
+// is stopped, and it answers.
+func unharmed(t testing.TB, p *testproc.Proc) {
+	t.Helper()
+	// The kernel ends the tracing of a dead tracer by itself, and a thread
+	// that goes on needs its turn on a processor.
+	testproc.Until(t, "nobody to trace the target", func() bool { return untraced(p.PID()) })
+	for _, tid := range tids(p.PID()) {
+		if s := testproc.State(p.PID(), tid); s == 'T' {
+			t.Fatalf("thread %d is stopped", tid)
+		}
+	}
+	p.Cmd(t, "ping")
+}
+
+// switches returns how often each thread but the main one was scheduled. That
+// of a blocked thread grows whenever it is stopped and let go, and only then.
+func switches(t testing.TB, p *testproc.Proc) string {
+	t.Helper()
+	var out []string
+	for _, tid := range p.TIDs() {
+		if tid == p.PID() {
+			continue
+		}
+		b, err := os.ReadFile(fmt.Sprintf("/proc/%d/task/%d/status", p.PID(), tid))
+		if err != nil {
+			t.Fatal(err)
+		}
+		for line := range strings.Lines(string(b)) {
+			if strings.Contains(line, "ctxt_switches") {
+				out = append(out, fmt.Sprintf("%d %s", tid, strings.TrimSpace(line)))
+			}
+		}
+	}
+	return strings.Join(out, "\n")
+}
+
+// neverStopped runs f and checks that the target, all whose threads but the
+// main one are blocked, was not stopped by it.
+func neverStopped(t testing.TB, p *testproc.Proc, f func()) {
+	t.Helper()
+	before := switches(t, p)
+	f()
+	if after := switches(t, p); after != before {
+		t.Fatalf("the target was stopped:\n%s\nbefore:\n%s", after, before)
+	}
+}
+
+// pipe returns a pipe of the smallest size.
+func pipe(t testing.TB) (r, w *os.File) {
+	t.Helper()
+	r, w, err := os.Pipe()
+	if err != nil {
+		t.Fatal(err)
+	}
+	t.Cleanup(func() { r.Close(); w.Close() })
+	unix.FcntlInt(w.Fd(), unix.F_SETPIPE_SZ, 4096)
+	return r, w
+}
+
+// beginStuck starts procmem with a stdout that nobody reads, and returns when
+// it holds the target and cannot go on writing: so tests have it in the
+// middle of its work for as long as they want. args write to stdout.
+func beginStuck(t testing.TB, pid int, args ...any) (*run, *os.File) {
+	t.Helper()
+	r, w := pipe(t)
+	cmd := command(args...)
+	cmd.Stdout = w
+	b := begin(t, cmd)
+	w.Close()
+	testproc.Until(t, "procmem to hold the target and to fill the pipe", func() bool {
+		if b.ended() {
+			t.Fatalf("procmem ended: %v", b.wait(t))
+		}
+		n, err := unix.IoctlGetInt(int(r.Fd()), unix.TIOCINQ)
+		return err == nil && n >= 4096 && held(pid)
+	})
+	return b, r
+}
