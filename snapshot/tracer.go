@@ -108,12 +108,14 @@ func (t *tracer) stop(ctx context.Context) (err error) {
 			return
 		}
 		t.began = time.Now()
-		for interrupted := -1; interrupted != 0; {
-			if err = t.seizeNew(); err != nil {
+		for t.interrupt() > 0 {
+			if err = t.wait(ctx); err != nil {
 				return
 			}
-			interrupted = t.interrupt()
-			if err = t.wait(ctx); err != nil {
+			if t.all() {
+				break
+			}
+			if err = t.seizeNew(); err != nil {
 				return
 			}
 		}
@@ -122,6 +124,20 @@ func (t *tracer) stop(ctx context.Context) (err error) {
 		}
 	})
 	return err
+}
+
+// all reports whether the process has no other threads than those that are
+// attached to, which is quicker to ask than to list thousands of them.
+func (t *tracer) all() bool {
+	status, err := t.p.Status()
+	if err != nil {
+		return false
+	}
+	known := len(t.threads)
+	if t.threads[t.p.PID()] == nil && (status.State == 'Z' || status.State == 'X') {
+		known++ // a leader that has exited stays until the last thread does
+	}
+	return status.Threads == known
 }
 
 // seizeNew attaches to the threads that are not attached to yet.
