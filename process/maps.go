@@ -127,26 +127,13 @@ func parseSmapsField(m *procmem.Mapping, line []byte) error {
 
 // parseKB reads "   12 kB" into bytes.
 func parseKB(b []byte, dst *uint64) error {
-	num, unit := cutField(b)
-	v, err := parseUint(num, 10, 64)
-	if err != nil {
-		return fmt.Errorf("%q: %w", b, err)
-	}
-	if string(bytes.TrimSpace(unit)) != "kB" || v >= 1<<54 {
+	num, ok := bytes.CutSuffix(bytes.TrimLeft(b, " \t"), []byte(" kB"))
+	v, err := parseUint(num, 10, 54)
+	if !ok || err != nil {
 		return fmt.Errorf("%q: want a size in kB", b)
 	}
 	*dst = v << 10
 	return nil
-}
-
-func cutField(b []byte) (field, rest []byte) {
-	for len(b) > 0 && b[0] == ' ' {
-		b = b[1:]
-	}
-	if i := bytes.IndexByte(b, ' '); i >= 0 {
-		return b[:i], b[i:]
-	}
-	return b, nil
 }
 
 // parseUint is strconv.ParseUint for bytes, with the reason alone as error.

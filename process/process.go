@@ -299,7 +299,11 @@ func (p *Process) CoredumpFilter() (uint32, error) {
 	if err != nil {
 		return 0, err
 	}
-	v, err := parseUint(bytes.TrimSpace(b), 16, 32)
+	b = bytes.TrimSpace(b)
+	if len(b) == 0 { // no memory left
+		return 0, fmt.Errorf("/proc/%d/coredump_filter: %w", p.pid, unix.ESRCH)
+	}
+	v, err := parseUint(b, 16, 32)
 	if err != nil {
 		return 0, fmt.Errorf("/proc/%d/coredump_filter: %w", p.pid, err)
 	}

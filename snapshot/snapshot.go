@@ -108,16 +108,9 @@ func (s *Snapshot) before(p *process.Process) (map[int]procmem.Thread, error) {
 	if s.Image.Process, err = p.Info(); err != nil {
 		return nil, err
 	}
-	if s.Image.Exe, err = p.Exe(); err != nil {
+	if err := s.program(p); err != nil {
 		return nil, err
 	}
-	if s.Image.Arch, err = p.Arch(); err != nil {
-		return nil, err
-	}
-	if s.Image.Auxv, err = p.Auxv(s.Image.Arch); err != nil {
-		return nil, err
-	}
-	s.Image.XSaveLayout = xsaveLayout(s.Image.Arch)
 	tids, err := p.Threads()
 	if err != nil {
 		return nil, err
@@ -130,6 +123,19 @@ func (s *Snapshot) before(p *process.Process) (map[int]procmem.Thread, error) {
 		}
 	}
 	return infos, nil
+}
+
+// program collects what an exec changes.
+func (s *Snapshot) program(p *process.Process) (err error) {
+	if s.Image.Exe, err = p.Exe(); err != nil {
+		return err
+	}
+	if s.Image.Arch, err = p.Arch(); err != nil {
+		return err
+	}
+	s.Image.XSaveLayout = xsaveLayout(s.Image.Arch)
+	s.Image.Auxv, err = p.Auxv(s.Image.Arch)
+	return err
 }
 
 // addThread keeps the leader first: that is the thread that a debugger shows

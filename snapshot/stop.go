@@ -75,13 +75,7 @@ func hold(ctx context.Context, p *process.Process) (s *Snapshot, err error) {
 		return s, err
 	}
 	// An exec in the meantime has made another process of it.
-	if s.Image.Exe, err = p.Exe(); err != nil {
-		return s, err
-	}
-	if s.Image.Arch, err = p.Arch(); err != nil {
-		return s, err
-	}
-	if s.Image.Auxv, err = p.Auxv(s.Image.Arch); err != nil {
+	if err = s.program(p); err != nil {
 		return s, err
 	}
 	s.threads(p, infos)
