@@ -47,6 +47,12 @@ type Segment struct {
 // lldb and drgn a range that they cannot read.
 const hugeUntouched = 64 << 20
 
+// hugeHole is the size in bytes from which a part of a dumped mapping that
+// was never touched is left out like untouched memory. Runtimes reserve
+// terabytes in one mapping and touch a little of it (GHC, GraalVM): a file of
+// that length is beyond some file systems, and a stream would carry the zeros.
+const hugeHole = 1 << 30
+
 // extent is how much of a mapping is dumped.
 type extent uint8
 
@@ -73,7 +79,7 @@ func Select(img *procmem.Image, mem procmem.Memory, f Filter) []Segment {
 		case dumpOmit:
 			continue
 		case dumpWhole:
-			pages = []procmem.Range{m.Range}
+			pages = withoutHugeHoles(mem, m.Range)
 			ids.look(i, false)
 		case dumpHeader:
 			ids.look(i, true)
@@ -84,6 +90,37 @@ func Select(img *procmem.Image, mem procmem.Memory, f Filter) []Segment {
 		segs = appendSplit(segs, m, pages)
 	}
 	return limitSegments(segs, maxPlainHeaders-noteSegments)
+}
+
+// withoutHugeHoles returns r less the parts, from hugeHole upwards, that are
+// known to hold nothing.
+func withoutHugeHoles(mem procmem.Memory, r procmem.Range) []procmem.Range {
+	if r.Size() < hugeHole {
+		return []procmem.Range{r}
+	}
+	var out []procmem.Range
+	cur := procmem.Range{Start: r.Start, End: r.Start}
+	gap := func(next procmem.Addr) {
+		if next-cur.End < hugeHole {
+			return
+		}
+		if !cur.Empty() {
+			out = append(out, cur)
+		}
+		cur = procmem.Range{Start: next, End: next}
+	}
+	for d, err := range dataOf(mem, r) {
+		if err != nil {
+			return []procmem.Range{r}
+		}
+		gap(d.Start)
+		cur.End = d.End
+	}
+	if gap(r.End); cur.Start < r.End {
+		cur.End = r.End
+		out = append(out, cur)
+	}
+	return out
 }
 
 // extentOf takes the kernel's decisions in the kernel's order.

@@ -199,3 +199,30 @@ func TestLimitSegments(t *testing.T) {
 		}
 	}
 }
+
+func TestSelectHugeHoles(t *testing.T) {
+	const a, size = procmem.Addr(1) << 40, procmem.Addr(1) << 40
+	for _, c := range []struct {
+		at   []procmem.Addr // of the pages that exist
+		want string
+	}{
+		{nil, "none"},
+		{[]procmem.Addr{0}, "0x0-0x1000"},
+		{[]procmem.Addr{0, hugeHole, size - page}, "0x0-0x40001000 0xfffffff000-0x10000000000"},
+		{[]procmem.Addr{0, hugeHole + page}, "0x0-0x1000 0x40001000-0x40002000"},
+		{[]procmem.Addr{hugeHole - page, size - hugeHole}, "0x0-0x40000000 0xffc0000000-0x10000000000"},
+	} {
+		m := with(anon(a, a+size, rw, ""), procmem.Usage{RSS: page, Anonymous: page}, 0)
+		mem := newFake(m)
+		for _, off := range c.at {
+			mem.pages[a+off] = pattern(a + off)
+		}
+		segs := Select(fakeImage(procmem.AMD64, mem.maps), sparseMemory{mem}, FilterDefault)
+		if got := shape(m, segs); got != c.want {
+			t.Errorf("pages at %v: %s, want %s", c.at, got, c.want)
+		}
+		if got := shape(m, Select(fakeImage(procmem.AMD64, mem.maps), mem, FilterDefault)); got != "whole" {
+			t.Errorf("not knowing where data is: %s", got)
+		}
+	}
+}

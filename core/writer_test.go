@@ -217,7 +217,7 @@ func TestDataError(t *testing.T) {
 func TestReportBeyond4GiB(t *testing.T) {
 	m := newFake(anon(0x1000, 0xfffe0000, rw, ""))
 	img := fakeImage(procmem.I386, m.maps)
-	l, err := NewLayout(img, Select(img, sparseMemory{m}, FilterDefault), Notes(img))
+	l, err := NewLayout(img, []Segment{{m.maps[0].Range, rw, true}}, Notes(img))
 	if err != nil {
 		t.Fatal(err)
 	}
