@@ -238,7 +238,9 @@ func filtered() string {
 // cause and the remedy where a rule of the kernel refused, else the error.
 func Explain(pid int, err error) string {
 	denied := errors.Is(err, unix.EPERM) || errors.Is(err, unix.EACCES)
-	if !denied && !errors.Is(err, unix.ESRCH) && !errors.Is(err, process.ErrNoProcess) {
+	// ENOENT: of a zombie there is no /proc/PID/exe.
+	gone := errors.Is(err, unix.ESRCH) || errors.Is(err, unix.ENOENT) || errors.Is(err, process.ErrNoProcess)
+	if !denied && !gone {
 		return err.Error()
 	}
 	r := Diagnose(pid)

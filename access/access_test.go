@@ -10,6 +10,7 @@ import (
 	"path/filepath"
 	"regexp"
 	"runtime"
+	"slices"
 	"strconv"
 	"strings"
 	"syscall"
@@ -396,7 +397,7 @@ func TestTracedBy(t *testing.T) {
 	p := kids(t, 0)
 	p.Cmd(t, "threads 2")
 	tids := p.TIDs()
-	second := tids[1]
+	second := tids[slices.IndexFunc(tids, func(tid int) bool { return tid != p.PID() })]
 	for _, c := range []struct {
 		argv []string
 		tid  int
@@ -528,8 +529,9 @@ func TestKernelThread(t *testing.T) {
 func TestThread(t *testing.T) {
 	p := kids(t, 0)
 	p.Cmd(t, "threads 1")
-	r := Diagnose(p.TIDs()[1])
-	if r.Readable || !strings.Contains(r.Cause, fmt.Sprintf("%d is not a process but a thread of kids (pid %d)", p.TIDs()[1], p.PID())) || r.Remedy != fmt.Sprintf("use %d", p.PID()) {
+	tid := slices.DeleteFunc(p.TIDs(), func(tid int) bool { return tid == p.PID() })[0]
+	r := Diagnose(tid)
+	if r.Readable || !strings.Contains(r.Cause, fmt.Sprintf("%d is not a process but a thread of kids (pid %d)", tid, p.PID())) || r.Remedy != fmt.Sprintf("use %d", p.PID()) {
 		t.Errorf("%+v", *r)
 	}
 }
@@ -562,7 +564,36 @@ func TestPIDNamespace(t *testing.T) {
 	// And the other way round.
 	a := ask(t, nil, program(t), strconv.Itoa(os.Getpid()), in...)
 	a.want(t, "no process has pid", "", "process=no")
-	// A tracer outside shows in the container as 0.
+}
+
+// A tracer outside of the pid namespace does not show inside: the error of
+// attaching is explained as far as that goes.
+func TestTracedFromOutside(t *testing.T) {
+	root(t)
+	if _, err := exec.LookPath("strace"); err != nil {
+		t.Skip(err)
+	}
+	in := unshare(t, "-p", "-f", "--mount-proc", "--kill-child")
+	p := testproc.StartCmd(t, exec.Command(in[0], append(in[1:], testproc.Build(t, testproc.Kids))...))
+	const inner = 1 // kids is the init of its namespace
+	b, err := os.ReadFile(fmt.Sprintf("/proc/%d/task/%d/children", p.PID(), p.PID()))
+	outer := strings.TrimSpace(string(b))
+	if err != nil || outer == "" {
+		t.Skipf("no list of children: %v", err)
+	}
+	strace := exec.Command("strace", "-o", "/dev/null", "-p", outer)
+	if err := strace.Start(); err != nil {
+		t.Fatal(err)
+	}
+	defer func() { strace.Process.Kill(); strace.Wait() }()
+	testproc.Until(t, "the tracer", func() bool {
+		st, err := os.ReadFile("/proc/" + outer + "/status")
+		return err == nil && strings.Contains(string(st), fmt.Sprintf("TracerPid:\t%d\n", strace.Process.Pid))
+	})
+	a := ask(t, nil, program(t), strconv.Itoa(inner), "nsenter", "-t", outer, "-p", "-m")
+	if a.Name != "kids" || a.Attached == "" || !strings.Contains(a.Explained, "a tracer outside of this pid namespace") {
+		t.Errorf("attaching: %q, explained as %q: %+v", a.Attached, a.Explained, *a.Report)
+	}
 }
 
 func TestHidepid(t *testing.T) {

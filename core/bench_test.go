@@ -46,13 +46,10 @@ func BenchmarkCopy(b *testing.B) {
 	const size = 1 << 30
 	m := zeroTail{[]procmem.Mapping{anon(0x10000, 0x10000+size, rw, "")}}
 	img := fakeImage(procmem.AMD64, m.maps)
-	l, err := NewLayout(img, Select(img, m, FilterDefault), Notes(img))
-	if err != nil {
-		b.Fatal(err)
-	}
+	segs := Select(img, m, FilterDefault)
 	for name, create := range map[string]func() *Writer{
-		"file":   func() *Writer { return NewFileWriter(discardAt{}, l) },
-		"stream": func() *Writer { return NewStreamWriter(io.Discard, l) },
+		"file":   func() *Writer { return mustFile(b, discardAt{}, img, segs) },
+		"stream": func() *Writer { return mustStream(b, io.Discard, img, segs) },
 	} {
 		b.Run(name, func(b *testing.B) {
 			b.SetBytes(size)

@@ -1,15 +1,13 @@
 // Package core writes and reads the ELF core files of Linux processes.
 //
 // Writing begins with an image of the process: Select decides which memory
-// goes into the core, Notes turns threads and process into ELF notes,
-// NewLayout fixes where everything lies in the file, and a Writer, over a file
-// (NewFileWriter) or a stream (NewStreamWriter), copies the memory:
+// goes into the core, and a Writer, over a file (NewFileWriter) or a stream
+// (NewStreamWriter), copies it and adds what is known of the process:
 //
 //	segs := core.Select(img, mem, core.FilterDefault)
-//	layout, err := core.NewLayout(img, segs, core.Notes(img))
-//	w := core.NewFileWriter(file, layout)
+//	w, err := core.NewFileWriter(file, img.Arch, segs)
 //	err = w.Copy(ctx, mem)
-//	err = w.Finish(&report)
+//	err = w.Finish(img, &report)
 //
 // Reading begins with Open. A File is a procmem.Memory, so whatever reads a
 // live process reads a core as well. It takes cores of the kernel, of gdb and

@@ -59,19 +59,18 @@ func Example() {
 	path := filepath.Join(dir, "core.42")
 
 	mem, img := greeting{}, image()
-	layout, err := core.NewLayout(img, core.Select(img, mem, core.FilterDefault), core.Notes(img))
-	if err != nil {
-		log.Fatal(err)
-	}
 	file, err := os.Create(path)
 	if err != nil {
 		log.Fatal(err)
 	}
-	w := core.NewFileWriter(file, layout)
+	w, err := core.NewFileWriter(file, img.Arch, core.Select(img, mem, core.FilterDefault))
+	if err != nil {
+		log.Fatal(err)
+	}
 	if err := w.Copy(context.Background(), mem); err != nil {
 		log.Fatal(err)
 	}
-	if err := w.Finish(&core.Report{Method: "stop", Consistent: true}); err != nil {
+	if err := w.Finish(img, &core.Report{Method: "stop", Consistent: true}); err != nil {
 		log.Fatal(err)
 	}
 	if err := file.Close(); err != nil {
@@ -96,27 +95,26 @@ func Example() {
 	// 0xdead000: not mapped
 }
 
-// Write a core to a stream, whose size is known before anything is read.
+// Write a core to a stream, front to back.
 func ExampleNewStreamWriter() {
 	mem, img := greeting{}, image()
-	layout, err := core.NewLayout(img, core.Select(img, mem, core.FilterDefault), core.Notes(img))
+	var stream bytes.Buffer
+	w, err := core.NewStreamWriter(&stream, img, core.Select(img, mem, core.FilterDefault))
 	if err != nil {
 		log.Fatal(err)
 	}
-	var stream bytes.Buffer
-	w := core.NewStreamWriter(&stream, layout)
 	if err := w.Copy(context.Background(), mem); err != nil {
 		log.Fatal(err)
 	}
 	report := core.Report{Method: "live", InconsistentReason: "the process was running"}
-	if err := w.Finish(&report); err != nil {
+	if err := w.Finish(img, &report); err != nil {
 		log.Fatal(err)
 	}
-	fmt.Println("as long as predicted:", int64(stream.Len()) == layout.Size())
+	fmt.Println("as long as the report says:", int64(stream.Len()) == report.FileBytes)
 	fmt.Println("bytes of memory:", report.MemoryBytes)
 	fmt.Println("ranges that could not be read:", len(report.Missing))
 	// Output:
-	// as long as predicted: true
+	// as long as the report says: true
 	// bytes of memory: 4096
 	// ranges that could not be read: 0
 }

@@ -2,9 +2,11 @@ package core
 
 import (
 	"encoding/binary"
+	"io"
 	"iter"
 	"slices"
 	"sync"
+	"testing"
 
 	"github.com/procmem/procmem"
 )
@@ -100,6 +102,24 @@ func anon(start, end procmem.Addr, perm procmem.Perm, path string) procmem.Mappi
 }
 
 const rw = procmem.PermRead | procmem.PermWrite
+
+func mustFile(t testing.TB, dst io.WriterAt, img *procmem.Image, segs []Segment) *Writer {
+	t.Helper()
+	w, err := NewFileWriter(dst, img.Arch, segs)
+	if err != nil {
+		t.Fatal(err)
+	}
+	return w
+}
+
+func mustStream(t testing.TB, dst io.Writer, img *procmem.Image, segs []Segment) *Writer {
+	t.Helper()
+	w, err := NewStreamWriter(dst, img, segs)
+	if err != nil {
+		t.Fatal(err)
+	}
+	return w
+}
 
 // fakeImage is a process of two threads on the given architecture.
 func fakeImage(a procmem.Arch, maps []procmem.Mapping) *procmem.Image {

@@ -17,10 +17,10 @@ const (
 	armVectorField = 16 // size of struct user_sve_header, whose first u32 is the length in use
 )
 
-// Notes returns the standard notes of a process in the order in which the
+// standardNotes returns the notes of a process in the order in which the
 // kernel writes them (fs/binfmt_elf.c, fill_note_info): everything of the
 // first thread with the process' own notes in it, then the other threads.
-func Notes(img *procmem.Image) []Note {
+func standardNotes(img *procmem.Image) []Note {
 	var notes []Note
 	threads := img.Threads
 	if len(threads) == 0 { // readers want one, and the process' notes need a place
@@ -45,6 +45,15 @@ func Notes(img *procmem.Image) []Note {
 		notes = append(notes, Note{ownerLinux, ntXSaveLayout, img.XSaveLayout})
 	}
 	return notes
+}
+
+// ownNotes returns the notes of procmem that are known before the memory has
+// been copied.
+func ownNotes(img *procmem.Image) []Note {
+	return []Note{
+		{ownerProcmem, ntMaps, encodeMaps(img.Mappings)},
+		{ownerProcmem, ntThreads, encodeThreads(img.Threads)},
+	}
 }
 
 // encodeSigInfo returns an NT_SIGINFO descriptor: a siginfo_t that says who

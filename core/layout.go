@@ -13,143 +13,106 @@ import (
 // of procmem last.
 const noteSegments = 2
 
-// Layout fixes where everything lies in a core file:
-//
-//	ELF header | program headers | standard notes | memory, page by page | notes of procmem
-//
-// so that it can be written front to back, all being known before the memory
-// is read but the report, for which a stream keeps room.
-type Layout struct {
-	arch    procmem.Arch
+// layout fixes where everything lies in a core: headers, then the memory page
+// by page, then the notes of procmem. The standard notes are in front of the
+// memory in a stream, where all must be known before the first byte of it, and
+// behind it in a file, where they may become known while it is copied.
+type layout struct {
+	class   elf.Class
 	machine elf.Machine
 	segs    []Segment
 	offs    []int64 // where each segment lies in the file
 
-	notes   []byte // contents of the first PT_NOTE
-	noteOff int64
-	own     []byte // the notes of procmem that are known in advance
-	ownOff  int64  // where the second PT_NOTE begins
-	room    int64  // bytes for the JSON of the report, in a stream
+	headSize int64  // of what precedes notes and memory
+	memEnd   int64  // where the memory ends in the file
+	memory   uint64 // sum of the dumped segments, in bytes
 
-	mappings       int
-	threads        int
-	threadsMissing []ThreadMissing
-	memory         uint64 // sum of the dumped segments, in bytes
+	noteOff  int64 // of the standard notes
+	noteSize int64
+	ownOff   int64 // of the notes of procmem
 }
 
-// NewLayout lays out a core of img that holds the segments, which must be
-// ascending and page-aligned, and the standard notes.
-func NewLayout(img *procmem.Image, segs []Segment, notes []Note) (*Layout, error) {
-	l := &Layout{arch: img.Arch, segs: segs, offs: make([]int64, len(segs)),
-		mappings: len(img.Mappings), threads: len(img.Threads)}
+// newLayout lays out the segments, which must be ascending and page-aligned,
+// with room for so many bytes of notes in front of them.
+func newLayout(arch procmem.Arch, segs []Segment, notesBefore int64) (*layout, error) {
+	l := &layout{class: classOf(arch), segs: segs, offs: make([]int64, len(segs))}
 	var err error
-	if l.machine, err = machineOf(img.Arch); err != nil {
+	if l.machine, err = machineOf(arch); err != nil {
 		return nil, fmt.Errorf("lay out core: %w", err)
 	}
-	if l.notes, err = encodeNotes(notes); err != nil {
-		return nil, fmt.Errorf("lay out core: %w", err)
-	}
-	own := []Note{
-		{ownerProcmem, ntMaps, encodeMaps(img.Mappings)},
-		{ownerProcmem, ntThreads, encodeThreads(img.Threads)},
-	}
-	if l.own, err = encodeNotes(own); err != nil {
-		return nil, fmt.Errorf("lay out core: %w", err)
-	}
-	for i := range img.Threads {
-		if t := &img.Threads[i]; t.Err != nil {
-			l.threadsMissing = append(l.threadsMissing, ThreadMissing{t.TID, t.Err.Error()})
-		}
-	}
-	l.room = reportRoom(len(segs), len(l.threadsMissing))
-	if err := l.place(); err != nil {
-		return nil, fmt.Errorf("lay out core: %w", err)
-	}
-	return l, nil
-}
-
-// place computes the offsets.
-func (l *Layout) place() error {
-	class := classOf(l.arch)
-	limit := int64(math.MaxInt64)
-	if class == elf.ELFCLASS32 {
-		limit = math.MaxUint32
-	}
-	off := int64(ehdrSize(class)) + int64(l.phnum())*int64(phdrSize(class))
+	l.headSize = int64(ehdrSize(l.class)) + int64(l.phnum())*int64(phdrSize(l.class))
 	if l.phnum() >= maxPlainHeaders {
-		off += int64(shdrSize(class))
+		l.headSize += int64(shdrSize(l.class))
 	}
-	l.noteOff = off
-	off = pageUp(off + int64(len(l.notes)))
+	off := pageUp(l.headSize + notesBefore)
 	var last procmem.Addr
 	for i, s := range l.segs {
 		if s.Empty() || s.Start != s.Start.PageDown() || s.End != s.End.PageDown() || s.Start < last {
-			return fmt.Errorf("segment %v: not page-aligned, empty, or not behind the one before", s.Range)
+			return nil, fmt.Errorf("lay out core: segment %v: not page-aligned, empty, or not behind the one before", s.Range)
 		}
-		if class == elf.ELFCLASS32 && s.End > 1<<32 {
-			return fmt.Errorf("segment %v: not an address of 32 bits", s.Range)
+		if l.class == elf.ELFCLASS32 && s.End > 1<<32 {
+			return nil, fmt.Errorf("lay out core: segment %v: not an address of 32 bits", s.Range)
 		}
 		last = s.End
 		l.offs[i] = off
 		if !s.Dumped {
 			continue
 		}
-		if s.Size() > uint64(limit-off) {
-			return fmt.Errorf("segment %v: it would end at file offset %#x, beyond the %#x that an %v file can express",
-				s.Range, uint64(off)+s.Size(), limit, class)
+		if s.Size() > uint64(l.limit()-off) {
+			return nil, fmt.Errorf("lay out core: segment %v: it would end at file offset %#x, beyond the %#x that an %v file can express",
+				s.Range, uint64(off)+s.Size(), l.limit(), l.class)
 		}
 		off += int64(s.Size())
 		l.memory += s.Size()
 	}
-	l.ownOff = off
-	if own := l.ownSize(l.room); own > limit-off {
-		return fmt.Errorf("notes at file offset %#x: beyond the %#x that an %v file can express", off, limit, class)
+	l.memEnd = off
+	return l, nil
+}
+
+// placeNotes fixes where the notes lie: the standard ones at off, those of
+// procmem behind the memory and all else. It returns the size of the core.
+func (l *layout) placeNotes(off, standard, own int64) (size int64, err error) {
+	l.noteOff, l.noteSize = off, standard
+	l.ownOff = max(l.memEnd, off+standard)
+	if size = l.ownOff + own; size > l.limit() || size < 0 {
+		return 0, fmt.Errorf("lay out core: it would end at file offset %#x, beyond the %#x that an %v file can express",
+			uint64(size), l.limit(), l.class)
 	}
-	return nil
+	return size, nil
+}
+
+// limit is the highest offset that a program header can express.
+func (l *layout) limit() int64 {
+	if l.class == elf.ELFCLASS32 {
+		return math.MaxUint32
+	}
+	return math.MaxInt64
 }
 
 func pageUp(n int64) int64 { return (n + procmem.PageSize - 1) &^ (procmem.PageSize - 1) }
 
 // phnum is the number of program headers.
-func (l *Layout) phnum() int { return len(l.segs) + noteSegments }
+func (l *layout) phnum() int { return len(l.segs) + noteSegments }
 
-// ownSize is the size of the second PT_NOTE with a report of so many bytes.
-func (l *Layout) ownSize(report int64) int64 {
-	return int64(len(l.own)) + noteSize(ownerProcmem, report)
-}
-
-// Size returns the size of the core in bytes, holes included: exactly that of
-// a stream, while a file ends up to the room for the report sooner.
-func (l *Layout) Size() int64 { return l.ownOff + l.ownSize(l.room) }
-
-// head returns what lies before the memory, where the report has so many
-// bytes.
-func (l *Layout) head(report int64) []byte {
-	class := classOf(l.arch)
-	b := make([]byte, 0, l.noteOff+int64(len(l.notes)))
-	b = appendEHeader(b, class, l.machine, l.phnum())
+// head returns the headers of a core of the given size.
+func (l *layout) head(size int64) []byte {
+	b := make([]byte, 0, l.headSize)
+	b = appendEHeader(b, l.class, l.machine, l.phnum())
 	note := phdr{typ: uint32(elf.PT_NOTE), align: 4}
-	note.off, note.filesz = uint64(l.noteOff), uint64(len(l.notes))
-	b = appendPHdr(b, class, note)
+	note.off, note.filesz = uint64(l.noteOff), uint64(l.noteSize)
+	b = appendPHdr(b, l.class, note)
 	for i, s := range l.segs {
 		p := phdr{typ: uint32(elf.PT_LOAD), flags: permFlags(s.Perm), off: uint64(l.offs[i]),
 			vaddr: uint64(s.Start), memsz: s.Size(), align: procmem.PageSize}
 		if s.Dumped {
 			p.filesz = p.memsz
 		}
-		b = appendPHdr(b, class, p)
+		b = appendPHdr(b, l.class, p)
 	}
-	note.off, note.filesz = uint64(l.ownOff), uint64(l.ownSize(report))
-	b = appendPHdr(b, class, note)
+	note.off, note.filesz = uint64(l.ownOff), uint64(size-l.ownOff)
+	b = appendPHdr(b, l.class, note)
 	if l.phnum() >= maxPlainHeaders {
-		b = appendCountHeader(b, class, l.phnum())
+		b = appendCountHeader(b, l.class, l.phnum())
 	}
-	return append(b, l.notes...)
-}
-
-// tail returns the second PT_NOTE.
-func (l *Layout) tail(report []byte) []byte {
-	b := make([]byte, 0, l.ownSize(int64(len(report))))
-	b = append(b, l.own...)
-	return appendNote(b, Note{ownerProcmem, ntReport, report})
+	return b
 }

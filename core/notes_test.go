@@ -114,7 +114,7 @@ func TestNotesOrder(t *testing.T) {
 		procmem.Regset{Type: procmem.NT386IOPerm})
 	var got []string
 	img.XSaveLayout = make([]byte, 16)
-	for _, n := range Notes(img) {
+	for _, n := range standardNotes(img) {
 		got = append(got, n.Name+noteName(n.Type))
 	}
 	want := "CORE.prstatus CORE.prpsinfo CORE.siginfo CORE.auxv CORE.file CORE.fp LINUX.xstate LINUX.204 " +
@@ -122,7 +122,7 @@ func TestNotesOrder(t *testing.T) {
 	if s := strings.Join(got, " "); s != want {
 		t.Errorf("got  %s\nwant %s", s, want)
 	}
-	if notes := Notes(&procmem.Image{Arch: procmem.AMD64}); len(notes) != 4 {
+	if notes := standardNotes(&procmem.Image{Arch: procmem.AMD64}); len(notes) != 4 {
 		t.Errorf("no threads: %d notes", len(notes)) // PRSTATUS, PRPSINFO, SIGINFO, FILE
 	}
 }

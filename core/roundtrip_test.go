@@ -41,32 +41,28 @@ func scene(a procmem.Arch) (*procmem.Image, *fakeMemory) {
 
 func writeCore(t *testing.T, img *procmem.Image, mem procmem.Memory, segs []Segment, stream bool, r *Report) ([]byte, *Writer) {
 	t.Helper()
-	l, err := NewLayout(img, segs, Notes(img))
-	if err != nil {
-		t.Fatal(err)
-	}
 	var file memFile
 	var buf bytes.Buffer
-	w := NewFileWriter(&file, l)
+	w := mustFile(t, &file, img, segs)
 	if stream {
-		w = NewStreamWriter(&buf, l)
+		w = mustStream(t, &buf, img, segs)
 	}
 	if err := w.Copy(t.Context(), mem); err != nil {
 		t.Fatal(err)
 	}
-	if err := w.Finish(r); err != nil {
+	if err := w.Finish(img, r); err != nil {
 		t.Fatal(err)
 	}
 	if !stream {
 		buf = *bytes.NewBuffer(file.b)
 		for _, p := range file.pieces {
-			if p.Start != 0 && p.Start < procmem.Addr(l.ownOff) && bytes.Contains(file.b[p.Start:p.End], make([]byte, 2*page-1)) {
+			if p.Start != 0 && p.Start < procmem.Addr(w.l.memEnd) && bytes.Contains(file.b[p.Start:p.End], make([]byte, 2*page-1)) {
 				t.Errorf("the file writer wrote zeros in %v", p)
 			}
 		}
 	}
-	if stream && int64(buf.Len()) != l.Size() {
-		t.Errorf("the stream has %d bytes, predicted %d", buf.Len(), l.Size())
+	if stream && int64(buf.Len()) != w.stream.size {
+		t.Errorf("the stream has %d bytes, predicted %d", buf.Len(), w.stream.size)
 	}
 	if r.FileBytes != int64(buf.Len()) {
 		t.Errorf("report: file_bytes %d, the core has %d", r.FileBytes, buf.Len())
@@ -281,29 +277,25 @@ func TestManySegments(t *testing.T) {
 func TestDataOfFile(t *testing.T) {
 	img, fake := scene(procmem.AMD64)
 	segs := Select(img, sparseMemory{fake}, FilterDefault)
-	l, err := NewLayout(img, segs, Notes(img))
-	if err != nil {
-		t.Fatal(err)
-	}
 	path := filepath.Join(t.TempDir(), "core")
 	out, err := os.Create(path)
 	if err != nil {
 		t.Fatal(err)
 	}
 	defer out.Close()
-	w := NewFileWriter(out, l)
+	w := mustFile(t, out, img, segs)
 	if err := w.Copy(t.Context(), sparseMemory{fake}); err != nil {
 		t.Fatal(err)
 	}
 	rep := &Report{}
-	if err := w.Finish(rep); err != nil {
+	if err := w.Finish(img, rep); err != nil {
 		t.Fatal(err)
 	}
 	predicted, err := Predict(segs, sparseMemory{fake})
 	if err != nil {
 		t.Fatal(err)
 	}
-	if most := int64(predicted) + int64(len(l.head(0))) + l.ownSize(4096); w.Written() > most {
+	if most := int64(predicted) + w.l.headSize + rep.FileBytes - w.l.memEnd; w.Written() > most {
 		t.Errorf("wrote %d, predicted at most %d", w.Written(), most)
 	}
 	f, err := Open(path)

@@ -161,18 +161,15 @@ func rewrite(t *testing.T, f *File, stream bool) string {
 			m.Usage.Anonymous = m.Size()
 		}
 	}
-	l, err := NewLayout(&img, Select(&img, f, FilterDefault), Notes(&img))
-	if err != nil {
-		t.Fatal(err)
-	}
-	w := NewFileWriter(out, l)
+	segs := Select(&img, f, FilterDefault)
+	w := mustFile(t, out, &img, segs)
 	if stream {
-		w = NewStreamWriter(out, l)
+		w = mustStream(t, out, &img, segs)
 	}
 	if err := w.Copy(t.Context(), f); err != nil {
 		t.Fatal(err)
 	}
-	if err := w.Finish(&Report{Version: "test", Method: "stop"}); err != nil {
+	if err := w.Finish(&img, &Report{Version: "test", Method: "stop"}); err != nil {
 		t.Fatal(err)
 	}
 	return path
@@ -248,15 +245,11 @@ func saved(t *testing.T, img *procmem.Image, mem procmem.Memory) string {
 		t.Fatal(err)
 	}
 	defer out.Close()
-	l, err := NewLayout(img, Select(img, mem, FilterDefault), Notes(img))
-	if err != nil {
-		t.Fatal(err)
-	}
-	w := NewFileWriter(out, l)
+	w := mustFile(t, out, img, Select(img, mem, FilterDefault))
 	if err := w.Copy(t.Context(), mem); err != nil {
 		t.Fatal(err)
 	}
-	if err := w.Finish(&Report{}); err != nil {
+	if err := w.Finish(img, &Report{}); err != nil {
 		t.Fatal(err)
 	}
 	return path

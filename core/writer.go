@@ -19,31 +19,60 @@ const blockSize = 2 << 20
 
 // Writer writes one core: Copy once, then Finish.
 type Writer struct {
-	l       *Layout
+	l       *layout
 	out     output
-	stream  bool
+	stream  *streamNotes // nil for a file
 	workers int
 
 	mu     sync.Mutex
 	faults []procmem.Fault // sorted when Copy is done
 }
 
-// NewFileWriter returns a Writer to something that can be written anywhere
-// and holds zeros so far, such as a new file. Pages of zeros are never
-// written. The header is written last, so what an interrupted Copy leaves is
-// no ELF file. Where dst has a method Truncate(int64) error, it is called
-// with the final size. WriteAt is called from several goroutines, with
-// ascending offsets by and large; offset, length and address of the buffer
-// are multiples of the page size wherever memory is written that could be
-// read to the end of a page.
-func NewFileWriter(dst io.WriterAt, l *Layout) *Writer {
-	return &Writer{l: l, out: &fileOutput{dst: dst}, workers: max(2, min(4, runtime.GOMAXPROCS(0)))}
+// streamNotes is what a stream has to know in advance.
+type streamNotes struct {
+	standard []byte
+	own      []byte
+	room     int64 // bytes for the JSON of the report
+	size     int64 // of the core
+}
+
+// NewFileWriter returns a Writer of the segments, which must be ascending and
+// page-aligned, to something that can be written anywhere and holds zeros so
+// far, such as a new file. Pages of zeros are never written. The headers are
+// written last, so what an interrupted Copy leaves is no ELF file. Where dst
+// has a method Truncate(int64) error, it is called with the final size.
+// WriteAt is called from several goroutines, with ascending offsets by and
+// large; offset, length and address of the buffer are multiples of the page
+// size wherever memory is written that could be read to the end of a page.
+func NewFileWriter(dst io.WriterAt, arch procmem.Arch, segs []Segment) (*Writer, error) {
+	l, err := newLayout(arch, segs, 0)
+	if err != nil {
+		return nil, err
+	}
+	return &Writer{l: l, out: &fileOutput{dst: dst}, workers: max(2, min(4, runtime.GOMAXPROCS(0)))}, nil
 }
 
 // NewStreamWriter returns a Writer to something that takes one byte after the
-// other. Exactly l.Size() bytes are written.
-func NewStreamWriter(dst io.Writer, l *Layout) *Writer {
-	return &Writer{l: l, out: &streamOutput{dst: dst}, stream: true, workers: 1}
+// other. The image must be complete, threads included: it comes first.
+func NewStreamWriter(dst io.Writer, img *procmem.Image, segs []Segment) (*Writer, error) {
+	n := &streamNotes{}
+	var err error
+	if n.standard, err = encodeNotes(standardNotes(img)); err != nil {
+		return nil, fmt.Errorf("lay out core: %w", err)
+	}
+	if n.own, err = encodeNotes(ownNotes(img)); err != nil {
+		return nil, fmt.Errorf("lay out core: %w", err)
+	}
+	l, err := newLayout(img.Arch, segs, int64(len(n.standard)))
+	if err != nil {
+		return nil, err
+	}
+	n.room = reportRoom(len(segs), len(threadsMissing(img)))
+	n.size, err = l.placeNotes(l.headSize, int64(len(n.standard)), int64(len(n.own))+noteSize(ownerProcmem, n.room))
+	if err != nil {
+		return nil, err
+	}
+	return &Writer{l: l, out: &streamOutput{dst: dst}, stream: n, workers: 1}, nil
 }
 
 // Written returns how many bytes have been written so far. It may be called
@@ -74,7 +103,7 @@ type stretch struct {
 }
 
 // stretches yields the dumped memory in ascending order.
-func (l *Layout) stretches(yield func(stretch) bool) {
+func (l *layout) stretches(yield func(stretch) bool) {
 	var cur stretch
 	for i, s := range l.segs {
 		switch {
@@ -97,8 +126,8 @@ func (l *Layout) stretches(yield func(stretch) bool) {
 // cannot be read is no error: Faults lists it. An error comes from the
 // destination or from ctx, and the core is then of no use.
 func (w *Writer) Copy(ctx context.Context, mem procmem.Memory) error {
-	if w.stream {
-		if err := w.out.put(0, w.l.head(w.l.room)); err != nil {
+	if n := w.stream; n != nil {
+		if err := w.out.put(0, append(w.l.head(n.size), n.standard...)); err != nil {
 			return err
 		}
 	}
@@ -220,52 +249,75 @@ func (w *Writer) sortFaults() {
 	w.faults = merged
 }
 
-// Finish completes r with what the writer knows and ends the core with it.
+// Finish completes r with what the writer knows and ends the core with it and
+// with the notes of the image, which in a stream have been written already.
 // In a file, the headers follow.
-func (w *Writer) Finish(r *Report) error {
-	r.MemoryBytes, r.Threads, r.Mappings = w.l.memory, w.l.threads, w.l.mappings
-	r.ThreadsMissing = append(r.ThreadsMissing, w.l.threadsMissing...)
+func (w *Writer) Finish(img *procmem.Image, r *Report) error {
+	r.MemoryBytes, r.Threads, r.Mappings = w.l.memory, len(img.Threads), len(img.Mappings)
+	r.ThreadsMissing = append(r.ThreadsMissing, threadsMissing(img)...)
 	r.addFaults(w.Faults())
-	if w.stream {
-		return w.finishStream(r)
+	var err error
+	if w.stream != nil {
+		err = w.finishStream(r)
+	} else {
+		err = w.finishFile(img, r)
 	}
-	return w.finishFile(r)
-}
-
-func (w *Writer) finishStream(r *Report) error {
-	r.FileBytes = w.l.Size()
-	r.DiskBytes = r.FileBytes
-	b, err := r.encodePadded(w.l.room)
 	if err != nil {
 		return fmt.Errorf("finish core: %w", err)
 	}
-	return w.out.put(w.l.ownOff, w.l.tail(b))
+	return nil
 }
 
-func (w *Writer) finishFile(r *Report) error {
+func threadsMissing(img *procmem.Image) (out []ThreadMissing) {
+	for i := range img.Threads {
+		if t := &img.Threads[i]; t.Err != nil {
+			out = append(out, ThreadMissing{t.TID, t.Err.Error()})
+		}
+	}
+	return out
+}
+
+func (w *Writer) finishStream(r *Report) error {
+	r.FileBytes, r.DiskBytes = w.stream.size, w.stream.size
+	b, err := r.encodePadded(w.stream.room)
+	if err != nil {
+		return err
+	}
+	return w.out.put(w.l.ownOff, appendNote(w.stream.own, Note{ownerProcmem, ntReport, b}))
+}
+
+func (w *Writer) finishFile(img *procmem.Image, r *Report) error {
+	notes, err := encodeNotes(standardNotes(img))
+	if err != nil {
+		return err
+	}
+	own, err := encodeNotes(ownNotes(img))
+	if err != nil {
+		return err
+	}
 	// The report tells sizes that its own length is part of: make room for
 	// the longest numbers, and fill up with spaces.
 	data := w.Written()
 	r.FileBytes, r.DiskBytes = math.MaxInt64, math.MaxInt64
 	b, err := r.encode(maxReport)
 	if err != nil {
-		return fmt.Errorf("finish core: %w", err)
+		return err
 	}
 	room := int64(len(b))
-	own := w.l.ownSize(room)
-	r.FileBytes = w.l.ownOff + own
-	r.DiskBytes = data + w.l.noteOff + int64(len(w.l.notes)) + own
-	if w.l.arch.WordSize() == 4 && r.FileBytes > math.MaxUint32 {
-		return fmt.Errorf("finish core: %d bytes are more than a 32-bit ELF file can express", r.FileBytes)
+	r.FileBytes, err = w.l.placeNotes(w.l.memEnd, int64(len(notes)), int64(len(own))+noteSize(ownerProcmem, room))
+	if err != nil {
+		return err
 	}
+	r.DiskBytes = data + w.l.headSize + r.FileBytes - w.l.memEnd
 	if b, err = r.encodePadded(room); err != nil {
-		return fmt.Errorf("finish core: %w", err)
+		return err
 	}
-	if err := w.out.put(w.l.ownOff, w.l.tail(b)); err != nil {
+	tail := append(notes, appendNote(own, Note{ownerProcmem, ntReport, b})...)
+	if err := w.out.put(w.l.noteOff, tail); err != nil {
 		return err
 	}
 	if err := w.out.finish(r.FileBytes); err != nil {
 		return err
 	}
-	return w.out.put(0, w.l.head(room))
+	return w.out.put(0, w.l.head(r.FileBytes))
 }

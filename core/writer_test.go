@@ -37,14 +37,11 @@ func (f *failingAt) WriteAt(p []byte, off int64) (int, error) {
 
 func TestWriteError(t *testing.T) {
 	img, fake := scene(procmem.AMD64)
-	l, err := NewLayout(img, Select(img, fake, FilterDefault), Notes(img))
-	if err != nil {
-		t.Fatal(err)
-	}
+	segs := Select(img, fake, FilterDefault)
 	for name, w := range map[string]*Writer{
-		"stream":        NewStreamWriter(&failing{n: 3 << 20}, l),
-		"stream header": NewStreamWriter(&failing{n: 10}, l),
-		"file":          NewFileWriter(&failingAt{limit: 1 << 20}, l),
+		"stream":        mustStream(t, &failing{n: 3 << 20}, img, segs),
+		"stream header": mustStream(t, &failing{n: 10}, img, segs),
+		"file":          mustFile(t, &failingAt{limit: 1 << 20}, img, segs),
 	} {
 		if err := w.Copy(t.Context(), fake); !errors.Is(err, errFull) || !strings.Contains(err.Error(), "offset 0x") {
 			t.Errorf("%s: %v", name, err)
@@ -52,7 +49,7 @@ func TestWriteError(t *testing.T) {
 	}
 	ctx, cancel := context.WithCancel(t.Context())
 	cancel()
-	for name, w := range map[string]*Writer{"stream": NewStreamWriter(io.Discard, l), "file": NewFileWriter(&memFile{}, l)} {
+	for name, w := range map[string]*Writer{"stream": mustStream(t, io.Discard, img, segs), "file": mustFile(t, &memFile{}, img, segs)} {
 		if err := w.Copy(ctx, fake); !errors.Is(err, context.Canceled) {
 			t.Errorf("%s: cancelled: %v", name, err)
 		}
@@ -151,17 +148,13 @@ func TestScattered(t *testing.T) {
 	m.faults[0x100000+20*page] = syscall.EIO
 	img := fakeImage(procmem.AMD64, m.maps)
 	segs := Select(img, m, FilterDefault)
-	l, err := NewLayout(img, segs, Notes(img))
-	if err != nil {
-		t.Fatal(err)
-	}
-	file := memFile{b: make([]byte, l.Size()+page)}
-	w := NewFileWriter(&file, l)
+	file := memFile{b: make([]byte, 8<<20)}
+	w := mustFile(t, &file, img, segs)
 	if err := w.Copy(t.Context(), scattered{m}); err != nil {
 		t.Fatal(err)
 	}
 	rep := &Report{}
-	if err := w.Finish(rep); err != nil {
+	if err := w.Finish(img, rep); err != nil {
 		t.Fatal(err)
 	}
 	if int64(len(file.b)) != rep.FileBytes {
@@ -217,22 +210,17 @@ func TestDataError(t *testing.T) {
 func TestReportBeyond4GiB(t *testing.T) {
 	m := newFake(anon(0x1000, 0xfffe0000, rw, ""))
 	img := fakeImage(procmem.I386, m.maps)
-	l, err := NewLayout(img, []Segment{{m.maps[0].Range, rw, true}}, Notes(img))
-	if err != nil {
-		t.Fatal(err)
-	}
 	rep := Report{Missing: make([]Missing, 10_000)}
-	w := NewFileWriter(discardAt{}, l)
+	w := mustFile(t, discardAt{}, img, []Segment{{m.maps[0].Range, rw, true}})
 	if err := w.Copy(t.Context(), sparseMemory{m}); err != nil {
 		t.Fatal(err)
 	}
-	if err := w.Finish(&rep); err == nil || !strings.Contains(err.Error(), "32-bit ELF file") {
+	if err := w.Finish(img, &rep); err == nil || !strings.Contains(err.Error(), "would end at file offset 0x10") {
 		t.Error(err)
 	}
 }
 
 func TestLayoutErrors(t *testing.T) {
-	big := anon(0x1000, 0xf0000000, rw, "")
 	for name, c := range map[string]struct {
 		arch procmem.Arch
 		segs []Segment
@@ -246,7 +234,7 @@ func TestLayoutErrors(t *testing.T) {
 		"beyond int64":      {procmem.AMD64, []Segment{{rng(0x1000, 0x8000000000001000), rw, true}}, "would end at file offset"},
 		"unknown":           {procmem.ArchUnknown, nil, "architecture unknown"},
 	} {
-		_, err := NewLayout(fakeImage(c.arch, []procmem.Mapping{big}), c.segs, nil)
+		_, err := NewFileWriter(discardAt{}, c.arch, c.segs)
 		if err == nil || !strings.HasPrefix(err.Error(), "lay out core: ") || !strings.Contains(err.Error(), c.want) {
 			t.Errorf("%s: %v", name, err)
 		}

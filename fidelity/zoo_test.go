@@ -41,6 +41,13 @@ func TestZoo(t *testing.T) {
 // checkPlanted reads what the zoo says that it has: gcore has no opinion on
 // memory that it cannot read, such as PROT_NONE, nor on the vector registers.
 func checkPlanted(t *testing.T, p *testproc.Proc, c *corefile) {
+	t.Helper()
+	checkMemory(t, p, c)
+	checkVectors(t, p, c)
+}
+
+func checkMemory(t *testing.T, p *testproc.Proc, c *corefile) {
+	t.Helper()
 	// Left out on purpose: shared memory of a file, which is the file
 	// (coredump_filter), and what asks not to be dumped.
 	leftOut := map[string]bool{"dontdump": true, "fileshared": true, "secret": true}
@@ -69,7 +76,6 @@ func checkPlanted(t *testing.T, p *testproc.Proc, c *corefile) {
 			}
 		}
 	}
-	checkVectors(t, p, c)
 }
 
 // checkVectors reads the vector registers of the thread that spins, which

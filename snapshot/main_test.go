@@ -42,11 +42,7 @@ func holdInSteps(pid int) {
 	t := newTracer(p)
 	t.do(func() { err = t.seizeNew() })
 	step("seized", err)
-	t.do(func() {
-		t.interrupt()
-		err = t.wait(context.Background())
-	})
-	step("held", err)
+	step("held", t.stop(context.Background()))
 	t.release()
 }
 

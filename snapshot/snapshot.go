@@ -22,11 +22,12 @@ const (
 // called, once the memory has been copied.
 type Snapshot struct {
 	*process.View
-	Image  procmem.Image
 	Method Method
 
-	tracer *tracer
-	pause  time.Duration
+	img     procmem.Image // all but the threads
+	threads []procmem.Thread
+	tracer  *tracer
+	pause   time.Duration
 }
 
 // Take takes a moment by the method.
@@ -59,7 +60,7 @@ func Live(p *process.Process) (*Snapshot, error) {
 		if !ok {
 			continue
 		}
-		regs, err := blockedRegs(p, tid, s.Image.Arch)
+		regs, err := blockedRegs(p, tid, s.img.Arch)
 		if regs != nil {
 			t.Regsets = []procmem.Regset{{Type: procmem.NTPRStatus, Data: regs}}
 			t.Err = errOnlyBlocked
@@ -71,8 +72,26 @@ func Live(p *process.Process) (*Snapshot, error) {
 	if s.View, err = p.View(); err != nil {
 		return nil, err
 	}
-	s.Image.Mappings, _ = s.Mappings()
+	s.img.Mappings, _ = s.Mappings()
 	return s, nil
+}
+
+// Program returns what is known of the process but for its threads, which may
+// still be looked at.
+func (s *Snapshot) Program() *procmem.Image {
+	img := s.img
+	return &img
+}
+
+// Image returns what is known of the process. It waits until the registers of
+// all threads have been read.
+func (s *Snapshot) Image() *procmem.Image {
+	if s.tracer != nil {
+		s.tracer.do(func() {})
+	}
+	img := s.img
+	img.Threads = s.threads
+	return &img
 }
 
 // Release lets the target go on and returns the time for which it was held:
@@ -105,7 +124,7 @@ func (s *Snapshot) Close() error {
 // stopped: a stopped thread's state says so, and time spent here is no pause.
 func (s *Snapshot) before(p *process.Process) (map[int]procmem.Thread, error) {
 	var err error
-	if s.Image.Process, err = p.Info(); err != nil {
+	if s.img.Process, err = p.Info(); err != nil {
 		return nil, err
 	}
 	if err := s.program(p); err != nil {
@@ -127,23 +146,23 @@ func (s *Snapshot) before(p *process.Process) (map[int]procmem.Thread, error) {
 
 // program collects what an exec changes.
 func (s *Snapshot) program(p *process.Process) (err error) {
-	if s.Image.Exe, err = p.Exe(); err != nil {
+	if s.img.Exe, err = p.Exe(); err != nil {
 		return err
 	}
-	if s.Image.Arch, err = p.Arch(); err != nil {
+	if s.img.Arch, err = p.Arch(); err != nil {
 		return err
 	}
-	s.Image.XSaveLayout = xsaveLayout(s.Image.Arch)
-	s.Image.Auxv, err = p.Auxv(s.Image.Arch)
+	s.img.XSaveLayout = xsaveLayout(s.img.Arch)
+	s.img.Auxv, err = p.Auxv(s.img.Arch)
 	return err
 }
 
 // addThread keeps the leader first: that is the thread that a debugger shows
 // when it opens the core.
 func (s *Snapshot) addThread(t procmem.Thread, leader bool) {
-	s.Image.Threads = append(s.Image.Threads, t)
-	if k := len(s.Image.Threads) - 1; leader && k > 0 {
-		copy(s.Image.Threads[1:], s.Image.Threads[:k])
-		s.Image.Threads[0] = t
+	s.threads = append(s.threads, t)
+	if k := len(s.threads) - 1; leader && k > 0 {
+		copy(s.threads[1:], s.threads[:k])
+		s.threads[0] = t
 	}
 }

@@ -1,6 +1,7 @@
 package snapshot
 
 import (
+	"bytes"
 	"context"
 	"errors"
 	"time"
@@ -25,6 +26,9 @@ var (
 // interruptible (a disk, the parent of a vfork), cannot run code of its own
 // either and does not hold up the others for long: it gets an Err, and the
 // registers that /proc knows.
+//
+// The registers are being read when Stop returns, which takes a while where
+// there are thousands of threads: Image waits for that.
 func Stop(ctx context.Context, p *process.Process) (*Snapshot, error) {
 	s, err := hold(ctx, p)
 	if err != nil {
@@ -35,7 +39,7 @@ func Stop(ctx context.Context, p *process.Process) (*Snapshot, error) {
 		return nil, err
 	}
 	s.Stopped(s.tracer.do)
-	s.Image.Mappings, _ = s.Mappings()
+	s.img.Mappings, _ = s.Mappings()
 	return s, nil
 }
 
@@ -48,8 +52,9 @@ func Threads(ctx context.Context, p *process.Process) (*procmem.Image, time.Dura
 		return nil, 0, err
 	}
 	pause := s.Release()
-	s.Image.Mappings, err = p.Mappings()
-	return &s.Image, pause, err
+	img := s.Image()
+	img.Mappings, err = p.Mappings()
+	return img, pause, err
 }
 
 // hold stops the process and reads everything but its memory.
@@ -75,36 +80,43 @@ func hold(ctx context.Context, p *process.Process) (s *Snapshot, err error) {
 		return s, err
 	}
 	// An exec in the meantime has made another process of it.
+	before := s.img.Auxv
 	if err = s.program(p); err != nil {
 		return s, err
 	}
-	s.threads(p, infos)
+	if !bytes.Equal(before, s.img.Auxv) {
+		state := s.img.Process.State
+		if s.img.Process, err = p.Info(); err != nil {
+			return s, err
+		}
+		s.img.Process.State = state
+	}
+	s.tracer.begin(func() { s.readThreads(p, infos) })
 	return s, nil
 }
 
-// threads fills the image with the threads that are held.
-func (s *Snapshot) threads(p *process.Process, infos map[int]procmem.Thread) {
-	arch := s.Image.Arch
-	s.tracer.do(func() {
-		for _, tid := range s.tracer.tids {
-			t, ok := infos[tid]
-			if !ok { // born after the look, or the heir of an exec
-				var err error
-				if t, err = p.ThreadInfo(tid); err != nil {
-					continue
-				}
+// readThreads fills the image with the threads that are held, on the tracing
+// thread.
+func (s *Snapshot) readThreads(p *process.Process, infos map[int]procmem.Thread) {
+	arch := s.img.Arch
+	for _, tid := range s.tracer.tids {
+		t, ok := infos[tid]
+		if !ok { // born after the look, or the heir of an exec
+			var err error
+			if t, err = p.ThreadInfo(tid); err != nil {
+				continue
 			}
-			if !s.tracer.held(tid) {
-				regs, _ := blockedRegs(p, tid, arch)
-				t.Err = errUnknown
-				if regs != nil {
-					t.Regsets = []procmem.Regset{{Type: procmem.NTPRStatus, Data: regs}}
-					t.Err = errWouldNot
-				}
-			} else {
-				s.tracer.registers(tid, arch, &t)
-			}
-			s.addThread(t, tid == p.PID())
 		}
-	})
+		if !s.tracer.held(tid) {
+			regs, _ := blockedRegs(p, tid, arch)
+			t.Err = errUnknown
+			if regs != nil {
+				t.Regsets = []procmem.Regset{{Type: procmem.NTPRStatus, Data: regs}}
+				t.Err = errWouldNot
+			}
+		} else {
+			s.tracer.registers(tid, arch, &t)
+		}
+		s.addThread(t, tid == p.PID())
+	}
 }

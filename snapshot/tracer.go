@@ -21,6 +21,7 @@ import (
 const (
 	patience       = 10 * time.Second
 	patienceAsleep = 500 * time.Millisecond
+	seizeTime      = 10 * time.Millisecond // more than it takes to attach
 )
 
 // tracer is the one owner of all that is attached to. It is an OS thread of
@@ -29,21 +30,24 @@ const (
 type tracer struct {
 	p       *process.Process
 	calls   chan func()
-	done    chan struct{}
+	quit    chan struct{} // closed by release
+	done    chan struct{} // closed when the OS thread has nothing more to do
 	threads map[int]*traced
 	tids    []int // of threads, in the order in which they were found
+	exec    bool  // ids of threads may have changed hands
 	regs    regReader
 	began   time.Time // when the first thread was asked to stop
 }
 
 type traced struct {
 	asked   bool // to stop
+	refused bool // it has not, in its time
 	stopped bool
 	signal  int // to be delivered when the thread goes on
 }
 
 func newTracer(p *process.Process) *tracer {
-	t := &tracer{p: p, calls: make(chan func()), done: make(chan struct{}), threads: make(map[int]*traced)}
+	t := &tracer{p: p, calls: make(chan func()), quit: make(chan struct{}), done: make(chan struct{}), threads: make(map[int]*traced)}
 	go t.serve()
 	return t
 }
@@ -60,19 +64,36 @@ func (t *tracer) serve() {
 	}
 	// Never unlocked: the end of the goroutine ends the OS thread.
 	defer close(t.done)
-	for f := range t.calls {
-		f()
+	for {
+		select {
+		case f := <-t.calls:
+			f()
+		case <-t.quit:
+			return
+		}
 	}
 }
 
-// do runs f on the tracing thread.
+// do runs f on the tracing thread, and nothing after the release.
 func (t *tracer) do(f func()) {
 	ran := make(chan struct{})
-	t.calls <- func() {
+	call := func() {
 		defer close(ran)
 		f()
 	}
-	<-ran
+	select {
+	case t.calls <- call:
+		<-ran
+	case <-t.done:
+	}
+}
+
+// begin has the tracing thread run f, and does not wait for it.
+func (t *tracer) begin(f func()) {
+	select {
+	case t.calls <- f:
+	case <-t.done:
+	}
 }
 
 // release lets every thread go on and ends the tracing thread.
@@ -86,7 +107,7 @@ func (t *tracer) release() {
 		}
 	})
 	// The kernel detaches those that did not stop when the thread ends.
-	close(t.calls)
+	close(t.quit)
 	<-t.done
 }
 
@@ -101,19 +122,29 @@ func (t *tracer) held(tid int) bool { return t.threads[tid] != nil && t.threads[
 // stop seizes all threads, then asks them to stop and waits until they have.
 // Attaching alone holds nobody, so the time that it takes with thousands of
 // threads is no pause. Threads that are born meanwhile are found by looking
-// again until there is nothing new.
+// again until there are no others. That a look finds nothing new does not
+// suffice: the kernel ends the list of threads where it comes to one that
+// exits at that moment.
 func (t *tracer) stop(ctx context.Context) (err error) {
 	t.do(func() {
 		if err = t.seizeNew(); err != nil {
 			return
 		}
 		t.began = time.Now()
-		for t.interrupt() > 0 {
+		for pass := time.Duration(1); ; pass++ {
+			asked := t.interrupt()
 			if err = t.wait(ctx); err != nil {
 				return
 			}
-			if t.all() {
+			if t.verify() && t.all() {
 				break
+			}
+			if asked == 0 {
+				if time.Since(t.began) > patience {
+					err = fmt.Errorf("stop process %d: threads start and end faster than they can be stopped", t.p.PID())
+					return
+				}
+				time.Sleep(min(pass*20*time.Microsecond, time.Millisecond)) // for those that are about to exit
 			}
 			if err = t.seizeNew(); err != nil {
 				return
@@ -126,12 +157,27 @@ func (t *tracer) stop(ctx context.Context) (err error) {
 	return err
 }
 
+// verify looks again at all threads where an exec may have given the id of one
+// that has stopped to one that has not, and reports whether all is as it was.
+func (t *tracer) verify() bool {
+	if !t.exec {
+		return true
+	}
+	t.exec = false
+	for tid, th := range t.threads {
+		if t.look(tid, th); !th.stopped {
+			th.asked = false
+		}
+	}
+	return false
+}
+
 // all reports whether the process has no other threads than those that are
 // attached to, which is quicker to ask than to list thousands of them.
 func (t *tracer) all() bool {
 	status, err := t.p.Status()
 	if err != nil {
-		return false
+		return true // it is gone
 	}
 	known := len(t.threads)
 	if t.threads[t.p.PID()] == nil && (status.State == 'Z' || status.State == 'X') {
@@ -150,24 +196,65 @@ func (t *tracer) seizeNew() error {
 		if t.threads[tid] != nil {
 			continue
 		}
-		err := sys.Seize(tid)
+		err := t.seize(tid)
 		switch {
+		case err == nil && t.p.HasThread(tid):
+			t.add(tid)
 		case err == nil:
-			t.threads[tid] = &traced{}
-			t.tids = append(t.tids, tid)
-			if !t.p.HasThread(tid) {
+			if _, _, err := sys.Wait(tid); err != unix.ECHILD {
 				// The id was used again by a thread of another process: the
 				// end of the tracing thread lets it go, untouched.
 				return fmt.Errorf("stop thread %d: %w", tid, procmem.ErrGone)
 			}
+			t.exec = true // it has executed a program, and the id of the leader since
 		case err == unix.ESRCH:
 		default:
-			if st, serr := t.p.ThreadStat(tid); serr == nil && !st.Zombie() {
-				return fmt.Errorf("seize thread %d: %w", tid, err)
+			if st, serr := t.p.ThreadStat(tid); serr != nil || st.Zombie() {
+				continue
 			}
+			// A thread in exec keeps its tracer when it takes over the id of
+			// the leader.
+			if st, serr := t.p.ThreadStatus(tid); err == unix.EPERM && serr == nil && st.TracerPID == unix.Gettid() {
+				t.add(tid)
+				continue
+			}
+			return fmt.Errorf("seize thread %d: %w", tid, err)
 		}
 	}
 	return nil
+}
+
+func (t *tracer) add(tid int) {
+	t.threads[tid] = &traced{}
+	t.tids = append(t.tids, tid)
+}
+
+// seize attaches to one thread. While a process is in exec the kernel keeps
+// those waiting who want to attach, and exec waits until the other threads,
+// which it has killed, are reaped. A thread that is traced can be reaped by
+// its tracer alone, though on any of its OS threads: without that, each would
+// wait for the other for ever.
+func (t *tracer) seize(tid int) error {
+	stop, stopped := make(chan struct{}), make(chan struct{})
+	timer := time.AfterFunc(seizeTime, func() {
+		defer close(stopped)
+		for {
+			for _, tid := range t.tids {
+				sys.Wait(tid) // what it was, look finds out later
+			}
+			select {
+			case <-stop:
+				return
+			case <-time.After(time.Millisecond):
+			}
+		}
+	})
+	err := sys.Seize(tid)
+	if !timer.Stop() {
+		close(stop)
+		<-stopped
+	}
+	return err
 }
 
 // interrupt asks the threads that have not been asked yet to stop.
@@ -187,7 +274,7 @@ func (t *tracer) interrupt() (asked int) {
 func (t *tracer) wait(ctx context.Context) error {
 	pending := make(map[int]*traced)
 	for tid, th := range t.threads {
-		if !th.stopped {
+		if !th.stopped && !th.refused {
 			pending[tid] = th
 		}
 	}
@@ -205,28 +292,45 @@ func (t *tracer) wait(ctx context.Context) error {
 		if err := ctx.Err(); err != nil {
 			return context.Cause(ctx)
 		}
-		// A thread in exec waits until the others, which it has killed, are
-		// reaped; some of those are ours, and have stopped already.
-		if round%8 == 0 {
-			for tid, th := range t.threads {
-				t.look(tid, th)
-			}
-		}
 		waited := time.Since(began)
 		if waited > patience {
+			for _, th := range pending {
+				th.refused = true
+			}
 			return nil
 		}
-		if waited > patienceAsleep && round%8 == 0 {
-			for tid := range pending {
-				if st, err := t.p.ThreadStat(tid); err != nil || st.State == 'D' {
-					delete(pending, tid)
-				}
-			}
+		if round%8 == 0 {
+			t.inquire(pending, waited)
 		}
 		time.Sleep(pause)
 		pause = min(pause*2, 5*time.Millisecond)
 	}
 	return nil
+}
+
+// inquire finds out what waiting does not tell about the threads that have not
+// stopped yet.
+func (t *tracer) inquire(pending map[int]*traced, waited time.Duration) {
+	// A thread in exec waits until the others, which it has killed, are
+	// reaped; some of those are ours, and have stopped already.
+	for tid, th := range t.threads {
+		t.look(tid, th)
+	}
+	for tid, th := range pending {
+		st, err := t.p.ThreadStat(tid)
+		switch {
+		case err != nil || st.Zombie():
+			// A leader that has exited says nothing while others live.
+			delete(pending, tid)
+			t.forget(tid)
+		case st.State == 'D' && waited > patienceAsleep:
+			delete(pending, tid)
+			th.refused = true
+		default:
+			// An exec may have given the id to a thread that was not asked.
+			sys.Interrupt(tid)
+		}
+	}
 }
 
 // look takes the news of a thread, and reports whether it needs no more
@@ -235,9 +339,11 @@ func (t *tracer) look(tid int, th *traced) bool {
 	status, ok, err := sys.Wait(tid)
 	switch {
 	case errors.Is(err, unix.ECHILD):
+		t.exec = true // or reaped while another was attached to
 		t.forget(tid)
 		return true
 	case !ok:
+		th.stopped = false
 		return false
 	case status.Stopped():
 		th.stopped = true

@@ -57,7 +57,7 @@ nothing: the core may be torn and has few registers, and says so.`,
 	})
 	cmd.Flags().StringVarP(&job.prefix, "output", "o", "core", "write to PREFIX.PID, or with - one core to stdout")
 	cmd.Flags().BoolVarP(&job.all, "all", "a", false, "dump all mappings, whatever coredump_filter and MADV_DONTDUMP say")
-	cmd.Flags().Var(&job.method, "method", "how the moment is taken: stop, or live, which does not stop the target")
+	addMethod(cmd, &job.method)
 	cmd.Flags().BoolVar(&job.force, "force", false, "replace an existing file")
 	return cmd
 }
@@ -133,7 +133,9 @@ func (j *coreJob) file(ctx context.Context, p *process.Process) (*core.Report, e
 		return nil, err
 	}
 	defer f.Abort() // nothing is left unless Commit has come first
-	r, err := j.take(ctx, p, path, began, func(l *core.Layout) *core.Writer { return core.NewFileWriter(f, l) })
+	r, err := j.take(ctx, p, path, began, func(s *snapshot.Snapshot, segs []core.Segment) (*core.Writer, error) {
+		return core.NewFileWriter(f, s.Program().Arch, segs)
+	})
 	if err != nil {
 		return nil, err
 	}
@@ -152,13 +154,18 @@ func (j *coreJob) file(ctx context.Context, p *process.Process) (*core.Report, e
 }
 
 func (j *coreJob) stream(ctx context.Context, p *process.Process) (*core.Report, error) {
-	r, err := j.take(ctx, p, "", time.Now(), func(l *core.Layout) *core.Writer { return core.NewStreamWriter(os.Stdout, l) })
+	r, err := j.take(ctx, p, "", time.Now(), func(s *snapshot.Snapshot, segs []core.Segment) (*core.Writer, error) {
+		return core.NewStreamWriter(os.Stdout, s.Image(), segs)
+	})
 	return r, stdoutError(err)
 }
 
-// take is the way of every core: a moment, its layout, the copy, and the
-// report. The process is held from Take to Release.
-func (j *coreJob) take(ctx context.Context, p *process.Process, path string, began time.Time, open func(*core.Layout) *core.Writer) (*core.Report, error) {
+// newWriter begins a core of a moment.
+type newWriter func(*snapshot.Snapshot, []core.Segment) (*core.Writer, error)
+
+// take is the way of every core: a moment, the copy, and the report. The
+// process is held from Take to Release.
+func (j *coreJob) take(ctx context.Context, p *process.Process, path string, began time.Time, open newWriter) (*core.Report, error) {
 	filter, err := j.filter(p)
 	if err != nil {
 		return nil, onProcess(p, err)
@@ -169,11 +176,10 @@ func (j *coreJob) take(ctx context.Context, p *process.Process, path string, beg
 	}
 	defer s.Close()
 	taken := time.Now()
-	layout, err := core.NewLayout(&s.Image, core.Select(&s.Image, s, filter), core.Notes(&s.Image))
+	w, err := open(s, core.Select(s.Program(), s, filter))
 	if err != nil {
 		return nil, err
 	}
-	w := open(layout)
 	if err := w.Copy(ctx, s); err != nil {
 		return nil, err
 	}
@@ -186,12 +192,7 @@ func (j *coreJob) take(ctx context.Context, p *process.Process, path string, beg
 	if !r.Consistent {
 		r.InconsistentReason = "the process went on running while its memory was copied"
 	}
-	for i := range s.Image.Threads {
-		if t := &s.Image.Threads[i]; t.Err != nil {
-			r.ThreadsMissing = append(r.ThreadsMissing, core.ThreadMissing{TID: t.TID, Error: t.Err.Error()})
-		}
-	}
-	return r, w.Finish(r)
+	return r, w.Finish(s.Image(), r)
 }
 
 func (j *coreJob) filter(p *process.Process) (core.Filter, error) {

@@ -104,7 +104,7 @@ func predictCore(p *process.Process, prefix string) (*prediction, error) {
 	}
 	out := &prediction{MemoryBytes: i.Memory, DiskBytes: i.Data, Threads: i.Threads, Mappings: i.Mappings,
 		SwapBytes: status.Swap, Folder: filepath.Dir(prefix)}
-	out.PauseMS = float64(i.Data) / 1e6
+	out.PauseMS = 1 + float64(i.Data)/1e6 // stopping and the registers take about one
 	out.RoomBytes, _ = sink.Room(prefix)
 	if err := checkRoom(prefix+"."+strconv.Itoa(p.PID()), i.Data); err != nil {
 		out.Obstacle = err.Error()
@@ -130,7 +130,7 @@ func (d *diagnosis) print(g *globals) error {
 	w := newProse(os.Stdout)
 	w.paragraph("", fmt.Sprintf("%d (%s) %s", d.PID, name, verdict))
 	w.paragraph("why:     ", d.Cause)
-	w.paragraph("remedy:  ", d.Remedy)
+	w.command("remedy:  ", d.Remedy)
 	w.paragraph("note:    ", d.Note)
 	w.paragraph("", "\n")
 	for _, r := range d.Rules {

@@ -5,6 +5,7 @@ import (
 	"bytes"
 	"context"
 	"encoding/json"
+	"errors"
 	"fmt"
 	"io"
 	"os"
@@ -61,7 +62,7 @@ A process is held while it is copied; with --method live it is not.`,
 		},
 	})
 	cmd.Flags().StringVarP(&out, "output", "o", "", "the new folder, or - for a tar archive on stdout")
-	cmd.Flags().Var(&method, "method", "how the moment is taken: stop, or live, which does not stop the target")
+	addMethod(cmd, &method)
 	return cmd
 }
 
@@ -121,10 +122,11 @@ func (d *dumper) room(path string) error {
 	}
 	var want uint64
 	for i := range ms {
-		for r, err := range mem.Data(ms[i].Range) {
-			if err != nil {
-				return onTarget(d.target, err)
-			}
+		data, _, err := d.dataOf(mem, ms[i].Range)
+		if err != nil {
+			return onTarget(d.target, err)
+		}
+		for _, r := range data {
 			want += r.Size()
 		}
 	}
@@ -146,7 +148,7 @@ func (d *dumper) toDir(ctx context.Context, path string) error {
 			dir.Abort()
 		}
 	}()
-	err = d.each(ctx, func(m *procmem.Mapping, runs []procmem.Range, copyRun copyRun) error {
+	err = d.each(ctx, func(m *procmem.Mapping, runs []stretch, copyRun copyRun) error {
 		name := fileName(m.Range)
 		f, err := os.OpenFile(filepath.Join(dir.Partial(), name), os.O_WRONLY|os.O_CREATE|os.O_EXCL, 0o600)
 		if err != nil {
@@ -185,9 +187,9 @@ func (d *dumper) toDir(ctx context.Context, path string) error {
 func (d *dumper) toTar(ctx context.Context, w io.Writer) error {
 	tw := tar.NewWriter(w)
 	zeros := make([]byte, procmem.PageSize)
-	err := d.each(ctx, func(m *procmem.Mapping, runs []procmem.Range, copyRun copyRun) error {
+	err := d.each(ctx, func(m *procmem.Mapping, runs []stretch, copyRun copyRun) error {
 		for _, r := range runs {
-			name := fileName(r)
+			name := fileName(r.Range)
 			if err := tw.WriteHeader(&tar.Header{Name: name, Mode: 0o600, Size: int64(r.Size()), Format: tar.FormatPAX}); err != nil {
 				return err
 			}
@@ -236,12 +238,12 @@ func (d *dumper) toTar(ctx context.Context, w io.Writer) error {
 	return tw.Close()
 }
 
-// copyRun reads a range, in pieces, into write.
-type copyRun func(r procmem.Range, write func(procmem.Addr, []byte) error) error
+// copyRun reads what a stretch holds, in pieces, into write.
+type copyRun func(s stretch, write func(procmem.Addr, []byte) error) error
 
 // each holds the target and calls f with every mapping that holds data, and
 // the ranges where it does.
-func (d *dumper) each(ctx context.Context, f func(*procmem.Mapping, []procmem.Range, copyRun) error) error {
+func (d *dumper) each(ctx context.Context, f func(*procmem.Mapping, []stretch, copyRun) error) error {
 	d.index.Target = d.target.Word
 	d.index.Missing = []missing{}
 	d.index.Mappings = []dumpMapping{}
@@ -255,16 +257,21 @@ func (d *dumper) each(ctx context.Context, f func(*procmem.Mapping, []procmem.Ra
 		return onTarget(d.target, err)
 	}
 	buf := make([]byte, readBlock)
-	run := func(r procmem.Range, write func(procmem.Addr, []byte) error) error {
-		faults, err := procmem.ReadFull(mem, r, buf, func(a procmem.Addr, p []byte) error {
-			if err := ctx.Err(); err != nil {
-				return context.Cause(ctx)
+	run := func(s stretch, write func(procmem.Addr, []byte) error) error {
+		for _, r := range s.data {
+			faults, err := procmem.ReadFull(mem, r, buf, func(a procmem.Addr, p []byte) error {
+				if err := ctx.Err(); err != nil {
+					return context.Cause(ctx)
+				}
+				d.index.MemoryBytes += uint64(len(p))
+				return write(a, p)
+			})
+			d.index.Missing = append(d.index.Missing, missingOf(faults)...)
+			if err != nil {
+				return err
 			}
-			d.index.MemoryBytes += uint64(len(p))
-			return write(a, p)
-		})
-		d.index.Missing = append(d.index.Missing, missingOf(faults)...)
-		return err
+		}
+		return nil
 	}
 	for i := range ms {
 		m := &ms[i]
@@ -272,35 +279,65 @@ func (d *dumper) each(ctx context.Context, f func(*procmem.Mapping, []procmem.Ra
 		if m.Special() && m.Path != "[vdso]" {
 			continue
 		}
-		runs, err := stretches(mem, m.Range)
+		data, lost, err := d.dataOf(mem, m.Range)
 		if err != nil {
 			return onTarget(d.target, err)
 		}
-		if len(runs) == 0 {
+		d.index.Missing = append(d.index.Missing, missingOf(lost)...)
+		if len(data) == 0 {
 			continue
 		}
-		if err := f(m, runs, run); err != nil {
+		if err := f(m, stretches(data), run); err != nil {
 			return err
 		}
 	}
 	return nil
 }
 
-// stretches returns where a mapping holds data, small gaps included.
-func stretches(mem procmem.Sparse, m procmem.Range) ([]procmem.Range, error) {
-	const gap = 64 << 10
-	var out []procmem.Range
+// stretch is a part of a mapping that goes into one file of an archive: data,
+// and small gaps in it that hold none.
+type stretch struct {
+	procmem.Range
+	data []procmem.Range
+}
+
+// dataOf returns where a mapping holds data, and what of it is known to be
+// missing: a core file may promise any amount of memory, and hold none of it.
+func (d *dumper) dataOf(mem procmem.Sparse, m procmem.Range) (data []procmem.Range, lost []procmem.Fault, err error) {
 	for r, err := range mem.Data(m) {
 		if err != nil {
-			return nil, err
+			return nil, nil, err
 		}
+		for d.target.Core != nil && !r.Empty() {
+			_, err := mem.ReadAt(make([]byte, 1), r.Start)
+			f, ok := errors.AsType[*procmem.FaultError](err)
+			if !ok || f.Until <= r.Start {
+				break
+			}
+			end := min(f.Until, r.End)
+			lost = append(lost, procmem.Fault{Range: procmem.Range{Start: r.Start, End: end}, Err: f.Err})
+			r.Start = end
+		}
+		if !r.Empty() {
+			data = append(data, r)
+		}
+	}
+	return data, lost, nil
+}
+
+// stretches joins data with small gaps between.
+func stretches(data []procmem.Range) []stretch {
+	const gap = 64 << 10
+	var out []stretch
+	for _, r := range data {
 		if k := len(out); k > 0 && r.Start-out[k-1].End <= gap {
 			out[k-1].End = r.End
+			out[k-1].data = append(out[k-1].data, r)
 			continue
 		}
-		out = append(out, r)
+		out = append(out, stretch{r, []procmem.Range{r}})
 	}
-	return out, nil
+	return out
 }
 
 func fileName(r procmem.Range) string { return r.String() + ".bin" }

@@ -1,6 +1,7 @@
 package main
 
 import (
+	"cmp"
 	"fmt"
 	"os"
 	"time"
@@ -62,7 +63,7 @@ type infoJSON struct {
 	Mappings int             `json:"mappings"`
 	Mapped   uint64          `json:"mapped_bytes"`
 	Memory   uint64          `json:"memory_bytes"` // that the core holds, or would hold, zeros included
-	Data     uint64          `json:"data_bytes"`   // that is, or would be, on disk at most
+	Data     uint64          `json:"data_bytes"`   // of that which is not holes, or would not be
 	Report   *core.Report    `json:"report"`       // how procmem took the core; null where it did not
 	Missing  []missing       `json:"truncated"`    // memory that the file should hold and ends before
 	Notes    []core.NoteInfo `json:"notes"`
@@ -74,7 +75,6 @@ func coreInfo(c *core.File) *infoJSON {
 	i.Kind = "core"
 	i.Report = c.Report()
 	i.Missing = missingOf(c.Truncated())
-	i.Notes = []core.NoteInfo{}
 	for n := range c.Notes() {
 		i.Notes = append(i.Notes, n)
 	}
@@ -95,7 +95,7 @@ func held(segs []core.Segment, mem procmem.Sparse) (memory, data uint64) {
 func infoOf(img *procmem.Image) *infoJSON {
 	p := &img.Process
 	i := &infoJSON{Arch: img.Arch.String(), PID: p.PID, PPID: p.PPID, UID: p.UID, GID: p.GID, State: state(p.State),
-		Name: p.Name, Args: p.Args, Exe: img.Exe, Threads: len(img.Threads), Mappings: len(img.Mappings), Missing: []missing{}}
+		Name: p.Name, Args: p.Args, Exe: img.Exe, Threads: len(img.Threads), Mappings: len(img.Mappings), Missing: []missing{}, Notes: []core.NoteInfo{}}
 	if len(img.Threads) > 0 {
 		i.Signal = img.Threads[0].Signal
 	}
@@ -149,30 +149,25 @@ func liveImage(p *process.Process) (*procmem.Image, error) {
 	return img, err
 }
 
-func (i *infoJSON) print(w *os.File) error {
-	var err error
+func (i *infoJSON) print(f *os.File) error {
+	w := newProse(f)
 	line := func(name, format string, args ...any) {
-		// A core may come from anywhere, and hold what harms a terminal.
-		if _, e := fmt.Fprintf(w, "%-12s %s\n", name, term.Printable(fmt.Sprintf(format, args...))); err == nil {
-			err = e
-		}
+		w.paragraph(fmt.Sprintf("%-12s ", name), fmt.Sprintf(format, args...))
 	}
 	line(i.Kind, "%s", i.Target)
-	line("process", "%d %s (%s), parent %d, uid %d, gid %d, state %s", i.PID, i.Name, i.Arch, i.PPID, i.UID, i.GID, i.State)
+	line("pid", "%d, parent %d, uid %d, gid %d, state %s", i.PID, i.PPID, i.UID, i.GID, i.State)
+	line("program", "%s (%s)", cmp.Or(i.Exe, i.Name, "unknown"), i.Arch)
 	line("arguments", "%s", i.Args)
-	if i.Exe != "" {
-		line("executable", "%s", i.Exe)
-	}
 	if i.Signal != 0 {
 		line("signal", "%d", i.Signal)
 	}
 	line("threads", "%d", i.Threads)
 	line("mappings", "%d, %s of addresses", i.Mappings, term.Size(i.Mapped))
 	if i.Kind == "process" {
-		line("core", "would hold %s, and take at most %s on disk", term.Size(i.Memory), term.Size(i.Data))
-		return err
+		line("core", "would hold %s, and take about %s on disk", term.Size(i.Memory), term.Size(i.Data))
+		return w.flush()
 	}
-	line("memory", "%s, of which %s is not holes in the file", term.Size(i.Memory), term.Size(i.Data))
+	line("memory", "%s, %s of it as data in the file; the rest is zeros", term.Size(i.Memory), term.Size(i.Data))
 	if r := i.Report; r != nil {
 		line("taken", "by procmem %s at %s, method %s in %s", r.Version, r.Time.UTC().Format(time.RFC3339), r.Method, duration(r.TotalMS))
 		if r.Consistent {
@@ -180,7 +175,11 @@ func (i *infoJSON) print(w *os.File) error {
 		} else {
 			line("consistent", "no: %s", r.InconsistentReason)
 		}
-		line("missing", "%s", missingText(r))
+		missing := "nothing"
+		if len(r.Missing) > 0 {
+			missing = missingText(r)
+		}
+		line("missing", "%s", missing)
 		for _, m := range r.Missing {
 			line("", "%v: %s", m.Range, m.Error)
 		}
@@ -188,10 +187,10 @@ func (i *infoJSON) print(w *os.File) error {
 			line("", "thread %d: %s", t.TID, t.Error)
 		}
 	} else {
-		line("taken", "by another program: how, and what it could not read, is not known")
+		line("taken", "by another program, or the report is cut off: how, and what it could not read, is not known")
 	}
 	for _, m := range i.Missing {
-		line("truncated", "%v (%d bytes): the file ends before", m.Range, m.Bytes)
+		line("truncated", "%v (%s): the file ends before", m.Range, term.Size(m.Bytes))
 	}
-	return err
+	return w.flush()
 }

@@ -105,6 +105,7 @@ Exit status: 0 done; 1 failed, and nothing half-written is left; 2 bad usage;
 	}
 	root.SetVersionTemplate("procmem {{.Version}}\n")
 	root.PersistentFlags().Var(&g.color, "color", "colour the output: auto, always or never")
+	complete(root, "color", "auto", "always", "never")
 	root.SetFlagErrorFunc(func(cmd *cobra.Command, err error) error {
 		return usagef("%v: see %s --help", err, cmd.CommandPath())
 	})

@@ -3,6 +3,7 @@ package main
 import (
 	"fmt"
 	"os"
+	"slices"
 	"strconv"
 
 	"github.com/spf13/cobra"
@@ -22,8 +23,11 @@ func newMaps(g *globals) *cobra.Command {
 
 Of a process: SIZE, and how much of it is in memory (RSS), in memory shared
 out over all who map it (PSS), written (DIRTY) and swapped out (SWAP), in KiB;
-FLAGS are those of VmFlags in /proc/PID/smaps (proc(5)).
-Of a core: SIZE, and how much of it the file holds (DUMPED), in KiB.`,
+FLAGS are those of VmFlags in /proc/PID/smaps (proc(5)) that PERM does not tell.
+Of a core: SIZE, and how much of it the file holds (DUMPED), in KiB.
+
+A terminal of less than 140 columns gets no PSS and FLAGS, and the ends of the
+names where they are too long; a pipe gets everything.`,
 		Example: "  procmem maps 1234\n  procmem maps core.1234",
 		Args:    exactly("TARGET"),
 		RunE: func(cmd *cobra.Command, args []string) error {
@@ -97,51 +101,104 @@ func mapsJSON(t *target.Target, ms []procmem.Mapping) any {
 
 func kib(n uint64) string { return strconv.FormatUint((n+1023)>>10, 10) }
 
+// permFlags are the flags that PERM tells, and what mprotect may add, which is
+// nearly always everything.
+const permFlags = "rd wr ex sh mr mw me ms"
+
+func otherFlags(f procmem.VMFlags) string { return (f &^ procmem.ParseVMFlags(permFlags)).String() }
+
+// mapsColumn is a column of numbers, with their sum in the last row.
+type mapsColumn struct {
+	title string
+	bytes func(*procmem.Mapping) uint64
+	wide  bool // left out on a narrow terminal
+}
+
 func mapsTable(ms []procmem.Mapping, g *globals) error {
-	right := func(title string) term.Column { return term.Column{Title: title, Right: true} }
-	tab := term.NewTable(os.Stdout, g.color.Enabled(os.Stdout),
-		term.Column{Title: "RANGE"}, term.Column{Title: "PERM"}, right("SIZE"), right("RSS"), right("PSS"),
-		right("DIRTY"), right("SWAP"), term.Column{Title: "MAPPING"}, term.Column{Title: "FLAGS"})
-	var size uint64
-	var sum procmem.Usage
+	usage := func(f func(u *procmem.Usage) uint64) func(*procmem.Mapping) uint64 {
+		return func(m *procmem.Mapping) uint64 { return f(m.Usage) }
+	}
+	return printMaps(ms, g, true,
+		mapsColumn{"SIZE", func(m *procmem.Mapping) uint64 { return m.Size() }, false},
+		mapsColumn{"RSS", usage(func(u *procmem.Usage) uint64 { return u.RSS + u.HugeTLB }), false},
+		mapsColumn{"PSS", usage(func(u *procmem.Usage) uint64 { return u.PSS }), true},
+		mapsColumn{"DIRTY", usage(func(u *procmem.Usage) uint64 { return u.PrivateDirty + u.SharedDirty }), false},
+		mapsColumn{"SWAP", usage(func(u *procmem.Usage) uint64 { return u.Swap }), false})
+}
+
+func coreMapsTable(t *target.Target, ms []procmem.Mapping, g *globals) error {
+	segs := t.Core.Segments()
+	return printMaps(ms, g, false,
+		mapsColumn{"SIZE", func(m *procmem.Mapping) uint64 { return m.Size() }, false},
+		mapsColumn{"DUMPED", func(m *procmem.Mapping) uint64 { return dumpedBytes(segs, m.Range) }, false})
+}
+
+// printMaps prints a row for each mapping, and the sums.
+func printMaps(ms []procmem.Mapping, g *globals, flags bool, numbers ...mapsColumn) error {
+	const narrow = 140
+	width := columnsOf(os.Stdout)
+	if width != 0 && width < narrow {
+		flags = false
+		numbers = slices.DeleteFunc(numbers, func(c mapsColumn) bool { return c.wide })
+	}
+	sums := make([]uint64, len(numbers))
+	rangeWidth, flagsWidth := 0, 0
+	for i := range ms {
+		for k, c := range numbers {
+			sums[k] += c.bytes(&ms[i])
+		}
+		rangeWidth = max(rangeWidth, len(ms[i].Range.String()))
+		if flags {
+			flagsWidth = max(flagsWidth, len("FLAGS"), len(otherFlags(ms[i].Flags)))
+		}
+	}
+	// What the other columns leave for the name.
+	const least = 10
+	room := width - rangeWidth - flagsWidth - len("  PERM    ")
+	cols := []term.Column{{Title: "RANGE"}, {Title: "PERM"}}
+	for k, c := range numbers {
+		room -= 2 + max(len(c.title), len(kib(sums[k])))
+		cols = append(cols, term.Column{Title: c.title, Right: true, Width: len(kib(sums[k]))})
+	}
+	if flags {
+		cols = append(cols, term.Column{Title: "FLAGS"})
+	}
+	tab := term.NewTable(os.Stdout, g.color.Enabled(os.Stdout), append(cols, term.Column{Title: "MAPPING"})...)
 	for i := range ms {
 		m := &ms[i]
-		u := m.Usage
-		size += m.Size()
-		sum.RSS += u.RSS + u.HugeTLB
-		sum.PSS += u.PSS
-		sum.PrivateDirty += u.PrivateDirty + u.SharedDirty
-		sum.Swap += u.Swap
-		if err := tab.Row(m.Range.String(), m.Perm.String(), kib(m.Size()), kib(u.RSS+u.HugeTLB), kib(u.PSS),
-			kib(u.PrivateDirty+u.SharedDirty), kib(u.Swap), nameOf(m), m.Flags.String()); err != nil {
+		row := []string{m.Range.String(), m.Perm.String()}
+		for _, c := range numbers {
+			row = append(row, kib(c.bytes(m)))
+		}
+		if flags {
+			row = append(row, otherFlags(m.Flags))
+		}
+		name := term.Printable(nameOf(m))
+		if width != 0 {
+			name = endOf(name, max(room, least))
+		}
+		if err := tab.Row(append(row, name)...); err != nil {
 			return err
 		}
 	}
-	if err := tab.Row(fmt.Sprintf("%d mappings", len(ms)), "", kib(size), kib(sum.RSS), kib(sum.PSS), kib(sum.PrivateDirty), kib(sum.Swap), "", ""); err != nil {
+	row := []string{count(len(ms), "mapping"), ""}
+	for _, n := range sums {
+		row = append(row, kib(n))
+	}
+	if err := tab.Row(row...); err != nil {
 		return err
 	}
 	return tab.Close()
 }
 
-func coreMapsTable(t *target.Target, ms []procmem.Mapping, g *globals) error {
-	segs := t.Core.Segments()
-	tab := term.NewTable(os.Stdout, g.color.Enabled(os.Stdout),
-		term.Column{Title: "RANGE"}, term.Column{Title: "PERM"}, term.Column{Title: "SIZE", Right: true},
-		term.Column{Title: "DUMPED", Right: true}, term.Column{Title: "MAPPING"})
-	var size, held uint64
-	for i := range ms {
-		m := &ms[i]
-		d := dumpedBytes(segs, m.Range)
-		size += m.Size()
-		held += d
-		if err := tab.Row(m.Range.String(), m.Perm.String(), kib(m.Size()), kib(d), nameOf(m)); err != nil {
-			return err
-		}
+// endOf returns the last n characters of a name, which for a path are the
+// most telling ones.
+func endOf(name string, n int) string {
+	r := []rune(name)
+	if len(r) <= n {
+		return name
 	}
-	if err := tab.Row(fmt.Sprintf("%d mappings", len(ms)), "", kib(size), kib(held), ""); err != nil {
-		return err
-	}
-	return tab.Close()
+	return "…" + string(r[len(r)-n+1:])
 }
 
 func nameOf(m *procmem.Mapping) string {

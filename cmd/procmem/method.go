@@ -1,7 +1,9 @@
 package main
 
 import (
-	"fmt"
+	"errors"
+
+	"github.com/spf13/cobra"
 
 	"github.com/procmem/procmem/snapshot"
 )
@@ -18,5 +20,17 @@ func (m *methodFlag) Set(s string) error {
 		*m = methodFlag(v)
 		return nil
 	}
-	return fmt.Errorf("want stop or live")
+	return errors.New("want stop or live")
+}
+
+// addMethod gives a command the flag --method.
+func addMethod(cmd *cobra.Command, m *methodFlag) {
+	cmd.Flags().Var(m, "method", "how the moment is taken: stop, or live, which does not stop the target")
+	complete(cmd, "method", string(snapshot.MethodStop), string(snapshot.MethodLive))
+}
+
+// complete offers the values of a flag to the shell.
+func complete(cmd *cobra.Command, flag string, values ...string) {
+	// The error is that there is no such flag, or that this was done before.
+	_ = cmd.RegisterFlagCompletionFunc(flag, cobra.FixedCompletions(values, cobra.ShellCompDirectiveNoFileComp))
 }

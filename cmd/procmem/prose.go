@@ -19,12 +19,15 @@ type prose struct {
 	b     strings.Builder
 }
 
-func newProse(f *os.File) *prose {
-	p := &prose{w: f}
-	if width, _, err := xterm.GetSize(int(f.Fd())); err == nil {
-		p.width = width
+func newProse(f *os.File) *prose { return &prose{w: f, width: columnsOf(f)} }
+
+// columnsOf returns the width of a terminal, 0 where f is none.
+func columnsOf(f *os.File) int {
+	width, _, err := xterm.GetSize(int(f.Fd()))
+	if err != nil {
+		return 0
 	}
-	return p
+	return width
 }
 
 // paragraph writes a text behind its label, nothing where the text is empty,
@@ -37,6 +40,13 @@ func (p *prose) paragraph(label, text string) {
 	default:
 		p.b.WriteString(label)
 		p.fill(utf8.RuneCountInString(label), text)
+	}
+}
+
+// command is paragraph for a text that is to be copied, which is not broken.
+func (p *prose) command(label, text string) {
+	if text != "" {
+		p.b.WriteString(label + term.Printable(text) + "\n")
 	}
 }
 

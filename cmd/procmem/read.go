@@ -5,6 +5,7 @@ import (
 	"fmt"
 	"io"
 	"os"
+	"path"
 	"strings"
 
 	"github.com/spf13/cobra"
@@ -67,6 +68,7 @@ cannot is told on stderr with its reason, and the exit status is 1.`,
 	})
 	cmd.Flags().StringVarP(&format, "format", "f", "", "how to print: hex, raw, "+strings.Join(term.Formats(), ", ")+
 		" (default: hex on a terminal, else raw)")
+	complete(cmd, "format", append([]string{"hex", "raw"}, term.Formats()...)...)
 	return cmd
 }
 
@@ -116,25 +118,49 @@ func newReadOutput(g *globals, t *target.Target, ms []procmem.Mapping, format st
 	} else if arch, err := t.Process.Arch(); err == nil {
 		word = arch.WordSize()
 	}
-	return term.NewValues(os.Stdout, values, word, color, func(a procmem.Addr) string { return locate(ms, a) })
+	return term.NewValues(os.Stdout, values, word, color, locator(ms))
 }
 
-// locate names an address as a RANGE would: by the mapped file and the offset
-// from the lowest mapping of it, or by the mapping that holds it.
-func locate(ms []procmem.Mapping, a procmem.Addr) string {
-	i := procmem.FindMapping(ms, a)
-	if i == len(ms) || !ms[i].Contains(a) {
-		return ""
+// locator returns what names an address as a RANGE would: by the mapped file,
+// or the name in brackets, and the offset from the lowest mapping of it. A
+// file goes by its basename unless another one has the same.
+func locator(ms []procmem.Mapping) func(procmem.Addr) string {
+	type origin struct {
+		start procmem.Addr
+		name  string
 	}
-	base := i
-	if ms[i].HasFile() {
-		for k := i - 1; k >= 0 && i-k <= 64; k-- {
-			if ms[k].Path == ms[i].Path {
-				base = k
+	origins := make(map[string]*origin)
+	owner := make(map[string]string) // of a basename: the path, "" where there are several
+	for i := range ms {
+		p := ms[i].Path
+		if p == "" || origins[p] != nil {
+			continue
+		}
+		origins[p] = &origin{ms[i].Start, p}
+		if strings.HasPrefix(p, "/") {
+			base := path.Base(p)
+			if _, taken := owner[base]; taken {
+				owner[base] = ""
+			} else {
+				owner[base] = p
 			}
 		}
 	}
-	return fmt.Sprintf("%s+%#x", nameOf(&ms[i]), uint64(a-ms[base].Start))
+	for base, p := range owner {
+		if p != "" {
+			origins[p].name = base
+		}
+	}
+	return func(a procmem.Addr) string {
+		i := procmem.FindMapping(ms, a)
+		if i == len(ms) || !ms[i].Contains(a) {
+			return ""
+		}
+		if o := origins[ms[i].Path]; o != nil {
+			return fmt.Sprintf("%s+%#x", o.name, uint64(a-o.start))
+		}
+		return fmt.Sprintf("%s+%#x", nameOf(&ms[i]), uint64(a-ms[i].Start))
+	}
 }
 
 type rawBytes struct{ w io.Writer }

@@ -4,6 +4,7 @@ import (
 	"fmt"
 	"os"
 	"strconv"
+	"strings"
 	"time"
 
 	"github.com/spf13/cobra"
@@ -43,7 +44,7 @@ A process is stopped to read its registers, for about a millisecond. With
 			return stdoutError(threadsTable(img, g, registers))
 		},
 	})
-	cmd.Flags().Var(&method, "method", "stop, or live, which does not stop the target")
+	addMethod(cmd, &method)
 	cmd.Flags().BoolVarP(&registers, "registers", "r", false, "print all general purpose registers")
 	return cmd
 }
@@ -59,7 +60,7 @@ func threadsOf(cmd *cobra.Command, t *target.Target, m snapshot.Method) (*procme
 	if err != nil {
 		return nil, 0, err
 	}
-	return &s.Image, 0, s.Close()
+	return s.Image(), 0, s.Close()
 }
 
 type threadJSON struct {
@@ -85,13 +86,14 @@ func threadsJSON(t *target.Target, img *procmem.Image, pause time.Duration) any 
 		PauseMS float64      `json:"pause_ms"`
 		Threads []threadJSON `json:"threads"`
 	}{t.Word, img.Arch.String(), milliseconds(pause), make([]threadJSON, 0, len(img.Threads))}
+	locate := locator(img.Mappings)
 	for i := range img.Threads {
 		th := &img.Threads[i]
 		j := threadJSON{TID: th.TID, Name: th.Name, State: state(th.State), Signal: th.Signal,
 			Pending: procmem.Addr(th.Pending), Blocked: procmem.Addr(th.Blocked),
 			UserMS: th.UserTime.Milliseconds(), SystemMS: th.SystemTime.Milliseconds(), Registers: map[string]string{}}
 		if pc, sp, ok := img.Arch.PC(th); ok {
-			j.PC, j.SP, j.At = &pc, &sp, locate(img.Mappings, pc)
+			j.PC, j.SP, j.At = &pc, &sp, locate(pc)
 		}
 		for _, r := range img.Arch.Registers(th.Regset(procmem.NTPRStatus)) {
 			j.Registers[r.Name] = procmem.Addr(r.Value).String()
@@ -115,14 +117,15 @@ func threadsTable(img *procmem.Image, g *globals, registers bool) error {
 	color := g.color.Enabled(os.Stdout)
 	cols := []term.Column{{Title: "TID", Right: true}, {Title: "NAME"}, {Title: "STATE"}, {Title: "PC", Right: true}, {Title: "SP", Right: true}, {Title: "AT"}}
 	tab := term.NewTable(os.Stdout, color, cols...)
+	locate := locator(img.Mappings)
 	for i := range img.Threads {
 		th := &img.Threads[i]
 		row := []string{strconv.Itoa(th.TID), th.Name, state(th.State), "", "", ""}
 		if pc, sp, ok := img.Arch.PC(th); ok {
-			row[3], row[4], row[5] = pc.String(), sp.String(), locate(img.Mappings, pc)
+			row[3], row[4], row[5] = pc.String(), sp.String(), locate(pc)
 		}
 		if th.Err != nil {
-			row[5] += " (" + th.Err.Error() + ")"
+			row[5] = strings.TrimLeft(row[5]+" ("+th.Err.Error()+")", " ")
 		}
 		if registers && i > 0 {
 			fmt.Println()
@@ -147,7 +150,11 @@ func threadsTable(img *procmem.Image, g *globals, registers bool) error {
 }
 
 func registerLines(regs []procmem.Register) error {
-	const perLine = 4
+	const width = len("       r15 0x7f0000000000      ")
+	perLine := 4
+	if columns := columnsOf(os.Stdout); columns != 0 {
+		perLine = min(max(columns/width, 1), perLine)
+	}
 	for i, r := range regs {
 		end := "  "
 		if i%perLine == perLine-1 || i == len(regs)-1 {
