@@ -19,9 +19,17 @@ import (
 	"github.com/procmem/procmem/internal/testproc"
 )
 
-// patience is how long a tool may take on a machine that is busy; it only
-// keeps a tool that hangs from taking the whole run with it.
-const patience = 3 * time.Minute
+// patience returns how long a tool may take: as long as there is time for the
+// tests at all, since nobody knows how busy the machine is. A tool that hangs
+// is killed in time for the test to say so and to end what it has started.
+func patience(t testing.TB) time.Duration {
+	if d, ok := t.(interface{ Deadline() (time.Time, bool) }); ok {
+		if end, ok := d.Deadline(); ok {
+			return time.Until(end) - 15*time.Second
+		}
+	}
+	return time.Hour
+}
 
 // binDir holds the programs that the tests build.
 var binDir string
@@ -106,11 +114,11 @@ func runCmd(t testing.TB, cmd *exec.Cmd) output {
 		cmd.Env = os.Environ()
 	}
 	cmd.Env = append(cmd.Env, "LC_ALL=C", "DEBUGINFOD_URLS=", "HOME="+binDir)
-	cmd.WaitDelay = time.Second
+	cmd.WaitDelay = patience(t) // for a child that it may have left with our pipe
 	if err := cmd.Start(); err != nil {
 		t.Fatal(err)
 	}
-	hangs := time.AfterFunc(patience, func() { _ = cmd.Process.Kill() })
+	hangs := time.AfterFunc(patience(t), func() { _ = cmd.Process.Kill() })
 	err := cmd.Wait()
 	var exit *exec.ExitError
 	if !hangs.Stop() {
@@ -164,6 +172,14 @@ func stopped(pid int) bool {
 		}
 	}
 	return true
+}
+
+// stoppedAgain waits until a process that was held, and then traced, is as it
+// was before. A thread that its tracer lets go takes a moment for that, in
+// which it runs nothing of its own.
+func stoppedAgain(t testing.TB, pid int) {
+	t.Helper()
+	testproc.Until(t, "the process to be stopped as before", func() bool { return stopped(pid) })
 }
 
 // tids returns the threads of a process, ascending.

@@ -104,9 +104,7 @@ func take(t testing.TB, pid int, flags ...string) *pair {
 		t.Fatal(err)
 	}
 	p.ours = ourCore(t, pid, flags...)
-	if !stopped(pid) {
-		t.Errorf("process %d was stopped before procmem, and is not any more", pid)
-	}
+	stoppedAgain(t, pid)
 	var failed map[procmem.Addr]bool
 	p.theirs, failed = theirCore(t, pid, flags...)
 	for _, s := range p.theirs.Segments() {

@@ -123,10 +123,12 @@ func TestPostgres(t *testing.T) {
 	busy()
 	// All of its processes write to the shared memory. The one that could
 	// start more comes first.
-	release := hold(t, append([]int{p.PID()}, children(t, p.PID())...)...)
+	release := hold(t, p.PID())
+	releaseChildren := hold(t, children(t, p.PID())...)
 	for name, pid := range map[string]int{"postmaster": p.PID(), "backend": backends()[0]} {
 		t.Run(name, func(t *testing.T) { take(t, pid).compare(t) })
 	}
+	releaseChildren()
 	release()
 	count := func() string {
 		return runCmd(t, as("psql", "-h", dir, "-Atc", "select count(*) from pgbench_history", "postgres")).ok(t)

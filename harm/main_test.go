@@ -23,8 +23,8 @@ import (
 // deadline is how long one run of procmem may take. Nothing hangs.
 const deadline = 60 * time.Second
 
-// binary is the command under test.
-var binary string
+// program is the command under test.
+var program string
 
 func TestMain(m *testing.M) { os.Exit(buildAndRun(m)) }
 
@@ -39,8 +39,8 @@ func buildAndRun(m *testing.M) int {
 		fmt.Fprintln(os.Stderr, "harm:", err)
 		return 1
 	}
-	binary = filepath.Join(dir, "procmem")
-	build := exec.Command("go", "build", "-o", binary, "../cmd/procmem")
+	program = filepath.Join(dir, "procmem")
+	build := exec.Command("go", "build", "-o", program, "../cmd/procmem")
 	build.Env = append(os.Environ(), "CGO_ENABLED=0")
 	if out, err := build.CombinedOutput(); err != nil {
 		fmt.Fprintf(os.Stderr, "harm: build procmem: %v\n%s", err, out)
@@ -125,11 +125,11 @@ func command(args ...any) *exec.Cmd {
 	for i, a := range args {
 		words[i] = fmt.Sprint(a)
 	}
-	return exec.Command(binary, words...)
+	return exec.Command(program, words...)
 }
 
-// procmem runs the command to its end.
-func procmem(t testing.TB, args ...any) result {
+// call runs procmem to its end.
+func call(t testing.TB, args ...any) result {
 	t.Helper()
 	return begin(t, command(args...)).wait(t)
 }
@@ -231,15 +231,12 @@ func unharmed(t testing.TB, p *testproc.Proc) {
 	p.Cmd(t, "ping")
 }
 
-// switches returns how often each thread but the main one was scheduled. That
-// of a blocked thread grows whenever it is stopped and let go, and only then.
+// switches returns how often each thread was scheduled. That of a blocked
+// thread grows whenever it is stopped and let go, and only then.
 func switches(t testing.TB, p *testproc.Proc) string {
 	t.Helper()
 	var out []string
 	for _, tid := range p.TIDs() {
-		if tid == p.PID() {
-			continue
-		}
 		b, err := os.ReadFile(fmt.Sprintf("/proc/%d/task/%d/status", p.PID(), tid))
 		if err != nil {
 			t.Fatal(err)
@@ -253,10 +250,11 @@ func switches(t testing.TB, p *testproc.Proc) string {
 	return strings.Join(out, "\n")
 }
 
-// neverStopped runs f and checks that the target, all whose threads but the
-// main one are blocked, was not stopped by it.
+// neverStopped runs f and checks that the target, all whose threads are
+// blocked, was not stopped by it.
 func neverStopped(t testing.TB, p *testproc.Proc, f func()) {
 	t.Helper()
+	p.WaitBlocked(t, len(p.TIDs()))
 	before := switches(t, p)
 	f()
 	if after := switches(t, p); after != before {
@@ -276,6 +274,18 @@ func pipe(t testing.TB) (r, w *os.File) {
 	return r, w
 }
 
+// writing reports whether a thread of the process waits for a write to its
+// stdout to end.
+func writing(pid int) bool {
+	for _, tid := range tids(pid) {
+		b, err := os.ReadFile(fmt.Sprintf("/proc/%d/task/%d/syscall", pid, tid))
+		if err == nil && strings.HasPrefix(string(b), fmt.Sprintf("%d 0x1 ", unix.SYS_WRITE)) {
+			return true
+		}
+	}
+	return false
+}
+
 // beginStuck starts procmem with a stdout that nobody reads, and returns when
 // it holds the target and cannot go on writing: so tests have it in the
 // middle of its work for as long as they want. args write to stdout.
@@ -290,8 +300,7 @@ func beginStuck(t testing.TB, pid int, args ...any) (*run, *os.File) {
 		if b.ended() {
 			t.Fatalf("procmem ended: %v", b.wait(t))
 		}
-		n, err := unix.IoctlGetInt(int(r.Fd()), unix.TIOCINQ)
-		return err == nil && n >= 4096 && held(pid)
+		return held(pid) && writing(b.pid())
 	})
 	return b, r
 }

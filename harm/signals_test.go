@@ -2,89 +2,157 @@ package harm
 
 import (
 	"fmt"
-	"os"
-	"strings"
 	"syscall"
 	"testing"
+	"time"
 
 	"github.com/procmem/procmem/internal/testproc"
 )
 
-// flood has children of the helper signals send n signals of each realtime
-// kind but the last, by turns to the process and to its threads. It returns
-// the senders, which end by themselves.
-func flood(t testing.TB, p *testproc.Proc, n int) (senders []int) {
-	t.Helper()
-	for kind := range 7 {
-		to := ""
-		if k := kind % (len(p.Threads) + 1); k > 0 {
-			to = fmt.Sprint(p.Threads[k-1].TID)
+// Signals that are sent all the time, to the process and to its threads, each
+// arrive once, while procmem attaches, holds, lets go, and is killed.
+func TestSignalsArriveOnce(t *testing.T) {
+	p := testproc.Start(t, testproc.Signals)
+	const each = 1500
+	var senders []int
+	flood := func() {
+		for kind := range 7 {
+			to := ""
+			if k := kind % (len(p.Threads) + 1); k > 0 {
+				to = fmt.Sprint(p.Threads[k-1].TID)
+			}
+			senders = append(senders, int(p.CmdInts(t, "send rt%d %d %s", kind, each, to)[0]))
 		}
-		var pid int
-		if _, err := fmt.Sscan(p.Cmd(t, "send rt%d %d %s", kind, n, to), &pid); err != nil {
-			t.Fatal(err)
-		}
-		senders = append(senders, pid)
 	}
-	return senders
-}
-
-// settled waits until the senders have ended and checks that each signal was
-// handled once, and that no call was interrupted by anything but a handler.
-func settled(t testing.TB, p *testproc.Proc, senders []int, each int64) {
-	t.Helper()
+	rounds := 0
+	for ; rounds < 3; rounds++ {
+		flood()
+		for trial := 0; testproc.State(senders[len(senders)-1], senders[len(senders)-1]) != 0; trial++ {
+			b, _ := beginStuck(t, p.PID(), "core", "-o", "-", p.PID())
+			if trial%2 == 0 {
+				b.signal(syscall.SIGKILL)
+			} else {
+				b.signal(syscall.SIGTERM)
+			}
+			b.wait(t)
+			call(t, "threads", p.PID()).want(t, 0, "")
+		}
+	}
 	for _, pid := range senders {
 		testproc.Until(t, "the senders to end", func() bool { return testproc.State(pid, pid) == 0 })
 	}
+	// A signal to the process waits until a thread takes it.
+	for i := range 20 {
+		b, _ := beginStuck(t, p.PID(), "core", "-o", "-", p.PID())
+		syscall.Kill(p.PID(), syscall.Signal(p.Int(t, "usr1")))
+		b.signal([]syscall.Signal{syscall.SIGKILL, syscall.SIGTERM}[i%2])
+		b.wait(t)
+		testproc.Until(t, "SIGUSR1", func() bool { return p.CmdInts(t, "counts")[0] > int64(i) })
+	}
+	unharmed(t, p)
+
+	want := make([]int64, 7)
+	for i := range want {
+		want[i] = int64(rounds) * each
+	}
 	var counts []int64
-	want := fmt.Sprint(repeat(each, 7))
-	enough := func() bool {
-		counts = p.CmdInts(t, "counts")
-		for _, c := range counts[1:8] {
-			if c < each {
+	for end := time.Now().Add(10 * time.Second); time.Now().Before(end); time.Sleep(time.Millisecond) {
+		if counts = p.CmdInts(t, "counts"); fmt.Sprint(counts[1:8]) == fmt.Sprint(want) {
+			break
+		}
+	}
+	if got := fmt.Sprint(counts[1:8]); got != fmt.Sprint(want) || counts[0] != 20 {
+		t.Errorf("signals handled: usr1 %d, rt %v; want 20, %v", counts[0], got, want)
+	}
+	if sum, want := counts[9], int64(7*rounds*each*(each+1)/2); sum != want {
+		t.Errorf("sum of their values %d; want %d", sum, want)
+	}
+	if spurious := counts[10]; spurious != 0 {
+		t.Errorf("%d calls were interrupted without a signal", spurious)
+	}
+}
+
+// A stopped target is stopped afterwards, and goes on when it is told.
+func TestStoppedTarget(t *testing.T) {
+	p := testproc.Start(t, testproc.Zoo, "--nospin", "--only", "anon")
+	p.WaitBlocked(t, 9)
+	stopped := func() bool {
+		for _, tid := range p.TIDs() {
+			if testproc.State(p.PID(), tid) != 'T' {
 				return false
 			}
 		}
 		return true
 	}
-	// What is queued is delivered within a few times that the threads run.
-	for range 2000 {
-		if enough() {
-			break
+	syscall.Kill(p.PID(), syscall.SIGSTOP)
+	testproc.Until(t, "SIGSTOP", stopped)
+	dir := t.TempDir()
+	for i, args := range [][]any{{"core", "-o", dir + "/core", p.PID()}, {"dump", "-o", dir + "/dump", p.PID()},
+		{"threads", p.PID()}, {"core", "--method", "live", "-o", dir + "/live", p.PID()}} {
+		call(t, args...).want(t, 0, "^$")
+		if !stopped() {
+			t.Fatalf("%v: the target is not stopped any more", args[:i])
 		}
-		syscall.Select(0, nil, nil, nil, &syscall.Timeval{Usec: 1000})
 	}
-	if got := fmt.Sprint(counts[1:8]); got != want {
-		t.Errorf("realtime signals handled: %v; want %v", got, want)
-	}
-	if spurious := counts[len(counts)-1]; spurious != 0 {
-		t.Errorf("%d calls were interrupted without a signal", spurious)
+	b, _ := beginStuck(t, p.PID(), "core", "-o", "-", p.PID())
+	b.signal(syscall.SIGKILL)
+	b.wait(t)
+	testproc.Until(t, "the target to be as it was", stopped)
+	syscall.Kill(p.PID(), syscall.SIGCONT)
+	unharmed(t, p)
+
+	for _, c := range []struct {
+		during []syscall.Signal
+		stops  bool
+	}{{[]syscall.Signal{syscall.SIGSTOP}, true}, {[]syscall.Signal{syscall.SIGSTOP, syscall.SIGCONT}, false}} {
+		for _, end := range []syscall.Signal{syscall.SIGTERM, syscall.SIGKILL} {
+			b, _ := beginStuck(t, p.PID(), "core", "-o", "-", p.PID())
+			for _, sig := range c.during {
+				syscall.Kill(p.PID(), sig)
+			}
+			b.signal(end)
+			b.wait(t)
+			if c.stops {
+				testproc.Until(t, "the SIGSTOP that was sent meanwhile", stopped)
+				syscall.Kill(p.PID(), syscall.SIGCONT)
+			}
+			unharmed(t, p)
+		}
 	}
 }
 
-func repeat(v int64, n int) (out []int64) {
-	for range n {
-		out = append(out, v)
-	}
-	return out
-}
-
-// A tracer that is killed while a signal is about to be delivered must not
-// take the signal along.
-func TestKilledTracerLosesNoSignal(t *testing.T) {
-	p := testproc.Start(t, testproc.Signals)
-	const trials, each = 30, 200
-	for range trials {
-		senders := flood(t, p, each)
-		b, _ := beginStuck(t, p.PID(), "core", "-o", "-", p.PID())
-		b.signal(syscall.SIGKILL)
-		b.wait(t)
+// All threads of a running target are where they were, after every command.
+func TestEveryCommand(t *testing.T) {
+	p := testproc.Start(t, testproc.Zoo, "--memfd", "1M")
+	p.WaitBlocked(t, 8)
+	dir := t.TempDir()
+	path := fmt.Sprintf("%s/core.%d", dir, p.PID())
+	stops := int64(0)
+	for _, args := range [][]any{
+		{"maps", p.PID()}, {"doctor", p.PID()}, {"info", p.PID()}, {"read", p.PID(), p.Map(t, "anon").Range},
+		{"core", "--method", "live", "-o", dir + "/live", p.PID()}, {"dump", "--method", "live", "-o", dir + "/ld", p.PID()},
+		{"threads", p.PID()}, {"core", "-o", dir + "/core", p.PID()}, {"dump", "-o", dir + "/d", p.PID()},
+	} {
+		if args[0] == "info" {
+			args[1] = dir // a folder is no target
+		}
+		before := p.CmdInts(t, "returns")[0]
+		call(t, args...)
 		unharmed(t, p)
-		for _, pid := range senders {
-			testproc.Until(t, "the senders to end", func() bool { return testproc.State(pid, pid) == 0 })
+		if n := p.CmdInts(t, "returns")[0]; n > before {
+			stops += n - before
+			if args[0] == "maps" || args[0] == "doctor" || args[0] == "read" || args[1] == "--method" {
+				t.Errorf("%v has stopped the target", args)
+			}
 		}
 	}
-	settled(t, p, nil, trials*each)
-	_ = os.Stdin
-	_ = strings.Join
+	if stops == 0 || stops > 3 {
+		t.Errorf("epoll_wait has returned %d times; want once for each of 3 holds at most, and not never", stops)
+	}
+	openCore(t, path)
+	spins := p.CmdInts(t, "spin")[0]
+	testproc.Until(t, "the thread that computes", func() bool { return p.CmdInts(t, "spin")[0] > spins })
+	if n := p.CmdInts(t, "spin")[1] + p.CmdInts(t, "wake")[1]; n != 0 {
+		t.Errorf("registers have changed %d times", n)
+	}
 }

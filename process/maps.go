@@ -64,9 +64,22 @@ func appendMapping(ms *[]procmem.Mapping, m procmem.Mapping) error {
 	return nil
 }
 
+// scanLines is bufio.ScanLines, which would take a carriage return from the
+// end of a line, where it belongs to the name of a file.
+func scanLines(data []byte, atEOF bool) (advance int, token []byte, err error) {
+	if i := bytes.IndexByte(data, '\n'); i >= 0 {
+		return i + 1, data[:i], nil
+	}
+	if atEOF && len(data) > 0 {
+		return len(data), data, nil
+	}
+	return 0, nil, nil
+}
+
 func eachLine(r io.Reader, what string, f func([]byte) error) error {
 	sc := bufio.NewScanner(r)
 	sc.Buffer(make([]byte, maxLine), maxLine)
+	sc.Split(scanLines)
 	n := 0
 	for sc.Scan() {
 		n++

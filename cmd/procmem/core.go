@@ -6,6 +6,7 @@ import (
 	"os"
 	"path/filepath"
 	"strconv"
+	"strings"
 	"time"
 
 	"github.com/spf13/cobra"
@@ -52,7 +53,7 @@ nothing: the core may be torn and has few registers, and says so.`,
 		},
 		RunE: func(cmd *cobra.Command, args []string) error {
 			job.json = g.json
-			return job.run(cmd.Context(), args)
+			return undoing(func(ctx context.Context) error { return job.run(ctx, args) })
 		},
 	})
 	cmd.Flags().StringVarP(&job.prefix, "output", "o", "core", "write to PREFIX.PID, or with - one core to stdout")
@@ -77,12 +78,15 @@ func (j *coreJob) run(ctx context.Context, words []string) error {
 		}
 	}
 	status := exitDone
-	for _, w := range words {
+	for i, w := range words {
 		s := exitStatus(j.one(ctx, w))
 		if status == exitDone || s == exitFailed {
 			status = s
 		}
 		if ctx.Err() != nil {
+			if i < len(words)-1 { // the last one may have been done in time
+				status = exitStatus(fmt.Errorf("%w: no core of %s", context.Cause(ctx), strings.Join(words[i+1:], ", ")))
+			}
 			break
 		}
 	}
@@ -154,8 +158,10 @@ func (j *coreJob) file(ctx context.Context, p *process.Process) (*core.Report, e
 }
 
 func (j *coreJob) stream(ctx context.Context, p *process.Process) (*core.Report, error) {
+	out := newUntilDone(ctx, os.Stdout)
+	defer out.Close()
 	r, err := j.take(ctx, p, "", time.Now(), func(s *snapshot.Snapshot, segs []core.Segment) (*core.Writer, error) {
-		return core.NewStreamWriter(os.Stdout, s.Image(), segs)
+		return core.NewStreamWriter(out, s.Image(), segs)
 	})
 	return r, stdoutError(err)
 }
@@ -210,30 +216,40 @@ func (j *coreJob) room(p *process.Process, path string) error {
 	if err != nil {
 		return onProcess(p, err)
 	}
-	want, err := predict(p, filter)
+	want, length, err := predict(p, filter)
 	if err != nil {
 		return onProcess(p, err)
 	}
-	return checkRoom(path, want)
+	return checkRoom(path, want, length)
 }
 
 // predict returns how many bytes the core of a running process would take on
-// disk at most.
-func predict(p *process.Process, filter core.Filter) (uint64, error) {
+// disk at most, and how long the file would be with its holes; notes come to
+// little more.
+func predict(p *process.Process, filter core.Filter) (disk, length uint64, err error) {
 	img, err := liveImage(p)
 	if err != nil {
-		return 0, err
+		return 0, 0, err
 	}
 	v, err := p.View()
 	if err != nil {
-		return 0, err
+		return 0, 0, err
 	}
 	defer v.Close()
 	img.Mappings, _ = v.Mappings()
-	return core.Predict(core.Select(img, v, filter), v)
+	segs := core.Select(img, v, filter)
+	for _, s := range segs {
+		if s.Dumped {
+			length += s.Size()
+		}
+	}
+	disk, err = core.Predict(segs, v)
+	return disk, length, err
 }
 
-func checkRoom(path string, want uint64) error {
+// checkRoom compares what is to be written with the room for it: the limit on
+// the size of a file counts holes too.
+func checkRoom(path string, want, length uint64) error {
 	have, err := sink.Room(path)
 	if err != nil {
 		return err
@@ -243,9 +259,9 @@ func checkRoom(path string, want uint64) error {
 			path, term.Size(want), term.Size(have))
 	}
 	var lim unix.Rlimit
-	if unix.Getrlimit(unix.RLIMIT_FSIZE, &lim) == nil && want > lim.Cur {
-		return fmt.Errorf("write %s: the limit on file sizes is %s and about %s are needed: raise it with ulimit -f (nothing was stopped)",
-			path, term.Size(lim.Cur), term.Size(want))
+	if unix.Getrlimit(unix.RLIMIT_FSIZE, &lim) == nil && length > lim.Cur {
+		return fmt.Errorf("write %s: the limit on file sizes is %s and the file would have about %s, holes included: raise the limit with ulimit -f (nothing was stopped)",
+			path, term.Size(lim.Cur), term.Size(length))
 	}
 	return nil
 }
@@ -275,7 +291,7 @@ func (j *coreJob) tell(w *os.File, r *core.Report) error {
 		}
 	}
 	for _, m := range r.Missing {
-		fmt.Fprintf(os.Stderr, "procmem: missing %v: %s (%d bytes)\n", m.Range, m.Error, m.Bytes)
+		fmt.Fprintf(os.Stderr, "procmem: missing %v: %s (%s)\n", m.Range, m.Error, bytesOf(m.Bytes))
 	}
 	if r.MissingMore > 0 {
 		fmt.Fprintf(os.Stderr, "procmem: missing %d more ranges, %d bytes\n", r.MissingMore, r.MissingMoreBytes)

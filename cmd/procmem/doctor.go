@@ -106,7 +106,7 @@ func predictCore(p *process.Process, prefix string) (*prediction, error) {
 		SwapBytes: status.Swap, Folder: filepath.Dir(prefix)}
 	out.PauseMS = 1 + float64(i.Data)/1e6 // stopping and the registers take about one
 	out.RoomBytes, _ = sink.Room(prefix)
-	if err := checkRoom(prefix+"."+strconv.Itoa(p.PID()), i.Data); err != nil {
+	if err := checkRoom(prefix+"."+strconv.Itoa(p.PID()), i.Data, i.Memory); err != nil {
 		out.Obstacle = err.Error()
 	}
 	out.Fits = out.Obstacle == ""

@@ -10,6 +10,7 @@ import (
 	"io"
 	"os"
 	"path/filepath"
+	"strings"
 
 	"github.com/spf13/cobra"
 
@@ -50,11 +51,14 @@ A process is held while it is copied; with --method live it is not.`,
 			}
 			defer t.Close()
 			d := &dumper{target: t, method: snapshot.Method(method)}
-			if out == "-" {
-				err = d.toTar(cmd.Context(), os.Stdout)
-			} else {
-				err = d.toDir(cmd.Context(), out)
-			}
+			err = undoing(func(ctx context.Context) error {
+				if out != "-" {
+					return d.toDir(ctx, out)
+				}
+				stdout := newUntilDone(ctx, os.Stdout)
+				defer stdout.Close()
+				return d.toTar(ctx, stdout)
+			})
 			if err != nil {
 				return stdoutError(err)
 			}
@@ -120,7 +124,7 @@ func (d *dumper) room(path string) error {
 	if err != nil {
 		return onTarget(d.target, err)
 	}
-	var want uint64
+	var want, longest uint64
 	for i := range ms {
 		data, _, err := d.dataOf(mem, ms[i].Range)
 		if err != nil {
@@ -129,8 +133,11 @@ func (d *dumper) room(path string) error {
 		for _, r := range data {
 			want += r.Size()
 		}
+		if len(data) > 0 {
+			longest = max(longest, ms[i].Size())
+		}
 	}
-	return checkRoom(path, want)
+	return checkRoom(path, want, longest)
 }
 
 func (d *dumper) toDir(ctx context.Context, path string) error {
@@ -138,7 +145,7 @@ func (d *dumper) toDir(ctx context.Context, path string) error {
 	if err := d.room(path); err != nil {
 		return err
 	}
-	dir, err := sink.CreateDir(path)
+	dir, err := sink.CreateDir(path, ourName)
 	if err != nil {
 		return err
 	}
@@ -177,7 +184,7 @@ func (d *dumper) toDir(ctx context.Context, path string) error {
 	if err != nil {
 		return err
 	}
-	if err := os.WriteFile(filepath.Join(dir.Partial(), "index.json"), b, 0o600); err != nil {
+	if err := os.WriteFile(filepath.Join(dir.Partial(), indexName), b, 0o600); err != nil {
 		return err
 	}
 	done = true
@@ -229,7 +236,7 @@ func (d *dumper) toTar(ctx context.Context, w io.Writer) error {
 	if err != nil {
 		return err
 	}
-	if err := tw.WriteHeader(&tar.Header{Name: "index.json", Mode: 0o600, Size: int64(len(b)), Format: tar.FormatPAX}); err != nil {
+	if err := tw.WriteHeader(&tar.Header{Name: indexName, Mode: 0o600, Size: int64(len(b)), Format: tar.FormatPAX}); err != nil {
 		return err
 	}
 	if _, err := tw.Write(b); err != nil {
@@ -342,6 +349,13 @@ func stretches(data []procmem.Range) []stretch {
 
 func fileName(r procmem.Range) string { return r.String() + ".bin" }
 
+const indexName = "index.json"
+
+// ourName reports whether a file in a folder can be of a dump.
+func ourName(name string) bool {
+	return name == indexName || strings.HasPrefix(name, "0x") && strings.HasSuffix(name, ".bin")
+}
+
 // file notes a file of the mapping at hand.
 func (d *dumper) file(name string) {
 	m := &d.index.Mappings[len(d.index.Mappings)-1]
@@ -375,7 +389,7 @@ func (d *dumper) tell(g *globals, out string) error {
 		fmt.Fprintf(w, "%s: %s of %s%s\n", out, term.Size(d.index.MemoryBytes), count(len(d.index.Mappings), "mapping"), held)
 	}
 	for _, m := range d.index.Missing {
-		fmt.Fprintf(os.Stderr, "procmem: missing %v: %s (%d bytes)\n", m.Range, m.Error, m.Bytes)
+		fmt.Fprintf(os.Stderr, "procmem: missing %v: %s (%s)\n", m.Range, m.Error, bytesOf(m.Bytes))
 	}
 	if len(d.index.Missing) > 0 {
 		return statusError(exitMissing)

@@ -1,6 +1,8 @@
 package main
 
 import (
+	"context"
+
 	"github.com/spf13/cobra"
 
 	"github.com/procmem/procmem/snapshot"
@@ -25,7 +27,9 @@ given. This is procmem core with the options of gcore(1).`,
 			}
 			return nil
 		},
-		RunE: func(cmd *cobra.Command, args []string) error { return job.run(cmd.Context(), args) },
+		RunE: func(cmd *cobra.Command, args []string) error {
+			return undoing(func(ctx context.Context) error { return job.run(ctx, args) })
+		},
 	}
 	cmd.SetVersionTemplate("gcore (procmem) {{.Version}}\n")
 	cmd.SetFlagErrorFunc(func(cmd *cobra.Command, err error) error { return usagef("%v: see gcore -h", err) })

@@ -40,14 +40,11 @@ func main() { os.Exit(run()) }
 func run() int {
 	// A closed pipe and a file size limit are errors to report, not to die of.
 	signal.Ignore(syscall.SIGPIPE, syscall.SIGXFSZ)
-	ctx, stop := signalContext()
-	defer stop()
-
 	cmd := newRoot()
 	if filepath.Base(os.Args[0]) == "gcore" {
 		cmd = newGcore()
 	}
-	return exitStatus(cmd.ExecuteContext(ctx))
+	return exitStatus(cmd.Execute())
 }
 
 // errInterrupted is why a context ended.
@@ -55,18 +52,25 @@ type errInterrupted struct{ sig os.Signal }
 
 func (e errInterrupted) Error() string { return "stopped by " + e.sig.String() }
 
-// signalContext ends with the first SIGINT, SIGTERM or SIGHUP, so that the
-// target is let go and what is half-written removed.
-func signalContext() (context.Context, func()) {
+// undoing is for commands that have something to undo: the context ends with
+// the first SIGINT, SIGTERM or SIGHUP, so that the target is let go and what is
+// half-written removed. A second one ends procmem at once, which lets the
+// target go as well. Other commands just end.
+func undoing(run func(ctx context.Context) error) error {
 	ctx, cancel := context.WithCancelCause(context.Background())
+	defer cancel(nil)
 	ch := make(chan os.Signal, 1)
 	signal.Notify(ch, syscall.SIGINT, syscall.SIGTERM, syscall.SIGHUP)
+	defer signal.Stop(ch)
 	go func() {
-		if sig, ok := <-ch; ok {
+		select {
+		case sig := <-ch:
+			signal.Stop(ch)
 			cancel(errInterrupted{sig})
+		case <-ctx.Done():
 		}
 	}()
-	return ctx, func() { signal.Stop(ch); cancel(nil) }
+	return run(ctx)
 }
 
 // globals are the flags that every command has.

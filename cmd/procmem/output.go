@@ -6,9 +6,11 @@ import (
 	"fmt"
 	"io"
 	"os"
+	"strconv"
 	"syscall"
 
 	"github.com/procmem/procmem"
+	"github.com/procmem/procmem/internal/term"
 )
 
 // printJSON writes one object on a line of stdout.
@@ -45,5 +47,13 @@ func missingOf(faults []procmem.Fault) []missing {
 
 // tellFault prints a range that could not be read.
 func tellFault(f procmem.Fault) {
-	fmt.Fprintf(os.Stderr, "%v: %v (%d bytes)\n", f.Start, f.Err, f.Size())
+	fmt.Fprintf(os.Stderr, "%v: %v (%s)\n", f.Start, term.Printable(f.Err.Error()), bytesOf(f.Size()))
+}
+
+// bytesOf is an exact number of bytes.
+func bytesOf(n uint64) string {
+	if n == 1 {
+		return "1 byte"
+	}
+	return strconv.FormatUint(n, 10) + " bytes"
 }

@@ -4,6 +4,8 @@ import (
 	"errors"
 	"fmt"
 	"os"
+	"path/filepath"
+	"syscall"
 
 	"golang.org/x/sys/unix"
 )
@@ -16,8 +18,9 @@ type Dir struct {
 }
 
 // CreateDir begins a folder of mode 0700 that will have the name path, which
-// must not exist.
-func CreateDir(path string) (*Dir, error) {
+// must not exist. What a killed run has left behind is taken over, if it is
+// made of nothing but files for which ours holds.
+func CreateDir(path string, ours func(name string) bool) (*Dir, error) {
 	if _, err := os.Lstat(path); err == nil {
 		return nil, fmt.Errorf("create %s: %w", path, os.ErrExist)
 	}
@@ -34,16 +37,40 @@ func CreateDir(path string) (*Dir, error) {
 		return nil, fmt.Errorf("create %s: another run is writing %s", path, d.Partial())
 	}
 	d.f = f
-	// What a killed run left behind is taken over.
-	names, err := f.Readdirnames(-1)
-	for _, name := range names {
-		err = errors.Join(err, os.Remove(d.Partial()+"/"+name))
-	}
-	if err != nil {
+	if err := d.clear(ours); err != nil {
 		f.Close()
 		return nil, fmt.Errorf("create %s: %w", path, err)
 	}
 	return d, nil
+}
+
+// clear empties the folder, or refuses to.
+func (d *Dir) clear(ours func(name string) bool) error {
+	st, err := d.f.Stat()
+	if err != nil {
+		return err
+	}
+	if uid := st.Sys().(*syscall.Stat_t).Uid; int(uid) != os.Geteuid() {
+		return fmt.Errorf("%s is in the way, and belongs to another user (uid %d)", d.Partial(), uid)
+	}
+	if err := d.f.Chmod(0o700); err != nil {
+		return err
+	}
+	entries, err := d.f.ReadDir(-1)
+	if err != nil {
+		return err
+	}
+	for _, e := range entries {
+		if !e.Type().IsRegular() || !ours(e.Name()) {
+			return fmt.Errorf("%s is in the way, and holds %s, which no dump has left there", d.Partial(), e.Name())
+		}
+	}
+	for _, e := range entries {
+		if err := os.Remove(filepath.Join(d.Partial(), e.Name())); err != nil {
+			return err
+		}
+	}
+	return nil
 }
 
 // Partial returns the folder to put files into.

@@ -7,6 +7,7 @@ import (
 	"fmt"
 	"os"
 	"path/filepath"
+	"syscall"
 
 	"golang.org/x/sys/unix"
 )
@@ -76,8 +77,18 @@ func claim(f *os.File, name string) error {
 	if err != nil {
 		return err
 	}
-	if now, err := os.Lstat(name); err != nil || !os.SameFile(mine, now) || !mine.Mode().IsRegular() {
+	if now, err := os.Lstat(name); err != nil || !os.SameFile(mine, now) {
 		return fmt.Errorf("%s was changed by another run", name)
+	}
+	// Somebody may have put it there to get at what is written, or to have
+	// another file overwritten.
+	switch st := mine.Sys().(*syscall.Stat_t); {
+	case !mine.Mode().IsRegular():
+		return fmt.Errorf("%s is in the way, and is no regular file", name)
+	case int(st.Uid) != os.Geteuid():
+		return fmt.Errorf("%s is in the way, and belongs to another user (uid %d)", name, st.Uid)
+	case st.Nlink != 1:
+		return fmt.Errorf("%s is in the way, and has another name too (a hard link)", name)
 	}
 	if err := f.Chmod(0o600); err != nil {
 		return err

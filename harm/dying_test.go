@@ -1,0 +1,178 @@
+package harm
+
+import (
+	"fmt"
+	"io"
+	"math/rand/v2"
+	"os"
+	"path/filepath"
+	"strings"
+	"testing"
+	"time"
+
+	"github.com/procmem/procmem"
+	"github.com/procmem/procmem/internal/testproc"
+)
+
+// A target that ends while it is held: what could not be read is listed.
+func TestKilledWhileHeld(t *testing.T) {
+	for _, verb := range []string{"core", "dump"} {
+		t.Run(verb, func(t *testing.T) {
+			p := testproc.Start(t, testproc.Many, "fill", "16M")
+			r, out := beginStuck(t, p.PID(), verb, "-o", "-", p.PID())
+			p.Kill()
+			p.WaitState(t, 'Z')
+			if _, err := io.Copy(io.Discard, out); err != nil {
+				t.Error(err)
+			}
+			// A dump needs to know what there is, mapping by mapping.
+			status := map[string]int{"core": 3, "dump": 1}[verb]
+			r.wait(t).want(t, status, `(?s)^procmem: .*: the process is gone`)
+		})
+	}
+}
+
+// outcome checks how a run on a target that was dying ended: done, done with
+// data missing that is listed, or failed with a reason and nothing left.
+func outcome(t testing.TB, r result, dir string) {
+	t.Helper()
+	left := names(t, dir)
+	switch {
+	case r.status == 0 && r.stderr == "", r.status == 3 && strings.Contains(r.stderr, "procmem: "):
+		if len(left) != 1 || strings.HasSuffix(left[0], ".partial") {
+			t.Fatalf("left %q after %v", left, r)
+		}
+		if strings.HasPrefix(left[0], "core.") {
+			openCore(t, filepath.Join(dir, left[0]))
+		}
+	case r.status == 1 && len(left) == 0:
+		// One line that says what has become of the process.
+		if strings.Count(r.stderr, "\n") != 1 || !strings.HasPrefix(r.stderr, "procmem: ") ||
+			!(strings.Contains(r.stderr, "gone") || strings.Contains(r.stderr, "ended") || strings.Contains(r.stderr, "exited") ||
+				strings.Contains(r.stderr, "no process has pid") || strings.Contains(r.stderr, "zombie")) {
+			t.Errorf("not a clear message: %v", r)
+		}
+	default:
+		t.Fatalf("left %q after %v", left, r)
+	}
+}
+
+// The target ends, or becomes another program, at any moment.
+func TestTargetEnds(t *testing.T) {
+	random := rand.New(rand.NewPCG(3, 4))
+	zoo := testproc.Build(t, testproc.Zoo)
+	for _, c := range []struct {
+		name string
+		end  func(p *testproc.Proc)
+		runs bool
+	}{
+		{"exits", func(p *testproc.Proc) { p.Send(t, "exit") }, false},
+		{"is killed", func(p *testproc.Proc) { p.Kill() }, false},
+		{"execs", func(p *testproc.Proc) { p.Send(t, "exec %s --only anon --nospin", zoo) }, true},
+		{"execs by another thread", func(p *testproc.Proc) { p.Send(t, "threadexec %s --only anon --nospin", zoo) }, true},
+	} {
+		t.Run(c.name, func(t *testing.T) {
+			statuses := map[int]int{}
+			for trial := range 12 {
+				verb := []string{"core", "core", "dump"}[trial%3]
+				p := testproc.Start(t, testproc.Kids)
+				p.Cmd(t, "threads 5")
+				dir := t.TempDir()
+				r := begin(t, command(verb, "-o", filepath.Join(dir, verb), p.PID()))
+				if trial%2 == 0 { // once it is attached to
+					for !r.ended() && untraced(p.PID()) {
+					}
+				} else {
+					time.Sleep(time.Duration(random.IntN(6000)) * time.Microsecond)
+				}
+				c.end(p)
+				got := r.wait(t)
+				statuses[got.status]++
+				outcome(t, got, dir)
+				if c.runs {
+					p.ReadFacts(t)
+					unharmed(t, p)
+				}
+				p.Kill()
+			}
+			t.Logf("statuses %v", statuses)
+		})
+	}
+}
+
+// A target that starts programs all the time.
+func TestTargetForks(t *testing.T) {
+	p := testproc.Start(t, testproc.Kids)
+	dir := t.TempDir()
+	for i := range 10 {
+		r := begin(t, command("core", "-o", fmt.Sprintf("%s/core%d", dir, i), p.PID()))
+		for !r.ended() {
+			p.Cmd(t, "fork")
+			p.Cmd(t, "reap")
+		}
+		r.wait(t).want(t, 0, "^$")
+		unharmed(t, p)
+		openCore(t, fmt.Sprintf("%s/core%d.%d", dir, i, p.PID()))
+	}
+}
+
+// Threads start and end all the time. Each core is whole, and has registers
+// for each thread.
+func TestStorm(t *testing.T) {
+	p := testproc.Start(t, testproc.Many, "storm", "30")
+	dir := t.TempDir()
+	for i := range 30 {
+		prefix := fmt.Sprintf("%s/core%d", dir, i)
+		call(t, "core", "-o", prefix, p.PID()).want(t, 0, "^$")
+		c := openCore(t, fmt.Sprintf("%s.%d", prefix, p.PID()))
+		img := c.Image()
+		if n := len(img.Threads); n < 30 {
+			t.Errorf("%d threads; want 30 or more", n)
+		}
+		for k := range img.Threads {
+			th := &img.Threads[k]
+			_, sp, ok := img.Arch.PC(th)
+			var word [8]byte
+			if _, err := c.ReadAt(word[:], sp); !ok || err != nil || len(th.Regset(procmem.NTX86XState)) == 0 {
+				t.Errorf("thread %d: registers %v, stack %v", th.TID, ok, err)
+			}
+		}
+		os.Remove(fmt.Sprintf("%s.%d", prefix, p.PID()))
+	}
+	before := p.CmdInts(t, "storm")[0]
+	testproc.Until(t, "the storm to go on", func() bool { return p.CmdInts(t, "storm")[0] > before })
+}
+
+// The main thread has exited, and the others live.
+func TestLeaderHasExited(t *testing.T) {
+	p := testproc.Start(t, testproc.Kids)
+	p.Cmd(t, "threads 3")
+	p.Cmd(t, "leaderexit")
+	dir := t.TempDir()
+	call(t, "core", "-o", dir+"/core", p.PID()).want(t, 0, "^$")
+	c := openCore(t, fmt.Sprintf("%s/core.%d", dir, p.PID()))
+	if n := len(c.Image().Threads); n != 4 {
+		t.Errorf("%d threads; want 4", n)
+	}
+	call(t, "dump", "-o", dir+"/dump", p.PID()).want(t, 0, "^$")
+	call(t, "core", "--method", "live", "-o", dir+"/live", p.PID()).want(t, 0, "^$")
+	unharmed(t, p)
+	p.Kill()
+	p.Wait()
+	for _, verb := range []string{"core", "dump", "maps", "threads"} {
+		args := []any{verb, p.PID()}
+		if verb == "dump" {
+			args = append(args, "-o", dir+"/gone")
+		}
+		call(t, args...).want(t, 1, "^procmem: no process has pid")
+	}
+}
+
+// A zombie has no memory.
+func TestZombie(t *testing.T) {
+	p := testproc.Start(t, testproc.Kids)
+	zombie := p.CmdInts(t, "zombie")[0]
+	dir := t.TempDir()
+	call(t, "core", "-o", dir+"/core", zombie).want(t, 1, "^procmem: .* is a zombie")
+	wantNames(t, dir)
+}
