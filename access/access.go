@@ -166,13 +166,20 @@ func (r *Report) lastResort(err error) {
 	if b, err := os.ReadFile(fmt.Sprintf("/proc/%d/attr/current", r.PID)); err == nil && len(b) > 1 {
 		label = ", which labels the process " + strings.Trim(string(b), "\x00\n")
 	}
+	maybe := ""
 	for _, rule := range r.Rules {
-		if rule.Name == "dumpable" && rule.Verdict == Unknown {
-			r.rule("security module", Unknown, "all rules that can be seen allow, and the kernel answers: %v", err)
-			r.refuse("the target is not dumpable (prctl(2), PR_SET_DUMPABLE), or "+modules+" refuses"+label,
-				"run procmem with the capability CAP_SYS_PTRACE; if that does not help, dmesg or ausearch -m avc names the rule of the module")
-			return
+		switch {
+		case rule.Verdict != Unknown:
+		case rule.Name == "dumpable":
+			maybe += "the target is not dumpable (prctl(2), PR_SET_DUMPABLE), or "
+		case rule.Name == "user namespace":
+			maybe += "the target is in a user namespace that another user made, or "
 		}
+	}
+	if maybe != "" {
+		r.rule("security module", Unknown, "all rules that can be seen allow, and the kernel answers: %v", err)
+		r.refuse(maybe+modules+" refuses"+label, "run procmem with the capability CAP_SYS_PTRACE; if that does not help, dmesg or ausearch -m avc names the rule of the module")
+		return
 	}
 	r.rule("security module", Fails, "all other rules allow, and the kernel answers: %v", err)
 	r.refuse(modules+" refuses"+label, "dmesg or ausearch -m avc names the rule that refused")

@@ -41,7 +41,7 @@ func compare(pid int, me, them *process.Status, readable bool) *sides {
 	}
 	s.namespace = namespaceOf(pid)
 	switch {
-	case readable && (!s.sameUser || s.namespace != nsSame):
+	case s.namespace == nsBelow, readable && !s.sameUser:
 		s.overrides = true // nothing else explains it
 	case !s.has(capSysPtrace):
 	case s.namespace == nsUnseen:
@@ -50,7 +50,7 @@ func compare(pid int, me, them *process.Status, readable bool) *sides {
 		// target in the same one or below.
 		s.overrides = inInitialNamespace()
 	default:
-		s.overrides = s.namespace != nsOutside
+		s.overrides = true
 	}
 	if owner, ok := ownerOfMem(pid); ok {
 		s.mayOpen = owner == me.UID[3] || s.has(capDACOverride) || s.has(capDACReadSearch)
@@ -131,14 +131,13 @@ func (r *Report) namespace(s *sides) {
 	switch {
 	case s.namespace == nsSame:
 		r.rule(name, Holds, "the same")
-	case s.overrides && s.namespace == nsBelow:
-		r.rule(name, Holds, "one below procmem's, where procmem's capabilities count")
 	case s.namespace == nsBelow:
-		r.rule(name, Fails, "one below procmem's, made by another user")
-		r.refuse("the target is in a user namespace that another user made, which takes the capability CAP_SYS_PTRACE", moreRights(s.me))
-	case s.namespace == nsOutside || s.has(capSysPtrace) && !s.overrides:
+		r.rule(name, Holds, "one below procmem's, where procmem's capabilities count")
+	case s.has(capSysPtrace) && !s.overrides:
 		r.rule(name, Fails, "%s", outside)
 		r.refuse("the target's user namespace is "+outside, remedy)
+	case s.overrides:
+		r.rule(name, Holds, "not shown to procmem, whose capabilities count in all of them")
 	default:
 		r.rule(name, Unknown, "not shown to procmem")
 	}
@@ -264,32 +263,19 @@ func parent(pid int) int {
 type namespace uint8
 
 const (
-	nsUnseen  namespace = iota // seeing it takes rights that may be missing
-	nsSame                     // procmem's own
-	nsBelow                    // made in procmem's own, or in one below
-	nsOutside                  // neither: above, or beside
+	nsUnseen namespace = iota // seeing it takes rights that may be missing
+	nsSame                    // procmem's own
+	nsBelow                   // one where procmem has capabilities, for another is not shown
 )
 
 func namespaceOf(pid int) namespace {
 	var mine, theirs unix.Stat_t
-	fd, err := unix.Open(fmt.Sprintf("/proc/%d/ns/user", pid), unix.O_RDONLY|unix.O_CLOEXEC, 0)
-	if err != nil {
-		return nsUnseen
-	}
-	defer unix.Close(fd)
-	if unix.Stat("/proc/self/ns/user", &mine) != nil || unix.Fstat(fd, &theirs) != nil {
+	if unix.Stat("/proc/self/ns/user", &mine) != nil || unix.Stat(fmt.Sprintf("/proc/%d/ns/user", pid), &theirs) != nil {
 		return nsUnseen
 	}
 	if mine.Ino == theirs.Ino && mine.Dev == theirs.Dev {
 		return nsSame
 	}
-	// The kernel shows the parent where it is the caller's own or below it
-	// (ioctl_ns(2)).
-	above, err := unix.IoctlRetInt(fd, unix.NS_GET_PARENT)
-	if err != nil {
-		return nsOutside
-	}
-	unix.Close(above)
 	return nsBelow
 }
 

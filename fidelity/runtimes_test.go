@@ -54,7 +54,9 @@ func TestGo(t *testing.T) {
 		if least := int(p.Int(t, "goroutines")); n < least {
 			t.Errorf("%d goroutines, want %d or more:\n%s", n, least, all)
 		}
-		for _, f := range []string{"main.blockedOnChannel", "main.blockedInSelect", "main.blockedInSyscall", "main.blockedOnMutex", "main.asleep", "main.running"} {
+		// Main.running may be hidden by the handler of a signal, with which the
+		// runtime preempts it.
+		for _, f := range []string{"main.blockedOnChannel", "main.blockedInSelect", "main.blockedInSyscall", "main.blockedOnMutex", "main.asleep"} {
 			if !strings.Contains(all, f) {
 				t.Errorf("no goroutine in %s:\n%s", f, all)
 			}

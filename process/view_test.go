@@ -122,6 +122,9 @@ func checkMap(t *testing.T, v *View, p *testproc.Proc, m testproc.Map) {
 	}
 	// Each has a page on both sides that is not mapped.
 	for _, a := range []procmem.Addr{m.Start - 1, m.End} {
+		if m.Name == "thp" || m.Name == "huge" { // aligned, and so beside another
+			continue
+		}
 		n, err := v.ReadAt(got, a)
 		f, ok := errors.AsType[*procmem.FaultError](err)
 		if n != 0 || !ok || f.Addr != a || f.Err != procmem.ErrNotMapped || f.Until != 0 && f.Until <= a {
@@ -131,7 +134,7 @@ func checkMap(t *testing.T, v *View, p *testproc.Proc, m testproc.Map) {
 	// A read that begins in it and goes beyond gives what there is.
 	b := make([]byte, 2*page)
 	n, err := v.ReadAt(b, m.End-page)
-	if f, ok := errors.AsType[*procmem.FaultError](err); readable(m, m.Pages()-1) && (n != page || !ok || f.Addr != m.End) {
+	if f, ok := errors.AsType[*procmem.FaultError](err); readable(m, m.Pages()-1) && m.Name != "huge" && m.Name != "thp" && (n != page || !ok || f.Addr != m.End) {
 		t.Errorf("%s: read across its end: %d, %v", m.Name, n, err)
 	}
 }
@@ -168,7 +171,8 @@ func TestViewData(t *testing.T) {
 					switch {
 					case want && !data[i]:
 						t.Errorf("%s page %d holds data and is left out", m.Name, i)
-					case !want && data[i] && slices.Contains(exact, m.Name) && !(old && m.Name == "zeropage"):
+					case !want && data[i] && slices.Contains(exact, m.Name) && !(old && m.Name == "zeropage") &&
+						!(v.pm.noGuard.Load() && m.Name == "guard"):
 						t.Errorf("%s page %d holds nothing and is data", m.Name, i)
 					}
 				}
@@ -474,6 +478,7 @@ func TestOpen(t *testing.T) {
 	if bits, err := proc.CoredumpFilter(); err != nil || bits == 0 {
 		t.Errorf("filter %#x, %v", bits, err)
 	}
+	p.WaitBlocked(t, len(tids))
 	info, err := proc.Info()
 	if err != nil || info.PID != p.PID() || info.PPID != os.Getpid() || info.Name != "kids" || info.State != 'S' {
 		t.Errorf("info %+v, %v", info, err)

@@ -9,6 +9,7 @@ import (
 	"strconv"
 	"strings"
 	"testing"
+	"time"
 
 	"github.com/procmem/procmem/internal/testproc"
 	"github.com/procmem/procmem/process"
@@ -80,6 +81,8 @@ func beginSteps(t testing.TB, pid int) *steps {
 // expect waits for the end of a step.
 func (s *steps) expect(what string) {
 	s.t.Helper()
+	late := time.AfterFunc(30*time.Second, func() { s.cmd.Process.Kill() })
+	defer late.Stop()
 	line, err := s.out.ReadString('\n')
 	if err != nil || strings.TrimSpace(line) != what+" <nil>" {
 		s.t.Fatalf("tracer said %q, %v; want %q", line, err, what)

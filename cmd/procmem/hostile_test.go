@@ -19,6 +19,7 @@ import (
 	"syscall"
 	"testing"
 	"time"
+	"unicode/utf8"
 
 	"github.com/procmem/procmem/internal/testproc"
 )
@@ -338,7 +339,7 @@ func TestHostileText(t *testing.T) {
 	spoiled(t, map[string][]byte{"text": b}, func(t *testing.T, dir, file string) {
 		for _, args := range [][]string{{"info", file}, {"maps", file}, {"threads", file}, {"read", file, "x"}, {"read", file, "[stack]", "-f", "ptr"}} {
 			out, msg, _ := procmemCommand(t, args...)
-			if strings.ContainsAny(out+msg, "\x1b\x07\x9b") {
+			if strings.ContainsAny(out+msg, "\x1b\x07") || !utf8.ValidString(out+msg) {
 				t.Errorf("%q: harmful: %q", args, out+msg)
 			}
 		}

@@ -203,7 +203,6 @@ func TestStdoutGone(t *testing.T) {
 			}
 		}
 	}
-	if p.Cmd(t, "ping"); p.State() != 'S' {
-		t.Errorf("the target is in state %c", p.State())
-	}
+	p.Cmd(t, "ping")
+	p.WaitState(t, 'S')
 }
