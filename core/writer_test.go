@@ -125,7 +125,7 @@ type scattered struct{ *fakeMemory }
 
 func (m scattered) Data(r procmem.Range) iter.Seq2[procmem.Range, error] {
 	return func(yield func(procmem.Range, error) bool) {
-		for piece := range (sparseMemory{m.fakeMemory}).Data(r) {
+		for piece := range sparseMemory(m).Data(r) {
 			mid := piece.Start + 100
 			if !yield(rng(mid, mid+8), nil) || !yield(rng(mid+8, piece.End-1), nil) {
 				return

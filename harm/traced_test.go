@@ -16,7 +16,8 @@ func TestTraced(t *testing.T) {
 		t.Run(tracer, func(t *testing.T) {
 			p := testproc.Start(t, testproc.Kids)
 			p.Cmd(t, "threads 2")
-			name, end := tracer, func() {}
+			var name string
+			var end func()
 			switch tracer {
 			case "a child":
 				name = fmt.Sprintf(`kids \(pid %d\)`, p.CmdInts(t, "trace")[0])
