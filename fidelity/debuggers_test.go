@@ -91,7 +91,7 @@ var (
 // lldbThreads returns the threads of which lldb shows frames, ascending.
 func lldbThreads(t testing.TB, exe, path string) []int {
 	t.Helper()
-	out := run(t, "lldb", "-b", "-o", "thread list", "-o", "bt all", "-c", path, exe).ok(t)
+	out := lldb(t, "-b", "-o", "thread list", "-o", "bt all", "-c", path, exe)
 	framed := map[string]bool{}
 	for _, m := range lldbFrames.FindAllStringSubmatch(out, -1) {
 		framed[m[1]] = true

@@ -105,6 +105,17 @@ func run(t testing.TB, name string, args ...string) output {
 
 func runCmd(t testing.TB, cmd *exec.Cmd) output {
 	t.Helper()
+	out, err := runFor(t, patience(t), cmd)
+	if err != nil {
+		t.Fatalf("%v: %v, %v\n%.4000s%.4000s", cmd.Args, err, cmd.ProcessState, out.stdout, out.stderr)
+	}
+	return out
+}
+
+// runFor runs a program that is killed, with context.DeadlineExceeded, when it
+// takes longer than it may.
+func runFor(t testing.TB, limit time.Duration, cmd *exec.Cmd) (output, error) {
+	t.Helper()
 	var stdout, stderr bytes.Buffer
 	cmd.Stderr = &stderr
 	if cmd.Stdout == nil {
@@ -114,20 +125,39 @@ func runCmd(t testing.TB, cmd *exec.Cmd) output {
 		cmd.Env = os.Environ()
 	}
 	cmd.Env = append(cmd.Env, "LC_ALL=C", "DEBUGINFOD_URLS=", "HOME="+binDir)
-	cmd.WaitDelay = patience(t) // for a child that it may have left with our pipe
+	cmd.WaitDelay = limit // for a child that it may have left with our pipe
 	if err := cmd.Start(); err != nil {
 		t.Fatal(err)
 	}
-	hangs := time.AfterFunc(patience(t), func() { _ = cmd.Process.Kill() })
+	hangs := time.AfterFunc(limit, func() { _ = cmd.Process.Kill() })
 	err := cmd.Wait()
 	var exit *exec.ExitError
 	if !hangs.Stop() {
 		err = context.DeadlineExceeded
 	}
-	if err != nil && !errors.As(err, &exit) || cmd.ProcessState.ExitCode() < 0 {
-		t.Fatalf("%v: %v, %v\n%.4000s%.4000s", cmd.Args, err, cmd.ProcessState, stdout.String(), stderr.String())
+	out := output{stdout.String(), stderr.String(), cmd.ProcessState.ExitCode()}
+	if errors.As(err, &exit) && out.status >= 0 {
+		err = nil
 	}
-	return output{stdout.String(), stderr.String(), cmd.ProcessState.ExitCode()}
+	return out, err
+}
+
+// lldb runs lldb. Version 14 hangs now and then, with any core, while its
+// threads load symbols; it is then given another try.
+func lldb(t testing.TB, args ...string) string {
+	t.Helper()
+	const tries = 3
+	for try := 1; ; try++ {
+		cmd := exec.Command(need(t, "lldb"), args...)
+		out, err := runFor(t, min(2*time.Minute, patience(t)/tries), cmd)
+		switch {
+		case err == nil:
+			return out.ok(t)
+		case try == tries || !errors.Is(err, context.DeadlineExceeded):
+			t.Fatalf("%v: %v, %v\n%.4000s%.4000s", cmd.Args, err, cmd.ProcessState, out.stdout, out.stderr)
+		}
+		t.Logf("lldb hangs: once more")
+	}
 }
 
 // ok returns what a tool printed on stdout, and fails if its status was not 0.

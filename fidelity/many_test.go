@@ -105,7 +105,7 @@ func TestManyMappings(t *testing.T) {
 		}
 	})
 	t.Run("lldb", func(t *testing.T) {
-		out := run(t, "lldb", "-b", "-o", "bt all", "-o", fmt.Sprintf("memory read -s8 -fx -c1 %v", last), "-c", c.path, p.Path).ok(t)
+		out := lldb(t, "-b", "-o", "bt all", "-o", fmt.Sprintf("memory read -s8 -fx -c1 %v", last), "-c", c.path, p.Path)
 		if !strings.Contains(out, "`main") || !strings.Contains(out, word) {
 			t.Errorf("no main, or no %s at %v, in\n%s", word, last, out)
 		}

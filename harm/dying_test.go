@@ -27,7 +27,7 @@ func TestKilledWhileHeld(t *testing.T) {
 			}
 			// A dump needs to know what there is, mapping by mapping.
 			status := map[string]int{"core": 3, "dump": 1}[verb]
-			r.wait(t).want(t, status, `(?s)^procmem: .*: the process is gone`)
+			r.wait(t).want(t, status, `(?m)^procmem: .*: the process is gone`)
 		})
 	}
 }

@@ -29,6 +29,11 @@ var program string
 func TestMain(m *testing.M) { os.Exit(buildAndRun(m)) }
 
 func buildAndRun(m *testing.M) int {
+	// A debugger that crashes must not leave a core in the source tree.
+	if err := unix.Setrlimit(unix.RLIMIT_CORE, &unix.Rlimit{}); err != nil {
+		fmt.Fprintln(os.Stderr, "harm:", err)
+		return 1
+	}
 	// Other users run it too: see unprivileged.
 	dir, err := os.MkdirTemp("", "procmem-harm-")
 	if err == nil {

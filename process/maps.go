@@ -56,9 +56,12 @@ func ParseSmaps(r io.Reader) ([]procmem.Mapping, error) {
 	return ms, nil
 }
 
+// errOverlap: the text was made while the mappings changed, or makes no sense.
+var errOverlap = errors.New("is not above the one before it")
+
 func appendMapping(ms *[]procmem.Mapping, m procmem.Mapping) error {
 	if k := len(*ms); k > 0 && m.Start < (*ms)[k-1].End {
-		return fmt.Errorf("mapping %v is not above the one before it", m.Range)
+		return fmt.Errorf("mapping %v %w", m.Range, errOverlap)
 	}
 	*ms = append(*ms, m)
 	return nil

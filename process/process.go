@@ -24,6 +24,7 @@ import (
 	"strconv"
 	"strings"
 	"sync"
+	"time"
 
 	"golang.org/x/sys/unix"
 
@@ -132,6 +133,25 @@ func (p *Process) bearer() (tid int, dir *os.File) {
 	return p.pid, p.dir
 }
 
+// withMemory runs f on the folder of a thread that has the memory of the
+// process, and again where that came to nothing because the thread has ended,
+// or the mappings have changed, while the process lives on: a leader may exit,
+// and an exec ends all threads but one, which takes over the id of the leader.
+func (p *Process) withMemory(f func(tid int, dir *os.File) error) error {
+	const tries = 20
+	for try := time.Duration(1); ; try++ {
+		tid, dir := p.bearer()
+		err := f(tid, dir)
+		if try == tries || !errors.Is(err, unix.ESRCH) && !errors.Is(err, unix.ENOENT) && !errors.Is(err, errOverlap) {
+			return err
+		}
+		if _, dir := p.bearer(); !alive(dir) {
+			return err
+		}
+		time.Sleep(try * 100 * time.Microsecond)
+	}
+}
+
 // alive reports whether the thread behind a folder of /proc has its memory.
 func alive(dir *os.File) bool {
 	f, err := openAt(dir, "stat", unix.O_RDONLY)
@@ -140,7 +160,7 @@ func alive(dir *os.File) bool {
 	}
 	defer f.Close()
 	st, err := ParseStat(f)
-	return err == nil && !st.Zombie()
+	return err == nil && !st.Zombie() && !st.KernelThread()
 }
 
 // Open opens a file below /proc/PID for reading, such as "maps" or
@@ -150,9 +170,12 @@ func (p *Process) Open(name string) (*os.File, error) {
 }
 
 // openMem opens a file that shows the memory of the process.
-func (p *Process) openMem(name string) (*os.File, error) {
-	_, dir := p.bearer()
-	return p.openIn(dir, name, unix.O_RDONLY)
+func (p *Process) openMem(name string) (f *os.File, err error) {
+	err = p.withMemory(func(_ int, dir *os.File) error {
+		f, err = p.openIn(dir, name, unix.O_RDONLY)
+		return err
+	})
+	return f, err
 }
 
 func (p *Process) openIn(dir *os.File, name string, flags int) (*os.File, error) {
@@ -192,8 +215,13 @@ func parse[T any](p *Process, name string, f func(io.Reader) (T, error)) (T, err
 
 // parseMem is parse for files that show the memory of the process.
 func parseMem[T any](p *Process, name string, f func(io.Reader) (T, error)) (T, error) {
-	file, err := p.openMem(name)
-	return parseFile(p, name, file, err, f)
+	var v T
+	err := p.withMemory(func(_ int, dir *os.File) error {
+		file, err := p.openIn(dir, name, unix.O_RDONLY)
+		v, err = parseFile(p, name, file, err, f)
+		return err
+	})
+	return v, err
 }
 
 func parseFile[T any](p *Process, name string, file *os.File, err error, f func(io.Reader) (T, error)) (T, error) {
@@ -276,8 +304,11 @@ func (p *Process) ThreadSyscall(tid int) (*Syscall, error) {
 // is gone.
 func (p *Process) Exe() (string, error) {
 	buf := make([]byte, 4096)
-	_, dir := p.bearer()
-	n, err := unix.Readlinkat(int(dir.Fd()), "exe", buf)
+	n := 0
+	err := p.withMemory(func(_ int, dir *os.File) (err error) {
+		n, err = unix.Readlinkat(int(dir.Fd()), "exe", buf)
+		return err
+	})
 	if err != nil {
 		return "", fmt.Errorf("read link /proc/%d/exe: %w", p.pid, err)
 	}

@@ -35,8 +35,15 @@ type View struct {
 // View opens the memory of the process. It reads smaps, for the flags that
 // tell what may be read and how. Without the rights of a debugger it fails
 // with EACCES; for a zombie or a kernel thread with ESRCH.
-func (p *Process) View() (*View, error) {
-	tid, dir := p.bearer()
+func (p *Process) View() (v *View, err error) {
+	err = p.withMemory(func(tid int, dir *os.File) error {
+		v, err = p.viewOf(tid, dir)
+		return err
+	})
+	return v, err
+}
+
+func (p *Process) viewOf(tid int, dir *os.File) (*View, error) {
 	mem, err := p.openIn(dir, "mem", unix.O_RDONLY)
 	if err != nil {
 		return nil, err
@@ -54,7 +61,7 @@ func (p *Process) View() (*View, error) {
 	}
 	if len(v.maps) == 0 {
 		v.Close()
-		return nil, &procmem.FaultError{Err: procmem.ErrGone}
+		return nil, procmem.ErrGone
 	}
 	v.spans = spansOf(v.maps)
 	return v, nil

@@ -319,8 +319,9 @@ func (t *tracer) inquire(pending map[int]*traced, waited time.Duration) {
 	for tid, th := range pending {
 		st, err := t.p.ThreadStat(tid)
 		switch {
-		case err != nil || st.Zombie():
-			// A leader that has exited says nothing while others live.
+		case err != nil || st.Zombie() && tid == t.p.PID():
+			// A leader that has exited says nothing while others live. Any
+			// other thread that has is reaped as the next look finds it.
 			delete(pending, tid)
 			t.forget(tid)
 		case st.State == 'D' && waited > patienceAsleep:

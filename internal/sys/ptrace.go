@@ -88,17 +88,20 @@ func PendingSignals(tid int) (uint64, error) {
 // the signal would be lost if the tracer died before it detaches with it. An
 // exit is taken.
 func Wait(tid int) (status unix.WaitStatus, ok bool, err error) {
-	info, err := waitid(tid, unix.WSTOPPED|unix.WNOWAIT)
-	if err == unix.ECHILD || err == nil && info.pid == 0 { // a zombie is no child to the first
-		info, err = waitid(tid, unix.WEXITED)
-	}
+	info, err := waitid(tid, unix.WEXITED|unix.WSTOPPED|unix.WNOWAIT)
 	if err != nil || info.pid == 0 {
 		return 0, false, err
 	}
 	switch info.code {
 	case cldTrapped, cldStopped: // as wait4 has it: stopped, the signal, the event
 		return unix.WaitStatus(info.status<<8 | 0x7f), true, nil
-	case cldExited:
+	}
+	// Without WNOWAIT a stop would be taken too, whatever the options say;
+	// but what has exited does not stop.
+	if info, err = waitid(tid, unix.WEXITED); err != nil || info.pid == 0 {
+		return 0, false, err
+	}
+	if info.code == cldExited {
 		return unix.WaitStatus(info.status << 8), true, nil
 	}
 	return unix.WaitStatus(info.status), true, nil // killed
