@@ -79,6 +79,12 @@ func (p *Proc) start(t testing.TB) error {
 			return err
 		}
 	}
+	if p.cmd.SysProcAttr == nil {
+		p.cmd.SysProcAttr = &syscall.SysProcAttr{}
+	}
+	// In a group of its own, whose leader has its parent outside of it: that of
+	// the test may be orphaned, in CI, and then ignores SIGTSTP.
+	p.cmd.SysProcAttr.Setpgid = true
 	p.cmd.Dir = p.Dir
 	childIn, stdin, err := os.Pipe()
 	if err != nil {
