@@ -207,6 +207,7 @@ func beginStuckInWrite(t testing.TB, p *testproc.Proc, dir string) *run {
 		}
 	}
 	r.signal(syscall.SIGSTOP)
+	testproc.Until(t, "SIGSTOP", func() bool { return r.ended() || testproc.State(r.pid(), r.pid()) == 'T' })
 	// A second run while the first one writes.
 	if _, err := os.Stat(partial); err == nil {
 		call(t, "core", "--force", "-o", dir+"/core", p.PID()).want(t, 1, "another run is writing|already traced")

@@ -69,6 +69,7 @@ func TestTraced(t *testing.T) {
 			}
 			p.Cmd(t, "ping")
 			end()
+			syscall.Kill(p.PID(), syscall.SIGCONT) // gdb may leave it stopped
 			unharmed(t, p)
 			call(t, "core", "-o", dir+"/core", p.PID()).want(t, 0, "^$")
 			unharmed(t, p)
