@@ -9,6 +9,7 @@ import (
 	"os"
 	"os/exec"
 	"path/filepath"
+	"slices"
 	"strconv"
 	"strings"
 	"sync"
@@ -246,7 +247,7 @@ func children(t testing.TB, pid int) []int {
 	return pids
 }
 
-// numbers returns the names in a folder that are numbers, in its order.
+// numbers returns the names in a folder that are numbers, ascending.
 func numbers(dir string) []int {
 	entries, err := os.ReadDir(dir)
 	if err != nil {
@@ -258,6 +259,7 @@ func numbers(dir string) []int {
 			ns = append(ns, n)
 		}
 	}
+	slices.Sort(ns) // the folder's order is that of words
 	return ns
 }
 

@@ -201,13 +201,10 @@ func beginStuckInWrite(t testing.TB, p *testproc.Proc, dir string) *run {
 	t.Helper()
 	partial := fmt.Sprintf("%s/core.%d.partial", dir, p.PID())
 	r := begin(t, command("core", "--force", "--method", "stop", "-o", dir+"/core", p.PID()))
-	for !r.ended() {
-		if _, err := os.Stat(partial); err == nil {
-			break
-		}
+	for !r.ended() && written(partial) == 0 {
 	}
 	r.signal(syscall.SIGSTOP)
-	testproc.Until(t, "SIGSTOP", func() bool { return r.ended() || testproc.State(r.pid(), r.pid()) == 'T' })
+	testproc.Until(t, "SIGSTOP", func() bool { return r.ended() || stopped(r.pid()) })
 	// A second run while the first one writes.
 	if _, err := os.Stat(partial); err == nil {
 		call(t, "core", "--force", "-o", dir+"/core", p.PID()).want(t, 1, "another run is writing|already traced")

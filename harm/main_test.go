@@ -194,6 +194,16 @@ func held(pid int) bool {
 	return true
 }
 
+// stopped reports whether every thread of the process is stopped by a signal.
+func stopped(pid int) bool {
+	for _, tid := range tids(pid) {
+		if testproc.State(pid, tid) != 'T' {
+			return false
+		}
+	}
+	return true
+}
+
 // untraced reports that no thread of the process has a tracer or is stopped by
 // one.
 func untraced(pid int) bool {

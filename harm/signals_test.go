@@ -76,14 +76,7 @@ func TestSignalsArriveOnce(t *testing.T) {
 func TestStoppedTarget(t *testing.T) {
 	p := testproc.Start(t, testproc.Zoo, "--nospin", "--only", "anon")
 	p.WaitBlocked(t, 9)
-	stopped := func() bool {
-		for _, tid := range p.TIDs() {
-			if testproc.State(p.PID(), tid) != 'T' {
-				return false
-			}
-		}
-		return true
-	}
+	stopped := func() bool { return stopped(p.PID()) }
 	syscall.Kill(p.PID(), syscall.SIGSTOP)
 	testproc.Until(t, "SIGSTOP", stopped)
 	dir := t.TempDir()

@@ -196,32 +196,45 @@ func (t *tracer) seizeNew() error {
 		if t.threads[tid] != nil {
 			continue
 		}
-		err := t.seize(tid)
-		switch {
-		case err == nil && t.p.HasThread(tid):
-			t.add(tid)
-		case err == nil:
-			if _, _, err := sys.Wait(tid); err != unix.ECHILD {
-				// The id was used again by a thread of another process: the
-				// end of the tracing thread lets it go, untouched.
-				return fmt.Errorf("stop thread %d: %w", tid, procmem.ErrGone)
-			}
-			t.exec = true // it has executed a program, and the id of the leader since
-		case err == unix.ESRCH:
-		default:
-			if st, serr := t.p.ThreadStat(tid); serr != nil || st.Zombie() {
-				continue
-			}
-			// A thread in exec keeps its tracer when it takes over the id of
-			// the leader.
-			if st, serr := t.p.ThreadStatus(tid); err == unix.EPERM && serr == nil && st.TracerPID == unix.Gettid() {
-				t.add(tid)
-				continue
-			}
-			return fmt.Errorf("seize thread %d: %w", tid, err)
+		if err := t.attach(tid); err != nil {
+			return err
 		}
 	}
 	return nil
+}
+
+// attach attaches to one thread, unless it has exited.
+func (t *tracer) attach(tid int) error {
+	for try := 1; ; try++ {
+		err := t.seize(tid)
+		if err == nil && t.p.HasThread(tid) {
+			t.add(tid)
+			return nil
+		}
+		if err == nil {
+			if _, _, err := sys.Wait(tid); err == unix.ECHILD {
+				t.exec = true // it has executed a program, and the id of the leader since
+				return nil
+			}
+			// The id was used again by a thread of another process: the end
+			// of the tracing thread lets it go, untouched.
+			return fmt.Errorf("stop thread %d: %w", tid, procmem.ErrGone)
+		}
+		status, serr := t.p.ThreadStatus(tid)
+		switch {
+		case err == unix.ESRCH, serr != nil, status.State == 'Z', status.State == 'X':
+			return nil
+		case err == unix.EPERM && status.TracerPID == unix.Gettid():
+			// A thread in exec keeps its tracer when it takes over the id of
+			// the leader.
+			t.add(tid)
+			return nil
+		case err == unix.EPERM && status.TracerPID == 0 && try < 3:
+			// It was a leader that had exited, and is now a thread in exec.
+		default:
+			return fmt.Errorf("seize thread %d: %w", tid, err)
+		}
+	}
 }
 
 func (t *tracer) add(tid int) {
