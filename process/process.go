@@ -326,19 +326,24 @@ func (p *Process) Cmdline() ([]string, error) {
 
 // CoredumpFilter returns the bits of /proc/PID/coredump_filter (core(5)).
 func (p *Process) CoredumpFilter() (uint32, error) {
-	b, err := parseMem(p, "coredump_filter", readSmall)
-	if err != nil {
-		return 0, err
+	return parseMem(p, "coredump_filter", func(r io.Reader) (uint32, error) {
+		b, err := readMemory(r)
+		if err != nil {
+			return 0, err
+		}
+		v, err := parseUint(bytes.TrimSpace(b), 16, 32)
+		return uint32(v), err
+	})
+}
+
+// readMemory is readSmall for a file that is empty where a thread has no
+// memory left.
+func readMemory(r io.Reader) ([]byte, error) {
+	b, err := readSmall(r)
+	if err == nil && len(b) == 0 {
+		err = unix.ESRCH
 	}
-	b = bytes.TrimSpace(b)
-	if len(b) == 0 { // no memory left
-		return 0, fmt.Errorf("/proc/%d/coredump_filter: %w", p.pid, unix.ESRCH)
-	}
-	v, err := parseUint(b, 16, 32)
-	if err != nil {
-		return 0, fmt.Errorf("/proc/%d/coredump_filter: %w", p.pid, err)
-	}
-	return uint32(v), nil
+	return b, err
 }
 
 // Arch returns the architecture of the executable.
@@ -357,7 +362,7 @@ func (p *Process) Arch() (procmem.Arch, error) {
 
 // Auxv returns the auxiliary vector up to and with AT_NULL.
 func (p *Process) Auxv(arch procmem.Arch) ([]byte, error) {
-	b, err := parseMem(p, "auxv", readSmall)
+	b, err := parseMem(p, "auxv", readMemory)
 	if err != nil {
 		return nil, err
 	}

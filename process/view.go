@@ -2,6 +2,7 @@ package process
 
 import (
 	"errors"
+	"fmt"
 	"io"
 	"iter"
 	"math"
@@ -61,7 +62,7 @@ func (p *Process) viewOf(tid int, dir *os.File) (*View, error) {
 	}
 	if len(v.maps) == 0 {
 		v.Close()
-		return nil, procmem.ErrGone
+		return nil, fmt.Errorf("read mappings: %w", unix.ESRCH)
 	}
 	v.spans = spansOf(v.maps)
 	return v, nil

@@ -212,9 +212,13 @@ func (t *tracer) attach(tid int) error {
 			return nil
 		}
 		if err == nil {
-			if _, _, err := sys.Wait(tid); err == unix.ECHILD {
+			status, ok, err := sys.Wait(tid)
+			switch {
+			case err == unix.ECHILD:
 				t.exec = true // it has executed a program, and the id of the leader since
 				return nil
+			case ok && !status.Stopped():
+				return nil // it has exited
 			}
 			// The id was used again by a thread of another process: the end
 			// of the tracing thread lets it go, untouched.
