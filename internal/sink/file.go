@@ -7,6 +7,7 @@ import (
 	"fmt"
 	"os"
 	"path/filepath"
+	"sync/atomic"
 	"syscall"
 
 	"golang.org/x/sys/unix"
@@ -25,12 +26,18 @@ const directAlign = 4096
 // faster than through it.
 const directMin = 64 << 10
 
+// cacheFirst is how many bytes go through the page cache before the rest goes
+// around it. The cache takes them faster than the disk, and the target is held
+// meanwhile; more would push out what others have in it.
+const cacheFirst = 256 << 20
+
 // File is a new file. It implements io.WriterAt; each write should be of
 // whole pages at a page's offset where it can be. Commit or Abort ends it.
 type File struct {
 	path   string
 	f      *os.File
 	direct *os.File // the same file opened with O_DIRECT, nil where that is refused
+	cached atomic.Int64
 	force  bool
 }
 
@@ -109,7 +116,7 @@ func onDisk(f *os.File) bool {
 // WriteAt implements io.WriterAt. It may be called from several goroutines at
 // once for pieces that do not overlap.
 func (s *File) WriteAt(p []byte, off int64) (int, error) {
-	if s.direct != nil && len(p) >= directMin && off%directAlign == 0 {
+	if s.direct != nil && len(p) >= directMin && off%directAlign == 0 && s.cached.Add(int64(len(p))) > cacheFirst {
 		head := len(p) &^ (directAlign - 1)
 		n, err := s.direct.WriteAt(p[:head], off)
 		if errors.Is(err, unix.EINVAL) && n == 0 {
