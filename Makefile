@@ -16,7 +16,7 @@ demo: build ## a sample process, read and dumped, and its core in gdb
 	@./demo/run ./procmem
 
 test: test-deps ## every test, with the race detector
-	PROCMEM_TEST_ALL=1 CGO_ENABLED=1 $(GO) test -race -timeout 14m ./...
+	PROCMEM_TEST_ALL=1 CGO_ENABLED=1 $(GO) test -race -count=1 -timeout 14m ./...
 
 test-deps:
 	@./scripts/install $(TEST_PACKAGES)
