@@ -73,17 +73,15 @@ var vmFlagNames = [...]string{
 	"sd", "mm", "hg", "nh", "mg", "um", "uw", "mt", "bt", "nl", "ss", "sl", "dp", "gu",
 }
 
-// The flags that procmem acts upon.
+// The flags that have a name here.
 const (
 	VMPFNMap     VMFlags = 1 << 9  // pf: pages without a struct page, as of devices
-	VMLocked     VMFlags = 1 << 10 // lo: locked in memory
 	VMIO         VMFlags = 1 << 11 // io: device memory
 	VMDontCopy   VMFlags = 1 << 14 // dc: MADV_DONTFORK
 	VMHugeTLB    VMFlags = 1 << 19 // ht: hugetlb pages
 	VMWipeOnFork VMFlags = 1 << 22 // wf: MADV_WIPEONFORK
 	VMDontDump   VMFlags = 1 << 23 // dd: MADV_DONTDUMP
 	VMUffdMiss   VMFlags = 1 << 29 // um: userfaultfd serves missing pages
-	VMUffdWP     VMFlags = 1 << 30 // uw: userfaultfd write-protect tracking
 )
 
 // vmFlagBit finds a flag by its two letters.

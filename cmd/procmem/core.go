@@ -237,13 +237,7 @@ func predict(p *process.Process, filter core.Filter) (disk, length uint64, err e
 	}
 	defer v.Close()
 	img.Mappings, _ = v.Mappings()
-	segs := core.Select(img, v, filter)
-	for _, s := range segs {
-		if s.Dumped {
-			length += s.Size()
-		}
-	}
-	disk, err = core.Predict(segs, v)
+	length, disk, err = held(core.Select(img, v, filter), v)
 	return disk, length, err
 }
 

@@ -78,18 +78,20 @@ func coreInfo(c *core.File) *infoJSON {
 	for n := range c.Notes() {
 		i.Notes = append(i.Notes, n)
 	}
-	i.Memory, i.Data = held(c.Segments(), c)
+	i.Memory, i.Data, _ = held(c.Segments(), c) // a file always tells
 	return i
 }
 
-func held(segs []core.Segment, mem procmem.Sparse) (memory, data uint64) {
+// held returns how many bytes of memory the segments hold, and how many of them
+// may be more than holes in the file.
+func held(segs []core.Segment, mem procmem.Sparse) (memory, data uint64, err error) {
 	for _, s := range segs {
 		if s.Dumped {
 			memory += s.Size()
 		}
 	}
-	data, _ = core.Predict(segs, mem)
-	return memory, data
+	data, err = core.Predict(segs, mem)
+	return memory, data, err
 }
 
 func infoOf(img *procmem.Image) *infoJSON {
@@ -127,8 +129,8 @@ func processInfo(p *process.Process) (*infoJSON, error) {
 	if err != nil {
 		return nil, err
 	}
-	i.Memory, i.Data = held(core.Select(img, v, core.Filter(filter)), v)
-	return i, nil
+	i.Memory, i.Data, err = held(core.Select(img, v, core.Filter(filter)), v)
+	return i, err
 }
 
 // liveImage returns what is needed of a running process to plan a core,

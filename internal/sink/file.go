@@ -134,9 +134,6 @@ func (s *File) WriteAt(p []byte, off int64) (int, error) {
 // Truncate sets the length of the file.
 func (s *File) Truncate(size int64) error { return s.f.Truncate(size) }
 
-// Path returns the name that the file will have.
-func (s *File) Path() string { return s.path }
-
 // DiskBytes returns how many bytes of disk the file takes now.
 func (s *File) DiskBytes() int64 {
 	var st unix.Stat_t

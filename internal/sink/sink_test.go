@@ -325,7 +325,7 @@ func TestWriteAt(t *testing.T) {
 		if err := f.Commit(); err != nil {
 			t.Fatal(err)
 		}
-		got, err := os.ReadFile(f.Path())
+		got, err := os.ReadFile(f.path)
 		if err != nil || !bytes.Equal(got, want) {
 			t.Errorf("%s: %d bytes, %v; want %d", dir, len(got), err, len(want))
 		}
