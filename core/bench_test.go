@@ -1,28 +1,11 @@
 package core
 
 import (
-	"bytes"
 	"io"
 	"testing"
 
 	"github.com/procmem/procmem"
 )
-
-// The limit of the path is memory bandwidth: looking for zeros must stay well
-// above the speed of reading a process.
-func BenchmarkPagesThatAre(b *testing.B) {
-	for name, fill := range map[string]byte{"zero": 0, "data": 1} {
-		b.Run(name, func(b *testing.B) {
-			p := bytes.Repeat([]byte{fill}, blockSize)
-			b.SetBytes(blockSize)
-			for b.Loop() {
-				if pagesThatAre(fill == 0, p) != blockSize {
-					b.Fatal("wrong")
-				}
-			}
-		})
-	}
-}
 
 // zeroTail is a Memory of pages that are zero but for their last byte: the
 // worst case for finding zeros.

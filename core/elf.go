@@ -86,10 +86,10 @@ func appendWord(b []byte, c elf.Class, v uint64) []byte {
 	return binary.LittleEndian.AppendUint64(b, v)
 }
 
-// appendEHeader appends the ELF header of a core with phnum program headers
-// right behind it, and, where there are too many for e_phnum, a section
-// header behind these.
-func appendEHeader(b []byte, c elf.Class, machine elf.Machine, phnum int) []byte {
+// appendEHeader appends the ELF header of a core with phnum program headers at
+// phoff, and, where there are too many for e_phnum, a section header behind
+// these.
+func appendEHeader(b []byte, c elf.Class, machine elf.Machine, phnum int, phoff uint64) []byte {
 	le := binary.LittleEndian
 	b = append(b, elf.ELFMAG...)
 	b = append(b, byte(c), byte(elf.ELFDATA2LSB), byte(elf.EV_CURRENT), 0, 0, 0, 0, 0, 0, 0, 0, 0)
@@ -99,10 +99,10 @@ func appendEHeader(b []byte, c elf.Class, machine elf.Machine, phnum int) []byte
 	num, shoff, shsize, shnum := phnum, uint64(0), 0, 0
 	if phnum >= maxPlainHeaders {
 		num, shsize, shnum = maxPlainHeaders, shdrSize(c), 1
-		shoff = uint64(ehdrSize(c)) + uint64(phnum)*uint64(phdrSize(c))
+		shoff = phoff + uint64(phnum)*uint64(phdrSize(c))
 	}
 	b = appendWord(b, c, 0) // e_entry
-	b = appendWord(b, c, uint64(ehdrSize(c)))
+	b = appendWord(b, c, phoff)
 	b = appendWord(b, c, shoff)
 	b = le.AppendUint32(b, 0) // e_flags
 	for _, v := range [6]int{ehdrSize(c), phdrSize(c), num, shsize, shnum, 0} {

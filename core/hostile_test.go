@@ -18,7 +18,7 @@ import (
 // craft returns a core of the given headers with tail behind them, not sane
 // in any way that it is not made to be.
 func craft(phnum int, phdrs []phdr, tail []byte) []byte {
-	b := appendEHeader(nil, elf.ELFCLASS64, elf.EM_X86_64, phnum)
+	b := appendEHeader(nil, elf.ELFCLASS64, elf.EM_X86_64, phnum, 64)
 	for _, p := range phdrs {
 		b = appendPHdr(b, elf.ELFCLASS64, p)
 	}

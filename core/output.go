@@ -1,12 +1,11 @@
 package core
 
 import (
-	"bytes"
 	"fmt"
 	"io"
 	"sync/atomic"
 
-	"github.com/procmem/procmem"
+	"github.com/procmem/procmem/internal/pageset"
 )
 
 // output is where the pieces of a core go, each with its offset in the file.
@@ -19,9 +18,6 @@ type output interface {
 	bytes() int64
 }
 
-// zeroPage is compared with and written from, never written to.
-var zeroPage [procmem.PageSize]byte
-
 // fileOutput leaves holes where there are zeros. Its put may be called from
 // several goroutines at once.
 type fileOutput struct {
@@ -31,9 +27,9 @@ type fileOutput struct {
 
 func (o *fileOutput) put(off int64, p []byte) error {
 	for len(p) > 0 {
-		n := pagesThatAre(true, p)
+		n := pageset.Run(true, p)
 		p, off = p[n:], off+int64(n)
-		n = pagesThatAre(false, p)
+		n = pageset.Run(false, p)
 		if n == 0 {
 			continue
 		}
@@ -44,20 +40,6 @@ func (o *fileOutput) put(off int64, p []byte) error {
 		p, off = p[n:], off+int64(n)
 	}
 	return nil
-}
-
-// pagesThatAre returns the length of the longest run of pages at the front of
-// p that are all zero, or that all are not. The last page may be short.
-func pagesThatAre(zero bool, p []byte) int {
-	n := 0
-	for n < len(p) {
-		page := p[n:min(n+procmem.PageSize, len(p))]
-		if bytes.Equal(page, zeroPage[:len(page)]) != zero {
-			break
-		}
-		n += len(page)
-	}
-	return n
 }
 
 func (o *fileOutput) finish(size int64) error {

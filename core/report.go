@@ -19,6 +19,10 @@ type Report struct {
 	PID     int       `json:"pid"`     // as the one who asked for it knows the process
 	Path    string    `json:"path"`    // of the core as it was asked for; "" for a stream
 	Method  string    `json:"method"`  // "stop", "fork", "precopy" or "live"
+	// Why says why this method was taken, where it was not asked for.
+	Why string `json:"why,omitempty"`
+	// Rounds is how often method precopy copied before the pause.
+	Rounds int `json:"rounds,omitempty"`
 
 	// Consistent is true where all memory and registers are of one moment.
 	Consistent bool `json:"consistent"`
@@ -42,6 +46,11 @@ type Report struct {
 	MissingMore      int    `json:"missing_more,omitempty"`
 	MissingMoreBytes uint64 `json:"missing_more_bytes,omitempty"`
 
+	// Torn lists memory whose bytes may be of another moment than the rest,
+	// as the caller puts it in; TornMore counts the ranges without room.
+	Torn     []Torn `json:"torn"`
+	TornMore int    `json:"torn_more,omitempty"`
+
 	// ThreadsMissing lists the threads whose registers are not known, or
 	// not exactly; ThreadsMissingMore counts those without room.
 	ThreadsMissing     []ThreadMissing `json:"threads_missing"`
@@ -55,6 +64,13 @@ type Missing struct {
 	Error string `json:"error"` // the reason
 }
 
+// Torn is a range of memory that may have changed while it was copied.
+type Torn struct {
+	procmem.Range
+	Bytes  uint64 `json:"bytes"`  // length of the range
+	Reason string `json:"reason"` // why nothing could prevent it
+}
+
 // ThreadMissing is a thread whose registers could not be read exactly.
 type ThreadMissing struct {
 	TID   int    `json:"tid"`
@@ -66,10 +82,10 @@ type ThreadMissing struct {
 const maxReport = 16 << 20
 
 // reportRoom is the room in bytes that a stream keeps for the report: enough
-// for most of the ranges that could plausibly be missing, and not so much
-// that it matters.
+// for most of the ranges that could plausibly be missing or torn, and not so
+// much that it matters.
 func reportRoom(segments, threadsMissing int) int64 {
-	return 64<<10 + 128*min(int64(segments), 8<<10) + 256*min(int64(threadsMissing), 8<<10)
+	return 96<<10 + 128*min(int64(segments), 8<<10) + 256*min(int64(threadsMissing), 8<<10)
 }
 
 // addFaults puts the faults into the list, which stays sorted by address.
@@ -78,8 +94,17 @@ func (r *Report) addFaults(faults []procmem.Fault) {
 		r.Missing = append(r.Missing, Missing{f.Range, f.Size(), f.Err.Error()})
 	}
 	slices.SortStableFunc(r.Missing, func(a, b Missing) int { return compareRanges(a.Range, b.Range) })
+	r.fillLists()
+}
+
+// fillLists makes empty lists of those that are nil, which are [] in JSON and
+// not null.
+func (r *Report) fillLists() {
 	if r.Missing == nil {
-		r.Missing = []Missing{} // a list in JSON, not null
+		r.Missing = []Missing{}
+	}
+	if r.Torn == nil {
+		r.Torn = []Torn{}
 	}
 	if r.ThreadsMissing == nil {
 		r.ThreadsMissing = []ThreadMissing{}
@@ -94,8 +119,8 @@ func (r *Report) encode(room int64) ([]byte, error) {
 		return b, err
 	}
 	short := *r
-	short.Missing, short.ThreadsMissing = []Missing{}, []ThreadMissing{}
-	short.MissingMore, short.ThreadsMissingMore = len(r.Missing), len(r.ThreadsMissing)
+	short.Missing, short.Torn, short.ThreadsMissing = []Missing{}, []Torn{}, []ThreadMissing{}
+	short.MissingMore, short.TornMore, short.ThreadsMissingMore = len(r.Missing), len(r.Torn), len(r.ThreadsMissing)
 	short.MissingMoreBytes = 0
 	for _, m := range r.Missing {
 		short.MissingMoreBytes += m.Bytes
@@ -118,6 +143,9 @@ func (r *Report) encode(room int64) ([]byte, error) {
 	for _, m := range short.Missing {
 		short.MissingMoreBytes -= m.Bytes
 	}
+	n = fitting(r.Torn, &free)
+	short.Torn = r.Torn[:n]
+	short.TornMore -= n
 	return json.Marshal(&short)
 }
 
@@ -150,5 +178,6 @@ func decodeReport(text []byte) (*Report, error) {
 	if err := json.Unmarshal(text, r); err != nil {
 		return nil, err
 	}
+	r.fillLists() // a core of an earlier version may lack some
 	return r, nil
 }

@@ -295,7 +295,7 @@ func TestDataOfFile(t *testing.T) {
 	if err != nil {
 		t.Fatal(err)
 	}
-	if most := int64(predicted) + w.l.headSize + rep.FileBytes - w.l.memEnd; w.Written() > most {
+	if most := int64(predicted) + w.l.headRoom + rep.FileBytes - w.l.memEnd; w.Written() > most {
 		t.Errorf("wrote %d, predicted at most %d", w.Written(), most)
 	}
 	f, err := Open(path)
@@ -316,7 +316,7 @@ func TestDataOfFile(t *testing.T) {
 	}
 	for a := range fake.pages {
 		i := f.find(a)
-		if a < f.segs[i].dumped && !bytes.Equal(fake.pages[a], zeroPage[:]) && !covered(f, a) {
+		if a < f.segs[i].dumped && !bytes.Equal(fake.pages[a], make([]byte, page)) && !covered(f, a) {
 			t.Fatalf("%v holds data, and Data leaves it out", a)
 		}
 	}

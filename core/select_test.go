@@ -28,7 +28,7 @@ func with(m procmem.Mapping, u procmem.Usage, flags procmem.VMFlags) procmem.Map
 // elfPage is the first page of an ELF file with a build id at the given
 // offset, whose note is the second of its segment.
 func elfPage(noteOff uint64) []byte {
-	b := appendEHeader(nil, elf.ELFCLASS64, elf.EM_X86_64, 2)
+	b := appendEHeader(nil, elf.ELFCLASS64, elf.EM_X86_64, 2, 64)
 	b[16] = byte(elf.ET_DYN)
 	b = appendPHdr(b, elf.ELFCLASS64, load(0, 0x1000, 0, 0x1000))
 	b = appendPHdr(b, elf.ELFCLASS64, phdr{typ: uint32(elf.PT_NOTE), off: noteOff, filesz: uint64(len(idNotes()))})

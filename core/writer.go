@@ -9,19 +9,24 @@ import (
 	"runtime"
 	"slices"
 	"sync"
+	"sync/atomic"
 
 	"github.com/procmem/procmem"
+	"github.com/procmem/procmem/internal/pageset"
 )
 
 // blockSize is how much is read at once. process_vm_readv is at its best
 // between one and four MiB.
 const blockSize = 2 << 20
 
-// Writer writes one core: Copy once, then Finish.
+// Writer writes one core: Copy once, then Finish. Of a file, memory may be put
+// ahead of Copy, with Put, Forget and Settle.
 type Writer struct {
 	l       *layout
 	out     output
-	stream  *streamNotes // nil for a file
+	stream  *streamNotes   // nil for a file
+	store   *pageset.Store // what was put ahead of Copy
+	loose   atomic.Bool    // something was put since the segments were settled
 	workers int
 
 	mu     sync.Mutex
@@ -49,7 +54,8 @@ func NewFileWriter(dst io.WriterAt, arch procmem.Arch, segs []Segment) (*Writer,
 	if err != nil {
 		return nil, err
 	}
-	return &Writer{l: l, out: &fileOutput{dst: dst}, workers: max(2, min(4, runtime.GOMAXPROCS(0)))}, nil
+	return &Writer{l: l, out: &fileOutput{dst: dst}, workers: max(2, min(4, runtime.GOMAXPROCS(0))),
+		store: pageset.NewStore(dst, slices.Collect(l.stretches), l.memEnd, l.limit())}, nil
 }
 
 // NewStreamWriter returns a Writer to something that takes one byte after the
@@ -68,16 +74,17 @@ func NewStreamWriter(dst io.Writer, img *procmem.Image, segs []Segment) (*Writer
 		return nil, err
 	}
 	n.room = reportRoom(len(segs), len(threadsMissing(img)))
-	n.size, err = l.placeNotes(l.headSize, int64(len(n.standard)), int64(len(n.own))+noteSize(ownerProcmem, n.room))
+	n.size, err = l.placeNotes(l.headRoom, int64(len(n.standard)), int64(len(n.own))+noteSize(ownerProcmem, n.room))
 	if err != nil {
 		return nil, err
 	}
-	return &Writer{l: l, out: &streamOutput{dst: dst}, stream: n, workers: 1}, nil
+	return &Writer{l: l, out: &streamOutput{dst: dst}, stream: n, workers: 1,
+		store: pageset.NewStore(nil, nil, 0, 0)}, nil
 }
 
-// Written returns how many bytes have been written so far. It may be called
-// while Copy runs.
-func (w *Writer) Written() int64 { return w.out.bytes() }
+// Written returns how many bytes have been written so far: what was put and
+// forgotten again does not count. It may be called while Copy runs.
+func (w *Writer) Written() int64 { return w.out.bytes() + w.store.Bytes() }
 
 // Faults returns the ranges that Copy could not read, sorted by address and
 // merged. In the core they are zeros.
@@ -95,39 +102,18 @@ type batch struct {
 	delta int64 // from address to file offset
 }
 
-// stretch is dumped segments that lie side by side, in memory as in the file:
-// tens of thousands of small mappings are copied as one large one.
-type stretch struct {
-	procmem.Range
-	delta int64 // from address to file offset
-}
-
-// stretches yields the dumped memory in ascending order.
-func (l *layout) stretches(yield func(stretch) bool) {
-	var cur stretch
-	for i, s := range l.segs {
-		switch {
-		case !s.Dumped:
-			continue
-		case !cur.Empty() && s.Start == cur.End: // and so is its offset: nothing dumped lies between
-			cur.End = s.End
-			continue
-		case !cur.Empty() && !yield(cur):
-			return
-		}
-		cur = stretch{s.Range, l.offs[i] - int64(s.Start)}
-	}
-	if !cur.Empty() {
-		yield(cur)
-	}
-}
-
-// Copy reads the memory of all dumped segments and writes it. Memory that
-// cannot be read is no error: Faults lists it. An error comes from the
-// destination or from ctx, and the core is then of no use.
+// Copy reads the memory of all dumped segments, less what has been put, and
+// writes it. Memory that cannot be read is no error: Faults lists it. An error
+// comes from the destination or from ctx, and the core is then of no use.
 func (w *Writer) Copy(ctx context.Context, mem procmem.Memory) error {
-	if n := w.stream; n != nil {
-		if err := w.out.put(0, append(w.l.head(n.size), n.standard...)); err != nil {
+	if w.stream != nil {
+		head, table := w.l.headers()
+		if err := w.out.put(0, slices.Concat(head, table, w.stream.standard)); err != nil {
+			return err
+		}
+	}
+	if w.loose.Load() {
+		if err := w.Settle(w.l.segs); err != nil {
 			return err
 		}
 	}
@@ -172,31 +158,38 @@ func (w *Writer) plan(ctx context.Context, mem procmem.Memory, work chan<- *batc
 			return false
 		}
 	}
-	for x := range w.l.stretches {
-		for r, err := range dataOf(mem, x.Range) {
-			if err != nil {
-				w.addFaults([]procmem.Fault{{Range: r, Err: procmem.Cause(err)}})
-				break
+	// add hands out a part of a place.
+	add := func(r procmem.Range, delta int64) bool {
+		for !r.Empty() {
+			if cur != nil && (cur.delta != delta || r.Start-cur.parts[0].Start >= blockSize) && !flush() {
+				return false
 			}
-			for !r.Empty() {
-				if cur != nil && (cur.delta != x.delta || r.Start-cur.parts[0].Start >= blockSize) && !flush() {
+			if cur == nil {
+				select {
+				case cur = <-free:
+					cur.parts, cur.delta = cur.parts[:0], delta
+				case <-ctx.Done():
+					return false
+				}
+			}
+			limit := blockSize
+			if len(cur.parts) > 0 {
+				limit -= int(r.Start - cur.parts[0].Start)
+			}
+			part := procmem.Range{Start: r.Start, End: r.Start + procmem.Addr(min(uint64(limit), r.Size()))}
+			cur.parts = append(cur.parts, part)
+			r.Start = part.End
+		}
+		return true
+	}
+	for x := range w.l.stretches {
+		for data, err := range dataOf(mem, x.Range) {
+			for r := range w.store.Lacks(data) {
+				if err != nil {
+					w.addFaults([]procmem.Fault{{Range: r, Err: procmem.Cause(err)}})
+				} else if !add(r, x.Delta) {
 					return
 				}
-				if cur == nil {
-					select {
-					case cur = <-free:
-						cur.parts, cur.delta = cur.parts[:0], x.delta
-					case <-ctx.Done():
-						return
-					}
-				}
-				limit := blockSize
-				if len(cur.parts) > 0 {
-					limit -= int(r.Start - cur.parts[0].Start)
-				}
-				part := procmem.Range{Start: r.Start, End: r.Start + procmem.Addr(min(uint64(limit), r.Size()))}
-				cur.parts = append(cur.parts, part)
-				r.Start = part.End
 			}
 		}
 	}
@@ -308,7 +301,8 @@ func (w *Writer) finishFile(img *procmem.Image, r *Report) error {
 	if err != nil {
 		return err
 	}
-	r.DiskBytes = data + w.l.headSize + r.FileBytes - w.l.memEnd
+	head, table := w.l.headers()
+	r.DiskBytes = data + int64(len(head)+len(table)) + w.l.ownOff + w.l.ownSize - w.l.memEnd
 	if b, err = r.encodePadded(room); err != nil {
 		return err
 	}
@@ -319,5 +313,8 @@ func (w *Writer) finishFile(img *procmem.Image, r *Report) error {
 	if err := w.out.finish(r.FileBytes); err != nil {
 		return err
 	}
-	return w.out.put(0, w.l.head(r.FileBytes))
+	if err := w.out.put(w.l.tableOff, table); err != nil {
+		return err
+	}
+	return w.out.put(0, head)
 }

@@ -68,7 +68,7 @@ func TestReportWithoutRoom(t *testing.T) {
 	}
 	segs := Select(img, m, FilterDefault)
 	for _, stream := range []bool{true, false} {
-		rep := &Report{}
+		rep := &Report{Torn: make([]Torn, 10_000)}
 		b, w := writeCore(t, img, m, segs, stream, rep)
 		if len(w.Faults()) != 20_000 || len(rep.Missing) != 20_000 || rep.MissingMore != 0 {
 			t.Errorf("the caller's report is short: %d missing", len(rep.Missing))
@@ -87,10 +87,41 @@ func TestReportWithoutRoom(t *testing.T) {
 		if stream && (got.MissingMore == 0 || len(got.ThreadsMissing) == 0 || got.ThreadsMissingMore == 0) {
 			t.Errorf("a stream: %d missing and %d more", len(got.Missing), got.MissingMore)
 		}
+		if len(rep.Torn) != 10_000 || len(got.Torn)+got.TornMore != 10_000 || stream != (got.TornMore > 0) {
+			t.Errorf("%d torn and %d more", len(got.Torn), got.TornMore)
+		}
 		if len(got.Missing)+got.MissingMore != 20_000 || uint64(len(got.Missing))*page+got.MissingMoreBytes != 20_000*page ||
 			len(got.ThreadsMissing)+got.ThreadsMissingMore != 3000 {
 			t.Errorf("counts do not add up: %d and %d more", len(got.Missing), got.MissingMore)
 		}
+	}
+}
+
+// A stream has room for some torn memory, and lists are never null.
+func TestReportOfTornMemory(t *testing.T) {
+	img, fake := scene(procmem.AMD64)
+	segs := Select(img, fake, FilterDefault)
+	rep := &Report{Torn: []Torn{{rng(0x1000, 0x3000), 0x2000, "shared"}}, Rounds: 4, Why: "it is asked to be short"}
+	for range 300 {
+		rep.Torn = append(rep.Torn, Torn{rng(0x7f0000001000, 0x7f0000003000), 0x2000, "shared with other processes, which may have written it"})
+	}
+	b, _ := writeCore(t, img, fake, segs, true, rep)
+	f, err := NewReader(bytes.NewReader(b), int64(len(b)))
+	if err != nil {
+		t.Fatal(err)
+	}
+	if got := f.Report(); !reflect.DeepEqual(got, rep) || got.TornMore != 0 {
+		t.Errorf("%d torn, %d more", len(got.Torn), got.TornMore)
+	}
+	for _, text := range []string{"{}", `{"torn":null,"missing":null,"threads_missing":null}`} {
+		if r, err := decodeReport([]byte(text)); err != nil || r.Torn == nil || r.Missing == nil || r.ThreadsMissing == nil {
+			t.Errorf("%s: a list is null, %v", text, err)
+		}
+	}
+	var empty Report
+	empty.addFaults(nil)
+	if b, err := empty.encode(1 << 20); err != nil || !bytes.Contains(b, []byte(`"torn":[]`)) || bytes.Contains(b, []byte("null")) {
+		t.Errorf("%s, %v", b, err)
 	}
 }
 

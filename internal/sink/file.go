@@ -1,5 +1,6 @@
 // Package sink is where bytes go: a file that appears under its name only
-// when it is whole, or a stream.
+// when it is whole, a folder that does, or a file without a name for memory
+// that cannot go where it belongs at once.
 package sink
 
 import (
@@ -62,13 +63,21 @@ func Create(path string, force bool) (*File, error) {
 		f.Close()
 		return nil, fmt.Errorf("create %s: %w", path, err)
 	}
-	s := &File{path: path, f: f, force: force}
-	if d, err := os.OpenFile(tmp, os.O_WRONLY|unix.O_DIRECT|unix.O_NOFOLLOW, 0); err == nil && onDisk(d) {
-		s.direct = d
-	} else if err == nil {
-		d.Close()
+	return &File{path: path, f: f, direct: openDirect(f), force: force}, nil
+}
+
+// openDirect opens f again, to write around the page cache; nil where that is
+// refused or of no use.
+func openDirect(f *os.File) *os.File {
+	d, err := os.OpenFile(fmt.Sprintf("/proc/self/fd/%d", f.Fd()), os.O_WRONLY|unix.O_DIRECT, 0)
+	if err != nil {
+		return nil
 	}
-	return s, nil
+	if !onDisk(d) {
+		d.Close()
+		return nil
+	}
+	return d
 }
 
 // claim makes sure that f is ours alone, and empty: what a killed run left
@@ -129,6 +138,34 @@ func (s *File) WriteAt(p []byte, off int64) (int, error) {
 		return n + m, err
 	}
 	return s.f.WriteAt(p, off)
+}
+
+// ReadAt implements io.ReaderAt.
+func (s *File) ReadAt(p []byte, off int64) (int, error) { return s.f.ReadAt(p, off) }
+
+// PunchHole makes n bytes read as zeros and gives back the room that they
+// take, where the file system can do that. The length of the file stays.
+func (s *File) PunchHole(off, n int64) error {
+	err := error(unix.EINTR)
+	for err == unix.EINTR {
+		err = unix.Fallocate(int(s.f.Fd()), unix.FALLOC_FL_PUNCH_HOLE|unix.FALLOC_FL_KEEP_SIZE, off, n)
+	}
+	if err == unix.EOPNOTSUPP || err == unix.ENOSYS {
+		return s.writeZeros(off, n)
+	}
+	return err
+}
+
+func (s *File) writeZeros(off, n int64) error {
+	zeros := make([]byte, min(n, 1<<20))
+	for n > 0 {
+		m, err := s.f.WriteAt(zeros[:min(n, int64(len(zeros)))], off)
+		if err != nil {
+			return err
+		}
+		off, n = off+int64(m), n-int64(m)
+	}
+	return nil
 }
 
 // Truncate sets the length of the file.
