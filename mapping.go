@@ -82,6 +82,7 @@ const (
 	VMWipeOnFork VMFlags = 1 << 22 // wf: MADV_WIPEONFORK
 	VMDontDump   VMFlags = 1 << 23 // dd: MADV_DONTDUMP
 	VMUffdMiss   VMFlags = 1 << 29 // um: userfaultfd serves missing pages
+	VMUffdWP     VMFlags = 1 << 30 // uw: userfaultfd write-protects pages
 )
 
 // vmFlagBit finds a flag by its two letters.

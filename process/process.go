@@ -169,8 +169,11 @@ func (p *Process) Open(name string) (*os.File, error) {
 	return p.openIn(p.dir, name, unix.O_RDONLY)
 }
 
-// openMem opens a file that shows the memory of the process.
-func (p *Process) openMem(name string) (f *os.File, err error) {
+// OpenMem opens a file that shows the memory of the process, such as "mem",
+// "maps" or "pagemap", for reading; below the leader, or where that has exited
+// below a thread that lives on. What it shows stays that of this memory: after
+// an exec it is empty.
+func (p *Process) OpenMem(name string) (f *os.File, err error) {
 	err = p.withMemory(func(_ int, dir *os.File) error {
 		f, err = p.openIn(dir, name, unix.O_RDONLY)
 		return err
@@ -348,7 +351,7 @@ func readMemory(r io.Reader) ([]byte, error) {
 
 // Arch returns the architecture of the executable.
 func (p *Process) Arch() (procmem.Arch, error) {
-	f, err := p.openMem("exe")
+	f, err := p.OpenMem("exe")
 	if err != nil {
 		return 0, err
 	}

@@ -95,7 +95,7 @@ func untouched(m *procmem.Mapping) bool {
 // MayRead asks the kernel whether the caller may read the memory of the
 // process, which has no effect on it. Errors as of View.
 func (p *Process) MayRead() error {
-	f, err := p.openMem("mem")
+	f, err := p.OpenMem("mem")
 	if err != nil {
 		return err
 	}
@@ -222,6 +222,77 @@ func (v *View) readAbsent(m *procmem.Mapping, p []byte, done int, a, to procmem.
 	}
 	clear(p)
 	return len(p), len(p)
+}
+
+// Backed reports whether the file behind a mapping can be read. It then stays
+// open as long as the view does, whatever becomes of the mapping.
+func (v *View) Backed(m *procmem.Mapping) bool {
+	f, release := v.back.file(m)
+	defer release()
+	return f != nil
+}
+
+// Files returns what the private file mappings among maps hold wherever the
+// process has not written to them: the bytes of their files. It never reads
+// the process, so that it may be read at any time. Other mappings are faults.
+func (v *View) Files(maps []procmem.Mapping) procmem.Sparse { return files{v, maps} }
+
+type files struct {
+	v    *View
+	maps []procmem.Mapping
+}
+
+func (f files) Mappings() ([]procmem.Mapping, error) { return f.maps, nil }
+
+func (f files) ReadAt(p []byte, addr procmem.Addr) (int, error) {
+	done := 0
+	for done < len(p) {
+		a := addr + procmem.Addr(done)
+		m := f.mapping(a)
+		if m == nil {
+			return done, &procmem.FaultError{Addr: a, Err: procmem.ErrNotMapped}
+		}
+		file, release := f.v.back.file(m)
+		if file == nil {
+			release()
+			return done, &procmem.FaultError{Addr: a, Err: procmem.ErrUnreadable}
+		}
+		n, err := readFile(file, m, p[done:done+int(min(uint64(len(p)-done), uint64(m.End-a)))], a)
+		release()
+		if done += n; err != nil {
+			return done, &procmem.FaultError{Addr: addr + procmem.Addr(done), Err: procmem.ErrUnreadable}
+		}
+	}
+	return done, nil
+}
+
+// mapping returns the private file mapping that holds an address, or nil.
+func (f files) mapping(a procmem.Addr) *procmem.Mapping {
+	i := procmem.FindMapping(f.maps, a)
+	if i == len(f.maps) || a < f.maps[i].Start {
+		return nil
+	}
+	if m := &f.maps[i]; !m.Shared() && m.HasFile() && m.Flags&(procmem.VMHugeTLB|procmem.VMIO|procmem.VMPFNMap) == 0 {
+		return m
+	}
+	return nil
+}
+
+func (f files) Data(r procmem.Range) iter.Seq2[procmem.Range, error] {
+	return func(yield func(procmem.Range, error) bool) {
+		for i := procmem.FindMapping(f.maps, r.Start); i < len(f.maps) && f.maps[i].Start < r.End; i++ {
+			m := f.mapping(max(f.maps[i].Start, r.Start))
+			if m == nil {
+				continue
+			}
+			file, release := f.v.back.file(m)
+			if file != nil && !fileData(file, m, m.Range.Intersect(r), yield) {
+				release()
+				return
+			}
+			release()
+		}
+	}
 }
 
 func (v *View) absentError(m *procmem.Mapping) error {

@@ -27,7 +27,7 @@ func ExampleStop() {
 	}
 	defer p.Close()
 
-	s, err := snapshot.Stop(context.Background(), p)
+	s, err := snapshot.Stop(context.Background(), p, snapshot.Options{})
 	if err != nil {
 		log.Fatal(err)
 	}

@@ -111,7 +111,7 @@ func open(t testing.TB, p *testproc.Proc) *process.Process {
 
 func stop(t testing.TB, p *process.Process) *Snapshot {
 	t.Helper()
-	s, err := Stop(t.Context(), p)
+	s, err := (&freezer{p: p}).stop(t.Context())
 	if err != nil {
 		t.Fatal(err)
 	}

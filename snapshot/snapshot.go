@@ -2,6 +2,7 @@ package snapshot
 
 import (
 	"context"
+	"errors"
 	"fmt"
 	"time"
 
@@ -14,31 +15,49 @@ type Method string
 
 // The methods.
 const (
-	MethodStop Method = "stop" // all threads are held while the memory is copied
-	MethodLive Method = "live" // nothing is held: memory may be torn
+	MethodAuto    Method = "auto"    // the one of the others that meets the bound at the least cost to the target
+	MethodStop    Method = "stop"    // all threads are held while the memory is copied
+	MethodFork    Method = "fork"    // all threads are held while the process is made to copy itself
+	MethodPrecopy Method = "precopy" // memory is copied while they run, and again what they have written since; then they are held for the rest
+	MethodLive    Method = "live"    // nothing is held: memory may be torn
 )
 
 // Snapshot is a moment of a process. It is a procmem.Sparse. Release must be
-// called, once the memory has been copied.
+// called, once the memory has been copied, and Close at the end.
 type Snapshot struct {
-	*process.View
+	procmem.Sparse
 	Method Method
+	// Torn is the memory that may be of another moment, ascending.
+	Torn []Torn
+	// Rounds is how often memory was copied before the pause.
+	Rounds int
+	// Why tells why this method was taken, where that was not asked for.
+	Why string
 
 	img     procmem.Image // all but the threads
 	threads []procmem.Thread
 	tracer  *tracer
 	pause   time.Duration
+	taken   time.Time
+	alive   func() error // reports whether what the memory is read from is still there
+	undos   []func() error
 }
 
-// Take takes a moment by the method.
-func Take(ctx context.Context, p *process.Process, m Method) (*Snapshot, error) {
-	switch m {
+// Take takes a moment by the method of the options.
+func Take(ctx context.Context, p *process.Process, o Options) (*Snapshot, error) {
+	switch o.Method {
+	case MethodAuto:
+		return Auto(ctx, p, o)
 	case MethodStop:
-		return Stop(ctx, p)
+		return Stop(ctx, p, o)
+	case MethodFork:
+		return Fork(ctx, p, o)
+	case MethodPrecopy:
+		return Precopy(ctx, p, o)
 	case MethodLive:
 		return Live(p)
 	}
-	return nil, fmt.Errorf("unknown method %q", m)
+	return nil, fmt.Errorf("unknown method %q", o.Method)
 }
 
 // Live looks at a process that goes on running. Of its threads it knows what
@@ -69,12 +88,23 @@ func Live(p *process.Process) (*Snapshot, error) {
 		}
 		s.addThread(t, tid == p.PID())
 	}
-	if s.View, err = p.View(); err != nil {
+	view, err := p.View()
+	if err != nil {
 		return nil, err
 	}
-	s.img.Mappings, _ = s.Mappings()
+	s.look(view)
 	return s, nil
 }
+
+// look makes a view of the process the memory of the moment.
+func (s *Snapshot) look(view *process.View) {
+	s.undo(view.Close)
+	s.Sparse, s.taken = view, time.Now()
+	s.img.Mappings, _ = view.Mappings()
+}
+
+// undo has Close do f, after what was given to it later.
+func (s *Snapshot) undo(f func() error) { s.undos = append(s.undos, f) }
 
 // Program returns what is known of the process but for its threads, which may
 // still be looked at.
@@ -102,22 +132,35 @@ func (s *Snapshot) Release() time.Duration {
 	if s.tracer != nil {
 		s.tracer.release()
 		if !s.tracer.began.IsZero() {
-			s.pause = time.Since(s.tracer.began)
+			s.pause += time.Since(s.tracer.began) // there may have been a pause in vain before
 		}
 		s.tracer = nil
 	}
 	return s.pause
 }
 
-// Close releases the target and what else the snapshot holds.
-func (s *Snapshot) Close() error {
-	s.Release()
-	if s.View == nil {
+// Taken returns the moment.
+func (s *Snapshot) Taken() time.Time { return s.taken }
+
+// Whole reports, once the memory has been copied, whether it was there until
+// then: ErrLost.
+func (s *Snapshot) Whole() error {
+	if s.alive == nil {
 		return nil
 	}
-	v := s.View
-	s.View = nil
-	return v.Close()
+	return s.alive()
+}
+
+// Close releases the target and all else that the snapshot holds, in it too.
+// An error tells what could not be undone.
+func (s *Snapshot) Close() error {
+	s.Release()
+	var errs []error
+	for i := len(s.undos) - 1; i >= 0; i-- {
+		errs = append(errs, s.undos[i]())
+	}
+	s.undos = nil
+	return errors.Join(errs...)
 }
 
 // before collects what can be known, or must be asked, before anything is

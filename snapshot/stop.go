@@ -29,17 +29,59 @@ var (
 //
 // The registers are being read when Stop returns, which takes a while where
 // there are thousands of threads: Image waits for that.
-func Stop(ctx context.Context, p *process.Process) (*Snapshot, error) {
-	s, err := hold(ctx, p)
+//
+// Where there is little memory, it is copied at once, and the process goes on
+// before Stop returns. The options say what is wanted; MaxPause bounds the
+// pause in this case alone.
+func Stop(ctx context.Context, p *process.Process, o Options) (*Snapshot, error) {
+	return attempt(o, func() (*Snapshot, error) { return stopNow(ctx, p, o) })
+}
+
+func stopNow(ctx context.Context, p *process.Process, o Options) (*Snapshot, error) {
+	s := &Snapshot{Method: MethodStop}
+	f, err := newFreezer(p, s, o)
 	if err != nil {
-		return nil, err
-	}
-	if s.View, err = p.View(); err != nil {
 		s.Close()
 		return nil, err
 	}
-	s.Stopped(s.tracer.do)
-	s.img.Mappings, _ = s.Mappings()
+	if size := f.size(); size <= arenaSize && canTrack() == nil {
+		if err := f.freeze(ctx, size); err != nil {
+			s.Close()
+			return nil, err
+		}
+		return s, nil
+	}
+	s.Close()
+	return f.stop(ctx)
+}
+
+// size is how much there is to copy, in bytes.
+func (f *freezer) size() (n uint64) {
+	for _, r := range f.wanted {
+		n += dataSize(f.before, r)
+	}
+	return n
+}
+
+// stop holds the process until Release.
+func (f *freezer) stop(ctx context.Context) (*Snapshot, error) {
+	s, err := hold(ctx, f.p)
+	if err != nil {
+		return nil, err
+	}
+	view, err := f.p.View()
+	if err != nil {
+		s.Close()
+		return nil, err
+	}
+	view.Stopped(s.tracer.do)
+	s.look(view)
+	for i := range s.img.Mappings {
+		m := &s.img.Mappings[i]
+		if m.Shared() && !m.Special() && !device(m) && overlaps(f.wanted, m.Range) && othersHave(m) {
+			s.Torn = append(s.Torn, Torn{m.Range, tornShared})
+		}
+	}
 	return s, nil
 }
 
@@ -91,32 +133,35 @@ func hold(ctx context.Context, p *process.Process) (s *Snapshot, err error) {
 		}
 		s.img.Process.State = state
 	}
-	s.tracer.begin(func() { s.readThreads(p, infos) })
+	s.tracer.begin(func() { s.addThreads(p, infos, s.tracer.take(s.img.Arch)) })
 	return s, nil
 }
 
-// readThreads fills the image with the threads that are held, on the tracing
-// thread.
-func (s *Snapshot) readThreads(p *process.Process, infos map[int]procmem.Thread) {
-	arch := s.img.Arch
-	for _, tid := range s.tracer.tids {
-		t, ok := infos[tid]
+// addThreads completes what the tracer took with what is known of the threads
+// from before they were stopped.
+func (s *Snapshot) addThreads(p *process.Process, infos map[int]procmem.Thread, threads []taken) {
+	for _, th := range threads {
+		t, ok := infos[th.TID]
 		if !ok { // born after the look, or the heir of an exec
 			var err error
-			if t, err = p.ThreadInfo(tid); err != nil {
+			if t, err = p.ThreadInfo(th.TID); err != nil {
 				continue
 			}
 		}
-		if !s.tracer.held(tid) {
-			regs, _ := blockedRegs(p, tid, arch)
-			t.Err = errUnknown
-			if regs != nil {
-				t.Regsets = []procmem.Regset{{Type: procmem.NTPRStatus, Data: regs}}
-				t.Err = errWouldNot
-			}
-		} else {
-			s.tracer.registers(tid, arch, &t)
+		t.Regsets = th.Regsets
+		if t.Err = reasonOf(th.Reason); t.Err == nil {
+			t.Blocked, t.Pending = th.Blocked, th.Pending
 		}
-		s.addThread(t, tid == p.PID())
+		s.addThread(t, th.TID == p.PID())
 	}
+}
+
+// reasonOf returns the error with this text, one of ours where it is.
+func reasonOf(text string) error {
+	for _, err := range []error{nil, errWouldNot, errUnknown} {
+		if err == nil && text == "" || err != nil && err.Error() == text {
+			return err
+		}
+	}
+	return errors.New(text)
 }

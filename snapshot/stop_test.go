@@ -277,7 +277,7 @@ func TestTraced(t *testing.T) {
 	p := testproc.Start(t, testproc.Kids)
 	tracer := p.CmdInts(t, "trace")[0]
 	proc := open(t, p)
-	if _, err := Stop(t.Context(), proc); !errors.Is(err, syscall.EPERM) {
+	if _, err := Stop(t.Context(), proc, Options{}); !errors.Is(err, syscall.EPERM) {
 		t.Errorf("stop: %v; want EPERM", err)
 	}
 	if st, err := proc.Status(); err != nil || st.TracerPID != int(tracer) {
@@ -300,7 +300,7 @@ func TestStopCancelled(t *testing.T) {
 	cause := errors.New("stopped by a test")
 	ctx, cancel := context.WithCancelCause(t.Context())
 	cancel(cause)
-	if _, err := Stop(ctx, open(t, p)); !errors.Is(err, cause) {
+	if _, err := Stop(ctx, open(t, p), Options{}); !errors.Is(err, cause) {
 		t.Errorf("%v; want %v", err, cause)
 	}
 	p.Send(t, "go on")
@@ -329,7 +329,7 @@ func TestKilledTarget(t *testing.T) {
 	})
 	s.Close()
 	p.Wait()
-	if _, err := Stop(t.Context(), proc); !errors.Is(err, syscall.ESRCH) && !errors.Is(err, procmem.ErrGone) {
+	if _, err := Stop(t.Context(), proc, Options{}); !errors.Is(err, syscall.ESRCH) && !errors.Is(err, procmem.ErrGone) {
 		t.Errorf("stop: %v", err)
 	}
 }

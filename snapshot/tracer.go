@@ -96,8 +96,8 @@ func (t *tracer) begin(f func()) {
 	}
 }
 
-// release lets every thread go on and ends the tracing thread.
-func (t *tracer) release() {
+// letGo lets every thread go on.
+func (t *tracer) letGo() {
 	t.do(func() {
 		// Who was stopped first goes on first.
 		for _, tid := range t.tids {
@@ -105,7 +105,33 @@ func (t *tracer) release() {
 				sys.Detach(tid, th.signal) // ESRCH: it was killed
 			}
 		}
+		t.tids = slices.DeleteFunc(t.tids, func(tid int) bool {
+			gone := t.threads[tid].stopped
+			if gone {
+				delete(t.threads, tid)
+			}
+			return gone
+		})
 	})
+}
+
+// letGoLate is letGo for the threads that have not stopped yet, as long as
+// there are any and ctx lasts. Only a tracing thread that lives on needs it.
+func (t *tracer) letGoLate(ctx context.Context) {
+	for left := true; left && ctx.Err() == nil; time.Sleep(time.Millisecond) {
+		t.do(func() {
+			for _, tid := range slices.Clone(t.tids) {
+				t.look(tid, t.threads[tid])
+			}
+		})
+		t.letGo()
+		t.do(func() { left = len(t.tids) > 0 })
+	}
+}
+
+// release lets every thread go on and ends the tracing thread.
+func (t *tracer) release() {
+	t.letGo()
 	// The kernel detaches those that did not stop when the thread ends.
 	close(t.quit)
 	<-t.done
@@ -376,18 +402,46 @@ func (t *tracer) look(tid int, th *traced) bool {
 	return true
 }
 
-// registers reads the register sets and signals of a thread that is held.
-func (t *tracer) registers(tid int, arch procmem.Arch, out *procmem.Thread) {
+// taken is what only the tracer can tell of a thread: its registers and
+// signals. It can travel.
+type taken struct {
+	TID     int
+	Regsets []procmem.Regset
+	Blocked uint64
+	Pending uint64
+	Reason  string // why the registers are missing or not whole
+}
+
+// take reads the registers of all threads, on the tracing thread.
+func (t *tracer) take(arch procmem.Arch) []taken {
+	out := make([]taken, 0, len(t.tids))
+	for _, tid := range t.tids {
+		out = append(out, t.takeOne(tid, arch))
+	}
+	return out
+}
+
+func (t *tracer) takeOne(tid int, arch procmem.Arch) taken {
+	th := taken{TID: tid}
+	if !t.held(tid) {
+		th.Reason = errUnknown.Error()
+		if regs, _ := blockedRegs(t.p, tid, arch); regs != nil {
+			th.Regsets = []procmem.Regset{{Type: procmem.NTPRStatus, Data: regs}}
+			th.Reason = errWouldNot.Error()
+		}
+		return th
+	}
 	sets, err := t.regs.all(tid, arch)
 	if err != nil {
-		out.Err = fmt.Errorf("read registers: %w", err)
-		return
+		th.Reason = fmt.Sprintf("read registers: %v", err)
+		return th
 	}
-	out.Regsets = sets
+	th.Regsets = sets
 	if mask, err := sys.GetSigmask(tid); err == nil {
-		out.Blocked = mask
+		th.Blocked = mask
 	}
 	if pending, err := sys.PendingSignals(tid); err == nil {
-		out.Pending = pending
+		th.Pending = pending
 	}
+	return th
 }

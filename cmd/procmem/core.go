@@ -12,6 +12,7 @@ import (
 	"github.com/spf13/cobra"
 	"golang.org/x/sys/unix"
 
+	"github.com/procmem/procmem"
 	"github.com/procmem/procmem/core"
 	"github.com/procmem/procmem/internal/sink"
 	"github.com/procmem/procmem/internal/term"
@@ -22,16 +23,17 @@ import (
 
 // coreJob is one call of core or gcore.
 type coreJob struct {
-	prefix string
-	all    bool
-	force  bool
-	json   bool
-	gcore  bool // speak as gcore does
-	method methodFlag
+	prefix   string
+	all      bool
+	force    bool
+	json     bool
+	gcore    bool // speak as gcore does
+	method   methodFlag
+	maxPause pauseFlag
 }
 
 func newCore(g *globals) *cobra.Command {
-	job := &coreJob{method: methodFlag(snapshot.MethodStop)}
+	job := &coreJob{method: methodFlag(snapshot.MethodAuto)}
 	cmd := g.addJSON(&cobra.Command{
 		Use:   "core PID...",
 		Short: "Take a core of each process, which goes on unharmed",
@@ -42,8 +44,13 @@ Which mappings go into the core is decided by /proc/PID/coredump_filter
 (core(5)), as for a core that the kernel writes. Memory that was never touched
 and pages of zeros are holes in the file.
 
-Method stop holds the process while its memory is copied. Method live holds
-nothing: the core may be torn and has few registers, and says so.`,
+The methods differ in how long the process is held (docs/pause.md):
+  stop     while its memory is copied
+  fork     while it makes a copy of itself, which is then read
+  precopy  while the pages are copied that it wrote during the copy
+  live     not at all: the core may be torn and has few registers, and says so
+  auto     the one that costs the process least and meets --max-pause, or, where
+           that is not given, 20 milliseconds if that is possible at all`,
 		Example: "  procmem core 1234\n  procmem core -o /var/tmp/core 1234 5678\n  procmem core -o - 1234 | ssh host 'cat > core.1234'",
 		Args: func(cmd *cobra.Command, args []string) error {
 			if len(args) == 0 {
@@ -59,6 +66,7 @@ nothing: the core may be torn and has few registers, and says so.`,
 	cmd.Flags().StringVarP(&job.prefix, "output", "o", "core", "write to PREFIX.PID, or with - one core to stdout")
 	cmd.Flags().BoolVarP(&job.all, "all", "a", false, "dump all mappings, whatever coredump_filter and MADV_DONTDUMP say")
 	addMethod(cmd, &job.method)
+	cmd.Flags().Var(&job.maxPause, "max-pause", "refuse, before anything is stopped, what would hold the process for longer, such as 20ms")
 	cmd.Flags().BoolVar(&job.force, "force", false, "replace an existing file")
 	return cmd
 }
@@ -129,7 +137,15 @@ func (j *coreJob) one(ctx context.Context, word string) error {
 func (j *coreJob) file(ctx context.Context, p *process.Process) (*core.Report, error) {
 	began := time.Now()
 	path := j.prefix + "." + strconv.Itoa(p.PID())
-	if err := j.room(p, path); err != nil {
+	filter, err := j.filter(p)
+	if err != nil {
+		return nil, onProcess(p, err)
+	}
+	plan, err := newPlan(p, filter)
+	if err != nil {
+		return nil, onProcess(p, err)
+	}
+	if err := checkRoom(path, plan.disk, plan.length); err != nil {
 		return nil, err
 	}
 	f, err := sink.Create(path, j.force)
@@ -137,8 +153,13 @@ func (j *coreJob) file(ctx context.Context, p *process.Process) (*core.Report, e
 		return nil, err
 	}
 	defer f.Abort() // nothing is left unless Commit has come first
-	r, err := j.take(ctx, p, path, began, func(s *snapshot.Snapshot, segs []core.Segment) (*core.Writer, error) {
-		return core.NewFileWriter(f, s.Program().Arch, segs)
+	w, err := core.NewFileWriter(f, plan.arch, plan.segs)
+	if err != nil {
+		return nil, err
+	}
+	// What is copied before the mappings are final goes to where it belongs.
+	r, err := j.take(ctx, p, filter, w, func(s *snapshot.Snapshot, segs []core.Segment) (*core.Writer, error) {
+		return w, w.Settle(segs)
 	})
 	if err != nil {
 		return nil, err
@@ -157,31 +178,46 @@ func (j *coreJob) file(ctx context.Context, p *process.Process) (*core.Report, e
 	return r, nil
 }
 
+// stream takes a core to stdout. What is copied before its place in the stream
+// is known waits in a file without a name.
 func (j *coreJob) stream(ctx context.Context, p *process.Process) (*core.Report, error) {
+	filter, err := j.filter(p)
+	if err != nil {
+		return nil, onProcess(p, err)
+	}
+	spool, err := sink.NewSpool(os.TempDir())
+	if err != nil {
+		return nil, err
+	}
+	defer spool.Close()
 	out := newUntilDone(ctx, os.Stdout)
 	defer out.Close()
-	r, err := j.take(ctx, p, "", time.Now(), func(s *snapshot.Snapshot, segs []core.Segment) (*core.Writer, error) {
+	r, err := j.take(ctx, p, filter, spool, func(s *snapshot.Snapshot, segs []core.Segment) (*core.Writer, error) {
 		return core.NewStreamWriter(out, s.Image(), segs)
 	})
 	return r, stdoutError(err)
 }
 
-// newWriter begins a core of a moment.
+// newWriter begins, or goes on with, the core of a moment.
 type newWriter func(*snapshot.Snapshot, []core.Segment) (*core.Writer, error)
 
-// take is the way of every core: a moment, the copy, and the report. The
-// process is held from Take to Release.
-func (j *coreJob) take(ctx context.Context, p *process.Process, path string, began time.Time, open newWriter) (*core.Report, error) {
-	filter, err := j.filter(p)
+// take is the way of every core: a moment, the copy, and the report.
+func (j *coreJob) take(ctx context.Context, p *process.Process, filter core.Filter, store snapshot.Store, open newWriter) (r *core.Report, err error) {
+	began := time.Now()
+	s, err := snapshot.Take(ctx, p, snapshot.Options{
+		Method: snapshot.Method(j.method), MaxPause: time.Duration(j.maxPause), Store: store,
+		Want: func(img *procmem.Image, mem procmem.Memory) []procmem.Range {
+			return dumped(core.Select(img, mem, filter))
+		},
+	})
 	if err != nil {
 		return nil, onProcess(p, err)
 	}
-	s, err := snapshot.Take(ctx, p, snapshot.Method(j.method))
-	if err != nil {
-		return nil, onProcess(p, err)
-	}
-	defer s.Close()
-	taken := time.Now()
+	defer func() {
+		if cerr := s.Close(); err == nil && cerr != nil {
+			err = onProcess(p, cerr)
+		}
+	}()
 	w, err := open(s, core.Select(s.Program(), s, filter))
 	if err != nil {
 		return nil, err
@@ -190,15 +226,35 @@ func (j *coreJob) take(ctx context.Context, p *process.Process, path string, beg
 		return nil, err
 	}
 	pause := s.Release()
-	r := &core.Report{
-		Version: version, Time: taken, PID: p.PID(), Path: path, Method: string(s.Method),
-		Consistent: s.Method == snapshot.MethodStop, PauseMS: milliseconds(pause),
+	if err := s.Whole(); err != nil {
+		return nil, onProcess(p, err)
+	}
+	r = &core.Report{
+		Version: version, Time: s.Taken(), PID: p.PID(), Method: string(s.Method),
+		Rounds: s.Rounds, Why: s.Why,
+		Consistent: s.Method != snapshot.MethodLive, PauseMS: milliseconds(pause),
 		TotalMS: milliseconds(time.Since(began)),
+	}
+	if j.prefix != "-" {
+		r.Path = j.prefix + "." + strconv.Itoa(p.PID())
 	}
 	if !r.Consistent {
 		r.InconsistentReason = "the process went on running while its memory was copied"
 	}
+	for _, t := range s.Torn {
+		r.Torn = append(r.Torn, core.Torn{Range: t.Range, Bytes: t.Size(), Reason: t.Reason})
+	}
 	return r, w.Finish(s.Image(), r)
+}
+
+// dumped returns the ranges that the core will hold.
+func dumped(segs []core.Segment) (ranges []procmem.Range) {
+	for _, s := range segs {
+		if s.Dumped {
+			ranges = append(ranges, s.Range)
+		}
+	}
+	return ranges
 }
 
 func (j *coreJob) filter(p *process.Process) (core.Filter, error) {
@@ -209,36 +265,28 @@ func (j *coreJob) filter(p *process.Process) (core.Filter, error) {
 	return core.Filter(bits), err
 }
 
-// room compares the predicted size with what the disk and the limits of this
-// process have room for.
-func (j *coreJob) room(p *process.Process, path string) error {
-	filter, err := j.filter(p)
-	if err != nil {
-		return onProcess(p, err)
-	}
-	want, length, err := predict(p, filter)
-	if err != nil {
-		return onProcess(p, err)
-	}
-	return checkRoom(path, want, length)
+// plan is what a core of a running process would be.
+type plan struct {
+	arch   procmem.Arch
+	segs   []core.Segment
+	disk   uint64 // bytes that it would take at most; notes come to little more
+	length uint64 // of the file, with its holes
 }
 
-// predict returns how many bytes the core of a running process would take on
-// disk at most, and how long the file would be with its holes; notes come to
-// little more.
-func predict(p *process.Process, filter core.Filter) (disk, length uint64, err error) {
+func newPlan(p *process.Process, filter core.Filter) (*plan, error) {
 	img, err := liveImage(p)
 	if err != nil {
-		return 0, 0, err
+		return nil, err
 	}
 	v, err := p.View()
 	if err != nil {
-		return 0, 0, err
+		return nil, err
 	}
 	defer v.Close()
 	img.Mappings, _ = v.Mappings()
-	length, disk, err = held(core.Select(img, v, filter), v)
-	return disk, length, err
+	out := &plan{arch: img.Arch, segs: core.Select(img, v, filter)}
+	out.length, out.disk, err = held(out.segs, v)
+	return out, err
 }
 
 // checkRoom compares what is to be written with the room for it: the limit on

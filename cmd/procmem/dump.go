@@ -102,14 +102,20 @@ func (d *dumper) memory(ctx context.Context) (mem procmem.Sparse, release func()
 		d.index.Method = "core"
 		return d.target.Core, func() {}, nil
 	}
-	s, err := snapshot.Take(ctx, d.target.Process, d.method)
+	spool, err := sink.NewSpool(os.TempDir())
 	if err != nil {
+		return nil, nil, err
+	}
+	s, err := snapshot.Take(ctx, d.target.Process, snapshot.Options{Method: d.method, Store: spool})
+	if err != nil {
+		spool.Close()
 		return nil, nil, onTarget(d.target, err)
 	}
 	d.index.Method = string(s.Method)
 	return s, func() {
 		d.index.PauseMS = milliseconds(s.Release())
 		s.Close()
+		spool.Close()
 	}, nil
 }
 

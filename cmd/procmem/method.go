@@ -2,6 +2,7 @@ package main
 
 import (
 	"errors"
+	"time"
 
 	"github.com/spf13/cobra"
 
@@ -12,21 +13,42 @@ import (
 type methodFlag snapshot.Method
 
 func (m *methodFlag) String() string { return string(*m) }
-func (m *methodFlag) Type() string   { return "stop|live" }
+func (m *methodFlag) Type() string   { return "auto|stop|fork|precopy|live" }
 
 func (m *methodFlag) Set(s string) error {
 	switch v := snapshot.Method(s); v {
-	case snapshot.MethodStop, snapshot.MethodLive:
+	case snapshot.MethodAuto, snapshot.MethodStop, snapshot.MethodFork, snapshot.MethodPrecopy, snapshot.MethodLive:
 		*m = methodFlag(v)
 		return nil
 	}
-	return errors.New("want stop or live")
+	return errors.New("want auto, stop, fork, precopy or live")
+}
+
+// pauseFlag is the value of --max-pause.
+type pauseFlag time.Duration
+
+func (d *pauseFlag) String() string {
+	if *d == 0 {
+		return ""
+	}
+	return time.Duration(*d).String()
+}
+
+func (d *pauseFlag) Type() string { return "duration" }
+
+func (d *pauseFlag) Set(s string) error {
+	v, err := time.ParseDuration(s)
+	if err != nil || v <= 0 {
+		return errors.New("want a time such as 20ms or 1s")
+	}
+	*d = pauseFlag(v)
+	return nil
 }
 
 // addMethod gives a command the flag --method.
 func addMethod(cmd *cobra.Command, m *methodFlag) {
-	cmd.Flags().Var(m, "method", "how the moment is taken: stop, or live, which does not stop the target")
-	complete(cmd, "method", string(snapshot.MethodStop), string(snapshot.MethodLive))
+	cmd.Flags().Var(m, "method", "how the moment is taken")
+	complete(cmd, "method", "auto", "stop", "fork", "precopy", "live")
 }
 
 // complete offers the values of a flag to the shell.

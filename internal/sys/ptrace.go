@@ -87,8 +87,10 @@ func PendingSignals(tid int) (uint64, error) {
 // it also takes the signal that the thread stopped with out of its hands, and
 // the signal would be lost if the tracer died before it detaches with it. An
 // exit is taken.
-func Wait(tid int) (status unix.WaitStatus, ok bool, err error) {
-	info, err := waitid(tid, unix.WEXITED|unix.WSTOPPED|unix.WNOWAIT)
+func Wait(tid int) (status unix.WaitStatus, ok bool, err error) { return wait(tid, unix.WNOHANG) }
+
+func wait(tid, options int) (status unix.WaitStatus, ok bool, err error) {
+	info, err := waitid(tid, options|unix.WEXITED|unix.WSTOPPED|unix.WNOWAIT)
 	if err != nil || info.pid == 0 {
 		return 0, false, err
 	}
@@ -98,7 +100,7 @@ func Wait(tid int) (status unix.WaitStatus, ok bool, err error) {
 	}
 	// Without WNOWAIT a stop would be taken too, whatever the options say;
 	// but what has exited does not stop.
-	if info, err = waitid(tid, unix.WEXITED); err != nil || info.pid == 0 {
+	if info, err = waitid(tid, unix.WNOHANG|unix.WEXITED); err != nil || info.pid == 0 {
 		return 0, false, err
 	}
 	if info.code == cldExited {
@@ -127,7 +129,7 @@ type waitInfo struct {
 func waitid(tid, options int) (info waitInfo, err error) {
 	for {
 		_, _, e := unix.Syscall6(unix.SYS_WAITID, unix.P_PID, uintptr(tid),
-			uintptr(unsafe.Pointer(&info)), uintptr(options|unix.WALL|unix.WNOHANG), 0, 0)
+			uintptr(unsafe.Pointer(&info)), uintptr(options|unix.WALL), 0, 0)
 		switch e {
 		case 0:
 			return info, nil

@@ -23,6 +23,11 @@ func GetRegs64(tid int) ([]byte, error) {
 	return out, nil
 }
 
+// SetRegs64 writes what GetRegs64 has read.
+func SetRegs64(tid int, regs []byte) error {
+	return ptrace(unix.PTRACE_SETREGS, tid, 0, uintptr(unsafe.Pointer(&regs[0])))
+}
+
 // GetFPRegs64 reads the 512 bytes of the fxsave area of a stopped thread
 // (PTRACE_GETFPREGS).
 func GetFPRegs64(tid int) ([]byte, error) {

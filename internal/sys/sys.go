@@ -36,10 +36,13 @@ func ReadProcess(pid int, p []byte, addr uint64) (int, error) {
 // Categories of a page, as PAGEMAP_SCAN reports them
 // (include/uapi/linux/fs.h).
 const (
+	PageTracked = 1 << 0 // of a mapping that is tracked for writes
+	PageWritten = 1 << 1 // since it was protected, or never protected
 	PageFile    = 1 << 2 // of a file or shared memory
 	PagePresent = 1 << 3
 	PageSwapped = 1 << 4
 	PageZero    = 1 << 5 // the kernel's shared page of zeros
+	PageHuge    = 1 << 6 // mapped by a huge entry of the page tables
 	PageGuard   = 1 << 8 // guard marker, kernel 6.15 and later
 )
 
@@ -64,15 +67,7 @@ const pagemapScan = 3<<30 | unsafe.Sizeof(pmScanArg{})<<16 | 'f'<<8 | 16
 // that were filled and the address where the walk ended. Kernels before 6.7
 // answer ENOTTY; a category that the kernel does not know, EINVAL.
 func PagemapScan(fd uintptr, start, end, anyOf, ret uint64, vec []PageRegion) (n int, walkEnd uint64, err error) {
-	arg := pmScanArg{start: start, end: end, anyof: anyOf, ret: ret,
-		vec: uint64(uintptr(unsafe.Pointer(&vec[0]))), vecLen: uint64(len(vec))}
-	arg.size = uint64(unsafe.Sizeof(arg))
-	r, _, e := unix.Syscall(unix.SYS_IOCTL, fd, pagemapScan, uintptr(unsafe.Pointer(&arg)))
-	runtime.KeepAlive(vec)
-	if e != 0 {
-		return 0, 0, e
-	}
-	return int(r), arg.walkEnd, nil
+	return PagemapQuery(fd, Scan{Start: start, End: end, Any: anyOf, Return: ret}, vec)
 }
 
 // Aligned returns a buffer of n bytes that begins on a page boundary, as

@@ -1,0 +1,172 @@
+package sys
+
+import (
+	"encoding/binary"
+	"runtime"
+	"unsafe"
+
+	"golang.org/x/sys/unix"
+)
+
+// EventClone is the ptrace event of a child that is about to be born.
+const EventClone = unix.PTRACE_EVENT_CLONE
+
+// SyscallTrap is the signal of a stop at the entry or exit of a system call,
+// under PTRACE_O_TRACESYSGOOD.
+const SyscallTrap = unix.SIGTRAP | 0x80
+
+// SetOptions sets the ptrace options of a stopped thread.
+func SetOptions(tid int, options uintptr) error {
+	return ptrace(unix.PTRACE_SETOPTIONS, tid, 0, options)
+}
+
+// ContinueToSyscall lets a stopped thread go on to the next entry or exit of
+// a system call (PTRACE_SYSCALL).
+func ContinueToSyscall(tid int) error { return ptrace(unix.PTRACE_SYSCALL, tid, 0, 0) }
+
+// EventMessage returns what the event that stopped a thread tells, such as
+// the id of a new child.
+func EventMessage(tid int) (int, error) {
+	var msg uintptr
+	err := ptrace(unix.PTRACE_GETEVENTMSG, tid, 0, uintptr(unsafe.Pointer(&msg)))
+	return int(msg), err
+}
+
+// WaitStop waits until a traced thread has stopped or exited. A stop is not
+// taken, as with Wait.
+func WaitStop(tid int) (unix.WaitStatus, error) {
+	status, _, err := wait(tid, 0)
+	return status, err
+}
+
+// CriticalSection returns the addresses [start, end) of the restartable
+// sequence that a stopped thread has announced (rseq(2), struct rseq_cs), and
+// 0, 0 where there is none. read reads the memory of the thread.
+func CriticalSection(tid int, read func(p []byte, addr uint64) error) (start, end uint64, err error) {
+	var conf struct {
+		area                        uint64
+		size, signature, flags, pad uint32
+	}
+	n, _, e := unix.Syscall6(unix.SYS_PTRACE, unix.PTRACE_GET_RSEQ_CONFIGURATION, uintptr(tid),
+		unsafe.Sizeof(conf), uintptr(unsafe.Pointer(&conf)), 0, 0)
+	switch {
+	case e == unix.EIO || e == unix.EINVAL:
+		return 0, 0, nil // kernels before 5.13, and those without rseq
+	case e != 0:
+		return 0, 0, e
+	case n == 0 || conf.area == 0:
+		return 0, 0, nil
+	}
+	var word [8]byte
+	if err := read(word[:], conf.area+8); err != nil {
+		return 0, 0, err
+	}
+	desc := binary.LittleEndian.Uint64(word[:])
+	if desc == 0 {
+		return 0, 0, nil
+	}
+	var cs [32]byte // version, flags, start_ip, post_commit_offset, abort_ip
+	if err := read(cs[:], desc); err != nil {
+		return 0, 0, err
+	}
+	start = binary.LittleEndian.Uint64(cs[8:])
+	return start, start + binary.LittleEndian.Uint64(cs[16:]), nil
+}
+
+// SyscallDispatch reports whether the system calls of a stopped thread may be
+// turned into signals (PR_SET_SYSCALL_USER_DISPATCH). Kernels before 6.4 do
+// not tell.
+func SyscallDispatch(tid int) bool {
+	const getConfig = 0x4211 // PTRACE_GET_SYSCALL_USER_DISPATCH_CONFIG
+	var conf [4]uint64       // mode, selector, offset, len
+	err := ptrace(getConfig, tid, unsafe.Sizeof(conf), uintptr(unsafe.Pointer(&conf)))
+	return err == nil && conf[0] != 0
+}
+
+// TakeDescriptor duplicates file descriptor fd of process pid
+// (pidfd_getfd(2)): EPERM without the rights of a debugger, ENOSYS before
+// kernel 5.6.
+func TakeDescriptor(pid, fd int) (int, error) {
+	pidfd, err := unix.PidfdOpen(pid, 0)
+	if err != nil {
+		return -1, err
+	}
+	defer unix.Close(pidfd)
+	return unix.PidfdGetfd(pidfd, fd, 0)
+}
+
+// ioctl numbers and structures of userfaultfd (include/uapi/linux/userfaultfd.h).
+const (
+	uffdioAPI        = 0xc018aa3f
+	uffdioRegister   = 0xc020aa00
+	uffdioUnregister = 0x8010aa01
+
+	uffdFeatureWPUnpopulated = 1 << 13
+	uffdFeatureWPAsync       = 1 << 15
+	uffdModeWP               = 1 << 1
+
+	// UserModeOnly is the flag of userfaultfd(2) without which an
+	// unprivileged process gets EPERM.
+	UserModeOnly = 1
+)
+
+func ioctl(fd int, request uintptr, arg unsafe.Pointer) error {
+	if _, _, e := unix.Syscall(unix.SYS_IOCTL, uintptr(fd), request, uintptr(arg)); e != 0 {
+		return e
+	}
+	return nil
+}
+
+// UffdTrackWrites prepares a userfaultfd for asynchronous write protection:
+// a write to a protected page goes on at once, and the page is not protected
+// any more. EINVAL: the kernel is older than 6.7.
+func UffdTrackWrites(fd int) error {
+	api := struct{ api, features, ioctls uint64 }{0xaa, uffdFeatureWPAsync | uffdFeatureWPUnpopulated, 0}
+	return ioctl(fd, uffdioAPI, unsafe.Pointer(&api))
+}
+
+// UffdRegister has the mappings in [start, end), all of which must allow it,
+// tracked for writes. No page is protected yet.
+func UffdRegister(fd int, start, end uint64) error {
+	reg := struct{ start, len, mode, ioctls uint64 }{start, end - start, uffdModeWP, 0}
+	return ioctl(fd, uffdioRegister, unsafe.Pointer(&reg))
+}
+
+// UffdUnregister undoes UffdRegister, and the protection of the pages.
+func UffdUnregister(fd int, start, end uint64) error {
+	r := struct{ start, len uint64 }{start, end - start}
+	return ioctl(fd, uffdioUnregister, unsafe.Pointer(&r))
+}
+
+// Scan is the question to PAGEMAP_SCAN: which pages in [Start, End) are in
+// all categories of All and, unless that is 0, in any of Any. Return is what to tell of each.
+// With Protect, these pages are write-protected at the same time, and EPERM
+// tells that not all of the range is tracked for writes.
+type Scan struct {
+	Start, End       uint64
+	All, Any, Return uint64
+	Protect          bool
+}
+
+// Flags of PAGEMAP_SCAN.
+const (
+	scanWPMatching   = 1
+	scanCheckWPAsync = 2
+)
+
+// PagemapQuery is PagemapScan with all that can be asked. Where it ends with
+// an error, what was found before it is not told.
+func PagemapQuery(fd uintptr, q Scan, vec []PageRegion) (n int, walkEnd uint64, err error) {
+	arg := pmScanArg{start: q.Start, end: q.End, mask: q.All, anyof: q.Any, ret: q.Return,
+		vec: uint64(uintptr(unsafe.Pointer(unsafe.SliceData(vec)))), vecLen: uint64(len(vec))}
+	if q.Protect {
+		arg.flags = scanWPMatching | scanCheckWPAsync
+	}
+	arg.size = uint64(unsafe.Sizeof(arg))
+	r, _, e := unix.Syscall(unix.SYS_IOCTL, fd, pagemapScan, uintptr(unsafe.Pointer(&arg)))
+	runtime.KeepAlive(vec)
+	if e != 0 {
+		return 0, arg.walkEnd, e
+	}
+	return int(r), arg.walkEnd, nil
+}

@@ -1,0 +1,177 @@
+package snapshot
+
+import (
+	"cmp"
+	"slices"
+	"sort"
+
+	"golang.org/x/sys/unix"
+
+	"github.com/procmem/procmem"
+	"github.com/procmem/procmem/internal/pageset"
+)
+
+// Store takes memory by address while a moment is being taken, where it does
+// not fit in memory. What was put may be put again, and forgotten.
+type Store interface {
+	// Put keeps whole pages, from a page-aligned address on. It may be
+	// called from several goroutines at once for different pages.
+	Put(addr procmem.Addr, p []byte) error
+	// Forget drops what was put in r.
+	Forget(r procmem.Range) error
+	// ReadAt reads what was put.
+	ReadAt(p []byte, addr procmem.Addr) (int, error)
+}
+
+// Sizes in bytes.
+const (
+	arenaSize = 32 << 20  // what may be copied during a pause without a thought
+	maxArena  = 128 << 20 // what a moment keeps in memory at most
+)
+
+// arena holds what is copied during a pause. Its memory exists before, so
+// that the copy is as fast as memory; what does not fit goes to the store.
+type arena struct {
+	mapped  []byte // to be given back
+	buf     []byte // what is being filled: mapped first
+	used    int
+	pieces  []piece // sorted by seal
+	store   Store   // may be nil
+	spilled pageset.Set
+	faults  []procmem.Fault
+	missing []procmem.Range // those of the faults that were to be copied
+	err     error           // of the store
+}
+
+type piece struct {
+	procmem.Range
+	data []byte
+}
+
+// newArena makes an arena for so many bytes, if they are not too many.
+func newArena(size uint64, store Store) (*arena, error) {
+	size = (min(size, maxArena) + procmem.PageSize - 1) &^ (procmem.PageSize - 1)
+	a := &arena{store: store}
+	if size == 0 {
+		return a, nil
+	}
+	var err error
+	a.mapped, err = unix.Mmap(-1, 0, int(size), unix.PROT_READ|unix.PROT_WRITE, unix.MAP_PRIVATE|unix.MAP_ANONYMOUS|unix.MAP_POPULATE)
+	a.buf = a.mapped
+	return a, err
+}
+
+func (a *arena) close() {
+	if a.mapped != nil {
+		unix.Munmap(a.mapped)
+		a.mapped, a.buf, a.pieces = nil, nil, nil
+	}
+}
+
+// spillBlock is the size in which memory that does not fit goes to the store.
+const spillBlock = 1 << 20
+
+// copy copies r, page-aligned, from mem. What cannot be read becomes a fault.
+func (a *arena) copy(mem procmem.Memory, r procmem.Range) {
+	for a.err == nil && !r.Empty() {
+		free := len(a.buf) - a.used
+		if free == 0 && a.store == nil {
+			a.buf, a.used = make([]byte, max(spillBlock, min(r.Size(), arenaSize))), 0 // the pieces keep the old one
+			free = len(a.buf)
+		}
+		part := procmem.Range{Start: r.Start, End: r.Start + procmem.Addr(min(r.Size(), uint64(free)))}
+		if free > 0 {
+			a.keep(mem, part)
+		} else {
+			part.End = r.Start + procmem.Addr(min(r.Size(), spillBlock))
+			a.spill(mem, part)
+		}
+		r.Start = part.End
+	}
+}
+
+// keep reads a part for which there is room.
+func (a *arena) keep(mem procmem.Memory, r procmem.Range) {
+	buf := a.buf[a.used : a.used+int(r.Size())]
+	if _, err := mem.ReadAt(buf, r.Start); err == nil {
+		a.pieces = append(a.pieces, piece{r, buf})
+		a.used += len(buf)
+		return
+	}
+	a.piecemeal(mem, r)
+}
+
+// piecemeal reads a range in which something cannot be read, page by page.
+func (a *arena) piecemeal(mem procmem.Memory, r procmem.Range) {
+	for at := r.Start; at < r.End; at += procmem.PageSize {
+		page := a.buf[a.used : a.used+procmem.PageSize]
+		if _, err := mem.ReadAt(page, at); err != nil {
+			a.miss(at, err)
+			continue
+		}
+		a.pieces = append(a.pieces, piece{procmem.Range{Start: at, End: at + procmem.PageSize}, page})
+		a.used += procmem.PageSize
+	}
+}
+
+// spill reads a part into the store.
+func (a *arena) spill(mem procmem.Memory, r procmem.Range) {
+	buf := make([]byte, r.Size())
+	for at := r.Start; at < r.End && a.err == nil; {
+		n, err := mem.ReadAt(buf[:r.End-at], at)
+		n &^= procmem.PageSize - 1
+		if n > 0 {
+			a.err = a.store.Put(at, buf[:n])
+			a.spilled.Add(procmem.Range{Start: at, End: at + procmem.Addr(n)})
+			at += procmem.Addr(n)
+		}
+		if err != nil {
+			a.miss(at, err)
+			at += procmem.PageSize
+		}
+	}
+}
+
+// miss notes that a page could not be copied.
+func (a *arena) miss(at procmem.Addr, err error) {
+	r := procmem.Range{Start: at, End: at + procmem.PageSize}
+	a.fault(r, procmem.Cause(err))
+	a.missing = append(a.missing, r)
+}
+
+// fault notes that r cannot be read.
+func (a *arena) fault(r procmem.Range, err error) {
+	a.faults = append(a.faults, procmem.Fault{Range: r, Err: err})
+}
+
+// seal makes the arena ready for lookups.
+func (a *arena) seal() error {
+	slices.SortFunc(a.pieces, func(x, y piece) int { return cmp.Compare(x.Start, y.Start) })
+	slices.SortFunc(a.faults, func(x, y procmem.Fault) int { return cmp.Compare(x.Start, y.Start) })
+	return a.err
+}
+
+// at returns what is kept from addr on, nil where nothing is, and the address
+// up to which that is so.
+func (a *arena) at(addr procmem.Addr) (data []byte, end procmem.Addr) {
+	i := sort.Search(len(a.pieces), func(i int) bool { return a.pieces[i].End > addr })
+	switch {
+	case i == len(a.pieces):
+		return nil, ^procmem.Addr(0)
+	case a.pieces[i].Start > addr:
+		return nil, a.pieces[i].Start
+	}
+	return a.pieces[i].data[addr-a.pieces[i].Start:], a.pieces[i].End
+}
+
+// faultAt is at for what could not be read.
+func (a *arena) faultAt(addr procmem.Addr) (end procmem.Addr, err error) {
+	i := sort.Search(len(a.faults), func(i int) bool { return a.faults[i].End > addr })
+	switch {
+	case i == len(a.faults):
+		return ^procmem.Addr(0), nil
+	case a.faults[i].Start > addr:
+		return a.faults[i].Start, nil
+	}
+	return a.faults[i].End, a.faults[i].Err
+}

@@ -1,0 +1,152 @@
+package snapshot
+
+import (
+	"cmp"
+	"context"
+	"errors"
+	"fmt"
+	"slices"
+	"time"
+
+	"github.com/procmem/procmem"
+	"github.com/procmem/procmem/process"
+)
+
+// defaultPause is what Auto strives for where no bound is given, and what it
+// takes more than only if there is nothing better.
+const defaultPause = 20 * time.Millisecond
+
+// RefusedError reports that no method keeps the pause within the bound.
+// Nothing was stopped, or, where Tried is not nil, not for longer than the
+// bound.
+type RefusedError struct {
+	Bound     time.Duration
+	Estimates []Estimate
+	Tried     error // why the method that was expected to do did not
+}
+
+func (e *RefusedError) Error() string {
+	text := fmt.Sprintf("no method is expected to hold the process for %v at most: %s", e.Bound, list(e.Estimates))
+	if e.Tried != nil {
+		return text + fmt.Sprintf("; tried: %v", e.Tried)
+	}
+	return text + " (nothing was stopped)"
+}
+
+func (e *RefusedError) Unwrap() error { return e.Tried }
+
+// Auto takes the method that meets the bound of the options at the least cost
+// to the process:
+//
+//   - stop, where there is so little memory that it is copied in no time, or
+//     where job control has stopped the process already;
+//   - precopy, which costs the process a fault for each page that it writes;
+//   - fork, which costs it a copy of its page tables, and of each page that it
+//     writes; before precopy where most memory is in huge pages, since precopy
+//     breaks them up when they are written;
+//   - stop, for as long as the copy takes.
+//
+// A method that turns out not to be possible, or not to meet the bound, is
+// followed by the next. Without a bound it takes the shortest pause, if none
+// is short. RefusedError: none meets the bound.
+func Auto(ctx context.Context, p *process.Process, o Options) (*Snapshot, error) {
+	s := &Snapshot{}
+	f, err := newFreezer(p, s, o)
+	if err != nil {
+		s.Close()
+		return nil, err
+	}
+	x, err := f.measure()
+	all := f.estimates(&x)
+	s.Close()
+	if err != nil {
+		return nil, err
+	}
+	if o.Store == nil {
+		all[0].Err = errors.New("there is no room to keep the memory")
+	}
+	c := chooser{p: p, o: o, x: &x, all: all}
+	return c.take(ctx)
+}
+
+// chooser goes from one method to the next.
+type chooser struct {
+	p     *process.Process
+	o     Options
+	x     *extent
+	all   []Estimate // precopy, fork, stop
+	tried error
+}
+
+// take tries the methods in the order of their cost, those that are expected
+// to meet the bound first.
+func (c *chooser) take(ctx context.Context) (*Snapshot, error) {
+	for _, e := range c.order() {
+		s, err := c.try(ctx, e)
+		if err == nil {
+			s.Why = c.why(e)
+			return s, nil
+		}
+		if !c.goesOn(ctx, err) {
+			return nil, err
+		}
+		c.tried = errors.Join(c.tried, fmt.Errorf("%s: %w", e.Method, err))
+	}
+	return nil, &RefusedError{Bound: c.o.MaxPause, Estimates: c.all, Tried: c.tried}
+}
+
+// order returns the methods to try.
+func (c *chooser) order() (out []Estimate) {
+	precopy, fork, stop := c.all[0], c.all[1], c.all[2]
+	ranked := []Estimate{precopy, fork, stop}
+	if c.x.hugePages*hugePageBytes > c.x.wanted/2 && fork.Pause <= defaultPause {
+		ranked = []Estimate{fork, precopy, stop}
+	}
+	if c.x.stopped || c.x.wanted <= arenaSize {
+		ranked = []Estimate{stop, precopy, fork}
+	}
+	bound := c.o.MaxPause
+	if bound == 0 {
+		bound = defaultPause
+	}
+	var over []Estimate
+	for _, e := range ranked {
+		switch {
+		case e.Err != nil:
+		case e.Pause <= bound || c.x.stopped && e.Method == MethodStop:
+			out = append(out, e)
+		case c.o.MaxPause == 0:
+			over = append(over, e)
+		}
+	}
+	slices.SortStableFunc(over, func(a, b Estimate) int { return cmp.Compare(a.Pause, b.Pause) })
+	return append(out, over...)
+}
+
+// try takes a moment by one method, which must not exceed the bound.
+func (c *chooser) try(ctx context.Context, e Estimate) (*Snapshot, error) {
+	o := c.o
+	o.Method = e.Method
+	if e.Method == MethodPrecopy && o.MaxPause == 0 && c.all[1].Err == nil {
+		// A fork is better than a pause that is longer.
+		o.MaxPause = max(defaultPause, c.all[1].Pause)
+	}
+	return Take(ctx, c.p, o)
+}
+
+// goesOn reports whether another method may do where one has failed.
+func (c *chooser) goesOn(ctx context.Context, err error) bool {
+	return ctx.Err() == nil && c.p.Exists() && !errors.Is(err, procmem.ErrGone)
+}
+
+// why tells what was expected.
+func (c *chooser) why(e Estimate) string {
+	text := "expected to hold the process for: " + list(c.all)
+	if c.x.stopped {
+		text = "the process was stopped already"
+	}
+	if c.tried != nil {
+		text += fmt.Sprintf("; tried before: %v", c.tried)
+	}
+	return text
+}

@@ -1,0 +1,78 @@
+package snapshot
+
+import (
+	"encoding/binary"
+
+	"golang.org/x/sys/unix"
+
+	"github.com/procmem/procmem"
+	"github.com/procmem/procmem/internal/sys"
+)
+
+// callArch is the architecture of the targets in which this program can run
+// system calls.
+const callArch = procmem.AMD64
+
+// callInstruction is "syscall".
+const callInstruction = "\x0f\x05"
+
+// Indexes of the registers of interest in the NT_PRSTATUS set.
+const (
+	regRAX     = 10
+	regOrigRAX = 15
+	regRIP     = 16
+	regCS      = 17
+)
+
+// callRegs returns the registers with which a thread makes a system call with
+// the instruction at pc. orig_rax tells the kernel that the thread is in no
+// call that would have to begin again, or it would move pc back.
+func callRegs(regs []byte, pc, number uint64, args ...uint64) []byte {
+	out := append([]byte(nil), regs...)
+	set := func(i int, v uint64) { binary.LittleEndian.PutUint64(out[8*i:], v) }
+	set(regRIP, pc)
+	set(regRAX, number)
+	set(regOrigRAX, ^uint64(0))
+	for i, v := range args {
+		set(syscallRegs[callArch].args[i], v)
+	}
+	return out
+}
+
+// threadState is what the registers of a thread tell.
+type threadState struct {
+	native  bool // in 64-bit code
+	blocked bool // in a system call
+	result  uint64
+	pc      uint64
+}
+
+func callState(regs []byte) threadState {
+	word := func(i int) uint64 { return binary.LittleEndian.Uint64(regs[8*i:]) }
+	const code64 = 0x33 // __USER_CS
+	return threadState{
+		native:  word(regCS) == code64,
+		blocked: int64(word(regOrigRAX)) >= 0,
+		result:  word(regRAX),
+		pc:      word(regRIP),
+	}
+}
+
+// noticesStop holds the calls that return EINTR after a stop (signal(7)).
+var noticesStop = map[int]bool{
+	unix.SYS_EPOLL_WAIT: true, unix.SYS_EPOLL_PWAIT: true, unix.SYS_EPOLL_PWAIT2: true,
+	unix.SYS_RT_SIGTIMEDWAIT: true, unix.SYS_SEMOP: true, unix.SYS_SEMTIMEDOP: true,
+	unix.SYS_RECVFROM: true, unix.SYS_RECVMSG: true, unix.SYS_RECVMMSG: true,
+	unix.SYS_IO_GETEVENTS: true, unix.SYS_IO_URING_ENTER: true,
+}
+
+func getRegs(tid int) ([]byte, error)    { return sys.GetRegs64(tid) }
+func setRegs(tid int, regs []byte) error { return sys.SetRegs64(tid, regs) }
+
+// Numbers of the system calls that are run in targets.
+const (
+	callClone       = unix.SYS_CLONE
+	callWait4       = unix.SYS_WAIT4
+	callUserfaultfd = unix.SYS_USERFAULTFD
+	callClose       = unix.SYS_CLOSE
+)

@@ -1,0 +1,30 @@
+//go:build !amd64
+
+package snapshot
+
+import (
+	"errors"
+
+	"github.com/procmem/procmem"
+)
+
+// callArch is none: this program runs no system calls in targets.
+const callArch procmem.Arch = 255
+
+const callInstruction = "-"
+
+type threadState struct {
+	native, blocked bool
+	result, pc      uint64
+}
+
+func callState([]byte) threadState { return threadState{} }
+
+func callRegs(regs []byte, pc, number uint64, args ...uint64) []byte { return regs }
+
+var noticesStop map[int]bool
+
+func getRegs(int) ([]byte, error) { return nil, errors.ErrUnsupported }
+func setRegs(int, []byte) error   { return errors.ErrUnsupported }
+
+const callClone, callWait4, callUserfaultfd, callClose = 0, 0, 0, 0

@@ -1,0 +1,221 @@
+package snapshot
+
+import (
+	"errors"
+	"fmt"
+	"os"
+	"strings"
+	"time"
+
+	"golang.org/x/sys/unix"
+
+	"github.com/procmem/procmem"
+	"github.com/procmem/procmem/internal/sys"
+	"github.com/procmem/procmem/process"
+)
+
+// Estimate is what is expected of a method on one process.
+type Estimate struct {
+	Method Method
+	// Pause is for how long the process would be held.
+	Pause time.Duration
+	// Err is why the method cannot be taken, else nil.
+	Err error
+}
+
+// What things take, roughly, on a machine of 2020 or later. They decide
+// between methods that are orders of magnitude apart, and are counted high.
+const (
+	stopBase      = 500 * time.Microsecond
+	stopThread    = 25 * time.Microsecond // to stop one, read its registers, and let it go on
+	forkBase      = 300 * time.Microsecond
+	forkMapping   = 1500 * time.Nanosecond
+	forkPage      = 90 * time.Nanosecond  // an entry of a page table
+	forkHugePage  = 500 * time.Nanosecond // of 2 MiB
+	mapsMapping   = 800 * time.Nanosecond // to print and compare one line of maps
+	scanPage      = 3 * time.Nanosecond
+	diskSpeed     = 1 << 30 // bytes a second
+	writeSpeed    = 1 << 30 // of a thread that does nothing but write memory
+	rateWindow    = 50 * time.Millisecond
+	dirtyWindow   = 2 * time.Millisecond // from the last round to the stop
+	hugePageBytes = 2 << 20
+)
+
+// extent is what there is of a process, as far as it decides how long a
+// method takes.
+type extent struct {
+	threads, mappings int
+	wanted            uint64  // bytes to copy
+	pages, hugePages  uint64  // entries of page tables
+	uncopied          uint64  // bytes that a fork does not copy
+	inPause           uint64  // bytes that precopy copies during the pause
+	busy              float64 // threads that run at a time
+	stopped           bool    // by job control
+}
+
+// measure finds that out, which takes as long as rateWindow. Nothing is
+// stopped.
+func (f *freezer) measure() (x extent, err error) {
+	before, err := f.p.Stat()
+	if err != nil {
+		return x, err
+	}
+	began := time.Now()
+	status, err := f.p.Status()
+	if err != nil {
+		return x, err
+	}
+	x.threads, x.mappings = status.Threads, len(f.maps)
+	x.stopped = before.State == 'T'
+	x.wanted = f.size()
+	torn := f.s.Torn
+	for _, m := range f.s.uncopied(f.before, f.wanted) {
+		x.uncopied += dataSize(f.before, m.Range)
+	}
+	f.s.Torn = torn
+	x.inPause = f.inPause
+	if err := f.scan(); err == nil {
+		for _, v := range f.regions {
+			if v.Categories&sys.PageHuge != 0 {
+				x.hugePages += (v.End - v.Start) / hugePageBytes
+			} else {
+				x.pages += (v.End - v.Start) / procmem.PageSize
+			}
+		}
+	} else {
+		x.pages = status.RSS / procmem.PageSize
+	}
+	time.Sleep(rateWindow - time.Since(began))
+	after, err := f.p.Stat()
+	if err != nil {
+		return x, err
+	}
+	ran := after.UserTime + after.SystemTime - before.UserTime - before.SystemTime
+	x.busy = ran.Seconds() / time.Since(began).Seconds()
+	return x, nil
+}
+
+// seconds makes a duration of an amount and a speed.
+func seconds(bytes uint64, speed float64) time.Duration {
+	return time.Duration(float64(bytes) / speed * float64(time.Second))
+}
+
+func (x *extent) stopping() time.Duration {
+	return stopBase + time.Duration(x.threads)*stopThread
+}
+
+func (x *extent) stop() time.Duration {
+	if x.wanted <= arenaSize {
+		return x.stopping() + x.listing() + seconds(x.wanted, copySpeed)
+	}
+	return x.stopping() + x.listing() + seconds(x.wanted, diskSpeed)
+}
+
+// listing is to look at mappings and pages.
+func (x *extent) listing() time.Duration {
+	return time.Duration(x.mappings)*mapsMapping + time.Duration(x.pages)*scanPage
+}
+
+func (x *extent) fork() time.Duration {
+	return x.stopping() + forkBase + time.Duration(x.mappings)*forkMapping + time.Duration(x.pages)*forkPage +
+		time.Duration(x.hugePages)*forkHugePage + seconds(x.uncopied, copySpeed)
+}
+
+func (x *extent) precopy() time.Duration {
+	written := min(x.wanted, uint64(x.busy*writeSpeed*dirtyWindow.Seconds()))
+	return x.stopping() + x.listing() + seconds(x.inPause+written, copySpeed)
+}
+
+// Estimates returns what is expected of each method, without stopping
+// anything. It watches the process for a moment to see how busy it is.
+func Estimates(p *process.Process, o Options) ([]Estimate, error) {
+	s := &Snapshot{}
+	defer s.Close()
+	f, err := newFreezer(p, s, o)
+	if err != nil {
+		return nil, err
+	}
+	x, err := f.measure()
+	if err != nil {
+		return nil, err
+	}
+	return f.estimates(&x), nil
+}
+
+func (f *freezer) estimates(x *extent) []Estimate {
+	precopy := canCall(f.p, f.s.img.Arch)
+	if precopy == nil {
+		precopy = canTrack()
+	}
+	fork := canCall(f.p, f.s.img.Arch)
+	if fork == nil {
+		fork = canFork(f.p, x)
+	}
+	return []Estimate{
+		{MethodPrecopy, x.precopy(), precopy},
+		{MethodFork, x.fork(), fork},
+		{MethodStop, x.stop(), nil},
+	}
+}
+
+// canCall tells why no system call can be run in a process, as far as that is
+// known without stopping it.
+func canCall(p *process.Process, arch procmem.Arch) error {
+	if arch != callArch {
+		return fmt.Errorf("it takes a system call in the target, which is not done for %v", arch)
+	}
+	if st, err := p.Status(); err == nil && st.Seccomp != 0 && !capable(unix.CAP_SYS_ADMIN) {
+		return errSeccomp
+	}
+	return nil
+}
+
+// capable reports whether this process has a capability.
+func capable(c int) bool {
+	self, err := process.Open(os.Getpid())
+	if err != nil {
+		return false
+	}
+	defer self.Close()
+	st, err := self.Status()
+	return err == nil && st.CapEff&(1<<c) != 0
+}
+
+// canTrack tells why writes cannot be tracked: PAGEMAP_SCAN, of the same
+// kernel as the write protection that it works with, is not there.
+func canTrack() error {
+	f, err := os.Open("/proc/self/pagemap")
+	if err != nil {
+		return err
+	}
+	defer f.Close()
+	_, _, err = sys.PagemapQuery(f.Fd(), sys.Scan{Any: sys.PagePresent, Return: sys.PagePresent}, make([]sys.PageRegion, 1))
+	if err != nil {
+		return errors.New("it takes kernel 6.7 (userfaultfd with asynchronous write protection)")
+	}
+	return nil
+}
+
+// list prints estimates in one line.
+func list(all []Estimate) string {
+	var parts []string
+	for _, e := range all {
+		if e.Err != nil {
+			parts = append(parts, fmt.Sprintf("%s not possible (%v)", e.Method, e.Err))
+		} else {
+			parts = append(parts, fmt.Sprintf("%s %v", e.Method, round(e.Pause)))
+		}
+	}
+	return strings.Join(parts, ", ")
+}
+
+// round leaves the digits that an estimate deserves.
+func round(d time.Duration) time.Duration {
+	if d > time.Second {
+		return d.Round(100 * time.Millisecond)
+	}
+	if d > 10*time.Millisecond {
+		return d.Round(time.Millisecond)
+	}
+	return d.Round(100 * time.Microsecond)
+}

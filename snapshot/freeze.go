@@ -1,0 +1,281 @@
+package snapshot
+
+import (
+	"bytes"
+	"context"
+	"errors"
+	"fmt"
+	"io"
+	"os"
+	"strings"
+	"time"
+
+	"golang.org/x/sys/unix"
+
+	"github.com/procmem/procmem"
+	"github.com/procmem/procmem/internal/sys"
+	"github.com/procmem/procmem/process"
+)
+
+// freezer holds a process for as long as it takes to copy what has not been
+// copied yet. Whatever can be found out before is: the mappings with their
+// flags, what will be wanted, the files that pages can be read from later.
+type freezer struct {
+	p     *process.Process
+	s     *Snapshot
+	o     Options
+	infos map[int]procmem.Thread
+
+	before  *process.View
+	read    presentReader
+	tracker *tracker // nil: nothing has been copied
+
+	text   []byte            // of /proc/PID/maps
+	maps   []procmem.Mapping // as in text, with what is known of each
+	wanted []procmem.Range
+	whole  []procmem.Mapping // to be copied during the pause whatever was copied before
+	// inPause is how much whole comes to, in bytes.
+	inPause uint64
+	regions []sys.PageRegion // what scan found
+	room    []sys.PageRegion // for that
+}
+
+// errTooMuch reports that a pause would have taken longer than it may; it was
+// ended at once.
+var errTooMuch = errors.New("more was written than can be copied within the bound of the pause")
+
+// errExec reports that the process has executed another program since it was
+// looked at: what is known of it is of no use.
+var errExec = fmt.Errorf("the process has executed another program: %w", procmem.ErrGone)
+
+// attempt takes a moment, again where the process executed another program
+// meanwhile. What an attempt in vain left in the store is forgotten.
+func attempt(o Options, take func() (*Snapshot, error)) (*Snapshot, error) {
+	for try := 1; ; try++ {
+		s, err := take()
+		if err == nil {
+			return s, nil
+		}
+		if o.Store != nil {
+			if err := o.Store.Forget(everything); err != nil {
+				return nil, err
+			}
+		}
+		if err != errExec || try == maxTries {
+			return nil, err
+		}
+	}
+}
+
+// newFreezer looks at the process.
+func newFreezer(p *process.Process, s *Snapshot, o Options) (f *freezer, err error) {
+	f = &freezer{p: p, s: s, o: o, room: make([]sys.PageRegion, 4096)}
+	if f.infos, err = s.before(p); err != nil {
+		return nil, err
+	}
+	mem, err := p.OpenMem("mem") // a refusal must come before anything is stopped
+	if err != nil {
+		return nil, err
+	}
+	s.undo(mem.Close)
+	f.read = presentReader{tid: p.PID(), mem: mem}
+	if f.before, err = p.View(); err != nil {
+		return nil, err
+	}
+	s.undo(f.before.Close)
+	f.maps, _ = f.before.Mappings()
+	return f, f.plan()
+}
+
+// readMaps reads the text of /proc/PID/maps.
+func (f *freezer) readMaps() ([]byte, error) {
+	file, err := f.p.OpenMem("maps")
+	if err != nil {
+		return nil, err
+	}
+	defer file.Close()
+	b, err := io.ReadAll(file)
+	if err != nil {
+		return nil, fmt.Errorf("read mappings: %w", err)
+	}
+	if len(b) == 0 {
+		return nil, procmem.ErrGone
+	}
+	return b, nil
+}
+
+// update takes over a new text of the mappings. What was known of those that
+// are as they were stays known. It reports which are not.
+func (f *freezer) update(text []byte) (fresh []procmem.Range, err error) {
+	maps, err := process.ParseMaps(bytes.NewReader(text))
+	if err != nil {
+		return nil, err
+	}
+	k := 0
+	for i := range maps {
+		m := &maps[i]
+		for k < len(f.maps) && f.maps[k].Start < m.Start {
+			k++
+		}
+		if k < len(f.maps) && same(m, &f.maps[k]) {
+			m.Flags, m.Usage = f.maps[k].Flags, f.maps[k].Usage
+			continue
+		}
+		fresh = append(fresh, m.Range)
+	}
+	f.maps, f.text = maps, text
+	return fresh, nil
+}
+
+// same reports whether two mappings have the same line in maps.
+func same(a, b *procmem.Mapping) bool {
+	return a.Range == b.Range && a.Perm == b.Perm && a.Offset == b.Offset && a.Inode == b.Inode &&
+		a.Major == b.Major && a.Minor == b.Minor && a.Path == b.Path
+}
+
+// plan finds out what there is to copy, and what of it during the pause.
+func (f *freezer) plan() error {
+	text, err := f.readMaps()
+	if err != nil || bytes.Equal(text, f.text) {
+		return err
+	}
+	if _, err := f.update(text); err != nil {
+		return err
+	}
+	f.s.img.Mappings = f.maps
+	f.wanted = f.o.want(f.s.img, f.before)
+	f.s.Torn, f.whole, f.inPause = nil, nil, 0
+	var shared []procmem.Mapping
+	for i := range f.maps {
+		switch m := &f.maps[i]; {
+		case device(m) || !overlaps(f.wanted, m.Range):
+		case m.Shared() && !m.Special():
+			shared = append(shared, *m)
+		case m.Special() || m.Flags&procmem.VMUffdMiss != 0 || m.HasFile() && !f.fromFile(m):
+			f.whole = append(f.whole, *m)
+		}
+	}
+	f.whole = append(f.whole, f.s.boundShared(f.before, shared)...)
+	for i := range f.whole {
+		f.inPause += dataSize(f.before, f.whole[i].Range)
+	}
+	return nil
+}
+
+// fromFile reports whether the pages of a private file mapping that the
+// process has not written can be read from the file later.
+func (f *freezer) fromFile(m *procmem.Mapping) bool {
+	return m.HasFile() && m.Flags&procmem.VMHugeTLB == 0 && f.before.Backed(m)
+}
+
+// device reports whether a mapping is never read.
+func device(m *procmem.Mapping) bool {
+	return !m.Special() && (m.Flags&(procmem.VMIO|procmem.VMPFNMap) != 0 ||
+		m.Flags == 0 && strings.HasPrefix(m.Path, "/dev/") && !strings.HasPrefix(m.Path, "/dev/shm/"))
+}
+
+// private reports whether a mapping is memory of this process alone.
+func private(m *procmem.Mapping) bool { return !m.Shared() && !m.Special() && !device(m) }
+
+// freeze holds the process, copies what has not been copied, and lets it go
+// on. rest is about how much that will be. errTooMuch: it was more than the
+// bound allows, and nothing has come of it.
+func (f *freezer) freeze(ctx context.Context, rest uint64) (err error) {
+	s := f.s
+	ov := &overlay{store: f.o.Store}
+	if ov.arena, err = newArena(2*rest+f.inPause+(1<<20), f.o.Store); err != nil {
+		return err
+	}
+	s.threads = nil
+	s.tracer = newTracer(f.p)
+	defer func() {
+		s.Release()
+		if err != nil {
+			ov.arena.close()
+		}
+	}()
+	if err := s.tracer.stop(ctx); err != nil {
+		return err
+	}
+	s.taken = time.Now()
+	if auxv, err := f.p.Auxv(s.img.Arch); err != nil || !bytes.Equal(auxv, s.img.Auxv) {
+		return errExec
+	}
+	s.tracer.begin(func() { s.addThreads(f.p, f.infos, s.tracer.take(s.img.Arch)) })
+	text, err := f.readMaps()
+	if err != nil {
+		return err
+	}
+	var fresh []procmem.Range
+	if !bytes.Equal(text, f.text) {
+		if fresh, err = f.update(text); err != nil {
+			return err
+		}
+	}
+	if err := f.scan(); err != nil {
+		return err
+	}
+	m := f.sort(ov, fresh)
+	if f.o.MaxPause > 0 && f.estimate(m.dirtyBytes) > f.o.MaxPause {
+		return errTooMuch
+	}
+	f.read.tracer = s.tracer.do
+	m.copy()
+	f.read.tracer = nil
+	s.tracer.do(func() {}) // the registers have been read
+	s.Release()
+	s.undo(func() error { ov.arena.close(); return nil })
+	return f.settle(ov, m)
+}
+
+// scan asks for all pages that exist.
+func (f *freezer) scan() error {
+	n := 0
+	ret := uint64(sys.PageTracked | sys.PageWritten | sys.PageFile | sys.PagePresent | sys.PageSwapped | sys.PageZero | sys.PageHuge | sys.PageGuard)
+	pm, err := f.pagemap()
+	if err != nil {
+		return err
+	}
+	if f.tracker == nil {
+		defer pm.Close()
+	}
+	end := procmem.Addr(0)
+	for i := range f.maps {
+		if f.maps[i].End < 1<<63 { // not [vsyscall]
+			end = f.maps[i].End
+		}
+	}
+	for a := f.maps[0].Start; a < end; {
+		more, walked, err := sys.PagemapQuery(pm.Fd(), sys.Scan{Start: uint64(a), End: uint64(end),
+			Any: sys.PagePresent | sys.PageSwapped, Return: ret}, f.room[n:])
+		switch {
+		case err == unix.EINVAL && ret&sys.PageGuard != 0:
+			ret &^= sys.PageGuard
+			continue
+		case err == unix.EINTR:
+			continue
+		case err != nil:
+			return fmt.Errorf("scan pagemap at %v: %w", a, err)
+		}
+		if n += more; n == len(f.room) {
+			f.room = append(f.room, make([]sys.PageRegion, n)...)
+		}
+		if walked <= uint64(a) {
+			break
+		}
+		a = procmem.Addr(walked)
+	}
+	f.regions = f.room[:n]
+	if n == 0 {
+		return procmem.ErrGone
+	}
+	return nil
+}
+
+// pagemap returns /proc/PID/pagemap.
+func (f *freezer) pagemap() (*os.File, error) {
+	if f.tracker != nil {
+		return f.tracker.pm, nil
+	}
+	return f.p.OpenMem("pagemap")
+}

@@ -1,0 +1,160 @@
+package snapshot
+
+import (
+	"context"
+	"errors"
+	"fmt"
+	"os"
+	"time"
+
+	"golang.org/x/sys/unix"
+
+	"github.com/procmem/procmem/internal/sys"
+	"github.com/procmem/procmem/process"
+)
+
+// fork holds the target, has one of its threads fork, reads the registers, and
+// lets the target go on. The child, which never runs, is kept until the other
+// end is gone.
+func (k *keeping) fork(wait bool) error {
+	t := newTracer(k.p)
+	defer t.release()
+	var (
+		c     *caller
+		child *forked
+		n     news
+		err   error
+	)
+	if c, err = newCaller(k.p, t); err != nil {
+		return err
+	}
+	defer c.close()
+	if err := t.stop(k.ctx); err != nil {
+		return err
+	}
+	if wait {
+		if err := k.enc.Encode(&news{Held: true}); err != nil {
+			return err
+		}
+	}
+	t.do(func() {
+		if child, err = c.fork(); err != nil {
+			return
+		}
+		n.Threads = t.take(callArch)
+	})
+	if err != nil {
+		return fmt.Errorf("fork process %d: %w", k.p.PID(), err)
+	}
+	if wait {
+		select {
+		case <-k.word:
+		case <-k.ctx.Done():
+		}
+	}
+	t.letGo()
+	n.Pause = time.Since(t.began)
+	n.Child = child.pid
+	k.enc.Encode(&n)
+	t.letGoLate(k.ctx)
+	<-k.ctx.Done()
+	t.do(func() { err = child.kill() })
+	if err == nil {
+		err = child.reap(k.p)
+	}
+	if err != nil {
+		k.enc.Encode(&news{Left: err.Error()})
+	}
+	return nil
+}
+
+// forked is a copy of the target.
+type forked struct {
+	pid   int // as we know it
+	inner int // as the target does
+}
+
+// fork has a thread of the target fork. The child shares the table of open
+// files, so that what the target closes is closed; it sends no signal when it
+// ends, and has been traced, and stopped, since before its first instruction.
+func (c *caller) fork() (child *forked, err error) {
+	err = c.one(func(tid int, regs []byte) error {
+		res, err := c.call(tid, regs, callClone, unix.CLONE_FILES, 0, 0, 0, 0)
+		if res.child != 0 {
+			child = &forked{res.child, int(res.value)}
+			return child.secure()
+		}
+		if err == nil && res.errno() != 0 {
+			err = res.errno()
+		}
+		return err
+	})
+	if err != nil && child != nil {
+		child.kill()
+		child = nil
+	}
+	return child, err
+}
+
+// secure sees to it that the child can harm nobody: where memory is short it
+// is the one to go, and it ends with us.
+func (f *forked) secure() error {
+	// It cannot fail but by the child being gone.
+	os.WriteFile(fmt.Sprintf("/proc/%d/oom_score_adj", f.pid), []byte("1000"), 0)
+	status, err := sys.WaitStop(f.pid)
+	if err != nil || !status.Stopped() {
+		return errChildLost
+	}
+	if err := sys.SetOptions(f.pid, unix.PTRACE_O_EXITKILL); err != nil {
+		return errChildLost
+	}
+	return nil
+}
+
+// kill ends the child and takes the news of that, so that its parent can.
+func (f *forked) kill() error {
+	if err := unix.Kill(f.pid, unix.SIGKILL); err != nil && err != unix.ESRCH {
+		return fmt.Errorf("kill process %d, a copy of the target: %w", f.pid, err)
+	}
+	for {
+		status, err := sys.WaitStop(f.pid)
+		if err != nil || !status.Stopped() {
+			return nil
+		}
+		// It was killed already, and the stop is the one before that.
+		time.Sleep(100 * time.Microsecond)
+	}
+}
+
+// reap has the target take the news that the child, which it does not know
+// of, has ended: until then it would have a zombie.
+func (f *forked) reap(p *process.Process) error {
+	proc := fmt.Sprintf("/proc/%d/stat", f.pid)
+	for began := time.Now(); ; {
+		err := f.reapOnce(p)
+		if _, serr := os.Stat(proc); serr != nil || err == nil || !p.Exists() {
+			return nil
+		}
+		if time.Since(began) > patience {
+			return fmt.Errorf("process %d, a copy of the target that has ended, stays as a zombie: %w", f.pid, err)
+		}
+		time.Sleep(10 * time.Millisecond)
+	}
+}
+
+func (f *forked) reapOnce(p *process.Process) error {
+	return callIn(context.Background(), p, func(c *caller, tid int, regs []byte) error {
+		res, err := c.call(tid, regs, callWait4, uint64(f.inner), 0, unix.WNOHANG|unix.WALL, 0)
+		switch {
+		case err != nil:
+			return err
+		case int(res.value) == f.inner, res.errno() == unix.ECHILD:
+			return nil
+		case res.errno() != 0:
+			return res.errno()
+		}
+		return errors.New("it has not ended yet")
+	})
+}
+
+var errChildLost = errors.New("the copy was ended as soon as it was made")

@@ -1,0 +1,173 @@
+package snapshot
+
+import (
+	"github.com/procmem/procmem"
+	"github.com/procmem/procmem/internal/sys"
+)
+
+// moment is what the pages of a held process come to: which are known, and
+// which must be copied before it goes on.
+type moment struct {
+	f          *freezer
+	ov         *overlay
+	whole      []procmem.Mapping
+	dirty      []procmem.Range
+	dirtyBytes uint64
+}
+
+// sort goes through the mappings and their pages. fresh are the mappings that
+// nothing is known of: whatever they hold is wanted.
+func (f *freezer) sort(ov *overlay, fresh []procmem.Range) *moment {
+	m := &moment{f: f, ov: ov}
+	ov.maps = f.maps
+	k := 0
+	for i := range f.maps {
+		mp := &f.maps[i]
+		for k < len(f.regions) && procmem.Addr(f.regions[k].End) <= mp.Start {
+			k++
+		}
+		// A region may go on in the next mapping: k stays at it.
+		last := k
+		for last < len(f.regions) && procmem.Addr(f.regions[last].Start) < mp.End {
+			last++
+		}
+		m.mapping(mp, f.regions[k:last], overlaps(fresh, mp.Range))
+	}
+	return m
+}
+
+// mapping decides what becomes of one mapping.
+func (m *moment) mapping(mp *procmem.Mapping, regions []sys.PageRegion, fresh bool) {
+	usage := procmem.Usage{}
+	if mp.Usage != nil {
+		usage = *mp.Usage
+	}
+	usage.RSS, usage.Anonymous, usage.Swap, usage.HugeTLB = 0, 0, 0, 0
+	defer func() { mp.Usage = &usage }()
+	for _, v := range regions {
+		count(&usage, mp, v)
+	}
+	switch {
+	case device(mp) || !fresh && !overlaps(m.f.wanted, mp.Range):
+		return
+	case !fresh && m.isWhole(mp):
+		m.whole = append(m.whole, *mp)
+		return
+	case mp.Special():
+		return
+	case mp.Shared() && !fresh:
+		return // too large: it is read later, as Torn tells
+	}
+	files := !mp.Shared() && m.f.fromFile(mp)
+	if !files {
+		m.ov.own = append(m.ov.own, mp.Range)
+	}
+	at := mp.Start
+	for _, v := range regions {
+		m.region(mp, v, files)
+		m.absent(mp, procmem.Range{Start: at, End: procmem.Addr(v.Start)}, files)
+		at = procmem.Addr(v.End)
+	}
+	m.absent(mp, procmem.Range{Start: at, End: mp.End}, files)
+}
+
+// absent notes that what is not there of a mapping cannot be known: it is
+// neither zeros nor to be had from a file.
+func (m *moment) absent(mp *procmem.Mapping, r procmem.Range, files bool) {
+	anonymous := !mp.Shared() && (!mp.HasFile() || mp.Flags&procmem.VMHugeTLB != 0)
+	if files || anonymous || r.Empty() {
+		return
+	}
+	m.ov.arena.fault(r, procmem.ErrUntouched)
+	m.ov.arena.missing = append(m.ov.arena.missing, r)
+}
+
+func (m *moment) isWhole(mp *procmem.Mapping) bool {
+	i := procmem.FindMapping(m.f.whole, mp.Start)
+	return i < len(m.f.whole) && m.f.whole[i].Start == mp.Start
+}
+
+// count adds a run of pages to the usage of its mapping.
+func count(u *procmem.Usage, mp *procmem.Mapping, v sys.PageRegion) {
+	n := procmem.Range{Start: procmem.Addr(v.Start), End: procmem.Addr(v.End)}.Intersect(mp.Range).Size()
+	switch {
+	case v.Categories&(sys.PageGuard|sys.PageZero) != 0:
+	case v.Categories&sys.PageSwapped != 0:
+		u.Swap += n
+	case mp.Flags&procmem.VMHugeTLB != 0:
+		u.HugeTLB += n
+	default:
+		u.RSS += n
+		if v.Categories&sys.PageFile == 0 {
+			u.Anonymous += n
+		}
+	}
+}
+
+// region decides what becomes of a run of pages.
+func (m *moment) region(mp *procmem.Mapping, v sys.PageRegion, files bool) {
+	r := procmem.Range{Start: procmem.Addr(v.Start), End: procmem.Addr(v.End)}.Intersect(mp.Range)
+	if files {
+		if v.Categories&sys.PageFile != 0 {
+			return
+		}
+		m.ov.own = append(m.ov.own, r)
+	}
+	switch {
+	case v.Categories&sys.PageGuard != 0:
+		m.ov.arena.fault(r, procmem.ErrUnreadable)
+		return
+	case v.Categories&sys.PageZero != 0:
+		return
+	}
+	m.ov.data = append(m.ov.data, r)
+	if t := m.f.tracker; t != nil && trusted(v.Categories) && !mp.Shared() {
+		for known := range t.copied.Ranges(r) {
+			m.ov.held.Add(known)
+		}
+		for unknown := range t.copied.Gaps(r) {
+			m.add(unknown)
+		}
+		return
+	}
+	m.add(r)
+}
+
+// add notes that r must be copied now.
+func (m *moment) add(r procmem.Range) {
+	m.dirty = append(m.dirty, r)
+	m.dirtyBytes += r.Size()
+}
+
+// copy copies what must be copied while the process is held.
+func (m *moment) copy() {
+	for _, r := range m.dirty {
+		m.ov.arena.copy(m.f.read, r)
+	}
+	for i := range m.whole {
+		m.ov.keep(m.f.before, m.whole[i].Range)
+	}
+}
+
+// settle makes the moment the memory of the snapshot. What the store has of
+// other moments is forgotten.
+func (f *freezer) settle(ov *overlay, m *moment) error {
+	if t := f.tracker; t != nil {
+		for have := range t.copied.Ranges(everything) {
+			for stale := range ov.held.Gaps(have) {
+				if err := t.store.Forget(stale); err != nil {
+					return err
+				}
+			}
+		}
+	}
+	for spilled := range ov.arena.spilled.Ranges(everything) {
+		ov.held.Add(spilled)
+	}
+	ov.base = f.before.Files(f.maps)
+	f.s.img.Mappings, f.s.Sparse = f.maps, ov
+	return ov.seal()
+}
+
+// everything is all addresses that can hold pages of a process.
+var everything = procmem.Range{End: 1 << 63}

@@ -1,0 +1,101 @@
+package snapshot
+
+import (
+	"cmp"
+	"slices"
+	"time"
+
+	"github.com/procmem/procmem"
+)
+
+// Options say how a moment is to be taken.
+type Options struct {
+	Method Method
+	// MaxPause bounds the pause for MethodAuto, and for MethodPrecopy; 0 is
+	// no bound.
+	MaxPause time.Duration
+	// Store takes memory that is copied before the moment is over and does
+	// not fit in memory. MethodPrecopy needs one.
+	Store Store
+	// Want returns which memory will be read, as ascending ranges; nil is
+	// all of it. It is called before the pause, with what is known then.
+	Want func(img *procmem.Image, mem procmem.Memory) []procmem.Range
+}
+
+func (o *Options) want(img procmem.Image, mem procmem.Memory) []procmem.Range {
+	if o.Want != nil {
+		return o.Want(&img, mem)
+	}
+	var all []procmem.Range
+	for i := range img.Mappings {
+		all = append(all, img.Mappings[i].Range)
+	}
+	return all
+}
+
+// Torn is memory whose bytes may be of another moment than the rest.
+type Torn struct {
+	procmem.Range
+	Reason string
+}
+
+// Reasons for Torn.
+const (
+	tornShared = "shared: other processes may have written to it while it was copied"
+	tornBeyond = "shared, and too large to be copied during the pause: it was copied later"
+)
+
+// maxShared is how much shared memory is copied during a pause, in bytes: a
+// matter of some milliseconds.
+const maxShared = arenaSize
+
+// boundShared chooses the shared mappings that are copied during the pause,
+// the smallest first, and notes what all of them may suffer from.
+func (s *Snapshot) boundShared(mem procmem.Sparse, shared []procmem.Mapping) (inPause []procmem.Mapping) {
+	size := make(map[procmem.Addr]uint64, len(shared))
+	for i := range shared {
+		size[shared[i].Start] = dataSize(mem, shared[i].Range)
+	}
+	slices.SortStableFunc(shared, func(a, b procmem.Mapping) int { return cmp.Compare(size[a.Start], size[b.Start]) })
+	var sum uint64
+	for _, m := range shared {
+		sum += size[m.Start]
+		switch {
+		case sum > maxShared:
+			s.Torn = append(s.Torn, Torn{m.Range, tornBeyond})
+		default:
+			inPause = append(inPause, m)
+			if othersHave(&m) {
+				s.Torn = append(s.Torn, Torn{m.Range, tornShared})
+			}
+		}
+	}
+	slices.SortFunc(s.Torn, func(a, b Torn) int { return cmp.Compare(a.Start, b.Start) })
+	return inPause
+}
+
+// dataSize is how much of r there is to copy, in bytes.
+func dataSize(mem procmem.Sparse, r procmem.Range) (n uint64) {
+	for d, err := range mem.Data(r) {
+		if err != nil {
+			return n
+		}
+		n += d.Size()
+	}
+	return n
+}
+
+// othersHave reports whether another process has pages of a shared mapping in
+// its memory, or may write to them.
+func othersHave(m *procmem.Mapping) bool {
+	u := m.Usage
+	return u == nil || u.SharedClean+u.SharedDirty > 0
+}
+
+// overlaps reports whether ascending ranges have something in common with r.
+func overlaps(ranges []procmem.Range, r procmem.Range) bool {
+	i := rangeAt(ranges, r.Start)
+	return i < len(ranges) && ranges[i].Start < r.End
+}
+
+func compareAddr(a, b procmem.Addr) int { return cmp.Compare(a, b) }

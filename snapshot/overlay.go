@@ -1,0 +1,153 @@
+package snapshot
+
+import (
+	"cmp"
+	"iter"
+	"math"
+	"slices"
+	"sort"
+
+	"github.com/procmem/procmem"
+	"github.com/procmem/procmem/internal/pageset"
+)
+
+// overlay is the memory of a moment that is over: some of it was kept, the
+// rest is still to be had from somewhere else. It is a procmem.Sparse.
+type overlay struct {
+	maps []procmem.Mapping
+	// own are the ranges that were kept, ascending: what they hold is in
+	// the arena or in the store, a fault, or zeros.
+	own   []procmem.Range
+	arena *arena
+	store Store
+	held  pageset.Set     // pages that are in the store
+	data  []procmem.Range // of own: what may hold data, ascending
+	// base has what is not own.
+	base procmem.Sparse
+}
+
+// seal makes it ready: own and data may have been appended to in any order.
+func (o *overlay) seal() error {
+	o.own = joined(o.own)
+	o.data = joined(append(o.data, o.arena.missing...))
+	return o.arena.seal()
+}
+
+// joined sorts ranges, and merges those that touch.
+func joined(ranges []procmem.Range) []procmem.Range {
+	slices.SortFunc(ranges, func(a, b procmem.Range) int { return cmp.Compare(a.Start, b.Start) })
+	out := ranges[:0]
+	for _, r := range ranges {
+		if k := len(out) - 1; k >= 0 && out[k].End >= r.Start {
+			out[k].End = max(out[k].End, r.End)
+			continue
+		}
+		out = append(out, r)
+	}
+	return out
+}
+
+// rangeAt returns the index of the first range that ends above addr.
+func rangeAt(ranges []procmem.Range, addr procmem.Addr) int {
+	return sort.Search(len(ranges), func(i int) bool { return ranges[i].End > addr })
+}
+
+// Mappings implements procmem.Memory.
+func (o *overlay) Mappings() ([]procmem.Mapping, error) { return o.maps, nil }
+
+// ReadAt implements procmem.Memory.
+func (o *overlay) ReadAt(p []byte, addr procmem.Addr) (int, error) {
+	done := 0
+	for done < len(p) {
+		a := addr + procmem.Addr(done)
+		i := rangeAt(o.own, a)
+		end := procmem.Addr(math.MaxUint64)
+		read := o.base.ReadAt
+		switch {
+		case i == len(o.own):
+		case o.own[i].Start > a:
+			end = o.own[i].Start
+		default:
+			end, read = o.own[i].End, o.readOwn
+		}
+		n, err := read(p[done:done+int(min(uint64(len(p)-done), uint64(end-a)))], a)
+		if done += n; err != nil {
+			return done, err
+		}
+	}
+	return done, nil
+}
+
+// readOwn reads a piece of one own range.
+func (o *overlay) readOwn(p []byte, addr procmem.Addr) (int, error) {
+	done := 0
+	for done < len(p) {
+		a := addr + procmem.Addr(done)
+		rest := p[done:]
+		data, end := o.arena.at(a)
+		if data != nil {
+			done += copy(rest, data)
+			continue
+		}
+		until, err := o.arena.faultAt(a)
+		if err != nil {
+			return done, &procmem.FaultError{Addr: a, Err: err, Until: until}
+		}
+		rest = rest[:min(uint64(len(rest)), uint64(min(end, until)-a))]
+		n, err := o.readHeld(rest, a)
+		if done += n; err != nil {
+			return done, err
+		}
+	}
+	return done, nil
+}
+
+// readHeld reads what is in the store, and zeros where nothing is.
+func (o *overlay) readHeld(p []byte, addr procmem.Addr) (int, error) {
+	done := 0
+	r := procmem.Range{Start: addr, End: addr + procmem.Addr(len(p))}
+	for h := range o.held.Ranges(r) {
+		h = h.Intersect(r)
+		clear(p[done : h.Start-addr])
+		n, err := o.store.ReadAt(p[h.Start-addr:h.End-addr], h.Start)
+		done = int(h.Start-addr) + n
+		if err != nil {
+			return done, err
+		}
+	}
+	clear(p[done:])
+	return len(p), nil
+}
+
+// Data implements procmem.Sparse.
+func (o *overlay) Data(r procmem.Range) iter.Seq2[procmem.Range, error] {
+	return func(yield func(procmem.Range, error) bool) {
+		for at := r.Start; at < r.End; {
+			i := rangeAt(o.own, at)
+			end := r.End
+			inside := false
+			if i < len(o.own) {
+				if inside = o.own[i].Start <= at; inside {
+					end = min(end, o.own[i].End)
+				} else {
+					end = min(end, o.own[i].Start)
+				}
+			}
+			piece := procmem.Range{Start: at, End: end}
+			if inside {
+				for k := rangeAt(o.data, at); k < len(o.data) && o.data[k].Start < end; k++ {
+					if !yield(o.data[k].Intersect(piece), nil) {
+						return
+					}
+				}
+			} else {
+				for d, err := range o.base.Data(piece) {
+					if !yield(d, err) || err != nil {
+						return
+					}
+				}
+			}
+			at = end
+		}
+	}
+}

@@ -1,0 +1,146 @@
+package snapshot
+
+import (
+	"context"
+	"errors"
+	"fmt"
+	"time"
+
+	"github.com/procmem/procmem"
+	"github.com/procmem/procmem/process"
+)
+
+// ErrBusy reports that memory is written faster than it can be copied.
+var ErrBusy = errors.New("the process writes its memory faster than it can be copied within the bound of the pause")
+
+// Bounds of precopy.
+const (
+	maxRounds = 16
+	// fewBytes is what is written in any case in the time that a pause takes
+	// to begin: there is no use in another round.
+	fewBytes = 256 << 10
+	// copySpeed is how fast memory is copied during a pause, in bytes a
+	// second, counted low: small pieces are slower than large ones.
+	copySpeed = 4 << 30
+	// pauseBase is about what a pause takes in which nothing is copied.
+	pauseBase = time.Millisecond
+)
+
+// Precopy copies memory while the process goes on, then again what it has
+// written meanwhile, and so on until that is little; then it holds the process
+// for the rest. It takes rights as Stop does, 64-bit code of this machine,
+// kernel 6.7, and a Store. ErrBusy: the rest does not become little enough.
+func Precopy(ctx context.Context, p *process.Process, o Options) (*Snapshot, error) {
+	if o.Store == nil {
+		return nil, errors.New("method precopy needs a place to keep the memory")
+	}
+	return attempt(o, func() (*Snapshot, error) { return precopy(ctx, p, o) })
+}
+
+func precopy(ctx context.Context, p *process.Process, o Options) (s *Snapshot, err error) {
+	s = &Snapshot{Method: MethodPrecopy}
+	defer func() {
+		if err != nil {
+			s.Close()
+			s = nil
+		}
+	}()
+	f, err := newFreezer(p, s, o)
+	if err != nil {
+		return s, err
+	}
+	k, err := startKeeper(p, job{Task: taskTrack})
+	if err != nil {
+		return s, err
+	}
+	s.undo(k.close)
+	if _, err = k.listen(ctx); err != nil {
+		return s, err
+	}
+	if len(k.fds) != 1 {
+		return s, errors.New("keeper: no userfaultfd came")
+	}
+	if f.tracker, err = newTracker(p, k.fds[0], f.read, o.Store); err != nil {
+		return s, err
+	}
+	s.undo(f.tracker.close)
+	for try := 0; ; try++ {
+		rest, err := f.rounds(ctx)
+		if err != nil {
+			return s, err
+		}
+		err = f.freeze(ctx, rest)
+		if err != errTooMuch || try == maxTries {
+			if err == errTooMuch {
+				err = ErrBusy
+			}
+			return s, err
+		}
+	}
+}
+
+// rounds copies until what is left fits the bound of the pause, and returns
+// about how many bytes that is.
+func (f *freezer) rounds(ctx context.Context) (rest uint64, err error) {
+	var last uint64
+	for round := 1; ; round++ {
+		if err := f.plan(); err != nil {
+			return 0, err
+		}
+		f.tracker.register(f.trackable())
+		began := time.Now()
+		f.tracker.check = nil
+		if round == 1 && f.o.MaxPause > 0 {
+			f.tracker.check = f.hopeless(began)
+		}
+		written, err := f.tracker.round(ctx, f.wanted)
+		if err != nil {
+			return 0, err
+		}
+		f.s.Rounds++
+		took := time.Since(began)
+		few := written <= fewBytes
+		if round > 1 && (few || written > last/4*3 || round == maxRounds) {
+			if few || f.o.MaxPause == 0 || f.estimate(written) <= f.o.MaxPause {
+				return written, nil
+			}
+			return 0, fmt.Errorf("%w: %d MiB in the last %v", ErrBusy, written>>20, took.Round(time.Millisecond))
+		}
+		last = written
+	}
+}
+
+// hopeless returns a check for the first round, which ends it where most of
+// what was copied has been written again already.
+func (f *freezer) hopeless(began time.Time) func(procmem.Addr) error {
+	const every = 100 * time.Millisecond
+	next := began.Add(every)
+	return func(upTo procmem.Addr) error {
+		if time.Now().Before(next) {
+			return nil
+		}
+		next = time.Now().Add(every)
+		written, all := f.tracker.writtenBelow(upTo)
+		if written > all/2 && f.estimate(written*procmem.PageSize) > f.o.MaxPause {
+			return fmt.Errorf("%w: most of what was copied in the first %v was written again", ErrBusy, time.Since(began).Round(time.Millisecond))
+		}
+		return nil
+	}
+}
+
+// estimate is about how long a pause takes in which so much is copied.
+func (f *freezer) estimate(bytes uint64) time.Duration {
+	return pauseBase + time.Duration(float64(bytes+f.inPause)/copySpeed*float64(time.Second))
+}
+
+// trackable returns the mappings whose writes are to be tracked.
+func (f *freezer) trackable() (out []procmem.Mapping) {
+	for i := range f.maps {
+		m := &f.maps[i]
+		const foreign = procmem.VMUffdMiss | procmem.VMUffdWP // somebody else's
+		if private(m) && (m.Flags&foreign == 0 || contains(f.tracker.ranges, m.Range)) && overlaps(f.wanted, m.Range) {
+			out = append(out, *m)
+		}
+	}
+	return out
+}

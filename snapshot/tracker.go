@@ -1,0 +1,288 @@
+package snapshot
+
+import (
+	"context"
+	"fmt"
+	"os"
+
+	"golang.org/x/sys/unix"
+
+	"github.com/procmem/procmem"
+	"github.com/procmem/procmem/internal/pageset"
+	"github.com/procmem/procmem/internal/sys"
+	"github.com/procmem/procmem/process"
+)
+
+// tracker copies memory of a running process into a store, and knows which
+// pages have been written since: a write to a page that is protected goes on
+// at once and ends the protection (userfaultfd(2), UFFD_FEATURE_WP_ASYNC of
+// kernel 6.7; fs/proc/task_mmu.c, PAGEMAP_SCAN).
+//
+// A page is trusted to be as it was copied if it is present, protected, and in
+// a mapping that has been tracked since before it was copied. Nothing else
+// is: a page that was dropped is absent, and comes back without protection;
+// what is mapped anew, or moved, is not tracked.
+type tracker struct {
+	p      *process.Process
+	uffd   int
+	pm     *os.File // /proc/PID/pagemap
+	read   presentReader
+	store  Store
+	ranges []procmem.Range // that were registered, ascending
+	copied pageset.Set     // as they were when they were protected
+	buf    []byte
+	vec    []sys.PageRegion
+	// check is asked from time to time whether a round is worth its while.
+	check func(upTo procmem.Addr) error
+}
+
+// presentReader reads pages that exist, of a process that may run. It does
+// not ask whether they exist.
+type presentReader struct {
+	tid    int
+	mem    *os.File     // /proc/PID/mem, for what process_vm_readv refuses
+	tracer func(func()) // runs a function on the thread that traces the process, if there is one
+}
+
+// ReadAt and Mappings make a procmem.Memory of it.
+func (r presentReader) ReadAt(p []byte, a procmem.Addr) (int, error) {
+	done := 0
+	for done < len(p) {
+		n, err := sys.ReadProcess(r.tid, p[done:], uint64(a)+uint64(done))
+		if done += n; err != nil || n == 0 {
+			break
+		}
+	}
+	for done < len(p) {
+		n, err := r.pread(p[done:], a+procmem.Addr(done))
+		switch {
+		case err == unix.EINTR:
+		case err != nil:
+			return done, &procmem.FaultError{Addr: a + procmem.Addr(done), Err: procmem.ErrUnreadable}
+		case n == 0:
+			return done, &procmem.FaultError{Addr: a + procmem.Addr(done), Err: procmem.ErrGone}
+		}
+		done += max(n, 0)
+	}
+	return done, nil
+}
+
+// pread reads /proc/PID/mem. Some kernels let nobody but a tracer read what
+// the process itself may not (PROC_MEM_FORCE, 6.12).
+func (r presentReader) pread(p []byte, a procmem.Addr) (n int, err error) {
+	read := func() { n, err = unix.Pread(int(r.mem.Fd()), p, int64(a)) }
+	if read(); err == unix.EIO && r.tracer != nil {
+		r.tracer(read)
+	}
+	return n, err
+}
+
+func (r presentReader) Mappings() ([]procmem.Mapping, error) { return nil, nil }
+
+// Sizes of the steps of a tracker, in bytes.
+const (
+	// scanStep is how much is looked at while the address space is locked
+	// against changes of its mappings.
+	scanStep = 32 << 20
+	// registerStep bounds how many neighbouring mappings are registered at
+	// once, for the same reason.
+	registerStep = 256
+	copyBlock    = 2 << 20
+)
+
+// newTracker starts to track nothing, with a userfaultfd of the target.
+func newTracker(p *process.Process, uffd int, read presentReader, store Store) (*tracker, error) {
+	if err := sys.UffdTrackWrites(uffd); err != nil {
+		return nil, fmt.Errorf("track writes: the kernel does not know how (6.7 does): %w", err)
+	}
+	pm, err := p.OpenMem("pagemap")
+	if err != nil {
+		return nil, err
+	}
+	return &tracker{p: p, uffd: uffd, pm: pm, read: read, store: store,
+		buf: sys.Aligned(copyBlock), vec: make([]sys.PageRegion, 512)}, nil
+}
+
+func (t *tracker) close() error { return t.pm.Close() }
+
+// register has mappings tracked that are not yet. What cannot be is left: it
+// counts as written in the end. Where all are known already, it does nothing.
+func (t *tracker) register(maps []procmem.Mapping) {
+	for i := 0; i < len(maps); {
+		n := 1
+		for i+n < len(maps) && n < registerStep && maps[i+n].Start == maps[i+n-1].End {
+			n++
+		}
+		t.registerRun(maps[i : i+n])
+		i += n
+	}
+	t.ranges = joined(t.ranges)
+}
+
+// registerRun registers mappings that touch, one by one if need be.
+func (t *tracker) registerRun(maps []procmem.Mapping) {
+	r := procmem.Range{Start: maps[0].Start, End: maps[len(maps)-1].End}
+	if contains(t.ranges, r) {
+		return
+	}
+	if sys.UffdRegister(t.uffd, uint64(r.Start), uint64(r.End)) == nil {
+		t.fresh(r)
+		return
+	}
+	if len(maps) > 1 {
+		for i := range maps {
+			t.registerRun(maps[i : i+1])
+		}
+	}
+}
+
+// fresh notes that r is tracked from now on: what is known of it is void.
+func (t *tracker) fresh(r procmem.Range) {
+	t.ranges = append(t.ranges, r)
+	t.copied.Remove(r)
+}
+
+// contains reports whether ascending ranges hold all of r.
+func contains(ranges []procmem.Range, r procmem.Range) bool {
+	i := rangeAt(ranges, r.Start)
+	return i < len(ranges) && ranges[i].Start <= r.Start && ranges[i].End >= r.End
+}
+
+// round protects what has been written in the ranges, and copies it. It
+// returns how many bytes that was.
+func (t *tracker) round(ctx context.Context, ranges []procmem.Range) (written uint64, err error) {
+	for _, tracked := range t.ranges {
+		for i := rangeAt(ranges, tracked.Start); i < len(ranges) && ranges[i].Start < tracked.End; i++ {
+			for r := ranges[i].Intersect(tracked); !r.Empty(); {
+				if ctx.Err() != nil {
+					return written, context.Cause(ctx)
+				}
+				step := procmem.Range{Start: r.Start, End: min(r.End, (r.Start|(scanStep-1))+1)}
+				n, err := t.step(step)
+				if written += n; err != nil {
+					return written, err
+				}
+				r.Start = step.End
+				if t.check != nil {
+					if err := t.check(step.End); err != nil {
+						return written, err
+					}
+				}
+			}
+		}
+	}
+	return written, nil
+}
+
+// writtenBelow returns how many of the pages below an address that have been
+// copied were written since, and how many there are.
+func (t *tracker) writtenBelow(upTo procmem.Addr) (written, all uint64) {
+	for _, tracked := range t.ranges {
+		r := tracked.Intersect(procmem.Range{End: upTo})
+		for a := r.Start; a < r.End; {
+			n, end, err := sys.PagemapQuery(t.pm.Fd(), sys.Scan{Start: uint64(a), End: uint64(r.End), All: sys.PageWritten,
+				Any: sys.PagePresent | sys.PageSwapped, Return: sys.PageWritten}, t.vec)
+			if err != nil || end <= uint64(a) {
+				break
+			}
+			for _, v := range t.vec[:n] {
+				written += (v.End - v.Start) / procmem.PageSize
+			}
+			a = procmem.Addr(end)
+		}
+	}
+	return written, t.copied.Len()
+}
+
+// step is round for a range that is looked at at once.
+func (t *tracker) step(r procmem.Range) (written uint64, err error) {
+	forced := false // all pages count as written
+	for try, a := 0, r.Start; a < r.End; {
+		q := sys.Scan{Start: uint64(a), End: uint64(r.End), Any: sys.PagePresent | sys.PageSwapped,
+			Return: sys.PagePresent | sys.PageSwapped | sys.PageFile | sys.PageZero, Protect: true}
+		if !forced {
+			q.All = sys.PageWritten
+		}
+		n, end, err := sys.PagemapQuery(t.pm.Fd(), q, t.vec)
+		switch {
+		case err == unix.EINTR || err == unix.EAGAIN:
+			continue
+		case err == unix.EPERM && try < maxTries:
+			// Something here was mapped, or moved, since it was registered.
+			// What was protected before that was found is not told.
+			try++
+			forced, a = true, r.Start
+			t.copied.Remove(r)
+			t.reregister(r)
+			continue
+		case err == unix.EPERM:
+			return written, nil // it changes too fast: it counts as written in the end
+		case err == unix.ESRCH:
+			return written, procmem.ErrGone
+		case err != nil:
+			return written, fmt.Errorf("scan pagemap at %v: %w", a, err)
+		}
+		for _, v := range t.vec[:n] {
+			run := procmem.Range{Start: procmem.Addr(v.Start), End: procmem.Addr(v.End)}
+			if err := t.copy(run, v.Categories); err != nil {
+				return written, err
+			}
+			written += run.Size()
+		}
+		if end <= uint64(a) {
+			break
+		}
+		a = procmem.Addr(end)
+	}
+	return written, nil
+}
+
+// maxTries bounds how often a range is registered again in one round.
+const maxTries = 4
+
+// reregister tracks what is mapped in r now.
+func (t *tracker) reregister(r procmem.Range) {
+	maps, err := t.p.Mappings()
+	if err != nil {
+		return
+	}
+	for i := procmem.FindMapping(maps, r.Start); i < len(maps) && maps[i].Start < r.End; i++ {
+		if m := &maps[i]; !m.Shared() && !m.Special() {
+			part := m.Range.Intersect(r)
+			sys.UffdRegister(t.uffd, uint64(part.Start), uint64(part.End))
+		}
+	}
+}
+
+// copy copies a run of pages that have been protected just now.
+func (t *tracker) copy(r procmem.Range, categories uint64) error {
+	t.copied.Remove(r)
+	switch {
+	case categories&sys.PageFile != 0:
+		return nil // as in the file
+	case categories&sys.PageZero != 0:
+		t.copied.Add(r)
+		return t.store.Forget(r)
+	}
+	for !r.Empty() {
+		part := procmem.Range{Start: r.Start, End: r.Start + procmem.Addr(min(r.Size(), copyBlock))}
+		n, _ := t.read.ReadAt(t.buf[:part.Size()], part.Start)
+		if n &^= procmem.PageSize - 1; n > 0 {
+			part.End = part.Start + procmem.Addr(n)
+			if err := t.store.Put(part.Start, t.buf[:n]); err != nil {
+				return err
+			}
+			t.copied.Add(part)
+		} else {
+			part.End = part.Start + procmem.PageSize // it is gone again
+		}
+		r.Start = part.End
+	}
+	return nil
+}
+
+// trusted reports which pages of a run, as the scan during the pause told it,
+// are as they were copied: those of the run that are in copied.
+func trusted(categories uint64) bool {
+	return categories&sys.PageTracked != 0 && categories&(sys.PageWritten|sys.PageFile) == 0
+}
