@@ -53,7 +53,7 @@ func (k *keeping) fork(wait bool) error {
 		}
 	}
 	t.letGo()
-	n.Pause = time.Since(t.began)
+	n.Pause = t.pause
 	n.Child = child.pid
 	k.enc.Encode(&n)
 	t.letGoLate(k.ctx)

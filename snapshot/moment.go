@@ -13,11 +13,12 @@ type moment struct {
 	whole      []procmem.Mapping
 	dirty      []procmem.Range
 	dirtyBytes uint64
+	err        error
 }
 
 // sort goes through the mappings and their pages. fresh are the mappings that
 // nothing is known of: whatever they hold is wanted.
-func (f *freezer) sort(ov *overlay, fresh []procmem.Range) *moment {
+func (f *freezer) sort(ov *overlay, fresh []procmem.Range) (*moment, error) {
 	m := &moment{f: f, ov: ov}
 	ov.maps = f.maps
 	k := 0
@@ -31,9 +32,11 @@ func (f *freezer) sort(ov *overlay, fresh []procmem.Range) *moment {
 		for last < len(f.regions) && procmem.Addr(f.regions[last].Start) < mp.End {
 			last++
 		}
-		m.mapping(mp, f.regions[k:last], overlaps(fresh, mp.Range))
+		if m.mapping(mp, f.regions[k:last], overlaps(fresh, mp.Range)); m.err != nil {
+			return nil, m.err
+		}
 	}
-	return m
+	return m, nil
 }
 
 // mapping decides what becomes of one mapping.
@@ -44,6 +47,12 @@ func (m *moment) mapping(mp *procmem.Mapping, regions []sys.PageRegion, fresh bo
 	}
 	usage.RSS, usage.Anonymous, usage.Swap, usage.HugeTLB = 0, 0, 0, 0
 	defer func() { mp.Usage = &usage }()
+	if private(mp) && mp.HasFile() {
+		// Which pages have been written, so that they are not the file's?
+		if regions, m.err = m.f.query(mp.Range, sys.PageFile); m.err != nil {
+			return
+		}
+	}
 	for _, v := range regions {
 		count(&usage, mp, v)
 	}
@@ -98,7 +107,7 @@ func count(u *procmem.Usage, mp *procmem.Mapping, v sys.PageRegion) {
 		u.HugeTLB += n
 	default:
 		u.RSS += n
-		if v.Categories&sys.PageFile == 0 {
+		if !mp.Shared() && v.Categories&sys.PageFile == 0 {
 			u.Anonymous += n
 		}
 	}

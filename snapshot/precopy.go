@@ -88,6 +88,7 @@ func (f *freezer) rounds(ctx context.Context) (rest uint64, err error) {
 			return 0, err
 		}
 		f.tracker.register(f.trackable())
+		f.tracker.files = f.privateFiles()
 		began := time.Now()
 		f.tracker.check = nil
 		if round == 1 && f.o.MaxPause > 0 {
@@ -131,6 +132,16 @@ func (f *freezer) hopeless(began time.Time) func(procmem.Addr) error {
 // estimate is about how long a pause takes in which so much is copied.
 func (f *freezer) estimate(bytes uint64) time.Duration {
 	return pauseBase + time.Duration(float64(bytes+f.inPause)/copySpeed*float64(time.Second))
+}
+
+// privateFiles returns where pages may be those of a file.
+func (f *freezer) privateFiles() (out []procmem.Range) {
+	for i := range f.maps {
+		if m := &f.maps[i]; m.HasFile() && private(m) {
+			out = append(out, m.Range)
+		}
+	}
+	return out
 }
 
 // trackable returns the mappings whose writes are to be tracked.

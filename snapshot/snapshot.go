@@ -131,9 +131,7 @@ func (s *Snapshot) Image() *procmem.Image {
 func (s *Snapshot) Release() time.Duration {
 	if s.tracer != nil {
 		s.tracer.release()
-		if !s.tracer.began.IsZero() {
-			s.pause += time.Since(s.tracer.began) // there may have been a pause in vain before
-		}
+		s.pause += s.tracer.pause // there may have been one in vain before
 		s.tracer = nil
 	}
 	return s.pause

@@ -37,6 +37,7 @@ type tracer struct {
 	exec    bool  // ids of threads may have changed hands
 	regs    regReader
 	began   time.Time // when the first thread was asked to stop
+	pause   time.Duration
 }
 
 type traced struct {
@@ -64,6 +65,7 @@ func (t *tracer) serve() {
 	}
 	// Never unlocked: the end of the goroutine ends the OS thread.
 	defer close(t.done)
+	sys.Urgent() // it sleeps but for what it does to a process that waits for that
 	for {
 		select {
 		case f := <-t.calls:
@@ -97,21 +99,26 @@ func (t *tracer) begin(f func()) {
 }
 
 // letGo lets every thread go on.
-func (t *tracer) letGo() {
-	t.do(func() {
-		// Who was stopped first goes on first.
-		for _, tid := range t.tids {
-			if th := t.threads[tid]; th.stopped {
-				sys.Detach(tid, th.signal) // ESRCH: it was killed
-			}
+func (t *tracer) letGo() { t.do(t.letAllGo) }
+
+// letAllGo is letGo on the tracing thread.
+func (t *tracer) letAllGo() {
+	// Who was stopped first goes on first.
+	for _, tid := range t.tids {
+		if th := t.threads[tid]; th.stopped {
+			sys.Detach(tid, th.signal) // ESRCH: it was killed
 		}
-		t.tids = slices.DeleteFunc(t.tids, func(tid int) bool {
-			gone := t.threads[tid].stopped
-			if gone {
-				delete(t.threads, tid)
-			}
-			return gone
-		})
+	}
+	if !t.began.IsZero() {
+		t.pause += time.Since(t.began)
+		t.began = time.Time{}
+	}
+	t.tids = slices.DeleteFunc(t.tids, func(tid int) bool {
+		gone := t.threads[tid].stopped
+		if gone {
+			delete(t.threads, tid)
+		}
+		return gone
 	})
 }
 
@@ -152,35 +159,45 @@ func (t *tracer) held(tid int) bool { return t.threads[tid] != nil && t.threads[
 // suffice: the kernel ends the list of threads where it comes to one that
 // exits at that moment.
 func (t *tracer) stop(ctx context.Context) (err error) {
-	t.do(func() {
-		if err = t.seizeNew(); err != nil {
-			return
-		}
-		t.began = time.Now()
-		for pass := time.Duration(1); ; pass++ {
-			asked := t.interrupt()
-			if err = t.wait(ctx); err != nil {
-				return
-			}
-			if t.verify() && t.all() {
-				break
-			}
-			if asked == 0 {
-				if time.Since(t.began) > patience {
-					err = fmt.Errorf("stop process %d: threads start and end faster than they can be stopped", t.p.PID())
-					return
-				}
-				time.Sleep(min(pass*20*time.Microsecond, time.Millisecond)) // for those that are about to exit
-			}
-			if err = t.seizeNew(); err != nil {
-				return
-			}
-		}
-		if len(t.threads) == 0 {
-			err = fmt.Errorf("stop process %d: %w", t.p.PID(), procmem.ErrGone)
-		}
-	})
+	t.do(func() { err = t.stopAll(ctx) })
 	return err
+}
+
+// stopAll is stop on the tracing thread.
+func (t *tracer) stopAll(ctx context.Context) error {
+	if err := t.seizeNew(); err != nil {
+		return err
+	}
+	t.began = time.Now()
+	for pass := time.Duration(1); ; pass++ {
+		asked := t.interrupt()
+		if err := t.wait(ctx); err != nil {
+			return err
+		}
+		if t.verify() && t.all() {
+			break
+		}
+		if asked == 0 {
+			if time.Since(t.began) > patience {
+				return fmt.Errorf("stop process %d: threads start and end faster than they can be stopped", t.p.PID())
+			}
+			nap(min(pass*20*time.Microsecond, time.Millisecond)) // for those that are about to exit
+		}
+		if err := t.seizeNew(); err != nil {
+			return err
+		}
+	}
+	if len(t.threads) == 0 {
+		return fmt.Errorf("stop process %d: %w", t.p.PID(), procmem.ErrGone)
+	}
+	return nil
+}
+
+// nap is time.Sleep for threads that are locked: the runtime's timers would
+// come later.
+func nap(d time.Duration) {
+	ts := unix.NsecToTimespec(int64(d))
+	unix.Nanosleep(&ts, nil)
 }
 
 // verify looks again at all threads where an exec may have given the id of one
@@ -345,7 +362,7 @@ func (t *tracer) wait(ctx context.Context) error {
 		if round%8 == 0 {
 			t.inquire(pending, waited)
 		}
-		time.Sleep(pause)
+		nap(pause)
 		pause = min(pause*2, 5*time.Millisecond)
 	}
 	return nil

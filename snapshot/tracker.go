@@ -4,6 +4,7 @@ import (
 	"context"
 	"fmt"
 	"os"
+	"runtime"
 
 	"golang.org/x/sys/unix"
 
@@ -30,8 +31,13 @@ type tracker struct {
 	store  Store
 	ranges []procmem.Range // that were registered, ascending
 	copied pageset.Set     // as they were when they were protected
-	buf    []byte
+	zero   pageset.Set     // those of copied that are zeros, and not in the store
+	failed pageset.Set     // that were protected, and could not be copied
+	files  []procmem.Range // where pages may be those of a file
 	vec    []sys.PageRegion
+	blocks chan *block // to the copying threads
+	done   chan *block // from them
+	free   []*block
 	// check is asked from time to time whether a round is worth its while.
 	check func(upTo procmem.Addr) error
 }
@@ -39,9 +45,8 @@ type tracker struct {
 // presentReader reads pages that exist, of a process that may run. It does
 // not ask whether they exist.
 type presentReader struct {
-	tid    int
-	mem    *os.File     // /proc/PID/mem, for what process_vm_readv refuses
-	tracer func(func()) // runs a function on the thread that traces the process, if there is one
+	tid int
+	mem *os.File // /proc/PID/mem, for what process_vm_readv refuses
 }
 
 // ReadAt and Mappings make a procmem.Memory of it.
@@ -54,7 +59,7 @@ func (r presentReader) ReadAt(p []byte, a procmem.Addr) (int, error) {
 		}
 	}
 	for done < len(p) {
-		n, err := r.pread(p[done:], a+procmem.Addr(done))
+		n, err := unix.Pread(int(r.mem.Fd()), p[done:], int64(a)+int64(done))
 		switch {
 		case err == unix.EINTR:
 		case err != nil:
@@ -65,16 +70,6 @@ func (r presentReader) ReadAt(p []byte, a procmem.Addr) (int, error) {
 		done += max(n, 0)
 	}
 	return done, nil
-}
-
-// pread reads /proc/PID/mem. Some kernels let nobody but a tracer read what
-// the process itself may not (PROC_MEM_FORCE, 6.12).
-func (r presentReader) pread(p []byte, a procmem.Addr) (n int, err error) {
-	read := func() { n, err = unix.Pread(int(r.mem.Fd()), p, int64(a)) }
-	if read(); err == unix.EIO && r.tracer != nil {
-		r.tracer(read)
-	}
-	return n, err
 }
 
 func (r presentReader) Mappings() ([]procmem.Mapping, error) { return nil, nil }
@@ -88,6 +83,9 @@ const (
 	// once, for the same reason.
 	registerStep = 256
 	copyBlock    = 2 << 20
+	// copyThreads is how many blocks are copied at once: one is read while
+	// the other is written.
+	copyThreads = 2
 )
 
 // newTracker starts to track nothing, with a userfaultfd of the target.
@@ -99,11 +97,43 @@ func newTracker(p *process.Process, uffd int, read presentReader, store Store) (
 	if err != nil {
 		return nil, err
 	}
-	return &tracker{p: p, uffd: uffd, pm: pm, read: read, store: store,
-		buf: sys.Aligned(copyBlock), vec: make([]sys.PageRegion, 512)}, nil
+	t := &tracker{p: p, uffd: uffd, pm: pm, read: read, store: store, vec: make([]sys.PageRegion, 512),
+		blocks: make(chan *block), done: make(chan *block, copyThreads)}
+	for range copyThreads {
+		t.free = append(t.free, new(block))
+		go t.copyBlocks()
+	}
+	return t, nil
 }
 
-func (t *tracker) close() error { return t.pm.Close() }
+func (t *tracker) close() error {
+	close(t.blocks)
+	return t.pm.Close()
+}
+
+// block is a piece of memory that is being copied.
+type block struct {
+	procmem.Range
+	copied uint64 // bytes of it
+	err    error  // of the store
+}
+
+// copyBlocks copies one block after the other, on a thread that does not take
+// the processor from the process.
+func (t *tracker) copyBlocks() {
+	runtime.LockOSThread() // for good: the thread ends with this
+	sys.Background()
+	buf := sys.Aligned(copyBlock)
+	for b := range t.blocks {
+		n, _ := t.read.ReadAt(buf[:b.Size()], b.Start)
+		n &^= procmem.PageSize - 1
+		b.copied, b.err = uint64(n), nil
+		if n > 0 {
+			b.err = t.store.Put(b.Start, buf[:n])
+		}
+		t.done <- b
+	}
+}
 
 // register has mappings tracked that are not yet. What cannot be is left: it
 // counts as written in the end. Where all are known already, it does nothing.
@@ -139,7 +169,7 @@ func (t *tracker) registerRun(maps []procmem.Mapping) {
 // fresh notes that r is tracked from now on: what is known of it is void.
 func (t *tracker) fresh(r procmem.Range) {
 	t.ranges = append(t.ranges, r)
-	t.copied.Remove(r)
+	t.forget(r)
 }
 
 // contains reports whether ascending ranges hold all of r.
@@ -151,6 +181,11 @@ func contains(ranges []procmem.Range, r procmem.Range) bool {
 // round protects what has been written in the ranges, and copies it. It
 // returns how many bytes that was.
 func (t *tracker) round(ctx context.Context, ranges []procmem.Range) (written uint64, err error) {
+	defer func() {
+		if derr := t.drain(); err == nil {
+			err = derr
+		}
+	}()
 	for _, tracked := range t.ranges {
 		for i := rangeAt(ranges, tracked.Start); i < len(ranges) && ranges[i].Start < tracked.End; i++ {
 			for r := ranges[i].Intersect(tracked); !r.Empty(); {
@@ -158,9 +193,15 @@ func (t *tracker) round(ctx context.Context, ranges []procmem.Range) (written ui
 					return written, context.Cause(ctx)
 				}
 				step := procmem.Range{Start: r.Start, End: min(r.End, (r.Start|(scanStep-1))+1)}
-				n, err := t.step(step)
-				if written += n; err != nil {
-					return written, err
+				spans, err := t.unprotected(step, near)
+				if err != nil {
+					spans = []procmem.Range{step} // which tells the reason
+				}
+				for _, span := range spans {
+					n, err := t.step(span)
+					if written += n; err != nil {
+						return written, err
+					}
 				}
 				r.Start = step.End
 				if t.check != nil {
@@ -174,24 +215,58 @@ func (t *tracker) round(ctx context.Context, ranges []procmem.Range) (written ui
 	return written, nil
 }
 
+// near is how far apart two pieces of memory are that are looked at as one, in
+// bytes: asking twice takes longer than to look at the pages between them.
+const near = 256 << 10
+
+// unprotected returns what of a range is not protected, pieces that are near
+// each other as one: what was written, and what does not exist. EPERM: not all of it is
+// tracked.
+func (t *tracker) unprotected(r procmem.Range, near procmem.Addr) (spans []procmem.Range, err error) {
+	for a := r.Start; a < r.End; {
+		n, end, err := sys.PagemapQuery(t.pm.Fd(), sys.Scan{Start: uint64(a), End: uint64(r.End),
+			All: sys.PageWritten, Return: sys.PageWritten, Tracked: true}, t.vec)
+		switch {
+		case err == unix.EINTR || err == unix.EAGAIN:
+			continue
+		case err != nil:
+			return nil, err
+		}
+		for _, v := range t.vec[:n] {
+			start, end := procmem.Addr(v.Start), procmem.Addr(v.End)
+			if k := len(spans) - 1; k >= 0 && start-spans[k].End <= near {
+				spans[k].End = end
+				continue
+			}
+			spans = append(spans, procmem.Range{Start: start, End: end})
+		}
+		if end <= uint64(a) {
+			break
+		}
+		a = procmem.Addr(end)
+	}
+	return spans, nil
+}
+
 // writtenBelow returns how many of the pages below an address that have been
 // copied were written since, and how many there are.
 func (t *tracker) writtenBelow(upTo procmem.Addr) (written, all uint64) {
 	for _, tracked := range t.ranges {
-		r := tracked.Intersect(procmem.Range{End: upTo})
-		for a := r.Start; a < r.End; {
-			n, end, err := sys.PagemapQuery(t.pm.Fd(), sys.Scan{Start: uint64(a), End: uint64(r.End), All: sys.PageWritten,
-				Any: sys.PagePresent | sys.PageSwapped, Return: sys.PageWritten}, t.vec)
-			if err != nil || end <= uint64(a) {
-				break
+		spans, _ := t.unprotected(tracked.Intersect(procmem.Range{End: upTo}), 0)
+		for _, span := range spans {
+			for r := range t.copied.Ranges(span) {
+				written += r.Size() / procmem.PageSize
 			}
-			for _, v := range t.vec[:n] {
-				written += (v.End - v.Start) / procmem.PageSize
-			}
-			a = procmem.Addr(end)
 		}
 	}
 	return written, t.copied.Len()
+}
+
+// forget notes that nothing is known of r.
+func (t *tracker) forget(r procmem.Range) {
+	t.copied.Remove(r)
+	t.zero.Remove(r)
+	t.failed.Remove(r)
 }
 
 // step is round for a range that is looked at at once.
@@ -199,7 +274,10 @@ func (t *tracker) step(r procmem.Range) (written uint64, err error) {
 	forced := false // all pages count as written
 	for try, a := 0, r.Start; a < r.End; {
 		q := sys.Scan{Start: uint64(a), End: uint64(r.End), Any: sys.PagePresent | sys.PageSwapped,
-			Return: sys.PagePresent | sys.PageSwapped | sys.PageFile | sys.PageZero, Protect: true}
+			Return: sys.PagePresent | sys.PageSwapped | sys.PageZero, Protect: true, Tracked: true}
+		if overlaps(t.files, r) {
+			q.Return |= sys.PageFile
+		}
 		if !forced {
 			q.All = sys.PageWritten
 		}
@@ -211,8 +289,11 @@ func (t *tracker) step(r procmem.Range) (written uint64, err error) {
 			// Something here was mapped, or moved, since it was registered.
 			// What was protected before that was found is not told.
 			try++
+			if err := t.drain(); err != nil {
+				return written, err
+			}
 			forced, a = true, r.Start
-			t.copied.Remove(r)
+			t.forget(r)
 			t.reregister(r)
 			continue
 		case err == unix.EPERM:
@@ -256,29 +337,57 @@ func (t *tracker) reregister(r procmem.Range) {
 
 // copy copies a run of pages that have been protected just now.
 func (t *tracker) copy(r procmem.Range, categories uint64) error {
-	t.copied.Remove(r)
+	t.forget(r)
 	switch {
 	case categories&sys.PageFile != 0:
 		return nil // as in the file
 	case categories&sys.PageZero != 0:
 		t.copied.Add(r)
+		t.zero.Add(r)
 		return t.store.Forget(r)
 	}
 	for !r.Empty() {
-		part := procmem.Range{Start: r.Start, End: r.Start + procmem.Addr(min(r.Size(), copyBlock))}
-		n, _ := t.read.ReadAt(t.buf[:part.Size()], part.Start)
-		if n &^= procmem.PageSize - 1; n > 0 {
-			part.End = part.Start + procmem.Addr(n)
-			if err := t.store.Put(part.Start, t.buf[:n]); err != nil {
-				return err
-			}
-			t.copied.Add(part)
-		} else {
-			part.End = part.Start + procmem.PageSize // it is gone again
+		b, err := t.freeBlock()
+		if err != nil {
+			return err
 		}
-		r.Start = part.End
+		b.Range = procmem.Range{Start: r.Start, End: r.Start + procmem.Addr(min(r.Size(), copyBlock))}
+		r.Start = b.End
+		t.blocks <- b
 	}
 	return nil
+}
+
+// freeBlock waits for a block that is not being copied.
+func (t *tracker) freeBlock() (*block, error) {
+	for len(t.free) == 0 {
+		if err := t.finish(<-t.done); err != nil {
+			return nil, err
+		}
+	}
+	k := len(t.free) - 1
+	b := t.free[k]
+	t.free = t.free[:k]
+	return b, nil
+}
+
+// finish takes note of what has been copied.
+func (t *tracker) finish(b *block) error {
+	t.free = append(t.free, b)
+	end := b.Start + procmem.Addr(b.copied)
+	t.copied.Add(procmem.Range{Start: b.Start, End: end})
+	t.failed.Add(procmem.Range{Start: end, End: b.End}) // gone again, most likely
+	return b.err
+}
+
+// drain waits for all that is being copied.
+func (t *tracker) drain() (err error) {
+	for len(t.free) < copyThreads {
+		if ferr := t.finish(<-t.done); err == nil {
+			err = ferr
+		}
+	}
+	return err
 }
 
 // trusted reports which pages of a run, as the scan during the pause told it,

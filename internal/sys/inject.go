@@ -139,13 +139,18 @@ func UffdUnregister(fd int, start, end uint64) error {
 }
 
 // Scan is the question to PAGEMAP_SCAN: which pages in [Start, End) are in
-// all categories of All and, unless that is 0, in any of Any. Return is what to tell of each.
-// With Protect, these pages are write-protected at the same time, and EPERM
-// tells that not all of the range is tracked for writes.
+// all categories of All and, unless that is 0, in any of Any. Return is what to
+// tell of each.
+//
+// To ask for PageWritten alone is much faster than anything else; pages that
+// do not exist count as written then, where there is a page table for them.
 type Scan struct {
 	Start, End       uint64
 	All, Any, Return uint64
-	Protect          bool
+	// Protect write-protects these pages at the same time.
+	Protect bool
+	// Tracked has EPERM tell that not all of the range is tracked for writes.
+	Tracked bool
 }
 
 // Flags of PAGEMAP_SCAN.
@@ -160,7 +165,10 @@ func PagemapQuery(fd uintptr, q Scan, vec []PageRegion) (n int, walkEnd uint64, 
 	arg := pmScanArg{start: q.Start, end: q.End, mask: q.All, anyof: q.Any, ret: q.Return,
 		vec: uint64(uintptr(unsafe.Pointer(unsafe.SliceData(vec)))), vecLen: uint64(len(vec))}
 	if q.Protect {
-		arg.flags = scanWPMatching | scanCheckWPAsync
+		arg.flags |= scanWPMatching
+	}
+	if q.Tracked {
+		arg.flags |= scanCheckWPAsync
 	}
 	arg.size = uint64(unsafe.Sizeof(arg))
 	r, _, e := unix.Syscall(unix.SYS_IOCTL, fd, pagemapScan, uintptr(unsafe.Pointer(&arg)))

@@ -78,3 +78,24 @@ func Aligned(n int) []byte {
 	off := -int(uintptr(unsafe.Pointer(&b[0]))) & (page - 1)
 	return b[off : off+n : off+n]
 }
+
+// Urgent has this OS thread run before all ordinary ones, as far as the
+// caller may ask for that (CAP_SYS_NICE), until undo. For work of milliseconds.
+func Urgent() (undo func()) {
+	before, err := unix.SchedGetAttr(0, 0)
+	if err != nil {
+		return func() {}
+	}
+	attr := unix.SchedAttr{Size: unix.SizeofSchedAttr, Policy: unix.SCHED_RR, Priority: 1, Flags: unix.SCHED_FLAG_RESET_ON_FORK}
+	if unix.SchedSetAttr(0, &attr, 0) != nil {
+		return func() {}
+	}
+	return func() { unix.SchedSetAttr(0, before, 0) }
+}
+
+// Background has this OS thread give way to others, for good: it gets what
+// they leave, and some tenth where they leave nothing, in short slices
+// (kernel 6.12).
+func Background() {
+	unix.SchedSetAttr(0, &unix.SchedAttr{Size: unix.SizeofSchedAttr, Policy: unix.SCHED_BATCH, Nice: 10, Runtime: 100_000}, 0)
+}
