@@ -7,7 +7,7 @@ TOOLS   := $(GO) tool -modfile=tools/go.mod
 TEST_PACKAGES := binutils elfutils gcc gcc-multilib gdb lldb musl-tools nodejs \
 	postgresql python3 redis-server redis-tools strace tmux util-linux
 
-.PHONY: build demo test test-deps check bench fuzz man clean
+.PHONY: build demo test test-deps torture check bench fuzz man clean
 
 build: ## the static binary
 	CGO_ENABLED=0 $(GO) build -trimpath -ldflags '-s -w -X main.version=$(VERSION)' -o procmem ./cmd/procmem
@@ -20,6 +20,9 @@ test: test-deps ## every test, with the race detector
 
 test-deps:
 	@./scripts/install $(TEST_PACKAGES)
+
+torture: test-deps ## procmem is killed a thousand times, and no target notices; takes half an hour and more
+	$(GO) test ./harm -v -run '^Test(Torture|Witness)' -count=1 -timeout 4h -args -trials 1000 -dumps 200
 
 check: ## what CI checks beside the tests; quick
 	test -z "$$(gofmt -l .)"

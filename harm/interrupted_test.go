@@ -194,11 +194,17 @@ func TestTakeOver(t *testing.T) {
 func TestStuckOutput(t *testing.T) {
 	w := startWriter(t, "8M")
 	for _, sig := range []syscall.Signal{syscall.SIGINT, syscall.SIGTERM, syscall.SIGHUP, syscall.SIGKILL} {
-		for _, args := range [][]any{{"core", "-o", "-"}, {"dump", "-o", "-"}} {
-			t.Run(fmt.Sprint(args[0], " ", sig), func(t *testing.T) {
-				r, _ := beginStuck(t, w.PID(), append(args, w.PID())...)
+		calls := [][]any{{"dump", "-o", "-"}}
+		for _, m := range append(knownMethods(t), "live") {
+			calls = append(calls, []any{"core", "-o", "-", "--method", m})
+		}
+		for _, args := range calls {
+			t.Run(fmt.Sprint(args, " ", sig), func(t *testing.T) {
+				before := look(t, w.PID())
+				r := beginStuck(t, append(args, w.PID())...)
 				r.signal(sig)
 				got := r.wait(t)
+				undone(t, w.PID(), before)
 				w.unharmed(t)
 				if sig != syscall.SIGKILL {
 					got.want(t, 1, "stopped by "+sig.String())

@@ -302,20 +302,51 @@ func writing(pid int) bool {
 }
 
 // beginStuck starts procmem with a stdout that nobody reads, and returns when
-// it holds the target and cannot go on writing: so tests have it in the
-// middle of its work for as long as they want. args write to stdout.
-func beginStuck(t testing.TB, pid int, args ...any) (*run, *os.File) {
+// it cannot go on writing: so tests have it there for as long as they want.
+func beginStuck(t testing.TB, args ...any) *run {
 	t.Helper()
-	r, w := pipe(t)
+	_, w := pipe(t)
 	cmd := command(args...)
 	cmd.Stdout = w
 	b := begin(t, cmd)
 	w.Close()
-	testproc.Until(t, "procmem to hold the target and to fill the pipe", func() bool {
+	testproc.Until(t, "procmem to fill the pipe", func() bool {
 		if b.ended() {
 			t.Fatalf("procmem ended: %v", b.wait(t))
 		}
-		return held(pid) && writing(b.pid())
+		return writing(b.pid())
 	})
-	return b, r
+	return b
+}
+
+// beginHolding starts a core or a dump by method stop, and stops procmem in
+// turn when it holds the target: so tests have it there for as long as they
+// want. It goes on with SIGCONT.
+func beginHolding(t testing.TB, pid int, verb string) *run {
+	t.Helper()
+	for range 1000 {
+		b := begin(t, command(verb, "--method", "stop", "-o", filepath.Join(t.TempDir(), verb), pid))
+		for !b.ended() && !held(pid) {
+		}
+		b.signal(syscall.SIGSTOP)
+		testproc.Until(t, "SIGSTOP", func() bool { return b.ended() || stopped(b.pid()) })
+		if !b.ended() && held(pid) {
+			return b
+		}
+		b.signal(syscall.SIGKILL)
+		if got := b.wait(t); got.status > 0 {
+			t.Fatal(got)
+		}
+		// It was quicker.
+	}
+	t.Fatal("procmem is too quick to be stopped while it holds the target")
+	return nil
+}
+
+// end sends a signal to a run that beginHolding has stopped, and waits.
+func (r *run) end(t testing.TB, sig syscall.Signal) result {
+	t.Helper()
+	r.signal(sig)
+	r.signal(syscall.SIGCONT)
+	return r.wait(t)
 }

@@ -12,7 +12,7 @@ import (
 // Signals that are sent all the time, to the process and to its threads, each
 // arrive once, while procmem attaches, holds, lets go, and is killed.
 func TestSignalsArriveOnce(t *testing.T) {
-	p := testproc.Start(t, testproc.Signals)
+	p := testproc.Start(t, testproc.Signals, "--ballast", ballast)
 	const each = 1500
 	var senders []int
 	flood := func() {
@@ -28,13 +28,7 @@ func TestSignalsArriveOnce(t *testing.T) {
 	for ; rounds < 3; rounds++ {
 		flood()
 		for trial := 0; testproc.State(senders[len(senders)-1], senders[len(senders)-1]) != 0; trial++ {
-			b, _ := beginStuck(t, p.PID(), "core", "-o", "-", p.PID())
-			if trial%2 == 0 {
-				b.signal(syscall.SIGKILL)
-			} else {
-				b.signal(syscall.SIGTERM)
-			}
-			b.wait(t)
+			beginHolding(t, p.PID(), "core").end(t, []syscall.Signal{syscall.SIGKILL, syscall.SIGTERM}[trial%2])
 			call(t, "threads", p.PID()).want(t, 0, "")
 		}
 	}
@@ -43,10 +37,9 @@ func TestSignalsArriveOnce(t *testing.T) {
 	}
 	// A signal to the process waits until a thread takes it.
 	for i := range 20 {
-		b, _ := beginStuck(t, p.PID(), "core", "-o", "-", p.PID())
+		b := beginHolding(t, p.PID(), "core")
 		syscall.Kill(p.PID(), syscall.Signal(p.Int(t, "usr1")))
-		b.signal([]syscall.Signal{syscall.SIGKILL, syscall.SIGTERM}[i%2])
-		b.wait(t)
+		b.end(t, []syscall.Signal{syscall.SIGKILL, syscall.SIGTERM}[i%2])
 		testproc.Until(t, "SIGUSR1", func() bool { return p.CmdInts(t, "counts")[0] > int64(i) })
 	}
 	unharmed(t, p)
@@ -72,24 +65,74 @@ func TestSignalsArriveOnce(t *testing.T) {
 	}
 }
 
+// Signals that are sent while a moment is taken arrive once as well, and
+// interrupt nothing that they would not have interrupted.
+func TestSignalsMeanwhile(t *testing.T) {
+	forEachMethod(t, allMethods, func(t *testing.T, method string) {
+		p := testproc.Start(t, testproc.Signals)
+		const each = 3000
+		want := fmt.Sprint([]int{each, each, each, each})
+		var senders []int
+		for kind := range 4 {
+			to := ""
+			if kind > 0 {
+				to = fmt.Sprint(p.Threads[kind-1].TID)
+			}
+			senders = append(senders, int(p.CmdInts(t, "send rt%d %d %s", kind, each, to)[0]))
+		}
+		cores := 0
+		for ; testproc.State(senders[3], senders[3]) != 0 || cores < 5; cores++ {
+			c := take(t, p.PID(), method)
+			c.want(t, 0, "^$")
+			c.done(t)
+		}
+		var counts []int64
+		testproc.Until(t, "all signals", func() bool {
+			counts = p.CmdInts(t, "counts")
+			return fmt.Sprint(counts[1:5]) == want
+		})
+		if sum := int64(4 * each * (each + 1) / 2); counts[9] != sum || counts[10] != 0 {
+			t.Errorf("sum of their values %d, want %d; %d calls were interrupted without a signal", counts[9], sum, counts[10])
+		}
+		unharmed(t, p)
+		t.Logf("%d cores", cores)
+	})
+}
+
+// A target that is stopped stays so, whatever the method.
+func TestStoppedTargetStaysSo(t *testing.T) {
+	forEachMethod(t, allMethods, func(t *testing.T, method string) {
+		p := testproc.Start(t, testproc.Zoo, "--only", "anon")
+		before := look(t, p.PID())
+		syscall.Kill(p.PID(), syscall.SIGSTOP)
+		isStopped := func() bool { return stopped(p.PID()) }
+		testproc.Until(t, "SIGSTOP", isStopped)
+		explained(t, p, method)
+		testproc.Until(t, "the target to be stopped as before", isStopped)
+		syscall.Kill(p.PID(), syscall.SIGCONT)
+		undone(t, p.PID(), before)
+		unharmed(t, p)
+		if n := p.CmdInts(t, "spin")[1] + p.CmdInts(t, "wake")[1]; n != 0 {
+			t.Errorf("registers have changed %d times", n)
+		}
+	})
+}
+
 // A stopped target is stopped afterwards, and goes on when it is told.
 func TestStoppedTarget(t *testing.T) {
-	p := testproc.Start(t, testproc.Zoo, "--nospin", "--only", "anon")
+	p := testproc.Start(t, testproc.Zoo, "--nospin", "--only", "anon", "--ballast", ballast)
 	p.WaitBlocked(t, 9)
 	stopped := func() bool { return stopped(p.PID()) }
 	syscall.Kill(p.PID(), syscall.SIGSTOP)
 	testproc.Until(t, "SIGSTOP", stopped)
 	dir := t.TempDir()
-	for i, args := range [][]any{{"core", "-o", dir + "/core", p.PID()}, {"dump", "-o", dir + "/dump", p.PID()},
+	for _, args := range [][]any{{"core", "-o", dir + "/core", p.PID()}, {"dump", "-o", dir + "/dump", p.PID()},
 		{"threads", p.PID()}, {"core", "--method", "live", "-o", dir + "/live", p.PID()}} {
 		call(t, args...).want(t, 0, "^$")
-		if !stopped() {
-			t.Fatalf("%v: the target is not stopped any more", args[:i])
-		}
+		// A thread that is let go takes a moment, in which it runs nothing.
+		testproc.Until(t, fmt.Sprint("the target to be stopped as before ", args), stopped)
 	}
-	b, _ := beginStuck(t, p.PID(), "core", "-o", "-", p.PID())
-	b.signal(syscall.SIGKILL)
-	b.wait(t)
+	beginHolding(t, p.PID(), "core").end(t, syscall.SIGKILL)
 	testproc.Until(t, "the target to be as it was", stopped)
 	syscall.Kill(p.PID(), syscall.SIGCONT)
 	unharmed(t, p)
@@ -99,12 +142,11 @@ func TestStoppedTarget(t *testing.T) {
 		stops  bool
 	}{{[]syscall.Signal{syscall.SIGSTOP}, true}, {[]syscall.Signal{syscall.SIGSTOP, syscall.SIGCONT}, false}} {
 		for _, end := range []syscall.Signal{syscall.SIGTERM, syscall.SIGKILL} {
-			b, _ := beginStuck(t, p.PID(), "core", "-o", "-", p.PID())
+			b := beginHolding(t, p.PID(), "core")
 			for _, sig := range c.during {
 				syscall.Kill(p.PID(), sig)
 			}
-			b.signal(end)
-			b.wait(t)
+			b.end(t, end)
 			if c.stops {
 				testproc.Until(t, "the SIGSTOP that was sent meanwhile", stopped)
 				syscall.Kill(p.PID(), syscall.SIGCONT)

@@ -108,7 +108,7 @@ func TestUntouchedMemory(t *testing.T) {
 			if missing > 0 {
 				lost = `^(procmem: missing 0x.*: not touched by the target, .*CAP_CHECKPOINT_RESTORE.*\n){2}$`
 			}
-			for _, method := range []string{"stop", "live"} {
+			for _, method := range append(knownMethods(t), "live") {
 				run(missing, lost, "core", "--method", method, "-o", dir+"/"+method, p.PID())
 				path := fmt.Sprintf("%s/%s.%d", dir, method, p.PID())
 				if n := onDisk(t, path); n > 4<<20 {
@@ -200,4 +200,35 @@ func TestCleanFilePages(t *testing.T) {
 			unharmed(t, p)
 		})
 	}
+}
+
+// Memory that the target shares with a child since fork stays shared: to read
+// a page in such a way that the kernel makes a copy of it first would double
+// what a server with children takes.
+func TestMemoryOfForkStaysShared(t *testing.T) {
+	forEachMethod(t, append([]string{"live"}, allMethods...), func(t *testing.T, method string) {
+		p := testproc.Start(t, testproc.Torture) // which has forked after its ballast was there
+		proc, err := process.Open(p.PID())
+		if err != nil {
+			t.Fatal(err)
+		}
+		defer proc.Close()
+		m := p.Map(t, "ballast")
+		shared := func() uint64 {
+			ms, err := proc.Smaps()
+			if err != nil {
+				t.Fatal(err)
+			}
+			return ms[procmem.FindMapping(ms, m.Start)].Usage.SharedDirty
+		}
+		before := shared()
+		if before < m.Size() {
+			t.Fatalf("%d bytes of %d are shared", before, m.Size())
+		}
+		c := take(t, p.PID(), method)
+		c.checkMap(t, p, m)
+		if after := shared(); after < before {
+			t.Errorf("%d bytes are shared with the children; before %d", after, before)
+		}
+	})
 }

@@ -58,6 +58,9 @@ func TestTraced(t *testing.T) {
 			want := fmt.Sprintf(`^procmem: process %d is already traced by %s.*--method live.*\n$`, p.PID(), name)
 			neverStopped(t, p, func() {
 				call(t, "core", "-o", dir+"/core", p.PID()).want(t, 1, want)
+				forEachMethod(t, allMethods, func(t *testing.T, method string) {
+					call(t, "core", "--method", method, "-o", dir+"/core", p.PID()).want(t, 1, want)
+				})
 				call(t, "dump", "-o", dir+"/dump", p.PID()).want(t, 1, want)
 				call(t, "threads", p.PID()).want(t, 1, "already traced")
 				wantNames(t, dir)

@@ -68,13 +68,14 @@ var (
 	Many    = Variant{"many", Dynamic}
 	Signals = Variant{"signals", Dynamic}
 	Kids    = Variant{"kids", Dynamic}
+	Torture = Variant{"torture", Dynamic}
 	GoProg  = Variant{"goprog", Go}
 )
 
 // Variants returns every program in every toolchain.
 func Variants() []Variant {
 	all := []Variant{GoProg}
-	for _, v := range []Variant{Zoo, Witness, Many, Signals, Kids} {
+	for _, v := range []Variant{Zoo, Witness, Many, Signals, Kids, Torture} {
 		for _, tc := range Toolchains() {
 			all = append(all, v.With(tc))
 		}

@@ -25,7 +25,8 @@
 //	thread NAME TID PLACE
 //	no NAME REASON                      this kernel has no such mapping
 //
-// Every C program takes --gap, which starts two threads that measure how long
+// Every C program takes --ballast SIZE, for a stamped mapping of that name,
+// and --gap, which starts two threads that measure how long
 // they could not run, and the commands
 //
 //	ping                                pong
@@ -97,6 +98,11 @@
 // N. --pages N (1024), --memory anon|shared|memfd|thp. The command sweeps
 // answers sweeps N.
 //
+// With --churn, other threads fill, drop, move, unmap and map regions of
+// memory, and tell in a table what each holds; see Churn. Fact: churn ADDR
+// REGIONS PAGES. The command operations answers operations N. One more thread
+// starts threads that end at once.
+//
 // # many
 //
 //	threads N      N threads named many, blocked in futex, with stacks of 64 KiB
@@ -132,7 +138,45 @@
 //	leaderexit     ok TID: the main thread has ended (state Z); the thread TID answers from now on
 //	exec PATH ARG.., threadexec PATH ARG..    Send, then ReadFacts; the latter by another thread than the caller
 //	seccomp kill|errno    ok: userfaultfd, fork, vfork, and clone without CLONE_THREAD now kill the process, or fail
+//	seccomp strict        ok: the main thread may read, write and end, or is killed
+//	processes N           ok: its user may have no more than N processes (RLIMIT_NPROC)
+//	files N               ok: it may have no file descriptor above N (RLIMIT_NOFILE)
+//	compute               ok, and when SIGUSR1 has come, done; meanwhile the main thread makes no system call
 //	dumpable 0|1, setuid UID    ok
+//
+// # torture
+//
+// A process that notices whatever is done to it. It has the threads
+//
+//	in-futex, in-nanosleep, in-poll, in-read, in-epoll, in-sigsuspend, in-pselect, in-wait4 (for any child),
+//	in-waitall (with __WALL)    in calls that must not return, all with a known value in each register
+//	spin              computes with known values in all registers: general, vector, mask, MXCSR, red zone
+//	rseq-1, rseq-2    count in restartable sequences
+//	timed             in calls that must not return before 5 ms
+//	values, ticks     in read, while they handle signals
+//	writer            verifies the memory that it writes, drops, moves, unmaps and maps
+//
+// and two children: one that sleeps, and one that sends realtime signals to
+// spin, rseq-1 and values. Facts: map ballast (--ballast SIZE, 16M: stamped),
+// idle PID and sender PID (the children), rtmin, pipe FD (which the blocked
+// threads read), vector 16|32|64. The command check, for which see
+// Proc.Check, wakes each blocked thread once by a signal and answers check
+// NAME=N ..; what must be zero is
+//
+//	registers    how often one had changed
+//	returned     calls that should have gone on: any, for whatever reason but the signal of check; of epoll_wait
+//	             all but EINTR, which is counted apart
+//	slept        of nanosleep: has begun anew, or was too long
+//	early        calls that returned before their time
+//	rseq         increments that were lost because a sequence was not aborted
+//	ticks        of a timer: one was lost, or came twice
+//	values       of signals: one was lost, or came twice, or in the wrong order
+//	memory       that is not what was written
+//	sigchld      no child ever ends
+//	foreign      children that could be waited for
+//
+// and what begins with a plus grows: wakes, spins, increments, ticks, values,
+// writes; eintr does so wherever a tracer has stopped the process.
 //
 // # goprog
 //

@@ -283,6 +283,26 @@ func (p *Proc) CmdInts(t testing.TB, format string, args ...any) []int64 {
 	return ns
 }
 
+// Check has torture look at itself. It returns what went wrong, "" if nothing
+// did, and all counts.
+func (p *Proc) Check(t testing.TB) (wrong string, counts map[string]int64) {
+	t.Helper()
+	counts = map[string]int64{}
+	for f := range strings.FieldsSeq(p.Cmd(t, "check")) {
+		name, value, _ := strings.Cut(f, "=")
+		n, err := strconv.ParseInt(value, 10, 64)
+		if err != nil {
+			t.Fatalf("testproc: check: %q: %v", f, err)
+		}
+		// Those with a plus grow as long as all is well.
+		name, grows := strings.CutPrefix(name, "+")
+		if counts[name] = n; !grows && n != 0 {
+			wrong += f + " "
+		}
+	}
+	return strings.TrimSpace(wrong), counts
+}
+
 func (p *Proc) stderr() string {
 	b, err := os.ReadFile(filepath.Join(p.Dir, "stderr"))
 	if err != nil || len(b) == 0 {

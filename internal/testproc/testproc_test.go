@@ -25,6 +25,7 @@ var smallArgs = map[string][]string{
 	"zoo":     {"--memfd", "1M", "--gap"},
 	"witness": {"--pages", "16"},
 	"many":    {"threads", "4"},
+	"torture": {"--ballast", "1M"},
 }
 
 func forEachToolchain(t *testing.T, run func(t *testing.T, tc Toolchain)) {
@@ -446,6 +447,17 @@ func TestKids(t *testing.T) {
 		}
 		p.Cmd(t, "threads 1")
 		p.Cmd(t, "dumpable 0")
+		p.Cmd(t, "compute")
+		if err := syscall.Kill(p.PID(), syscall.SIGUSR1); err != nil {
+			t.Fatal(err)
+		}
+		if got := p.Recv(t); got != "done" {
+			t.Errorf("after SIGUSR1: %q", got)
+		}
+		p.Cmd(t, "files 0")
+		if _, err := p.TryCmd(t, "trace"); err == nil { // which makes a pipe
+			t.Error("a file can be made where none may be")
+		}
 		p.Send(t, "exit 7")
 		if state, err := p.Wait(); err != nil || state.ExitCode() != 7 {
 			t.Errorf("exit 7: %v, %v", state, err)

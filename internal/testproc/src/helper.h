@@ -154,6 +154,19 @@ static char *map_kind(const char *kind, size_t len) {
 	return p;
 }
 
+// Ballast is memory that makes a process larger. A program may set how much
+// it has unless told otherwise.
+static char *ballast;
+static size_t ballast_size;
+
+static void make_ballast(void) {
+	ballast_size = size_opt("--ballast", ballast_size) / PAGE * PAGE;
+	if (ballast_size == 0) return;
+	ballast = map_kind(NULL, ballast_size);
+	for (size_t at = 0; at < ballast_size; at += PAGE) stamp_page(ballast + at);
+	say("map ballast %p %zu anon 0-%zu", ballast, ballast_size, (size_t)(ballast_size / PAGE - 1));
+}
+
 static uint64_t now_ns(void) {
 	struct timespec ts;
 	clock_gettime(CLOCK_MONOTONIC, &ts);
@@ -178,12 +191,18 @@ struct thread {
 	void *arg;
 	int index;
 	pid_t tid;
+	pid_t task;  // as /proc calls it, which may be that of another pid namespace
 	int settled; // it is where it is to be, or about to block there
 };
 
 static void *thread_main(void *p) {
 	struct thread *t = p;
 	prctl(PR_SET_NAME, t->name);
+	char path[64];
+	int n = readlink("/proc/thread-self", path, sizeof path - 1);
+	path[n < 0 ? 0 : n] = 0;
+	char *last = strrchr(path, '/');
+	t->task = last ? atoi(last + 1) : tid_self();
 	store(&t->tid, tid_self());
 	t->run(t);
 	return NULL;
@@ -216,7 +235,7 @@ static void wait_settled(struct thread *t) {
 
 static void wait_blocked(struct thread *t) {
 	wait_settled(t);
-	while (thread_state(t->tid) != 'S') sleep_ns(100000);
+	while (thread_state(t->task) != 'S') sleep_ns(100000);
 }
 
 // Gap meter: the longest time between two iterations of threads that sleep
@@ -276,6 +295,7 @@ static void init(int argc, char **argv) {
 	stamp &= ~0xfffull;
 	say("pid %d", getpid());
 	say("stamp 0x%llx", (unsigned long long)stamp);
+	make_ballast();
 }
 
 // serve ends every program: it answers each line of stdin with one line, and

@@ -3,6 +3,7 @@
 #include "helper.h"
 #include <stddef.h>
 #include <sys/ptrace.h>
+#include <sys/resource.h>
 
 static int handle(int argc, char **argv);
 static int alive[2]; // children read it, and see its end with this process
@@ -73,9 +74,11 @@ static void do_trace(void) {
 }
 
 // do_seccomp filters all threads: userfaultfd, fork, vfork, and clone without
-// CLONE_THREAD kill the process, or fail with EPERM. (No kernel headers with
-// musl-gcc, hence the numbers.)
+// CLONE_THREAD kill the process, or fail with EPERM; or this thread alone may
+// only read, write, and end. (No kernel headers with musl-gcc, hence the
+// numbers.)
 static void do_seccomp(const char *what) {
+	if (!strcmp(what, "strict")) return answer(prctl(PR_SET_SECCOMP, 1));
 	struct filter { uint16_t code; uint8_t jt, jf; uint32_t k; };
 	enum { load_word = 0x20, jump_equal = 0x15, jump_set = 0x45, give = 0x06, ALLOW = 0x7fff0000u };
 	uint32_t action = strcmp(what, "errno") ? 0x80000000u /* kill the process */ : 0x00050000u | EPERM;
@@ -93,6 +96,19 @@ static void do_seccomp(const char *what) {
 	struct { unsigned short len; struct filter *filter; } prog = {sizeof filter / sizeof *filter, filter};
 	prctl(PR_SET_NO_NEW_PRIVS, 1, 0, 0, 0);
 	answer(syscall(317 /* seccomp */ + (sizeof(long) == 4 ? 354 - 317 : 0), 1, 1 /* all threads */, &prog));
+}
+
+static volatile sig_atomic_t enough;
+
+static void on_enough(int sig) { (void)sig, enough = 1; }
+
+// do_compute makes no system call until SIGUSR1 comes.
+static void do_compute(void) {
+	enough = 0;
+	signal(SIGUSR1, on_enough);
+	say("ok");
+	while (!enough) {}
+	say("done");
 }
 
 static void park(struct thread *t) {
@@ -136,6 +152,9 @@ static int handle(int argc, char **argv) {
 	else if (!strcmp(what, "threads")) do_threads(n);
 	else if (!strcmp(what, "dumpable") && argc == 2) answer(prctl(PR_SET_DUMPABLE, n));
 	else if (!strcmp(what, "setuid") && argc == 2) answer(setgid(n) || setuid(n));
+	else if (!strcmp(what, "processes") && argc == 2) answer(setrlimit(RLIMIT_NPROC, &(struct rlimit){n, n}));
+	else if (!strcmp(what, "files") && argc == 2) answer(setrlimit(RLIMIT_NOFILE, &(struct rlimit){n, n}));
+	else if (!strcmp(what, "compute")) do_compute();
 	else if (!strcmp(what, "seccomp") && argc == 2) do_seccomp(argv[1]);
 	else if (!strcmp(what, "exec") && argc > 1) execv(argv[1], argv + 1), answer(1);
 	else if (!strcmp(what, "threadexec") && argc > 1) { // the main thread waits, and is replaced

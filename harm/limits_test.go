@@ -1,0 +1,173 @@
+package harm
+
+import (
+	"encoding/json"
+	"errors"
+	"fmt"
+	"os"
+	"path/filepath"
+	"strings"
+	"syscall"
+	"testing"
+
+	"github.com/procmem/procmem/internal/testproc"
+)
+
+// cgroup makes a control group that is gone with the test, of version 1 or 2,
+// and moves a process into it.
+func cgroup(t *testing.T, controller string, pid int) (dir string) {
+	t.Helper()
+	root := "/sys/fs/cgroup"
+	if b, err := os.ReadFile(root + "/cgroup.controllers"); err != nil {
+		root = filepath.Join(root, controller)
+	} else if !strings.Contains(" "+string(b), " "+controller) {
+		t.Skipf("no control group for %s here", controller)
+	} else if err := os.WriteFile(root+"/cgroup.subtree_control", []byte("+"+controller), 0); err != nil {
+		t.Skip(err)
+	}
+	dir = filepath.Join(root, fmt.Sprintf("procmem-test-%d", os.Getpid()))
+	if err := os.Mkdir(dir, 0o755); err != nil {
+		t.Skipf("no control group can be made here: %v", err)
+	}
+	t.Cleanup(func() {
+		// It is empty once the processes in it are reaped.
+		if b, _ := os.ReadFile(dir + "/cgroup.procs"); len(b) > 0 {
+			_ = syscall.Kill(pid, syscall.SIGKILL)
+		}
+		testproc.Until(t, "the control group to be removed", func() bool {
+			err := os.Remove(dir)
+			return err == nil || errors.Is(err, os.ErrNotExist)
+		})
+	})
+	if err := os.WriteFile(dir+"/cgroup.procs", fmt.Append(nil, pid), 0); err != nil {
+		t.Skip(err)
+	}
+	return dir
+}
+
+// limit writes a number to the first of these files that there is, in the
+// order of the versions.
+func limit(t *testing.T, dir string, n int64, names ...string) {
+	t.Helper()
+	for _, name := range names {
+		path := filepath.Join(dir, name)
+		if _, err := os.Stat(path); err != nil {
+			continue
+		}
+		if err := os.WriteFile(path, fmt.Append(nil, n), 0); err != nil {
+			t.Fatal(err)
+		}
+		return
+	}
+	t.Skipf("%s has none of %q", dir, names)
+}
+
+func number(t *testing.T, dir string, names ...string) (n int64) {
+	t.Helper()
+	for _, name := range names {
+		b, err := os.ReadFile(filepath.Join(dir, name))
+		if err != nil {
+			continue
+		}
+		if _, err := fmt.Sscan(string(b), &n); err != nil {
+			t.Fatal(err)
+		}
+		return n
+	}
+	t.Skipf("%s has none of %q", dir, names)
+	return 0
+}
+
+// noForkHere checks what each method does with a target that cannot fork:
+// fork says why, the others find a way.
+func noForkHere(t *testing.T, p *testproc.Proc, why string) {
+	before := look(t, p.PID())
+	forEachMethod(t, injecting, func(t *testing.T, method string) {
+		dir := t.TempDir()
+		if method == "fork" {
+			call(t, "core", "--method", method, "-o", dir+"/core", p.PID()).want(t, 1, "^procmem: .*"+why)
+			wantNames(t, dir)
+		} else {
+			c := take(t, p.PID(), method)
+			c.want(t, 0, "")
+			if c.report.Method == "fork" || !c.report.Consistent {
+				t.Errorf("a process that cannot fork: %+v", c.report)
+			}
+		}
+		undone(t, p.PID(), before)
+		unharmed(t, p)
+	})
+}
+
+// The control group of the target has no room for another process.
+func TestPidsLimit(t *testing.T) {
+	p := testproc.Start(t, testproc.Kids, "--ballast", ballast)
+	p.Cmd(t, "threads 3")
+	dir := cgroup(t, "pids", p.PID())
+	limit(t, dir, number(t, dir, "pids.current"), "pids.max")
+	if _, err := p.TryCmd(t, "fork"); err == nil {
+		t.Fatal("the target can fork")
+	}
+	noForkHere(t, p, "(?i)temporarily unavailable|pids|processes|RLIMIT_NPROC")
+}
+
+// The user of the target may have no more processes.
+func TestProcessesLimit(t *testing.T) {
+	u := unprivileged(t)
+	p := u.start(t, testproc.Kids, "--ballast", ballast)
+	p.Cmd(t, "threads 3")
+	p.Cmd(t, "processes 1")
+	if _, err := p.TryCmd(t, "fork"); err == nil {
+		t.Fatal("the target can fork")
+	}
+	noForkHere(t, p, "(?i)temporarily unavailable|pids|processes|RLIMIT_NPROC")
+}
+
+// The control group of the target has hardly any memory left. What is copied
+// because of a fork may be too much; then it is not the target that dies.
+func TestMemoryLimit(t *testing.T) {
+	const size, room = 64 << 20, 4 << 20
+	forEachMethod(t, allMethods, func(t *testing.T, method string) {
+		p := testproc.Start(t, testproc.Many, "fill", fmt.Sprint(size), "--writer", "-1")
+		w := writer{p, p.Fill(t)}
+		group := cgroup(t, "memory", p.PID())
+		// What it has was charged elsewhere, but for what it gets from now on.
+		limit(t, group, number(t, group, "memory.usage_in_bytes", "memory.current")+room, "memory.limit_in_bytes", "memory.max")
+		before := look(t, p.PID())
+		dir := t.TempDir()
+		path := filepath.Join(dir, fmt.Sprintf("core.%d", p.PID()))
+		r := begin(t, command("core", "--json", "--method", method, "-o", filepath.Join(dir, "core"), p.PID()))
+		// In the middle of its copying all of the memory is written.
+		for !r.ended() && written(path+".partial") < size/8 {
+		}
+		r.signal(syscall.SIGSTOP)
+		testproc.Until(t, "SIGSTOP", func() bool { return r.ended() || stopped(r.pid()) })
+		inTime := !r.ended() && !held(p.PID())
+		if inTime {
+			p.Cmd(t, "writer 0")
+			testproc.Until(t, "all memory to be written", func() bool { return w.CmdInts(t, "writes")[0] > size/4096 })
+		}
+		r.signal(syscall.SIGCONT)
+		got := r.wait(t)
+		undone(t, p.PID(), before)
+		w.sum(t)
+		left := names(t, dir)
+		switch used := methodOf(got, method); {
+		case got.status == 0, inTime && used == "fork" && got.status == 3 && strings.Contains(got.stderr, "missing"):
+			openCore(t, path)
+		case inTime && used == "fork" && got.status == 1 && strings.HasPrefix(got.stderr, "procmem: ") && len(left) == 0:
+		default:
+			t.Errorf("left %q after %v", left, got)
+		}
+		t.Logf("written meanwhile: %v; status %d %s", inTime, got.status, got.stderr)
+	})
+}
+
+// methodOf is the method that a run has used, or the one it was told to use.
+func methodOf(r result, asked string) string {
+	var said report
+	if json.Unmarshal([]byte(r.stdout), &said) != nil || said.Method == "" {
+		return asked
+	}
+	return said.Method
+}
