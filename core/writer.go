@@ -12,6 +12,7 @@ import (
 	"sync/atomic"
 
 	"github.com/procmem/procmem"
+	"github.com/procmem/procmem/internal/background"
 	"github.com/procmem/procmem/internal/pageset"
 )
 
@@ -22,6 +23,11 @@ const blockSize = 2 << 20
 // Writer writes one core: Copy once, then Finish. Of a file, memory may be put
 // ahead of Copy, with Put, Forget and Settle.
 type Writer struct {
+	// Background has Copy give way to all else that wants the processor. It
+	// is not for memory of a process that runs, whose address space is
+	// locked while it is read.
+	Background bool
+
 	l       *layout
 	out     output
 	stream  *streamNotes   // nil for a file
@@ -197,22 +203,34 @@ func (w *Writer) plan(ctx context.Context, mem procmem.Memory, work chan<- *batc
 }
 
 // work copies one batch after the other.
-func (w *Writer) work(mem procmem.Memory, work <-chan *batch, free chan<- *batch) error {
+func (w *Writer) work(mem procmem.Memory, work <-chan *batch, free chan<- *batch) (err error) {
+	do := func(f func()) { f() }
+	if w.Background {
+		thread := background.New()
+		defer thread.Close()
+		do = thread.Do
+	}
 	buf := alignedBuffer(blockSize)
-	var delta int64
-	put := func(a procmem.Addr, p []byte) error { return w.out.put(int64(a)+delta, p) }
 	for b := range work {
-		delta = b.delta
-		for _, r := range b.parts {
-			faults, err := procmem.ReadFull(mem, r, buf, put)
-			if len(faults) > 0 {
-				w.addFaults(faults)
-			}
-			if err != nil {
-				return err
-			}
+		if do(func() { err = w.copy(mem, b, buf) }); err != nil {
+			return err
 		}
 		free <- b
+	}
+	return nil
+}
+
+// copy copies one batch through a buffer.
+func (w *Writer) copy(mem procmem.Memory, b *batch, buf []byte) error {
+	put := func(a procmem.Addr, p []byte) error { return w.out.put(int64(a)+b.delta, p) }
+	for _, r := range b.parts {
+		faults, err := procmem.ReadFull(mem, r, buf, put)
+		if len(faults) > 0 {
+			w.addFaults(faults)
+		}
+		if err != nil {
+			return err
+		}
 	}
 	return nil
 }

@@ -78,7 +78,8 @@ func spansOf(maps []procmem.Mapping) []procmem.Mapping {
 	for i := range maps {
 		m := &maps[i]
 		if k := len(out) - 1; k >= 0 && out[k].End == m.Start && plain(m) && plain(&out[k]) &&
-			out[k].Perm&procmem.PermRead == m.Perm&procmem.PermRead && untouched(m) == untouched(&out[k]) {
+			out[k].Perm&procmem.PermRead == m.Perm&procmem.PermRead && untouched(m) == untouched(&out[k]) &&
+			exclusive(m) == exclusive(&out[k]) {
 			out[k].End = m.End
 			continue
 		}
@@ -90,6 +91,14 @@ func spansOf(maps []procmem.Mapping) []procmem.Mapping {
 // untouched reports whether a mapping is known to hold nothing.
 func untouched(m *procmem.Mapping) bool {
 	return m.Usage != nil && m.Usage.RSS+m.Usage.Swap+m.Usage.HugeTLB == 0
+}
+
+// exclusive reports whether no other process has pages of a mapping in its
+// memory. process_vm_readv(2) pins the pages that it reads, and for that the
+// kernel gives the process copies of anonymous pages that it shares with its
+// children: memory that it did not have before.
+func exclusive(m *procmem.Mapping) bool {
+	return m.Usage != nil && m.Usage.SharedClean+m.Usage.SharedDirty == 0
 }
 
 // MayRead asks the kernel whether the caller may read the memory of the
@@ -232,65 +241,88 @@ func (v *View) Backed(m *procmem.Mapping) bool {
 	return f != nil
 }
 
-// Files returns what the private file mappings among maps hold wherever the
-// process has not written to them: the bytes of their files. It never reads
-// the process, so that it may be read at any time. Other mappings are faults.
-func (v *View) Files(maps []procmem.Mapping) procmem.Sparse { return files{v, maps} }
+// Behind returns what is behind the mappings among maps, whatever the process
+// has written to its own pages of them: of private ones the bytes of their
+// files, of shared ones what is shared. It may be read at any time. Anonymous
+// memory is a fault.
+func (v *View) Behind(maps []procmem.Mapping) procmem.Sparse { return behind{v, maps} }
 
-type files struct {
+type behind struct {
 	v    *View
 	maps []procmem.Mapping
 }
 
-func (f files) Mappings() ([]procmem.Mapping, error) { return f.maps, nil }
+func (b behind) Mappings() ([]procmem.Mapping, error) { return b.maps, nil }
 
-func (f files) ReadAt(p []byte, addr procmem.Addr) (int, error) {
+func (b behind) ReadAt(p []byte, addr procmem.Addr) (int, error) {
 	done := 0
 	for done < len(p) {
 		a := addr + procmem.Addr(done)
-		m := f.mapping(a)
-		if m == nil {
+		i := procmem.FindMapping(b.maps, a)
+		if i == len(b.maps) || a < b.maps[i].Start {
 			return done, &procmem.FaultError{Addr: a, Err: procmem.ErrNotMapped}
 		}
-		file, release := f.v.back.file(m)
-		if file == nil {
-			release()
-			return done, &procmem.FaultError{Addr: a, Err: procmem.ErrUnreadable}
-		}
-		n, err := readFile(file, m, p[done:done+int(min(uint64(len(p)-done), uint64(m.End-a)))], a)
-		release()
+		m := &b.maps[i]
+		n, err := b.read(m, p[done:done+int(min(uint64(len(p)-done), uint64(m.End-a)))], a)
 		if done += n; err != nil {
-			return done, &procmem.FaultError{Addr: addr + procmem.Addr(done), Err: procmem.ErrUnreadable}
+			return done, &procmem.FaultError{Addr: addr + procmem.Addr(done), Err: err}
 		}
 	}
 	return done, nil
 }
 
-// mapping returns the private file mapping that holds an address, or nil.
-func (f files) mapping(a procmem.Addr) *procmem.Mapping {
-	i := procmem.FindMapping(f.maps, a)
-	if i == len(f.maps) || a < f.maps[i].Start {
-		return nil
+// read reads a piece of one mapping.
+func (b behind) read(m *procmem.Mapping, p []byte, a procmem.Addr) (int, error) {
+	switch {
+	case m.Flags&(procmem.VMIO|procmem.VMPFNMap) != 0:
+		return 0, procmem.ErrDevice
+	case m.Shared():
+		return b.v.readMapping(m, p, a)
+	case !m.HasFile() || m.Flags&procmem.VMHugeTLB != 0:
+		return 0, procmem.ErrGone
 	}
-	if m := &f.maps[i]; !m.Shared() && m.HasFile() && m.Flags&(procmem.VMHugeTLB|procmem.VMIO|procmem.VMPFNMap) == 0 {
-		return m
+	file, release := b.v.back.file(m)
+	defer release()
+	if file == nil {
+		return 0, procmem.ErrUnreadable
 	}
-	return nil
+	n, err := readFile(file, m, p, a)
+	if err == errNoFileData {
+		err = procmem.ErrUnreadable
+	}
+	return n, err
 }
 
-func (f files) Data(r procmem.Range) iter.Seq2[procmem.Range, error] {
+func (b behind) Data(r procmem.Range) iter.Seq2[procmem.Range, error] {
 	return func(yield func(procmem.Range, error) bool) {
-		for i := procmem.FindMapping(f.maps, r.Start); i < len(f.maps) && f.maps[i].Start < r.End; i++ {
-			m := f.mapping(max(f.maps[i].Start, r.Start))
-			if m == nil {
+		for i := procmem.FindMapping(b.maps, r.Start); i < len(b.maps) && b.maps[i].Start < r.End; i++ {
+			m := &b.maps[i]
+			part := m.Range.Intersect(r)
+			switch {
+			case m.Shared() && !b.v.mappingData(m, part, yield):
+				return
+			case m.Shared() || !m.HasFile() || m.Flags&procmem.VMHugeTLB != 0:
 				continue
 			}
-			file, release := f.v.back.file(m)
-			if file != nil && !fileData(file, m, m.Range.Intersect(r), yield) {
-				release()
+			file, release := b.v.back.file(m)
+			goesOn := file == nil || fileData(file, m, part, yield)
+			if release(); !goesOn {
 				return
 			}
-			release()
+		}
+	}
+}
+
+// Present yields the ranges of pages that exist in the process itself.
+func (v *View) Present(r procmem.Range) iter.Seq2[procmem.Range, error] {
+	return func(yield func(procmem.Range, error) bool) {
+		for run, err := range v.pm.runs(r) {
+			if err == nil && run.State&PageGuard != 0 {
+				continue
+			}
+			if !yield(run.Range.Intersect(r), err) || err != nil {
+				return
+			}
 		}
 	}
 }
@@ -347,7 +379,7 @@ func readFile(f *os.File, m *procmem.Mapping, p []byte, a procmem.Addr) (int, er
 // raw reads pages that exist from the process itself.
 func (v *View) raw(m *procmem.Mapping, p []byte, a procmem.Addr) (int, error) {
 	done := 0
-	if v.stopped && m.Perm&procmem.PermRead != 0 && m.Flags&procmem.VMUffdMiss == 0 && !m.Special() {
+	if v.stopped && exclusive(m) && m.Perm&procmem.PermRead != 0 && m.Flags&procmem.VMUffdMiss == 0 && !m.Special() {
 		for done < len(p) {
 			n, err := sys.ReadProcess(v.tid, p[done:], uint64(a)+uint64(done))
 			done += n

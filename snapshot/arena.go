@@ -106,7 +106,7 @@ func (a *arena) piecemeal(mem procmem.Memory, r procmem.Range) {
 	for at := r.Start; at < r.End; at += procmem.PageSize {
 		page := a.buf[a.used : a.used+procmem.PageSize]
 		if _, err := mem.ReadAt(page, at); err != nil {
-			a.miss(at, err)
+			a.missPage(at, err)
 			continue
 		}
 		a.pieces = append(a.pieces, piece{procmem.Range{Start: at, End: at + procmem.PageSize}, page})
@@ -126,17 +126,21 @@ func (a *arena) spill(mem procmem.Memory, r procmem.Range) {
 			at += procmem.Addr(n)
 		}
 		if err != nil {
-			a.miss(at, err)
+			a.missPage(at, err)
 			at += procmem.PageSize
 		}
 	}
 }
 
-// miss notes that a page could not be copied.
-func (a *arena) miss(at procmem.Addr, err error) {
-	r := procmem.Range{Start: at, End: at + procmem.PageSize}
-	a.fault(r, procmem.Cause(err))
+// miss notes that r should have been copied and could not be.
+func (a *arena) miss(r procmem.Range, err error) {
+	a.fault(r, err)
 	a.missing = append(a.missing, r)
+}
+
+// missPage is miss for one page.
+func (a *arena) missPage(at procmem.Addr, err error) {
+	a.miss(procmem.Range{Start: at, End: at + procmem.PageSize}, procmem.Cause(err))
 }
 
 // fault notes that r cannot be read.

@@ -125,6 +125,21 @@ func (c *caller) fit(tid int, regs []byte) error {
 	return nil
 }
 
+// verify reports errExec where the process, which is held now, has executed
+// another program since the instruction was found: there, it may be anything.
+func (c *caller) verify() error {
+	mem, err := c.t.p.OpenMem("mem") // c.mem is that of the program from before
+	if err != nil {
+		return err
+	}
+	defer mem.Close()
+	code := make([]byte, len(callInstruction))
+	if _, err := mem.ReadAt(code, int64(c.pc)); err != nil || string(code) != callInstruction {
+		return errExec
+	}
+	return nil
+}
+
 // prepare sets the options for a call in a thread: what it traces, and that no
 // filter of the target applies.
 func (c *caller) prepare(tid int) error {
@@ -176,6 +191,9 @@ const maxCandidates = 16
 // one runs a function that makes calls in a thread that is fit for that. The
 // error tells why the last one was not.
 func (c *caller) one(f func(tid int, regs []byte) error) error {
+	if err := c.verify(); err != nil {
+		return err
+	}
 	err := errNotStopped
 	tids, regs := c.candidates()
 	for _, tid := range tids {

@@ -70,7 +70,7 @@ func (f *freezer) measure() (x extent, err error) {
 	x.wanted = f.size()
 	torn := f.s.Torn
 	for _, m := range f.s.uncopied(f.before, f.wanted) {
-		x.uncopied += dataSize(f.before, m.Range)
+		x.uncopied += presentSize(f.before, &m)
 	}
 	f.s.Torn = torn
 	x.inPause = f.inPause
@@ -150,6 +150,9 @@ func (f *freezer) estimates(x *extent) []Estimate {
 	fork := canCall(f.p, f.s.img.Arch)
 	if fork == nil {
 		fork = canFork(f.p, x)
+	}
+	if fork == nil {
+		fork = f.s.forkWaits(f.p)
 	}
 	return []Estimate{
 		{MethodPrecopy, x.precopy(), precopy},

@@ -1,10 +1,15 @@
 package snapshot
 
 import (
+	"bytes"
 	"context"
 	"errors"
 	"fmt"
+	"iter"
+	"os"
+	"path/filepath"
 	"slices"
+	"strings"
 	"time"
 
 	"github.com/procmem/procmem"
@@ -47,11 +52,19 @@ func fork(ctx context.Context, p *process.Process, o Options) (s *Snapshot, err 
 		return s, err
 	}
 	defer before.Close()
+	if st, serr := p.Status(); serr == nil {
+		if err = canFork(p, &extent{pages: st.RSS / procmem.PageSize}); err != nil {
+			return s, fmt.Errorf("fork process %d: %w", p.PID(), err)
+		}
+	}
 	s.img.Mappings, _ = before.Mappings()
+	if err = s.forkWaits(p); err != nil {
+		return s, err
+	}
 	left := s.uncopied(before, o.want(s.img, before))
 	var size uint64
 	for i := range left {
-		size += dataSize(before, left[i].Range)
+		size += presentSize(before, &left[i])
 	}
 	ov := &overlay{store: o.Store}
 	if ov.arena, err = newArena(size, o.Store); err != nil {
@@ -59,7 +72,7 @@ func fork(ctx context.Context, p *process.Process, o Options) (s *Snapshot, err 
 	}
 	s.undo(func() error { ov.arena.close(); return nil })
 
-	k, err := startKeeper(p, job{Task: taskFork, Wait: len(left) > 0})
+	k, err := startKeeper(p, job{Task: taskFork, Wait: len(left) > 0, Known: known(infos)})
 	if err != nil {
 		return s, err
 	}
@@ -69,7 +82,7 @@ func fork(ctx context.Context, p *process.Process, o Options) (s *Snapshot, err 
 			return s, err
 		}
 		before.Stopped(nil)
-		ov.keepUncopied(before, left)
+		ov.keep(before, left)
 		if err = k.goOn(); err != nil {
 			return s, fmt.Errorf("keeper: %w", err)
 		}
@@ -78,14 +91,50 @@ func fork(ctx context.Context, p *process.Process, o Options) (s *Snapshot, err 
 	if err != nil {
 		return s, err
 	}
-	s.pause = n.Pause
-	s.taken = time.Now().Add(-n.Pause)
-	s.addThreads(p, infos, n.Threads)
+	s.pause, s.taken = n.Pause, n.Time
+	// The process is held once more, while it takes leave of the copy.
+	s.leave = func() time.Duration {
+		k.close()
+		return k.pause
+	}
+	s.addThreads(p.PID(), infos, n.Threads)
 	return s, s.openCopy(n.Child, ov)
 }
 
+var errForkWaits = errors.New("a fork of it waits until one of its threads, all of which would be held, has read of that (UFFD_FEATURE_EVENT_FORK)")
+
+// forkWaits reports errForkWaits where a userfaultfd of the process tells of
+// forks. With whom no other process shares it there is nobody else to read.
+func (s *Snapshot) forkWaits(p *process.Process) error {
+	const eventFork = 1 << 1
+	if !slices.ContainsFunc(s.img.Mappings, func(m procmem.Mapping) bool { return m.Flags&(procmem.VMUffdMiss|procmem.VMUffdWP) != 0 }) {
+		return nil
+	}
+	fds, err := filepath.Glob(fmt.Sprintf("/proc/%d/fd/*", p.PID()))
+	if err != nil {
+		return err
+	}
+	for _, fd := range fds {
+		if link, err := os.Readlink(fd); err != nil || link != "anon_inode:[userfaultfd]" {
+			continue
+		}
+		info, err := os.ReadFile(fmt.Sprintf("/proc/%d/fdinfo/%s", p.PID(), filepath.Base(fd)))
+		if err != nil {
+			continue // closed meanwhile
+		}
+		// API:	aa:FEATURES:..
+		for line := range strings.Lines(string(info)) {
+			var features uint64
+			if _, err := fmt.Sscanf(line, "API: aa:%x:", &features); err == nil && features&eventFork != 0 {
+				return errForkWaits
+			}
+		}
+	}
+	return nil
+}
+
 // uncopied returns what a fork does not copy of the ranges that are wanted.
-func (s *Snapshot) uncopied(mem procmem.Sparse, wanted []procmem.Range) (out []procmem.Mapping) {
+func (s *Snapshot) uncopied(mem *process.View, wanted []procmem.Range) (out []procmem.Mapping) {
 	var shared []procmem.Mapping
 	for i := range s.img.Mappings {
 		m := &s.img.Mappings[i]
@@ -101,26 +150,45 @@ func (s *Snapshot) uncopied(mem procmem.Sparse, wanted []procmem.Range) (out []p
 	return append(out, s.boundShared(mem, shared)...)
 }
 
-// keepUncopied copies mappings while the process is held.
-func (o *overlay) keepUncopied(mem procmem.Sparse, left []procmem.Mapping) {
-	for i := range left {
-		o.keep(mem, left[i].Range)
+// keep copies what there is of mappings, which become our own, while the
+// process is held.
+func (o *overlay) keep(view *process.View, mappings []procmem.Mapping) {
+	for i := range mappings {
+		m := &mappings[i]
+		o.own = append(o.own, m.Range)
+		at := m.Start
+		for d, err := range present(view, m) {
+			if err != nil {
+				o.arena.miss(m.Range, procmem.Cause(err))
+				break
+			}
+			d = procmem.Range{Start: d.Start.PageDown(), End: (d.End + procmem.PageSize - 1).PageDown()}
+			if unseen(view, m) && at < d.Start {
+				o.arena.miss(procmem.Range{Start: at, End: d.Start}, procmem.ErrUntouched)
+			}
+			o.data = append(o.data, d)
+			o.arena.copy(view, d)
+			at = d.End
+		}
+		if unseen(view, m) && at < m.End {
+			o.arena.miss(procmem.Range{Start: at, End: m.End}, procmem.ErrUntouched)
+		}
 	}
 }
 
-// keep copies what there is in r, which becomes our own.
-func (o *overlay) keep(mem procmem.Sparse, r procmem.Range) {
-	o.own = append(o.own, r)
-	for d, err := range mem.Data(r) {
-		if err != nil {
-			o.arena.fault(r, procmem.Cause(err))
-			o.arena.missing = append(o.arena.missing, r)
-			return
-		}
-		d = procmem.Range{Start: d.Start.PageDown(), End: (d.End + procmem.PageSize - 1).PageDown()}
-		o.data = append(o.data, d)
-		o.arena.copy(mem, d)
+// unseen reports whether only the pages of a shared mapping that the process
+// has touched can be read: what else it holds is in a file that cannot be
+// opened.
+func unseen(view *process.View, m *procmem.Mapping) bool {
+	return m.Shared() && m.Flags&procmem.VMUffdMiss == 0 && !view.Backed(m)
+}
+
+// present yields what there is to copy of a mapping.
+func present(view *process.View, m *procmem.Mapping) iter.Seq2[procmem.Range, error] {
+	if unseen(view, m) {
+		return view.Present(m.Range)
 	}
+	return view.Data(m.Range)
 }
 
 // openCopy makes the copy of the process the memory of the moment.
@@ -130,6 +198,9 @@ func (s *Snapshot) openCopy(pid int, ov *overlay) error {
 		return ErrLost
 	}
 	s.undo(child.Close)
+	if auxv, err := child.Auxv(s.img.Arch); err != nil || !bytes.Equal(auxv, s.img.Auxv) {
+		return errExec
+	}
 	view, err := child.View()
 	if err != nil {
 		return fmt.Errorf("read the copy of the process: %w", err)

@@ -7,6 +7,7 @@ import (
 	"fmt"
 	"io"
 	"os"
+	"slices"
 	"strings"
 	"time"
 
@@ -63,7 +64,7 @@ func attempt(o Options, take func() (*Snapshot, error)) (*Snapshot, error) {
 				return nil, err
 			}
 		}
-		if err != errExec || try == maxTries {
+		if !errors.Is(err, errExec) || try == maxTries {
 			return nil, err
 		}
 	}
@@ -80,7 +81,7 @@ func newFreezer(p *process.Process, s *Snapshot, o Options) (f *freezer, err err
 		return nil, err
 	}
 	s.undo(mem.Close)
-	f.read = presentReader{tid: p.PID(), mem: mem}
+	f.read = presentReader{mem}
 	if f.before, err = p.View(); err != nil {
 		return nil, err
 	}
@@ -158,8 +159,9 @@ func (f *freezer) plan() error {
 		}
 	}
 	f.whole = append(f.whole, f.s.boundShared(f.before, shared)...)
+	slices.SortFunc(f.whole, func(a, b procmem.Mapping) int { return compareAddr(a.Start, b.Start) })
 	for i := range f.whole {
-		f.inPause += dataSize(f.before, f.whole[i].Range)
+		f.inPause += presentSize(f.before, &f.whole[i])
 	}
 	return nil
 }
@@ -189,6 +191,7 @@ func (f *freezer) freeze(ctx context.Context, rest uint64) (err error) {
 		return err
 	}
 	s.tracer = newTracer(f.p)
+	s.tracer.known = known(f.infos)
 	var m *moment
 	var threads []taken
 	// All of it on one thread: to hand over takes its time on a busy machine.
@@ -205,7 +208,7 @@ func (f *freezer) freeze(ctx context.Context, rest uint64) (err error) {
 	}
 	s.undo(func() error { ov.arena.close(); return nil })
 	s.threads = nil
-	s.addThreads(f.p, f.infos, threads)
+	s.addThreads(f.p.PID(), f.infos, threads)
 	return f.settle(ov, m)
 }
 

@@ -46,9 +46,10 @@ func init() {
 // job is what a keeper is asked to do.
 type job struct {
 	PID   int
-	Start uint64 // of the process, its identity
-	Task  string // taskFork or taskTrack
-	Wait  bool   // taskFork: the target is held until the word to go on
+	Start uint64       // of the process, its identity
+	Task  string       // taskFork or taskTrack
+	Wait  bool         // taskFork: the target is held until the word to go on
+	Known map[int]bool // threads that have been looked at
 }
 
 // The tasks of a keeper.
@@ -61,13 +62,14 @@ const (
 type news struct {
 	Failure *failure
 
-	Held    bool // the target is being held
-	Child   int  // the process that was forked
-	Pause   time.Duration
+	Held    bool          // the target is being held
+	Child   int           // the process that was forked
+	Time    time.Time     // when all threads had stopped
+	Pause   time.Duration // for which they were held
 	Threads []taken
 
-	Descriptor bool // a userfaultfd comes with this
-	Left       string
+	Descriptor bool   // a userfaultfd comes with this
+	Left       string // what could not be undone
 }
 
 // failure is an error that can travel.
@@ -75,13 +77,14 @@ type failure struct {
 	Text  string
 	Errno syscall.Errno
 	Gone  bool
+	Exec  bool
 }
 
 func newFailure(err error) *failure {
 	if err == nil {
 		return nil
 	}
-	f := &failure{Text: err.Error(), Gone: errors.Is(err, procmem.ErrGone)}
+	f := &failure{Text: err.Error(), Gone: errors.Is(err, procmem.ErrGone), Exec: errors.Is(err, errExec)}
 	errors.As(err, &f.Errno)
 	return f
 }
@@ -90,7 +93,7 @@ func (f *failure) Error() string { return f.Text }
 
 // Is lets errors.Is find the reason.
 func (f *failure) Is(target error) bool {
-	return f.Gone && target == procmem.ErrGone || f.Errno != 0 && f.Errno.Is(target) || target == error(f.Errno)
+	return f.Gone && target == procmem.ErrGone || f.Exec && target == errExec || f.Errno != 0 && f.Errno.Is(target) || target == error(f.Errno)
 }
 
 // keeper is the connection to one.
@@ -100,6 +103,10 @@ type keeper struct {
 	enc  *gob.Encoder
 	dec  *gob.Decoder
 	fds  []int // that came with what was read
+
+	closed bool
+	left   error         // what could not be undone
+	pause  time.Duration // for which the target was held for the undoing
 }
 
 // startKeeper starts a keeper and tells it what to do.
@@ -187,35 +194,39 @@ func (k *keeper) listen(ctx context.Context) (*news, error) {
 func (k *keeper) goOn() error { return k.enc.Encode(true) }
 
 // close has the keeper undo everything and waits until it has. It returns
-// what could not be undone.
+// what could not be undone. It may be called again, and then returns the same.
 func (k *keeper) close() error {
+	if k.closed {
+		return k.left
+	}
+	k.closed = true
 	k.conn.CloseWrite()
-	var left error
 	for {
 		n := new(news)
 		if k.dec.Decode(n) != nil {
 			break
 		}
+		k.pause += n.Pause
 		if n.Left != "" {
-			left = errors.New(n.Left)
+			k.left = errors.New(n.Left)
 		}
 	}
 	k.conn.Close()
 	for _, fd := range k.fds {
 		unix.Close(fd)
 	}
-	k.fds = nil
 	k.cmd.Wait()
-	return left
+	return k.left
 }
 
 // keeping is the other end: what a keeper knows.
 type keeping struct {
-	p    *process.Process
-	out  *output
-	enc  *gob.Encoder
-	ctx  context.Context // ends when the other end is gone
-	word chan bool       // to go on
+	p     *process.Process
+	out   *output
+	enc   *gob.Encoder
+	ctx   context.Context // ends when the other end is gone
+	word  chan bool       // to go on
+	known map[int]bool
 }
 
 // output is where a keeper writes to.
@@ -274,6 +285,7 @@ func (k *keeping) do(j job) (err error) {
 	if k.p.StartTime() != j.Start {
 		return fmt.Errorf("open process %d: %w", j.PID, procmem.ErrGone)
 	}
+	k.known = j.Known
 	switch j.Task {
 	case taskFork:
 		return k.fork(j.Wait)

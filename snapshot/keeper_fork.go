@@ -18,6 +18,7 @@ import (
 // end is gone.
 func (k *keeping) fork(wait bool) error {
 	t := newTracer(k.p)
+	t.known = k.known
 	defer t.release()
 	var (
 		c     *caller
@@ -32,6 +33,7 @@ func (k *keeping) fork(wait bool) error {
 	if err := t.stop(k.ctx); err != nil {
 		return err
 	}
+	n.Time = time.Now()
 	if wait {
 		if err := k.enc.Encode(&news{Held: true}); err != nil {
 			return err
@@ -44,6 +46,11 @@ func (k *keeping) fork(wait bool) error {
 		n.Threads = t.take(callArch)
 	})
 	if err != nil {
+		if child != nil {
+			t.do(func() { child.kill() })
+			t.letGo()
+			child.reap(k.p)
+		}
 		return fmt.Errorf("fork process %d: %w", k.p.PID(), err)
 	}
 	if wait {
@@ -58,14 +65,36 @@ func (k *keeping) fork(wait bool) error {
 	k.enc.Encode(&n)
 	t.letGoLate(k.ctx)
 	<-k.ctx.Done()
-	t.do(func() { err = child.kill() })
-	if err == nil {
+	k.leave(t, c, child)
+	return nil
+}
+
+// leavePatience is how long all threads may take to stop for that: one that
+// gets hold of the news is a lesser evil than to hold the others for longer.
+const leavePatience = 200 * time.Millisecond
+
+// leave ends the child and has the target take the news of that, of which no
+// thread of it may get hold: all are held meanwhile.
+func (k *keeping) leave(t *tracer, c *caller, child *forked) {
+	n := news{Pause: t.pause}
+	ctx, cancel := context.WithTimeout(context.Background(), leavePatience)
+	defer cancel()
+	err := t.stop(ctx)
+	t.do(func() {
+		child.kill()
+		if err == nil {
+			err = c.one(func(tid int, regs []byte) error { return child.waitIn(c, tid, regs) })
+		}
+	})
+	t.letGo()
+	n.Pause = t.pause - n.Pause
+	if err != nil { // again, in any thread, for some time
 		err = child.reap(k.p)
 	}
 	if err != nil {
-		k.enc.Encode(&news{Left: err.Error()})
+		n.Left = err.Error()
 	}
-	return nil
+	k.enc.Encode(&n)
 }
 
 // forked is a copy of the target.
@@ -77,6 +106,7 @@ type forked struct {
 // fork has a thread of the target fork. The child shares the table of open
 // files, so that what the target closes is closed; it sends no signal when it
 // ends, and has been traced, and stopped, since before its first instruction.
+// Where there is an error, there may be a child all the same.
 func (c *caller) fork() (child *forked, err error) {
 	err = c.one(func(tid int, regs []byte) error {
 		res, err := c.call(tid, regs, callClone, unix.CLONE_FILES, 0, 0, 0, 0)
@@ -89,11 +119,20 @@ func (c *caller) fork() (child *forked, err error) {
 		}
 		return err
 	})
-	if err != nil && child != nil {
-		child.kill()
-		child = nil
-	}
 	return child, err
+}
+
+// forkError explains what a fork in the target failed with.
+func forkError(e unix.Errno) error {
+	switch e {
+	case 0:
+		return nil
+	case unix.EAGAIN:
+		return fmt.Errorf("its limits allow no other process (RLIMIT_NPROC, or a pids control group): %w", e)
+	case unix.ENOMEM:
+		return fmt.Errorf("its limits leave no memory for a copy (a memory control group, or vm.overcommit_memory): %w", e)
+	}
+	return e
 }
 
 // secure sees to it that the child can harm nobody: where memory is short it
@@ -143,18 +182,21 @@ func (f *forked) reap(p *process.Process) error {
 }
 
 func (f *forked) reapOnce(p *process.Process) error {
-	return callIn(context.Background(), p, func(c *caller, tid int, regs []byte) error {
-		res, err := c.call(tid, regs, callWait4, uint64(f.inner), 0, unix.WNOHANG|unix.WALL, 0)
-		switch {
-		case err != nil:
-			return err
-		case int(res.value) == f.inner, res.errno() == unix.ECHILD:
-			return nil
-		case res.errno() != 0:
-			return res.errno()
-		}
-		return errors.New("it has not ended yet")
-	})
+	return callIn(context.Background(), p, f.waitIn)
+}
+
+// waitIn has a thread of the target take the news.
+func (f *forked) waitIn(c *caller, tid int, regs []byte) error {
+	res, err := c.call(tid, regs, callWait4, uint64(f.inner), 0, unix.WNOHANG|unix.WALL, 0)
+	switch {
+	case err != nil:
+		return err
+	case int(res.value) == f.inner, res.errno() == unix.ECHILD:
+		return nil
+	case res.errno() != 0:
+		return res.errno()
+	}
+	return errors.New("it has not ended yet")
 }
 
 var errChildLost = errors.New("the copy was ended as soon as it was made")

@@ -8,9 +8,14 @@ import (
 	"os/exec"
 	"strconv"
 	"strings"
+	"syscall"
 	"testing"
 	"time"
+	"unsafe"
 
+	"golang.org/x/sys/unix"
+
+	"github.com/procmem/procmem"
 	"github.com/procmem/procmem/internal/testproc"
 	"github.com/procmem/procmem/process"
 )
@@ -19,7 +24,24 @@ import (
 // a tracer that can be killed.
 const asTracer = "PROCMEM_TEST_HOLD"
 
+// Other things that the test binary does when it is run by itself.
+const (
+	// asTaker names the process that it is to take a moment of, and the method.
+	asTaker = "PROCMEM_TEST_TAKE"
+	// asForkReader has it be a target in which a fork waits until it is read of.
+	asForkReader = "PROCMEM_TEST_FORK_READER"
+)
+
 func TestMain(m *testing.M) {
+	if method, pid, ok := strings.Cut(os.Getenv(asTaker), " "); ok {
+		n, _ := strconv.Atoi(pid)
+		takeInSteps(n, Method(method))
+		return
+	}
+	if os.Getenv(asForkReader) != "" {
+		readForks()
+		return
+	}
 	if pid, err := strconv.Atoi(os.Getenv(asTracer)); err == nil {
 		holdInSteps(pid)
 		return
@@ -47,7 +69,63 @@ func holdInSteps(pid int) {
 	t.release()
 }
 
-// steps is a process that runs holdInSteps.
+// takeInSteps takes a moment and keeps it.
+func takeInSteps(pid int, method Method) {
+	in := bufio.NewReader(os.Stdin)
+	p, err := process.Open(pid)
+	var s *Snapshot
+	if err == nil {
+		s, err = Take(context.Background(), p, Options{Method: method, Store: newPages(), Want: func(*procmem.Image, procmem.Memory) []procmem.Range {
+			fmt.Println("begun <nil>")
+			in.ReadString('\n')
+			return []procmem.Range{everything}
+		}})
+	}
+	fmt.Println("taken", err)
+	in.ReadString('\n')
+	s.Close()
+}
+
+// readForks makes a userfaultfd that tells of forks, and a thread that would
+// read of them.
+func readForks() {
+	const eventFork, modeMissing = 1 << 1, 1
+	fd, _, errno := unix.Syscall(unix.SYS_USERFAULTFD, unix.O_CLOEXEC, 0, 0)
+	check := func(what string, errno syscall.Errno) {
+		if errno != 0 {
+			fmt.Println("no events", what, errno)
+			fmt.Println("ready")
+			bufio.NewReader(os.Stdin).ReadString('\n')
+			os.Exit(0)
+		}
+	}
+	check("userfaultfd", errno)
+	api := [3]uint64{0xaa, eventFork, 0}
+	_, _, errno = unix.Syscall(unix.SYS_IOCTL, fd, 0xc018aa3f, uintptr(unsafe.Pointer(&api)))
+	check("UFFDIO_API", errno)
+	mem, err := unix.Mmap(-1, 0, page, unix.PROT_READ|unix.PROT_WRITE, unix.MAP_PRIVATE|unix.MAP_ANONYMOUS)
+	if err != nil {
+		panic(err)
+	}
+	reg := [4]uint64{uint64(uintptr(unsafe.Pointer(&mem[0]))), page, modeMissing, 0}
+	_, _, errno = unix.Syscall(unix.SYS_IOCTL, fd, 0xc020aa00, uintptr(unsafe.Pointer(&reg)))
+	check("UFFDIO_REGISTER", errno)
+	go func() {
+		for {
+			unix.Read(int(fd), make([]byte, 64))
+		}
+	}()
+	fmt.Println("ready")
+	in := bufio.NewReader(os.Stdin)
+	for {
+		if _, err := in.ReadString('\n'); err != nil {
+			return
+		}
+		fmt.Println("pong")
+	}
+}
+
+// steps is a process that runs holdInSteps or takeInSteps.
 type steps struct {
 	t   testing.TB
 	cmd *exec.Cmd
@@ -57,8 +135,19 @@ type steps struct {
 
 func beginSteps(t testing.TB, pid int) *steps {
 	t.Helper()
+	return beginAs(t, fmt.Sprintf("%s=%d", asTracer, pid))
+}
+
+// beginTake runs takeInSteps.
+func beginTake(t testing.TB, pid int, method Method) *steps {
+	t.Helper()
+	return beginAs(t, fmt.Sprintf("%s=%s %d", asTaker, method, pid))
+}
+
+func beginAs(t testing.TB, env string) *steps {
+	t.Helper()
 	cmd := exec.Command(os.Args[0])
-	cmd.Env = append(os.Environ(), fmt.Sprintf("%s=%d", asTracer, pid))
+	cmd.Env = append(os.Environ(), env)
 	cmd.Stderr = os.Stderr
 	r, in, err := os.Pipe()
 	if err != nil {

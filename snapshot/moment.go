@@ -87,8 +87,7 @@ func (m *moment) absent(mp *procmem.Mapping, r procmem.Range, files bool) {
 	if files || anonymous || r.Empty() {
 		return
 	}
-	m.ov.arena.fault(r, procmem.ErrUntouched)
-	m.ov.arena.missing = append(m.ov.arena.missing, r)
+	m.ov.arena.miss(r, procmem.ErrUntouched)
 }
 
 func (m *moment) isWhole(mp *procmem.Mapping) bool {
@@ -130,7 +129,10 @@ func (m *moment) region(mp *procmem.Mapping, v sys.PageRegion, files bool) {
 		return
 	}
 	m.ov.data = append(m.ov.data, r)
-	if t := m.f.tracker; t != nil && trusted(v.Categories) && !mp.Shared() {
+	// What was dropped of a file is no page any more, and looks like one that
+	// is swapped out and still protected (PTE_MARKER_UFFD_WP).
+	dropped := files && v.Categories&sys.PagePresent == 0
+	if t := m.f.tracker; t != nil && trusted(v.Categories) && !mp.Shared() && !dropped {
 		for known := range t.copied.Ranges(r) {
 			m.ov.held.Add(known)
 		}
@@ -153,16 +155,17 @@ func (m *moment) copy() {
 	for _, r := range m.dirty {
 		m.ov.arena.copy(m.f.read, r)
 	}
-	for i := range m.whole {
-		m.ov.keep(m.f.before, m.whole[i].Range)
-	}
+	m.ov.keep(m.f.before, m.whole)
 }
 
 // settle makes the moment the memory of the snapshot. What the store has of
 // other moments is forgotten.
 func (f *freezer) settle(ov *overlay, m *moment) error {
+	for spilled := range ov.arena.spilled.Ranges(everything) {
+		ov.held.Add(spilled)
+	}
 	if t := f.tracker; t != nil {
-		for have := range t.copied.Ranges(everything) {
+		for have := range t.stored.Ranges(everything) {
 			for stale := range ov.held.Gaps(have) {
 				if err := t.store.Forget(stale); err != nil {
 					return err
@@ -170,10 +173,7 @@ func (f *freezer) settle(ov *overlay, m *moment) error {
 			}
 		}
 	}
-	for spilled := range ov.arena.spilled.Ranges(everything) {
-		ov.held.Add(spilled)
-	}
-	ov.base = f.before.Files(f.maps)
+	ov.base = f.before.Behind(f.maps)
 	f.s.img.Mappings, f.s.Sparse = f.maps, ov
 	return ov.seal()
 }

@@ -6,6 +6,7 @@ import (
 	"time"
 
 	"github.com/procmem/procmem"
+	"github.com/procmem/procmem/process"
 )
 
 // Options say how a moment is to be taken.
@@ -51,10 +52,10 @@ const maxShared = arenaSize
 
 // boundShared chooses the shared mappings that are copied during the pause,
 // the smallest first, and notes what all of them may suffer from.
-func (s *Snapshot) boundShared(mem procmem.Sparse, shared []procmem.Mapping) (inPause []procmem.Mapping) {
+func (s *Snapshot) boundShared(view *process.View, shared []procmem.Mapping) (inPause []procmem.Mapping) {
 	size := make(map[procmem.Addr]uint64, len(shared))
 	for i := range shared {
-		size[shared[i].Start] = dataSize(mem, shared[i].Range)
+		size[shared[i].Start] = presentSize(view, &shared[i])
 	}
 	slices.SortStableFunc(shared, func(a, b procmem.Mapping) int { return cmp.Compare(size[a.Start], size[b.Start]) })
 	var sum uint64
@@ -77,6 +78,17 @@ func (s *Snapshot) boundShared(mem procmem.Sparse, shared []procmem.Mapping) (in
 // dataSize is how much of r there is to copy, in bytes.
 func dataSize(mem procmem.Sparse, r procmem.Range) (n uint64) {
 	for d, err := range mem.Data(r) {
+		if err != nil {
+			return n
+		}
+		n += d.Size()
+	}
+	return n
+}
+
+// presentSize is how much of a mapping keep would copy, in bytes.
+func presentSize(view *process.View, m *procmem.Mapping) (n uint64) {
+	for d, err := range present(view, m) {
 		if err != nil {
 			return n
 		}

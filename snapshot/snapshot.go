@@ -37,6 +37,7 @@ type Snapshot struct {
 	img     procmem.Image // all but the threads
 	threads []procmem.Thread
 	tracer  *tracer
+	leave   func() time.Duration // ends what the process has to be held for again
 	pause   time.Duration
 	taken   time.Time
 	alive   func() error // reports whether what the memory is read from is still there
@@ -134,8 +135,16 @@ func (s *Snapshot) Release() time.Duration {
 		s.pause += s.tracer.pause // there may have been one in vain before
 		s.tracer = nil
 	}
+	if s.leave != nil {
+		s.pause += s.leave()
+		s.leave = nil
+	}
 	return s.pause
 }
+
+// Over reports whether the process goes on, and the memory is not read from it
+// any more.
+func (s *Snapshot) Over() bool { return s.tracer == nil && s.Method != MethodLive }
 
 // Taken returns the moment.
 func (s *Snapshot) Taken() time.Time { return s.taken }

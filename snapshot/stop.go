@@ -112,6 +112,7 @@ func hold(ctx context.Context, p *process.Process) (s *Snapshot, err error) {
 	}
 
 	s.tracer = newTracer(p)
+	s.tracer.known = known(infos)
 	defer func() {
 		if err != nil {
 			s.Close()
@@ -133,26 +134,26 @@ func hold(ctx context.Context, p *process.Process) (s *Snapshot, err error) {
 		}
 		s.img.Process.State = state
 	}
-	s.tracer.begin(func() { s.addThreads(p, infos, s.tracer.take(s.img.Arch)) })
+	s.tracer.begin(func() { s.addThreads(p.PID(), infos, s.tracer.take(s.img.Arch)) })
 	return s, nil
 }
 
 // addThreads completes what the tracer took with what is known of the threads
 // from before they were stopped.
-func (s *Snapshot) addThreads(p *process.Process, infos map[int]procmem.Thread, threads []taken) {
+func (s *Snapshot) addThreads(pid int, infos map[int]procmem.Thread, threads []taken) {
 	for _, th := range threads {
 		t, ok := infos[th.TID]
-		if !ok { // born after the look, or the heir of an exec
-			var err error
-			if t, err = p.ThreadInfo(th.TID); err != nil {
-				continue
-			}
+		if !ok {
+			t.TID = th.TID
+		}
+		if th.Info != nil {
+			t = *th.Info
 		}
 		t.Regsets = th.Regsets
 		if t.Err = reasonOf(th.Reason); t.Err == nil {
 			t.Blocked, t.Pending = th.Blocked, th.Pending
 		}
-		s.addThread(t, th.TID == p.PID())
+		s.addThread(t, th.TID == pid)
 	}
 }
 
@@ -164,4 +165,13 @@ func reasonOf(text string) error {
 		}
 	}
 	return errors.New(text)
+}
+
+// known returns the ids of the threads that have been looked at.
+func known(infos map[int]procmem.Thread) map[int]bool {
+	ids := make(map[int]bool, len(infos))
+	for tid := range infos {
+		ids[tid] = true
+	}
+	return ids
 }

@@ -38,6 +38,7 @@ type tracer struct {
 	regs    regReader
 	began   time.Time // when the first thread was asked to stop
 	pause   time.Duration
+	known   map[int]bool // threads that need no looking at, but for their registers; nil: none does
 }
 
 type traced struct {
@@ -427,13 +428,23 @@ type taken struct {
 	Blocked uint64
 	Pending uint64
 	Reason  string // why the registers are missing or not whole
+	// Info is what can be known without a tracer, of a thread that was born
+	// after all others were looked at, and may be gone when it goes on.
+	Info *procmem.Thread
 }
 
-// take reads the registers of all threads, on the tracing thread.
+// take reads the registers of all threads, on the tracing thread, and what is
+// not known of them yet.
 func (t *tracer) take(arch procmem.Arch) []taken {
 	out := make([]taken, 0, len(t.tids))
 	for _, tid := range t.tids {
-		out = append(out, t.takeOne(tid, arch))
+		th := t.takeOne(tid, arch)
+		if t.known != nil && !t.known[tid] {
+			if info, err := t.p.ThreadInfo(tid); err == nil {
+				th.Info = &info
+			}
+		}
+		out = append(out, th)
 	}
 	return out
 }

@@ -4,11 +4,11 @@ import (
 	"context"
 	"fmt"
 	"os"
-	"runtime"
 
 	"golang.org/x/sys/unix"
 
 	"github.com/procmem/procmem"
+	"github.com/procmem/procmem/internal/background"
 	"github.com/procmem/procmem/internal/pageset"
 	"github.com/procmem/procmem/internal/sys"
 	"github.com/procmem/procmem/process"
@@ -33,6 +33,7 @@ type tracker struct {
 	copied pageset.Set     // as they were when they were protected
 	zero   pageset.Set     // those of copied that are zeros, and not in the store
 	failed pageset.Set     // that were protected, and could not be copied
+	stored pageset.Set     // that were put into the store, good or not
 	files  []procmem.Range // where pages may be those of a file
 	vec    []sys.PageRegion
 	blocks chan *block // to the copying threads
@@ -43,21 +44,15 @@ type tracker struct {
 }
 
 // presentReader reads pages that exist, of a process that may run. It does
-// not ask whether they exist.
+// not ask whether they exist. It reads /proc/PID/mem alone: process_vm_readv(2)
+// makes the process copy what it shares with its children (see process.View).
 type presentReader struct {
-	tid int
-	mem *os.File // /proc/PID/mem, for what process_vm_readv refuses
+	mem *os.File
 }
 
 // ReadAt and Mappings make a procmem.Memory of it.
 func (r presentReader) ReadAt(p []byte, a procmem.Addr) (int, error) {
 	done := 0
-	for done < len(p) {
-		n, err := sys.ReadProcess(r.tid, p[done:], uint64(a)+uint64(done))
-		if done += n; err != nil || n == 0 {
-			break
-		}
-	}
 	for done < len(p) {
 		n, err := unix.Pread(int(r.mem.Fd()), p[done:], int64(a)+int64(done))
 		switch {
@@ -118,18 +113,19 @@ type block struct {
 	err    error  // of the store
 }
 
-// copyBlocks copies one block after the other, on a thread that does not take
-// the processor from the process.
+// copyBlocks copies one block after the other. What is written is written in
+// the background; but who reads holds the lock of the address space, for which
+// the process would wait if the reader had to wait for a processor.
 func (t *tracker) copyBlocks() {
-	runtime.LockOSThread() // for good: the thread ends with this
-	sys.Background()
+	thread := background.New()
+	defer thread.Close()
 	buf := sys.Aligned(copyBlock)
 	for b := range t.blocks {
 		n, _ := t.read.ReadAt(buf[:b.Size()], b.Start)
 		n &^= procmem.PageSize - 1
 		b.copied, b.err = uint64(n), nil
 		if n > 0 {
-			b.err = t.store.Put(b.Start, buf[:n])
+			thread.Do(func() { b.err = t.store.Put(b.Start, buf[:n]) })
 		}
 		t.done <- b
 	}
@@ -376,6 +372,7 @@ func (t *tracker) finish(b *block) error {
 	t.free = append(t.free, b)
 	end := b.Start + procmem.Addr(b.copied)
 	t.copied.Add(procmem.Range{Start: b.Start, End: end})
+	t.stored.Add(procmem.Range{Start: b.Start, End: end})
 	t.failed.Add(procmem.Range{Start: end, End: b.End}) // gone again, most likely
 	return b.err
 }

@@ -206,9 +206,7 @@ func (j *coreJob) take(ctx context.Context, p *process.Process, filter core.Filt
 	began := time.Now()
 	s, err := snapshot.Take(ctx, p, snapshot.Options{
 		Method: snapshot.Method(j.method), MaxPause: time.Duration(j.maxPause), Store: store,
-		Want: func(img *procmem.Image, mem procmem.Memory) []procmem.Range {
-			return dumped(core.Select(img, mem, filter))
-		},
+		Want: wants(filter),
 	})
 	if err != nil {
 		return nil, onProcess(p, err)
@@ -222,13 +220,14 @@ func (j *coreJob) take(ctx context.Context, p *process.Process, filter core.Filt
 	if err != nil {
 		return nil, err
 	}
+	w.Background = s.Over()
 	if err := w.Copy(ctx, s); err != nil {
 		return nil, err
 	}
-	pause := s.Release()
 	if err := s.Whole(); err != nil {
 		return nil, onProcess(p, err)
 	}
+	pause := s.Release()
 	r = &core.Report{
 		Version: version, Time: s.Taken(), PID: p.PID(), Method: string(s.Method),
 		Rounds: s.Rounds, Why: s.Why,
@@ -247,14 +246,16 @@ func (j *coreJob) take(ctx context.Context, p *process.Process, filter core.Filt
 	return r, w.Finish(s.Image(), r)
 }
 
-// dumped returns the ranges that the core will hold.
-func dumped(segs []core.Segment) (ranges []procmem.Range) {
-	for _, s := range segs {
-		if s.Dumped {
-			ranges = append(ranges, s.Range)
+// wants tells a snapshot what a core will hold.
+func wants(filter core.Filter) func(*procmem.Image, procmem.Memory) []procmem.Range {
+	return func(img *procmem.Image, mem procmem.Memory) (ranges []procmem.Range) {
+		for _, s := range core.Select(img, mem, filter) {
+			if s.Dumped {
+				ranges = append(ranges, s.Range)
+			}
 		}
+		return ranges
 	}
-	return ranges
 }
 
 func (j *coreJob) filter(p *process.Process) (core.Filter, error) {
@@ -327,6 +328,9 @@ func (j *coreJob) tell(w *os.File, r *core.Report) error {
 			held = fmt.Sprintf("the process was held for %s", duration(r.PauseMS))
 		}
 		fmt.Fprintf(w, "method %s took %s; %s\n", r.Method, duration(r.TotalMS), held)
+		if n := len(r.Torn) + r.TornMore; n > 0 {
+			fmt.Fprintf(w, "%s may be of another moment: procmem info tells which\n", count(n, "range"))
+		}
 		fmt.Fprintf(w, "%s on disk, file length %s; %s\n", term.Size(uint64(r.DiskBytes)), term.Size(uint64(r.FileBytes)), missingText(r))
 		if j.gcore {
 			fmt.Fprintf(w, "Saved corefile %s.%d\n", j.prefix, r.PID)

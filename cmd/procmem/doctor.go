@@ -9,9 +9,11 @@ import (
 	"github.com/spf13/cobra"
 
 	"github.com/procmem/procmem/access"
+	"github.com/procmem/procmem/core"
 	"github.com/procmem/procmem/internal/sink"
 	"github.com/procmem/procmem/internal/term"
 	"github.com/procmem/procmem/process"
+	"github.com/procmem/procmem/snapshot"
 	"github.com/procmem/procmem/target"
 )
 
@@ -67,9 +69,16 @@ type prediction struct {
 	Threads     int    `json:"threads"`
 	Mappings    int    `json:"mappings"`
 	SwapBytes   uint64 `json:"swap_bytes"` // that reading would bring back into memory
-	// PauseMS is for how long method stop would hold the process, if the
-	// disk takes one GB in a second: no disk is tried for this.
-	PauseMS float64 `json:"pause_ms_at_1gbps"`
+	// Methods tells for how long each method of taking it is expected to
+	// hold the process.
+	Methods []methodEstimate `json:"methods"`
+}
+
+// methodEstimate is what is expected of one method.
+type methodEstimate struct {
+	Method   snapshot.Method `json:"method"`
+	PauseMS  float64         `json:"pause_ms"`
+	Obstacle string          `json:"obstacle,omitempty"` // why it cannot be taken
 }
 
 // works reports whether procmem core would.
@@ -104,13 +113,24 @@ func predictCore(p *process.Process, prefix string) (*prediction, error) {
 	}
 	out := &prediction{MemoryBytes: i.Memory, DiskBytes: i.Data, Threads: i.Threads, Mappings: i.Mappings,
 		SwapBytes: status.Swap, Folder: filepath.Dir(prefix)}
-	out.PauseMS = 1 + float64(i.Data)/1e6 // stopping and the registers take about one
 	out.RoomBytes, _ = sink.Room(prefix)
 	if err := checkRoom(prefix+"."+strconv.Itoa(p.PID()), i.Data, i.Memory); err != nil {
 		out.Obstacle = err.Error()
 	}
 	out.Fits = out.Obstacle == ""
-	return out, nil
+	filter, err := p.CoredumpFilter()
+	if err != nil {
+		return nil, err
+	}
+	all, err := snapshot.Estimates(p, snapshot.Options{Want: wants(core.Filter(filter))})
+	for _, e := range all {
+		m := methodEstimate{Method: e.Method, PauseMS: milliseconds(e.Pause)}
+		if e.Err != nil {
+			m.Obstacle = e.Err.Error()
+		}
+		out.Methods = append(out.Methods, m)
+	}
+	return out, err
 }
 
 func (d *diagnosis) print(g *globals) error {
@@ -148,7 +168,18 @@ func (d *diagnosis) print(g *globals) error {
 			room = fmt.Sprintf("%s is free in %s: it fits", term.Size(q.RoomBytes), q.Folder)
 		}
 		w.paragraph("disk:    ", fmt.Sprintf("about %s; %s", term.Size(q.DiskBytes), room))
-		w.paragraph("pause:   ", fmt.Sprintf("method stop holds it for the whole copy, %s if the disk takes 1 GB/s; method live does not hold it", duration(q.PauseMS)))
+		label := "pause:   "
+		for _, m := range q.Methods {
+			text := "about " + duration(m.PauseMS)
+			if m.Method == snapshot.MethodStop && q.DiskBytes > 32<<20 {
+				text += ", if the disk takes 1 GB/s"
+			}
+			if m.Obstacle != "" {
+				text = "not possible: " + m.Obstacle
+			}
+			w.paragraph(label, fmt.Sprintf("method %-7s %s", m.Method, text))
+			label = "         "
+		}
 		if q.SwapBytes > 0 {
 			w.paragraph("swap:    ", fmt.Sprintf("%s is swapped out, and reading brings it back into memory", term.Size(q.SwapBytes)))
 		}

@@ -177,6 +177,22 @@ func (i *infoJSON) print(f *os.File) error {
 		} else {
 			line("consistent", "no: %s", r.InconsistentReason)
 		}
+		if r.Why != "" {
+			line("why", "%s", r.Why)
+		}
+		if r.Rounds > 0 {
+			line("rounds", "%d before the pause", r.Rounds)
+		}
+		for k, t := range r.Torn {
+			label := ""
+			if k == 0 {
+				label = "torn"
+			}
+			line(label, "%v: %s", t.Range, t.Reason)
+		}
+		if r.TornMore > 0 {
+			line("", "and %s", count(r.TornMore, "more range"))
+		}
 		missing := "nothing"
 		if len(r.Missing) > 0 {
 			missing = missingText(r)

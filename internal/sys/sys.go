@@ -92,10 +92,3 @@ func Urgent() (undo func()) {
 	}
 	return func() { unix.SchedSetAttr(0, before, 0) }
 }
-
-// Background has this OS thread give way to others, for good: it gets what
-// they leave, and some tenth where they leave nothing, in short slices
-// (kernel 6.12).
-func Background() {
-	unix.SchedSetAttr(0, &unix.SchedAttr{Size: unix.SizeofSchedAttr, Policy: unix.SCHED_BATCH, Nice: 10, Runtime: 100_000}, 0)
-}

@@ -1,0 +1,459 @@
+package snapshot
+
+import (
+	"bytes"
+	"errors"
+	"fmt"
+	"math/rand/v2"
+	"os"
+	"path/filepath"
+	"reflect"
+	"strconv"
+	"strings"
+	"syscall"
+	"testing"
+	"time"
+	"unsafe"
+
+	"golang.org/x/sys/unix"
+
+	"github.com/procmem/procmem"
+	"github.com/procmem/procmem/internal/sys"
+	"github.com/procmem/procmem/internal/testproc"
+	"github.com/procmem/procmem/process"
+)
+
+// traces are what system calls in a target could leave behind.
+type traces struct {
+	children, fds, watched string
+	tracers                int
+}
+
+func tracesOf(t testing.TB, pid int) (w traces) {
+	t.Helper()
+	for _, tid := range tids(pid) {
+		b, _ := os.ReadFile(fmt.Sprintf("/proc/%d/task/%d/children", pid, tid))
+		w.children += string(b)
+		st, _ := os.ReadFile(fmt.Sprintf("/proc/%d/task/%d/status", pid, tid))
+		if bytes.Contains(st, []byte("TracerPid:")) && !bytes.Contains(st, []byte("TracerPid:\t0\n")) {
+			w.tracers++
+		}
+	}
+	list, _ := filepath.Glob(fmt.Sprintf("/proc/%d/fd/*", pid))
+	for _, path := range list {
+		link, _ := os.Readlink(path)
+		w.fds += filepath.Base(path) + " " + link + "\n"
+	}
+	smaps, err := os.ReadFile(fmt.Sprintf("/proc/%d/smaps", pid))
+	if err != nil {
+		t.Fatal(err)
+	}
+	mapping := ""
+	for line := range strings.Lines(string(smaps)) {
+		if flags, ok := strings.CutPrefix(line, "VmFlags:"); !ok {
+			if first, _, _ := strings.Cut(line, " "); strings.Contains(first, "-") {
+				mapping = first
+			}
+		} else if strings.Contains(flags, " uw") || strings.Contains(flags, " um") {
+			w.watched += mapping + "\n"
+		}
+	}
+	return w
+}
+
+func tids(pid int) (out []int) {
+	list, _ := os.ReadDir(fmt.Sprintf("/proc/%d/task", pid))
+	for _, e := range list {
+		tid, _ := strconv.Atoi(e.Name())
+		out = append(out, tid)
+	}
+	return out
+}
+
+// untouchedSince requires that nothing was left in a target, and waits for that:
+// who undoes it may outlive the one who asked for it.
+func untouchedSince(t testing.TB, pid int, before traces) {
+	t.Helper()
+	var now traces
+	for end := time.Now().Add(30 * time.Second); time.Now().Before(end); time.Sleep(time.Millisecond) {
+		if now = tracesOf(t, pid); now == before {
+			return
+		}
+	}
+	t.Fatalf("left in the target: %+v; before: %+v", now, before)
+}
+
+// keepers returns the keepers of a target.
+func keepers(pid int) (out []int) {
+	list, _ := filepath.Glob("/proc/[0-9]*/cmdline")
+	for _, path := range list {
+		b, _ := os.ReadFile(path)
+		if string(b) == keeperName+"\x00"+strconv.Itoa(pid)+"\x00" {
+			k, _ := strconv.Atoi(filepath.Base(filepath.Dir(path)))
+			out = append(out, k)
+		}
+	}
+	return out
+}
+
+// calling runs f with a caller on a process all of whose threads are held. The
+// test does the work of a keeper, which must be a process of its own only
+// because the tool may be killed.
+func calling(t testing.TB, p *process.Process, f func(c *caller)) {
+	t.Helper()
+	tr := newTracer(p)
+	defer tr.release()
+	c, err := newCaller(p, tr)
+	if err != nil {
+		t.Fatal(err)
+	}
+	defer c.close()
+	if err := tr.stop(t.Context()); err != nil {
+		t.Fatal(err)
+	}
+	tr.do(func() { f(c) })
+}
+
+// all returns the registers of all threads.
+func all(c *caller) (out []taken) {
+	for _, tid := range c.t.tids {
+		out = append(out, c.t.takeOne(tid, callArch))
+	}
+	return out
+}
+
+// Every register set of a thread is the same before and after a call in it,
+// and the call that was interrupted goes on.
+func TestCallRestoresRegisters(t *testing.T) {
+	p := testproc.Start(t, testproc.Zoo, "--only", "anon")
+	p.WaitBlocked(t, 8)
+	proc := open(t, p)
+	before := tracesOf(t, p.PID())
+	calls := 0
+	for range 3 {
+		calling(t, proc, func(c *caller) {
+			was := all(c)
+			for _, th := range was {
+				regs := th.Regsets[0].Data
+				if err := c.fit(th.TID, regs); err != nil {
+					t.Errorf("thread %d: %v", th.TID, err)
+					continue
+				}
+				if err := c.prepare(th.TID); err != nil {
+					t.Fatal(err)
+				}
+				res, err := c.call(th.TID, regs, unix.SYS_GETPPID)
+				if err != nil || int(res.value) != os.Getpid() {
+					t.Errorf("getppid in thread %d: %d, %v; want %d", th.TID, res.value, err, os.Getpid())
+				}
+				res, err = c.call(th.TID, regs, callClose, ^uint64(0))
+				if err != nil || res.errno() != unix.EBADF {
+					t.Errorf("close in thread %d: %v, %v; want EBADF", th.TID, res.errno(), err)
+				}
+				calls++
+			}
+			for i, th := range all(c) {
+				if len(th.Regsets) < 3 {
+					t.Errorf("thread %d: %d register sets; want general, floating point and xstate", th.TID, len(th.Regsets))
+				}
+				if !reflect.DeepEqual(th, was[i]) {
+					t.Errorf("thread %d is\n%v\nand was\n%v", th.TID, th, was[i])
+				}
+			}
+		})
+	}
+	if calls != 3*9 {
+		t.Errorf("calls in %d threads; want 3 times 9", calls)
+	}
+	p.WaitBlocked(t, 8)
+	if got := p.CmdInts(t, "wake"); got[1] != 0 {
+		t.Errorf("registers around a system call changed %d times", got[1])
+	}
+	if got := p.CmdInts(t, "spin"); got[1] != 0 {
+		t.Errorf("registers of a computation changed %d times", got[1])
+	}
+	if got := p.CmdInts(t, "returns"); got[0] > 3 { // epoll_wait
+		t.Errorf("%d calls returned; want at most one for each of 3 stops", got[0])
+	}
+	untouchedSince(t, p.PID(), before)
+}
+
+// A sleep that is interrupted by a call takes as long as it was to take.
+func TestCallKeepsSleep(t *testing.T) {
+	p := testproc.Start(t, testproc.Torture)
+	proc := open(t, p)
+	for range 20 {
+		calling(t, proc, func(c *caller) {
+			for _, th := range all(c) {
+				if c.fit(th.TID, th.Regsets[0].Data) == nil && c.prepare(th.TID) == nil && c.t.threads[th.TID].signal == 0 {
+					if _, err := c.call(th.TID, th.Regsets[0].Data, unix.SYS_GETPPID); err != nil && err != errSignalled {
+						t.Error(err)
+					}
+				}
+			}
+		})
+	}
+	if wrong, counts := p.Check(t); wrong != "" {
+		t.Errorf("the target says %s; all its counts: %v", wrong, counts)
+	}
+}
+
+// Where no thread is blocked, one that computes does.
+func TestCallInRunningThread(t *testing.T) {
+	p := testproc.Start(t, testproc.Kids)
+	p.Cmd(t, "compute")
+	testproc.Until(t, "the thread to compute", func() bool { return p.State() == 'R' })
+	before := tracesOf(t, p.PID())
+	proc := open(t, p)
+	for _, m := range []Method{MethodFork, MethodPrecopy} {
+		s, err := Take(t.Context(), proc, Options{Method: m, Store: newPages()})
+		if err != nil {
+			t.Fatalf("%s: %v", m, err)
+		}
+		if err := s.Close(); err != nil {
+			t.Error(err)
+		}
+		untouchedSince(t, p.PID(), before)
+	}
+	syscall.Kill(p.PID(), syscall.SIGUSR1)
+	if got := p.Recv(t); got != "done" {
+		t.Errorf("it says %q", got)
+	}
+}
+
+// An exec after the place of the instruction was found does not have another
+// program called there, which would kill it.
+func TestExecBeforeCall(t *testing.T) {
+	p := testproc.Start(t, testproc.Kids)
+	proc := open(t, p)
+	for range 3 {
+		tr := newTracer(proc)
+		c, err := newCaller(proc, tr)
+		if err != nil {
+			t.Fatal(err)
+		}
+		p.Send(t, "exec %s", testproc.Build(t, testproc.Kids))
+		p.ReadFacts(t)
+		if err := tr.stop(t.Context()); err != nil {
+			t.Fatal(err)
+		}
+		tr.do(func() {
+			err = c.one(func(tid int, regs []byte) error {
+				_, err := c.call(tid, regs, unix.SYS_GETPPID)
+				return err
+			})
+		})
+		tr.release()
+		c.close()
+		if !errors.Is(err, errExec) {
+			t.Errorf("%v; want %v", err, errExec)
+		}
+		p.Cmd(t, "ping")
+	}
+}
+
+// Signals that come between the two calls arrive once, with their values, and
+// what was opened in the target is closed all the same.
+func TestSignalsBetweenCalls(t *testing.T) {
+	p := testproc.Start(t, testproc.Signals)
+	proc := open(t, p)
+	before := tracesOf(t, p.PID())
+	tid, rtmin := p.Threads[0].TID, syscall.Signal(p.Int(t, "rtmin"))
+	var sent, sum int64
+	between := 0
+	testproc.Until(t, "signals to come between two calls", func() bool {
+		// One signal, at any moment from now on.
+		done := make(chan error)
+		go func() {
+			for range rand.IntN(2000) {
+				unix.Getpid()
+			}
+			sent++
+			sum += sent
+			done <- queue(p.PID(), tid, rtmin, sent)
+		}()
+		left := -1
+		_, err := callInThread(t.Context(), proc, tid, func(c *caller, tid int, regs []byte) error {
+			ours, theirs, err := c.takeUserfaultfd(tid, regs)
+			if ours >= 0 {
+				unix.Close(ours)
+			}
+			left = theirs
+			return err
+		})
+		if err != nil && err != errSignalled && err != errNotStopped {
+			t.Fatal(err)
+		}
+		if err := <-done; err != nil {
+			t.Fatal(err)
+		}
+		if left >= 0 {
+			between++
+			if err := closeIn(proc, left); err != nil {
+				t.Fatal(err)
+			}
+		}
+		return between == 3
+	})
+	testproc.Until(t, "the signals to arrive", func() bool { return p.CmdInts(t, "counts")[1] >= sent })
+	c := p.CmdInts(t, "counts")
+	if got := c[len(c)-2]; c[1] != sent || got != sum {
+		t.Errorf("%d signals, the values of which come to %d; want %d, %d", c[1], got, sent, sum)
+	}
+	untouchedSince(t, p.PID(), before)
+}
+
+// queue sends a signal with a value to a thread.
+func queue(pid, tid int, sig syscall.Signal, value int64) error {
+	info := struct {
+		signo, errno, code, _ int32
+		pid, uid              int32
+		value                 int64
+		_                     [96]byte
+	}{signo: int32(sig), code: -1 /* SI_QUEUE */, pid: int32(os.Getpid()), value: value}
+	if _, _, e := unix.Syscall6(unix.SYS_RT_TGSIGQUEUEINFO, uintptr(pid), uintptr(tid), uintptr(sig), uintptr(unsafe.Pointer(&info)), 0, 0); e != 0 {
+		return e
+	}
+	return nil
+}
+
+// A signal that comes first ends the attempt, and is taken by the thread when
+// it goes on.
+func TestSignalBeforeCall(t *testing.T) {
+	p := testproc.Start(t, testproc.Signals)
+	proc := open(t, p)
+	tid := p.Threads[0].TID
+	rtmin := syscall.Signal(p.Int(t, "rtmin"))
+	calling(t, proc, func(c *caller) {
+		regs, err := getRegs(tid)
+		if err != nil {
+			t.Fatal(err)
+		}
+		if err := c.prepare(tid); err != nil {
+			t.Fatal(err)
+		}
+		tgkill(t, p.PID(), tid, rtmin)
+		if _, err := c.call(tid, regs, unix.SYS_GETPPID); err != errSignalled {
+			t.Errorf("%v; want %v", err, errSignalled)
+		}
+		if after, _ := getRegs(tid); !bytes.Equal(after, regs) {
+			t.Error("the registers are not restored")
+		}
+	})
+	wantCounts(t, p, counts{rt: [8]int64{1}})
+}
+
+// A thread in a restartable sequence is not one to run a call in: the kernel
+// would forget that it is.
+func TestCriticalSection(t *testing.T) {
+	p := testproc.Start(t, testproc.Torture)
+	proc := open(t, p)
+	in, out := 0, 0
+	testproc.Until(t, "a thread to be stopped in a restartable sequence", func() bool {
+		calling(t, proc, func(c *caller) {
+			for _, name := range []string{"rseq-1", "rseq-2", "spin", "in-futex"} {
+				tid := p.TID(t, name)
+				if !c.t.held(tid) {
+					continue
+				}
+				regs, err := getRegs(tid)
+				if err != nil {
+					t.Fatal(err)
+				}
+				start, end, err := sys.CriticalSection(tid, func(b []byte, addr uint64) error {
+					_, err := c.mem.ReadAt(b, int64(addr))
+					return err
+				})
+				if err != nil {
+					t.Fatal(err)
+				}
+				st := callState(regs)
+				inside := !st.blocked && st.pc >= start && st.pc < end
+				if got := c.fit(tid, regs); (got == errRseq) != inside {
+					t.Errorf("at %#x, sequence %#x to %#x, blocked %v: %v", st.pc, start, end, st.blocked, got)
+				}
+				if inside {
+					in++
+				} else {
+					out++
+				}
+			}
+		})
+		return in > 0 && out > 0
+	})
+	t.Logf("%d times inside, %d outside", in, out)
+	if wrong, _ := p.Check(t); wrong != "" {
+		t.Error(wrong)
+	}
+}
+
+// The instruction is found in the vDSO of every kind of program, and refused
+// where code is not of this machine.
+func TestFindInstruction(t *testing.T) {
+	for _, tc := range testproc.Toolchains() {
+		t.Run(string(tc), func(t *testing.T) {
+			p := testproc.Start(t, testproc.Kids.With(tc))
+			proc := open(t, p)
+			tr := newTracer(proc)
+			defer tr.release()
+			c, err := newCaller(proc, tr)
+			if tc == testproc.M32 {
+				if err == nil {
+					t.Error("calls are made in a 32-bit program")
+				}
+				return
+			}
+			if err != nil {
+				t.Fatal(err)
+			}
+			defer c.close()
+			maps, err := proc.Mappings()
+			if err != nil {
+				t.Fatal(err)
+			}
+			i := procmem.FindMapping(maps, procmem.Addr(c.pc))
+			code := make([]byte, len(callInstruction))
+			c.mem.ReadAt(code, int64(c.pc))
+			if i == len(maps) || maps[i].Path != "[vdso]" || string(code) != callInstruction {
+				t.Errorf("%#x holds %x", c.pc, code)
+			}
+		})
+	}
+}
+
+// Calls that a filter of the target would kill it for are made, where that may
+// be lifted.
+func TestCallUnderSeccomp(t *testing.T) {
+	for _, how := range []string{"kill", "errno", "strict"} {
+		p := testproc.Start(t, testproc.Kids)
+		p.Cmd(t, "seccomp %s", how)
+		proc := open(t, p)
+		before := tracesOf(t, p.PID())
+		for _, m := range []Method{MethodFork, MethodPrecopy} {
+			s, err := Take(t.Context(), proc, Options{Method: m, Store: newPages()})
+			if err != nil {
+				if !capable(unix.CAP_SYS_ADMIN) && strings.Contains(err.Error(), errSeccomp.Error()) {
+					continue
+				}
+				t.Fatalf("%s, %s: %v", how, m, err)
+			}
+			if err := s.Close(); err != nil {
+				t.Errorf("%s, %s: %v", how, m, err)
+			}
+		}
+		untouchedSince(t, p.PID(), before)
+		p.Cmd(t, "ping")
+	}
+}
+
+// A result tells an error from a value.
+func TestResult(t *testing.T) {
+	for _, c := range []struct {
+		value uint64
+		want  unix.Errno
+	}{{0, 0}, {7, 0}, {^uint64(0), unix.EPERM}, {1<<64 - 4095, 4095}, {1<<64 - 4096, 0}, {1 << 63, 0}} {
+		if got := (result{value: c.value}).errno(); got != c.want {
+			t.Errorf("%#x: %d; want %d", c.value, got, c.want)
+		}
+	}
+}
