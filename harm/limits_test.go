@@ -17,6 +17,59 @@ import (
 // and moves a process into it.
 func cgroup(t *testing.T, controller string, pid int) (dir string) {
 	t.Helper()
+	dir = newGroup(t, controller, func() { _ = syscall.Kill(pid, syscall.SIGKILL) })
+	if err := os.WriteFile(dir+"/cgroup.procs", fmt.Append(nil, pid), 0); err != nil {
+		t.Skip(err)
+	}
+	return dir
+}
+
+// inMemoryGroup starts a process in a control group of its own, to which all
+// of its memory is charged.
+func inMemoryGroup(t *testing.T, start func() *testproc.Proc) (p *testproc.Proc, dir string) {
+	t.Helper()
+	home, err := homeGroup("memory")
+	if err != nil {
+		t.Skip(err)
+	}
+	dir = newGroup(t, "memory", func() {})
+	move := func(to string) {
+		if err := os.WriteFile(to+"/cgroup.procs", fmt.Append(nil, os.Getpid()), 0); err != nil {
+			t.Skip(err)
+		}
+	}
+	move(dir)
+	defer move(home)
+	return start(), dir
+}
+
+// homeGroup is the folder of the control group of this process.
+func homeGroup(controller string) (string, error) {
+	b, err := os.ReadFile("/proc/self/cgroup")
+	if err != nil {
+		return "", err
+	}
+	for line := range strings.Lines(string(b)) {
+		f := strings.SplitN(strings.TrimSpace(line), ":", 3)
+		switch {
+		case len(f) == 3 && f[1] == controller:
+			return filepath.Join("/sys/fs/cgroup", controller, f[2]), nil
+		case len(f) == 3 && f[1] == "" && !isDir("/sys/fs/cgroup/"+controller):
+			return filepath.Join("/sys/fs/cgroup", f[2]), nil
+		}
+	}
+	return "", fmt.Errorf("no control group for %s here", controller)
+}
+
+func isDir(path string) bool {
+	st, err := os.Stat(path)
+	return err == nil && st.IsDir()
+}
+
+// newGroup makes a control group. empty is called when it should be removed
+// and still has processes.
+func newGroup(t *testing.T, controller string, empty func()) (dir string) {
+	t.Helper()
 	root := "/sys/fs/cgroup"
 	if b, err := os.ReadFile(root + "/cgroup.controllers"); err != nil {
 		root = filepath.Join(root, controller)
@@ -32,16 +85,13 @@ func cgroup(t *testing.T, controller string, pid int) (dir string) {
 	t.Cleanup(func() {
 		// It is empty once the processes in it are reaped.
 		if b, _ := os.ReadFile(dir + "/cgroup.procs"); len(b) > 0 {
-			_ = syscall.Kill(pid, syscall.SIGKILL)
+			empty()
 		}
 		testproc.Until(t, "the control group to be removed", func() bool {
 			err := os.Remove(dir)
 			return err == nil || errors.Is(err, os.ErrNotExist)
 		})
 	})
-	if err := os.WriteFile(dir+"/cgroup.procs", fmt.Append(nil, pid), 0); err != nil {
-		t.Skip(err)
-	}
 	return dir
 }
 
@@ -128,10 +178,10 @@ func TestProcessesLimit(t *testing.T) {
 func TestMemoryLimit(t *testing.T) {
 	const size, room = 64 << 20, 4 << 20
 	forEachMethod(t, allMethods, func(t *testing.T, method string) {
-		p := testproc.Start(t, testproc.Many, "fill", fmt.Sprint(size), "--writer", "-1")
+		p, group := inMemoryGroup(t, func() *testproc.Proc {
+			return testproc.Start(t, testproc.Many, "fill", fmt.Sprint(size), "--writer", "-1")
+		})
 		w := writer{p, p.Fill(t)}
-		group := cgroup(t, "memory", p.PID())
-		// What it has was charged elsewhere, but for what it gets from now on.
 		limit(t, group, number(t, group, "memory.usage_in_bytes", "memory.current")+room, "memory.limit_in_bytes", "memory.max")
 		before := look(t, p.PID())
 		dir := t.TempDir()

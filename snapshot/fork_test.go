@@ -180,11 +180,24 @@ func TestForkKeeperKilled(t *testing.T) {
 		st := testproc.State(child, child)
 		return st == 0 || st == 'Z'
 	})
+	// It was killed, and has not run: that would have ended in a fault.
+	if f := strings.Fields(string(readFile(t, fmt.Sprintf("/proc/%d/stat", child)))); f[len(f)-1] != "9" {
+		t.Errorf("the exit status of the copy is %s; want that of SIGKILL, 9", f[len(f)-1])
+	}
 	if err := s.Whole(); !errors.Is(err, ErrLost) {
 		t.Errorf("%v; want %v", err, ErrLost)
 	}
 	s.Close()
 	p.Cmd(t, "ping")
+}
+
+func readFile(t testing.TB, path string) []byte {
+	t.Helper()
+	b, err := os.ReadFile(path)
+	if err != nil {
+		t.Fatal(err)
+	}
+	return b
 }
 
 // The copy is ended by somebody else, as the kernel does for want of memory.

@@ -17,7 +17,7 @@ import (
 // the target as the one to end. What limits cannot be seen the fork itself
 // finds out.
 func canFork(p *process.Process, x *extent) error {
-	const entry, vma, slack = 8, 400, 8 << 20 // bytes
+	const entry, vma, slack = 8, 400, 2 << 20 // bytes
 	need := x.pages*entry*11/10 + uint64(x.mappings)*vma + slack
 	for _, g := range groups(p) {
 		if g.pids {

@@ -1,0 +1,315 @@
+package snapshot
+
+import (
+	"bytes"
+	"errors"
+	"fmt"
+	"iter"
+	"math/rand/v2"
+	"testing"
+
+	"github.com/procmem/procmem"
+)
+
+// fake is a memory whose pages are told by a function: their first byte, or
+// why they cannot be read. It also is an oracle.
+type fake struct {
+	of   func(page procmem.Addr) (byte, error)
+	base procmem.Range // what it has
+}
+
+func (f fake) Mappings() ([]procmem.Mapping, error) { return nil, nil }
+
+func (f fake) ReadAt(p []byte, addr procmem.Addr) (int, error) {
+	for i := range p {
+		a := addr + procmem.Addr(i)
+		b, err := f.of(a.PageDown())
+		if err != nil {
+			return i, &procmem.FaultError{Addr: a, Err: err}
+		}
+		if b != 0 {
+			b += byte(a) // so that a byte at the wrong place shows
+		}
+		p[i] = b
+	}
+	return len(p), nil
+}
+
+func (f fake) Data(r procmem.Range) iter.Seq2[procmem.Range, error] {
+	return func(yield func(procmem.Range, error) bool) {
+		for a := r.Start; a < r.End; {
+			end := min(a.PageDown()+page, r.End)
+			if b, err := f.of(a.PageDown()); b != 0 || err != nil {
+				if !yield(procmem.Range{Start: a, End: end}, nil) {
+					return
+				}
+			}
+			a = end
+		}
+	}
+}
+
+var errTest = errors.New("a fault of the test")
+
+// layout is a random overlay and what it must read as.
+type layout struct {
+	*overlay
+	first  procmem.Addr
+	pages  int
+	oracle fake
+	store  *pages
+}
+
+// newLayout builds an overlay of n pages as fork and precopy do: runs that are
+// kept and runs that are not, of data, zeros and faults, in an arena that has
+// too little room, with and without a store.
+func newLayout(random *rand.Rand, withStore bool) layout {
+	const first = procmem.Addr(0x7f0000000000)
+	n := 1 + random.IntN(60)
+	l := layout{overlay: &overlay{}, first: first, pages: n}
+	content := make([]byte, n) // 0 is zeros
+	fault := make([]bool, n)
+	for i := range n {
+		content[i] = byte(random.IntN(4) * 50)
+		fault[i] = random.IntN(8) == 0
+	}
+	at := func(of procmem.Addr) (byte, error) {
+		i := int((of - first) / page)
+		if of < first || i >= n {
+			return 0, procmem.ErrNotMapped
+		}
+		if fault[i] {
+			return 0, errTest
+		}
+		return content[i], nil
+	}
+	l.oracle = fake{of: at}
+	own := make([]bool, n)
+	for i := 0; i < n; {
+		run := 1 + random.IntN(8)
+		kept := random.IntN(2) == 0
+		for ; run > 0 && i < n; i, run = i+1, run-1 {
+			own[i] = kept
+		}
+	}
+	// What is not own is had from base, which has nothing else.
+	l.base = fake{of: func(of procmem.Addr) (byte, error) {
+		b, err := at(of)
+		if i := int((of - first) / page); err == nil && own[i] {
+			return 0, errors.New("base was asked for what is own")
+		}
+		return b, err
+	}}
+	var store Store
+	if withStore {
+		l.store = newPages()
+		store = l.store
+	}
+	l.overlay.store = store
+	l.arena, _ = newArena(uint64(random.IntN(n+1))*page, store)
+	// The runs come in any order.
+	type run struct{ lo, hi int }
+	var runs []run
+	for i := 0; i < n; {
+		j := i
+		for j < n && own[j] == own[i] && j-i < 1+random.IntN(5) {
+			j++
+		}
+		if own[i] {
+			runs = append(runs, run{i, j})
+		}
+		i = j
+	}
+	random.Shuffle(len(runs), func(i, j int) { runs[i], runs[j] = runs[j], runs[i] })
+	for _, r := range runs {
+		rng := procmem.Range{Start: first + procmem.Addr(r.lo)*page, End: first + procmem.Addr(r.hi)*page}
+		if random.IntN(2) == 0 {
+			// As what is copied whole: a run of data at once, faults and all.
+			l.own, l.data = append(l.own, rng), append(l.data, rng)
+			l.arena.copy(l.oracle, rng)
+			continue
+		}
+		// As a moment does: zeros are told, some of the data is in the store.
+		l.own = append(l.own, rng)
+		for i := r.lo; i < r.hi; i++ {
+			one := procmem.Range{Start: first + procmem.Addr(i)*page, End: first + procmem.Addr(i+1)*page}
+			switch {
+			case fault[i]:
+				l.arena.fault(one, errTest)
+				l.arena.missing = append(l.arena.missing, one)
+			case content[i] == 0:
+			case withStore && random.IntN(2) == 0:
+				b := make([]byte, page)
+				l.oracle.ReadAt(b, one.Start)
+				store.Put(one.Start, b)
+				l.held.Add(one)
+				l.data = append(l.data, one)
+			default:
+				l.data = append(l.data, one)
+				l.arena.copy(l.oracle, one)
+			}
+		}
+	}
+	for spilled := range l.arena.spilled.Ranges(everything) {
+		l.held.Add(spilled)
+	}
+	return l
+}
+
+// An overlay reads as what it was made of, at any address and of any length,
+// and tells where there is data.
+func TestOverlay(t *testing.T) {
+	random := rand.New(rand.NewPCG(1, 2))
+	spilled, faults, several := 0, 0, 0
+	for i := range 2000 {
+		l := newLayout(random, i%2 == 0)
+		if err := l.seal(); err != nil {
+			t.Fatal(err)
+		}
+		if l.arena.spilled.Len() > 0 {
+			spilled++
+		}
+		if len(l.own) > 1 {
+			several++
+		}
+		size := l.pages * page
+		for range 20 {
+			off := random.IntN(size)
+			p, q := make([]byte, 1+random.IntN(size-off)), make([]byte, size)
+			q = q[:len(p)]
+			for i := range p {
+				p[i] = 0xee // is to be overwritten, by zeros too
+			}
+			a := l.first + procmem.Addr(off)
+			n, err := l.ReadAt(p, a)
+			m, want := l.oracle.ReadAt(q, a)
+			if n != m || !bytes.Equal(p[:n], q[:n]) || procmem.Cause(err) != procmem.Cause(want) {
+				t.Fatalf("layout %d: %d bytes at page %d: %d, %v; want %d, %v", i, len(p), off/page, n, err, m, want)
+			}
+			if err != nil {
+				faults++
+				var f *procmem.FaultError
+				if !errors.As(err, &f) || f.Addr != a+procmem.Addr(n) {
+					t.Fatalf("layout %d: after %d bytes at %v: %v", i, n, a, err)
+				}
+				if f.Until != 0 && f.Until <= f.Addr {
+					t.Fatalf("layout %d: a fault until %v at %v", i, f.Until, f.Addr)
+				}
+			}
+		}
+		checkData(t, fmt.Sprint("layout ", i), l)
+		l.arena.close()
+	}
+	if spilled == 0 || faults == 0 || several == 0 {
+		t.Errorf("%d layouts were spilled, %d faults, %d of several ranges", spilled, faults, several)
+	}
+}
+
+// checkData requires that all that is not zero is data, in ascending order.
+func checkData(t testing.TB, what string, l layout) {
+	t.Helper()
+	all := procmem.Range{Start: l.first + 100, End: l.first + procmem.Addr(l.pages)*page - 100}
+	at := all.Start
+	inData := map[procmem.Addr]bool{}
+	for d, err := range l.Data(all) {
+		if err != nil {
+			t.Fatal(err)
+		}
+		if d.Start < at || d.End > all.End || d.Empty() {
+			t.Fatalf("%s: data %v after %v", what, d, at)
+		}
+		at = d.End
+		for a := d.Start.PageDown(); a < d.End; a += page {
+			inData[a] = true
+		}
+	}
+	for a := all.Start.PageDown(); a < all.End; a += page {
+		if b, err := l.oracle.of(a); (b != 0 || err != nil) && !inData[a] {
+			t.Fatalf("%s: page %v holds %d, %v, and is no data", what, a, b, err)
+		}
+	}
+	for range l.Data(all) { // may be left at any time
+		break
+	}
+}
+
+// A store that fails is told.
+func TestArenaStoreFails(t *testing.T) {
+	full := errors.New("full")
+	s := newPages()
+	s.err = full
+	a, err := newArena(2*page, s)
+	if err != nil {
+		t.Fatal(err)
+	}
+	defer a.close()
+	mem := fake{of: func(procmem.Addr) (byte, error) { return 7, nil }}
+	a.copy(mem, procmem.Range{Start: 0x10000, End: 0x10000 + 5*page})
+	if err := a.seal(); err != full {
+		t.Errorf("%v; want %v", err, full)
+	}
+}
+
+// Without a store an arena grows; it never takes more than it is allowed to
+// beforehand.
+func TestArenaGrows(t *testing.T) {
+	mem := fake{of: func(procmem.Addr) (byte, error) { return 7, nil }}
+	for _, size := range []uint64{0, 1, page, maxArena + 1} {
+		a, err := newArena(size, nil)
+		if err != nil {
+			t.Fatal(err)
+		}
+		if len(a.mapped) > maxArena || uint64(len(a.mapped)) < min(size, maxArena) || len(a.mapped)%page != 0 {
+			t.Errorf("%d bytes for %d", len(a.mapped), size)
+		}
+		r := procmem.Range{Start: 0x10000, End: 0x10000 + 600*page}
+		a.copy(mem, r)
+		if err := a.seal(); err != nil {
+			t.Fatal(err)
+		}
+		o := overlay{own: []procmem.Range{r}, data: []procmem.Range{r}, arena: a, base: mem}
+		got, want := make([]byte, r.Size()), make([]byte, r.Size())
+		mem.ReadAt(want, r.Start)
+		if _, err := o.ReadAt(got, r.Start); err != nil || !bytes.Equal(got, want) {
+			t.Errorf("size %d: %v", size, err)
+		}
+		a.close()
+		a.close()
+	}
+}
+
+// Ranges that touch or overlap are one.
+func TestJoined(t *testing.T) {
+	random := rand.New(rand.NewPCG(3, 4))
+	for range 1000 {
+		var in []procmem.Range
+		var want [64]bool
+		for range random.IntN(12) {
+			lo := random.IntN(60)
+			hi := lo + 1 + random.IntN(4)
+			in = append(in, procmem.Range{Start: procmem.Addr(lo), End: procmem.Addr(hi)})
+			for i := lo; i < hi; i++ {
+				want[i] = true
+			}
+		}
+		out := joined(in)
+		var got [64]bool
+		for i, r := range out {
+			if r.Empty() || i > 0 && out[i-1].End >= r.Start {
+				t.Fatalf("%v", out)
+			}
+			for k := r.Start; k < r.End; k++ {
+				got[k] = true
+			}
+		}
+		if got != want {
+			t.Fatalf("%v", out)
+		}
+		for lo := procmem.Addr(0); lo < 63; lo++ {
+			r := procmem.Range{Start: lo, End: lo + 1}
+			if overlaps(out, r) != want[lo] || contains(out, r) != want[lo] {
+				t.Fatalf("%v in %v: overlaps %v, contains %v; want %v", r, out, overlaps(out, r), contains(out, r), want[lo])
+			}
+		}
+	}
+}
