@@ -297,6 +297,22 @@ func (p *Process) ThreadStatus(tid int) (*Status, error) {
 	return parse(p, "task/"+strconv.Itoa(tid)+"/status", ParseStatus)
 }
 
+// ThreadRuns reads from task/TID/schedstat how often the thread has been given
+// a processor (Documentation/scheduler/sched-stats.rst).
+func (p *Process) ThreadRuns(tid int) (uint64, error) {
+	return parse(p, "task/"+strconv.Itoa(tid)+"/schedstat", func(r io.Reader) (uint64, error) {
+		b, err := readSmall(r)
+		if err != nil {
+			return 0, err
+		}
+		fields := bytes.Fields(b)
+		if len(fields) < 3 {
+			return 0, fmt.Errorf("%q: want three numbers", b)
+		}
+		return parseUint(fields[2], 10, 64)
+	})
+}
+
 // ThreadSyscall reads task/TID/syscall: where a blocked thread is, without
 // stopping it.
 func (p *Process) ThreadSyscall(tid int) (*Syscall, error) {

@@ -101,7 +101,8 @@ func seconds(bytes uint64, speed float64) time.Duration {
 }
 
 func (x *extent) stopping() time.Duration {
-	return stopBase + time.Duration(x.threads)*stopThread
+	// Of more than some, those that sleep are stopped before the pause.
+	return stopBase + time.Duration(min(x.threads, crowd))*stopThread
 }
 
 func (x *extent) stop() time.Duration {

@@ -138,7 +138,8 @@ func (s *Snapshot) uncopied(mem *process.View, wanted []procmem.Range) (out []pr
 	var shared []procmem.Mapping
 	for i := range s.img.Mappings {
 		m := &s.img.Mappings[i]
-		const special = procmem.VMDontCopy | procmem.VMWipeOnFork | procmem.VMHugeTLB
+		// Memory of a userfaultfd is not, in the copy: what is missing would be zeros.
+		const special = procmem.VMDontCopy | procmem.VMWipeOnFork | procmem.VMHugeTLB | procmem.VMUffdMiss
 		switch {
 		case m.Special() || m.Flags&(procmem.VMIO|procmem.VMPFNMap) != 0 || !overlaps(wanted, m.Range):
 		case m.Shared() && m.Flags&procmem.VMDontCopy == 0:

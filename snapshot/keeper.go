@@ -236,10 +236,15 @@ type output struct {
 }
 
 func (o *output) Write(p []byte) (int, error) {
-	rights := o.rights
+	done := 0
+	for rights := o.rights; done < len(p) || len(rights) > 0; rights = nil {
+		n, _, err := o.conn.WriteMsgUnix(p[done:], rights, nil) // may write a part
+		if done += n; err != nil {
+			return done, err
+		}
+	}
 	o.rights = nil
-	n, _, err := o.conn.WriteMsgUnix(p, rights, nil)
-	return n, err
+	return done, nil
 }
 
 // keep is the main function of a keeper.

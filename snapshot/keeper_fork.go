@@ -71,7 +71,7 @@ func (k *keeping) fork(wait bool) error {
 
 // leavePatience is how long all threads may take to stop for that: one that
 // gets hold of the news is a lesser evil than to hold the others for longer.
-const leavePatience = 200 * time.Millisecond
+const leavePatience = time.Second
 
 // leave ends the child and has the target take the news of that, of which no
 // thread of it may get hold: all are held meanwhile.
@@ -86,7 +86,7 @@ func (k *keeping) leave(t *tracer, c *caller, child *forked) {
 			err = c.one(func(tid int, regs []byte) error { return child.waitIn(c, tid, regs) })
 		}
 	})
-	t.letGo()
+	t.release()
 	n.Pause = t.pause - n.Pause
 	if err != nil { // again, in any thread, for some time
 		err = child.reap(k.p)

@@ -161,7 +161,7 @@ func newLayout(random *rand.Rand, withStore bool) layout {
 func TestOverlay(t *testing.T) {
 	random := rand.New(rand.NewPCG(1, 2))
 	spilled, faults, several := 0, 0, 0
-	for i := range 2000 {
+	for i := range 400 {
 		l := newLayout(random, i%2 == 0)
 		if err := l.seal(); err != nil {
 			t.Fatal(err)

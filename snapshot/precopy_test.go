@@ -5,6 +5,7 @@ import (
 	"errors"
 	"fmt"
 	"testing"
+	"time"
 
 	"github.com/procmem/procmem"
 	"github.com/procmem/procmem/internal/testproc"
@@ -244,4 +245,121 @@ func TestChangesBeforePause(t *testing.T) {
 	}
 }
 
-var _ = errors.Is
+// While writes are tracked the target has nothing of it but the flag of its
+// mappings, and in the end not even that.
+func TestPrecopyLeavesNothing(t *testing.T) {
+	p := testproc.Start(t, testproc.Zoo, "--memfd", "1M", "--untouched", "16M", "--none", "1M")
+	p.WaitBlocked(t, 8)
+	p.Cmd(t, "touch untouched")
+	before := tracesOf(t, p.PID())
+	for range 3 {
+		cp := beginCopying(t, p, Options{})
+		now := tracesOf(t, p.PID())
+		if now.fds != before.fds || now.children != before.children || now.tracers != 0 || now.watched == before.watched {
+			t.Errorf("while writes are tracked, the target has %+v; before: %+v", now, before)
+		}
+		cp.freeze()
+		if err := cp.s.Close(); err != nil {
+			t.Error(err)
+		}
+		if now := tracesOf(t, p.PID()); now != before {
+			t.Errorf("left: %+v; before: %+v", now, before)
+		}
+		if k := keepers(p.PID()); len(k) > 0 {
+			t.Errorf("keepers %v are still there", k)
+		}
+	}
+	if got := p.CmdInts(t, "spin"); got[1] != 0 {
+		t.Errorf("registers of a computation changed %d times", got[1])
+	}
+}
+
+// The moment is that of the pause, whatever the target does afterwards.
+func TestPrecopyIsTheMoment(t *testing.T) {
+	p := testproc.Start(t, testproc.Zoo, "--nospin", "--memfd", "1M", "--untouched", "1M", "--none", "1M")
+	s := takeBy(t, p, MethodPrecopy, Options{})
+	for _, cmd := range []string{"zero anon", "zero dontfork", "zero shared 0 2", "punch shared 10", "drop thp", "unmap file",
+		"remap dontdump", "touch untouched", "touch memfd 1"} {
+		p.Cmd(t, "%s", cmd)
+	}
+	for _, m := range p.Maps() {
+		if m.Name == "fileshared" || m.Name == "secret" {
+			continue
+		}
+		for i := range m.Pages() {
+			got := make([]byte, page)
+			if n, err := s.ReadAt(got, m.Page(i)); err != nil && m.Stamped(i) || err == nil && !bytes.Equal(got, p.Want(t, m, i)) {
+				t.Fatalf("%s page %d: %d bytes that begin with %x, %v", m.Name, i, n, got[:8], err)
+			}
+		}
+	}
+}
+
+// A bound that the rest cannot meet is refused, and nothing is left: where all
+// is written again at once, and where nothing is.
+func TestPrecopyBusy(t *testing.T) {
+	for _, rate := range []string{"0", "-1"} {
+		p := testproc.Start(t, testproc.Many, "fill", "64M", "random", "--writer", rate)
+		before := tracesOf(t, p.PID())
+		store := newPages()
+		_, err := Precopy(t.Context(), open(t, p), Options{Store: store, MaxPause: time.Nanosecond})
+		if !errors.Is(err, ErrBusy) {
+			t.Errorf("writer %s: %v; want %v", rate, err, ErrBusy)
+		}
+		if now := tracesOf(t, p.PID()); now != before {
+			t.Errorf("left: %+v; before: %+v", now, before)
+		}
+		if n := store.len(); n != 0 {
+			t.Errorf("%d pages are left in the store", n)
+		}
+		if k := keepers(p.PID()); len(k) > 0 {
+			t.Errorf("keepers %v are still there", k)
+		}
+		p.Cmd(t, "ping")
+	}
+}
+
+// A pause that turns out to be too long ends at once; the next one is good.
+func TestPrecopyTooMuch(t *testing.T) {
+	p := testproc.Start(t, testproc.Zoo, "--nospin", "--memfd", "1M", "--untouched", "16M", "--none", "1M")
+	p.WaitBlocked(t, 9)
+	cp := beginCopying(t, p, Options{})
+	p.Cmd(t, "touch untouched")
+	cp.f.o.MaxPause = time.Nanosecond
+	if err := cp.f.freeze(t.Context(), cp.rest); err != errTooMuch {
+		t.Fatalf("%v; want %v", err, errTooMuch)
+	}
+	p.WaitBlocked(t, 9)
+	cp.f.o.MaxPause = 0
+	p.Cmd(t, "drop untouched 0 100")
+	var err error
+	if cp.rest, err = cp.f.rounds(t.Context()); err != nil {
+		t.Fatal(err)
+	}
+	cp.freeze()
+	checkAll(t, p, cp.s, mapRanges(p)...)
+	cp.checkStore()
+	if n := len(cp.s.Image().Threads); n != 9 {
+		t.Errorf("%d threads; want 9", n)
+	}
+}
+
+// A target whose memory is written all the time without a bound is taken all
+// the same, and is one moment: the counters of its writer, which goes through
+// its pages in order, differ by one at most.
+func TestPrecopyUnbounded(t *testing.T) {
+	p := testproc.Start(t, testproc.Witness, "--pages", "16384")
+	s := takeBy(t, p, MethodPrecopy, Options{})
+	read := func(a procmem.Addr, b []byte) error {
+		_, err := s.ReadAt(b, a)
+		return err
+	}
+	steps, err := testproc.CheckWitness(read, p.Addr(t, "base"), int(p.Int(t, "pages")))
+	if err != nil || steps > 1 {
+		t.Errorf("%d steps, %v; want one at most", steps, err)
+	}
+	var first [8]byte
+	if err := read(p.Addr(t, "base"), first[:]); err != nil || first == [8]byte{} {
+		t.Errorf("the witness begins with %x, %v", first, err)
+	}
+}

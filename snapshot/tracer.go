@@ -6,6 +6,7 @@ import (
 	"fmt"
 	"runtime"
 	"slices"
+	"sync"
 	"time"
 
 	"golang.org/x/sys/unix"
@@ -31,12 +32,14 @@ type tracer struct {
 	p       *process.Process
 	calls   chan func()
 	quit    chan struct{} // closed by release
+	end     sync.Once
 	done    chan struct{} // closed when the OS thread has nothing more to do
 	threads map[int]*traced
 	tids    []int // of threads, in the order in which they were found
 	exec    bool  // ids of threads may have changed hands
 	regs    regReader
-	began   time.Time // when the first thread was asked to stop
+	early   map[int]taken // threads that sleep, and were stopped before the pause
+	began   time.Time     // when the first of the others was asked to stop
 	pause   time.Duration
 	known   map[int]bool // threads that need no looking at, but for their registers; nil: none does
 }
@@ -104,9 +107,9 @@ func (t *tracer) letGo() { t.do(t.letAllGo) }
 
 // letAllGo is letGo on the tracing thread.
 func (t *tracer) letAllGo() {
-	// Who was stopped first goes on first.
+	// Who was stopped first goes on first, but for those that sleep.
 	for _, tid := range t.tids {
-		if th := t.threads[tid]; th.stopped {
+		if th := t.threads[tid]; th.stopped && !t.isEarly(tid) {
 			sys.Detach(tid, th.signal) // ESRCH: it was killed
 		}
 	}
@@ -114,6 +117,8 @@ func (t *tracer) letAllGo() {
 		t.pause += time.Since(t.began)
 		t.began = time.Time{}
 	}
+	t.letQuietGo()
+	t.early = nil
 	t.tids = slices.DeleteFunc(t.tids, func(tid int) bool {
 		gone := t.threads[tid].stopped
 		if gone {
@@ -137,11 +142,12 @@ func (t *tracer) letGoLate(ctx context.Context) {
 	}
 }
 
-// release lets every thread go on and ends the tracing thread.
+// release lets every thread go on and ends the tracing thread. It may be
+// called again.
 func (t *tracer) release() {
 	t.letGo()
 	// The kernel detaches those that did not stop when the thread ends.
-	close(t.quit)
+	t.end.Do(func() { close(t.quit) })
 	<-t.done
 }
 
@@ -167,6 +173,9 @@ func (t *tracer) stop(ctx context.Context) (err error) {
 // stopAll is stop on the tracing thread.
 func (t *tracer) stopAll(ctx context.Context) error {
 	if err := t.seizeNew(); err != nil {
+		return err
+	}
+	if err := t.stopQuiet(ctx); err != nil {
 		return err
 	}
 	t.began = time.Now()
@@ -335,7 +344,7 @@ func (t *tracer) interrupt() (asked int) {
 func (t *tracer) wait(ctx context.Context) error {
 	pending := make(map[int]*traced)
 	for tid, th := range t.threads {
-		if !th.stopped && !th.refused {
+		if th.asked && !th.stopped && !th.refused {
 			pending[tid] = th
 		}
 	}
@@ -438,7 +447,10 @@ type taken struct {
 func (t *tracer) take(arch procmem.Arch) []taken {
 	out := make([]taken, 0, len(t.tids))
 	for _, tid := range t.tids {
-		th := t.takeOne(tid, arch)
+		th, ok := t.early[tid]
+		if !ok {
+			th = t.takeOne(tid, arch)
+		}
 		if t.known != nil && !t.known[tid] {
 			if info, err := t.p.ThreadInfo(tid); err == nil {
 				th.Info = &info

@@ -1,0 +1,235 @@
+package snapshot
+
+import (
+	"errors"
+	"fmt"
+	"os"
+	"path/filepath"
+	"slices"
+	"strings"
+	"syscall"
+	"testing"
+	"time"
+
+	"github.com/procmem/procmem/internal/testproc"
+)
+
+// switches tells how often each thread of a process has been switched to
+// another: stopping one shows in that.
+func switches(t testing.TB, p *testproc.Proc) (out string) {
+	t.Helper()
+	for _, tid := range p.TIDs() {
+		for line := range strings.Lines(string(readFile(t, fmt.Sprintf("/proc/%d/task/%d/status", p.PID(), tid)))) {
+			if strings.HasPrefix(line, "voluntary_ctxt_switches") {
+				out += fmt.Sprint(tid, " ", line)
+			}
+		}
+	}
+	return out
+}
+
+// A bound that no method keeps is refused before anything is stopped.
+func TestAutoRefuses(t *testing.T) {
+	p := testproc.Start(t, testproc.Zoo, "--nospin", "--only", "anon,untouched", "--untouched", "64M")
+	p.Cmd(t, "touch untouched")
+	p.WaitBlocked(t, 9)
+	before := switches(t, p)
+	proc := open(t, p)
+	_, err := Auto(t.Context(), proc, Options{MaxPause: time.Nanosecond, Store: newPages()})
+	var refused *RefusedError
+	if !errors.As(err, &refused) || refused.Tried != nil || len(refused.Estimates) != 3 || refused.Bound != time.Nanosecond {
+		t.Fatalf("%v; want a refusal with three estimates", err)
+	}
+	for _, e := range refused.Estimates {
+		if e.Pause <= 0 || e.Err == nil && !strings.Contains(err.Error(), string(e.Method)) {
+			t.Errorf("%+v in %q", e, err)
+		}
+	}
+	if got := switches(t, p); got != before {
+		t.Errorf("threads were stopped: switches\n%s; before\n%s", got, before)
+	}
+	stop(t, proc).Close()
+	p.WaitBlocked(t, 9)
+	if switches(t, p) == before {
+		t.Error("a stop does not show")
+	}
+}
+
+// What auto takes of processes that are small, stopped, or of another
+// architecture, and of large ones.
+func TestAutoChooses(t *testing.T) {
+	if err := canTrack(); err != nil {
+		t.Skip(err)
+	}
+	large := []string{"fill", "64M", "random"}
+	for _, c := range []struct {
+		name    string
+		variant testproc.Variant
+		args    []string
+		store   Store
+		stopped bool
+		want    Method
+	}{
+		{"small", testproc.Kids, nil, newPages(), false, MethodStop},
+		{"large", testproc.Many, large, newPages(), false, MethodPrecopy},
+		{"large, without a store", testproc.Many, large, nil, false, MethodFork},
+		{"large, with a store that fails", testproc.Many, large, &pages{err: errTest}, false, MethodFork},
+		{"large and stopped", testproc.Many, large, newPages(), true, MethodStop},
+		{"32-bit", testproc.Many.With(testproc.M32), large, newPages(), false, MethodStop},
+	} {
+		t.Run(c.name, func(t *testing.T) {
+			p := testproc.Start(t, c.variant, c.args...)
+			if c.stopped {
+				syscall.Kill(p.PID(), syscall.SIGSTOP)
+				p.WaitState(t, 'T')
+			}
+			before := tracesOf(t, p.PID())
+			s, err := Auto(t.Context(), open(t, p), Options{Store: c.store})
+			if err != nil {
+				t.Fatal(err)
+			}
+			defer s.Close()
+			if s.Method != c.want || s.Why == "" {
+				t.Errorf("method %s, because %q; want %s", s.Method, s.Why, c.want)
+			}
+			if tried := strings.Contains(s.Why, errTest.Error()); tried != (c.name == "large, with a store that fails") {
+				t.Errorf("the reason is %q", s.Why)
+			}
+			if len(s.Image().Threads) == 0 {
+				t.Error("no threads")
+			}
+			if err := s.Close(); err != nil {
+				t.Error(err)
+			}
+			untouchedSince(t, p.PID(), before)
+			if c.stopped {
+				p.WaitState(t, 'T')
+				syscall.Kill(p.PID(), syscall.SIGCONT)
+			}
+			p.Cmd(t, "ping")
+		})
+	}
+}
+
+// What cannot be taken is told of another architecture.
+func TestOtherArchitecture(t *testing.T) {
+	p := testproc.Start(t, testproc.Kids.With(testproc.M32))
+	proc := open(t, p)
+	for _, m := range []Method{MethodFork, MethodPrecopy} {
+		_, err := Take(t.Context(), proc, Options{Method: m, Store: newPages()})
+		if err == nil || !strings.Contains(err.Error(), "386") {
+			t.Errorf("%s: %v", m, err)
+		}
+	}
+	all, err := Estimates(proc, Options{})
+	if err != nil {
+		t.Fatal(err)
+	}
+	for _, e := range all {
+		if (e.Err == nil) != (e.Method == MethodStop) {
+			t.Errorf("%s: %v", e.Method, e.Err)
+		}
+	}
+	p.Cmd(t, "ping")
+}
+
+// The order in which methods are tried.
+func TestOrder(t *testing.T) {
+	const small, big = 1 << 20, 1 << 30
+	no := errors.New("not possible")
+	for _, c := range []struct {
+		name                string
+		x                   extent
+		precopy, fork, stop time.Duration
+		cannot              []int
+		bound               time.Duration
+		want                []Method
+	}{
+		{"large", extent{wanted: big}, 1e6, 10e6, 1e9, nil, 0, []Method{MethodPrecopy, MethodFork, MethodStop}},
+		{"small", extent{wanted: small}, 1e6, 1e6, 1e6, nil, 0, []Method{MethodStop, MethodPrecopy, MethodFork}},
+		{"huge pages", extent{wanted: big, hugePages: 500}, 1e6, 2e6, 1e9, nil, 0, []Method{MethodFork, MethodPrecopy, MethodStop}},
+		{"huge pages, and slow", extent{wanted: big, hugePages: 500}, 1e6, 50e6, 1e9, nil, 0, []Method{MethodPrecopy, MethodFork, MethodStop}},
+		{"stopped", extent{wanted: big, stopped: true}, 1e6, 1e6, 1e9, nil, 0, []Method{MethodStop, MethodPrecopy, MethodFork}},
+		{"stopped, bound", extent{wanted: big, stopped: true}, 1e6, 1e6, 1e9, nil, 1, []Method{MethodStop}},
+		{"all slow", extent{wanted: big}, 3e9, 2e9, 1e9, nil, 0, []Method{MethodStop, MethodFork, MethodPrecopy}},
+		{"bound", extent{wanted: big}, 1e6, 10e6, 1e9, nil, 5e6, []Method{MethodPrecopy}},
+		{"bound for fork", extent{wanted: big}, 30e6, 10e6, 1e9, nil, 20e6, []Method{MethodFork}},
+		{"bound for none", extent{wanted: big}, 1e6, 10e6, 1e9, nil, 1, nil},
+		{"no precopy", extent{wanted: big}, 1e6, 10e6, 1e9, []int{0}, 0, []Method{MethodFork, MethodStop}},
+		{"neither", extent{wanted: big}, 1e6, 10e6, 1e9, []int{0, 1}, 0, []Method{MethodStop}},
+	} {
+		all := []Estimate{{MethodPrecopy, c.precopy, nil}, {MethodFork, c.fork, nil}, {MethodStop, c.stop, nil}}
+		for _, i := range c.cannot {
+			all[i].Err = no
+		}
+		ch := chooser{o: Options{MaxPause: c.bound}, x: &c.x, all: all}
+		var got []Method
+		for _, e := range ch.order() {
+			got = append(got, e.Method)
+		}
+		if !slices.Equal(got, c.want) {
+			t.Errorf("%s: %v; want %v", c.name, got, c.want)
+		}
+	}
+}
+
+// Estimates grow with what there is to copy, and stop nothing.
+func TestEstimates(t *testing.T) {
+	p := testproc.Start(t, testproc.Zoo, "--nospin", "--only", "anon,untouched,dontfork", "--untouched", "64M")
+	p.WaitBlocked(t, 9)
+	proc := open(t, p)
+	before := switches(t, p)
+	small, err := Estimates(proc, Options{})
+	if err != nil {
+		t.Fatal(err)
+	}
+	if got := switches(t, p); got != before {
+		t.Errorf("threads were stopped: switches\n%s; before\n%s", got, before)
+	}
+	p.Cmd(t, "touch untouched")
+	large, err := Estimates(proc, Options{})
+	if err != nil {
+		t.Fatal(err)
+	}
+	for i, e := range large {
+		if e.Method != small[i].Method || e.Pause <= small[i].Pause {
+			t.Errorf("%s: %v for 64 MiB, %v without", e.Method, e.Pause, small[i].Pause)
+		}
+		if e.Pause > time.Second || small[i].Pause <= 0 {
+			t.Errorf("%s: %v", e.Method, e.Pause)
+		}
+	}
+	if large[0].Pause >= large[2].Pause || large[1].Pause >= large[2].Pause {
+		t.Errorf("%+v: stop is not the longest", large)
+	}
+}
+
+// What limits leave.
+func TestLimitRoom(t *testing.T) {
+	for _, c := range []struct {
+		max, current, stat string
+		free               uint64
+		ok                 bool
+	}{
+		{"max\n", "5\n", "", 0, false},
+		{"", "5\n", "", 0, false},
+		{"100\n", "", "", 0, false},
+		{"100\n", "40\n", "", 60, true},
+		{"100\n", "140\n", "", 0, true},
+		{"100\n", "90\n", "anon 1\ninactive_file 30\nfile 99\n", 40, true},
+		{"100\n", "90\n", "inactive_file 300\n", 100, true},
+	} {
+		dir := t.TempDir()
+		for name, text := range map[string]string{"memory.max": c.max, "memory.current": c.current, "memory.stat": c.stat} {
+			if text != "" {
+				if err := os.WriteFile(filepath.Join(dir, name), []byte(text), 0o600); err != nil {
+					t.Fatal(err)
+				}
+			}
+		}
+		free, ok := group{dir: dir}.room("memory.max", "memory.current", "inactive_file")
+		if free != c.free || ok != c.ok {
+			t.Errorf("max %q, current %q, stat %q: %d, %v; want %d, %v", c.max, c.current, c.stat, free, ok, c.free, c.ok)
+		}
+	}
+}

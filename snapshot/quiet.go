@@ -1,0 +1,94 @@
+package snapshot
+
+import (
+	"context"
+	"slices"
+	"time"
+
+	"github.com/procmem/procmem/internal/sys"
+)
+
+// Of thousands of threads most sleep most of the time. To stop and let go all
+// of them takes a tenth of a second, and while they wake up to be stopped they
+// take the processors from those that work. So the quiet ones are stopped
+// first, a few at a time, and let go last: the pause is that of the others.
+
+const (
+	crowd = 64 // threads, up to which all are stopped at once
+	batch = 32 // quiet threads that are stopped, or let go, at a time
+)
+
+// runs returns how often each thread has been given a processor, nil where it
+// is not worth asking.
+func (t *tracer) runs() map[int]uint64 {
+	if len(t.tids) <= crowd {
+		return nil
+	}
+	out := make(map[int]uint64, len(t.tids))
+	for _, tid := range t.tids {
+		if n, err := t.p.ThreadRuns(tid); err == nil {
+			out[tid] = n
+		}
+	}
+	return out
+}
+
+// stopQuiet stops the threads that have not run in a while, and reads their
+// registers.
+func (t *tracer) stopQuiet(ctx context.Context) error {
+	before := t.runs()
+	if before == nil {
+		return nil
+	}
+	nap(quietTime)
+	after := t.runs()
+	var quiet []int
+	for _, tid := range t.tids {
+		if n, ok := before[tid]; ok && n == after[tid] {
+			quiet = append(quiet, tid)
+		}
+	}
+	arch, err := t.p.Arch()
+	if err != nil {
+		return err
+	}
+	t.early = make(map[int]taken, len(quiet))
+	for tids := range slices.Chunk(quiet, batch) {
+		for _, tid := range tids {
+			if th := t.threads[tid]; th != nil { // it has not exited since
+				th.asked = true
+				sys.Interrupt(tid)
+			}
+		}
+		if err := t.wait(ctx); err != nil {
+			return err
+		}
+		for _, tid := range tids {
+			if t.threads[tid] != nil && t.held(tid) {
+				t.early[tid] = t.takeOne(tid, arch)
+			}
+		}
+	}
+	return nil
+}
+
+// quietTime is for how long a thread must not have run to be a quiet one.
+const quietTime = 10 * time.Millisecond
+
+// letQuietGo lets the threads go on that were stopped early.
+func (t *tracer) letQuietGo() {
+	n := 0
+	for _, tid := range t.tids {
+		if th := t.threads[tid]; t.isEarly(tid) && th.stopped {
+			sys.Detach(tid, th.signal)
+			if n++; n%batch == 0 {
+				nap(100 * time.Microsecond) // for those that work
+			}
+		}
+	}
+}
+
+func (t *tracer) isEarly(tid int) bool {
+	_, ok := t.early[tid]
+	return ok
+}
