@@ -24,7 +24,8 @@ type Report struct {
 	// Rounds is how often method precopy copied before the pause.
 	Rounds int `json:"rounds,omitempty"`
 
-	// Consistent is true where all memory and registers are of one moment.
+	// Consistent is true where memory and registers are of one moment, but
+	// for what Torn lists.
 	Consistent bool `json:"consistent"`
 	// InconsistentReason says why not.
 	InconsistentReason string `json:"inconsistent_reason,omitempty"`

@@ -127,9 +127,15 @@ func TestManyThreads(t *testing.T) {
 	if len(want) < threads {
 		t.Fatalf("%d threads", len(want))
 	}
-	c := ourCore(t, p.PID())
+	c := ourCore(t, p.PID(), "--method", "auto")
 	if n := len(c.Report().ThreadsMissing); n > 0 {
 		t.Errorf("%d threads are missing", n)
+	}
+	for _, method := range []string{"fork", "precopy"} {
+		p.WaitBlocked(t, threads+1) // again
+		other := ourCore(t, p.PID(), "--method", method)
+		other.wantMethod(t, method)
+		other.sameRegisters(t, c)
 	}
 	c.checkReadelf(t, len(want))
 	check := func(tool string, got []int) {
@@ -154,6 +160,29 @@ func TestManyThreads(t *testing.T) {
 	}
 	check("eu-stack", shown)
 	check("lldb", lldbThreads(t, p.Path, c.path))
+}
+
+// sameRegisters requires that all threads are the same, and where they were:
+// none of them runs.
+func (c *corefile) sameRegisters(t *testing.T, other *corefile) {
+	t.Helper()
+	regs := func(c *corefile) map[int]string {
+		all := map[int]string{}
+		for i := range c.Image().Threads {
+			th := &c.Image().Threads[i]
+			all[th.TID] = string(th.Regset(procmem.NTPRStatus)) + string(th.Regset(procmem.NTX86XState))
+		}
+		return all
+	}
+	a, b := regs(c), regs(other)
+	if len(a) != len(b) {
+		t.Errorf("%d threads and %d", len(a), len(b))
+	}
+	for tid, want := range b {
+		if len(want) == 0 || a[tid] != want {
+			t.Errorf("thread %d: the registers differ", tid)
+		}
+	}
 }
 
 var gdbInfoThread = regexp.MustCompile(`(?m)^[* ] \d+ +Thread 0x[0-9a-f]+ \(LWP (\d+)\)`)

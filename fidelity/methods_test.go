@@ -7,6 +7,7 @@ import (
 	"os/exec"
 	"path/filepath"
 	"reflect"
+	"regexp"
 	"slices"
 	"strconv"
 	"testing"
@@ -36,17 +37,65 @@ func streamed(t *testing.T, pid int, flags ...string) *corefile {
 	return open(t, path)
 }
 
-// A stream holds what a file holds.
+// methods are those that give one moment.
+var methods = []string{"stop", "fork", "precopy", "auto"}
+
+// refusal matches what is said of a method that runs a system call in the
+// target, for a program of 32 bits.
+var refusal = regexp.MustCompile(`system call in .*386`)
+
+// possible reports whether a method can be taken of a program. Where it
+// cannot, procmem must say why, and leave no file.
+func possible(t *testing.T, tc testproc.Toolchain, pid int, method string) bool {
+	t.Helper()
+	if tc != testproc.M32 || method == "stop" || method == "auto" {
+		return true
+	}
+	dir := t.TempDir()
+	for _, to := range []string{filepath.Join(dir, "core"), "-"} {
+		out := run(t, procmemPath(), "core", "--method", method, "-o", to, strconv.Itoa(pid))
+		if out.status != 1 || out.stdout != "" || !refusal.MatchString(out.stderr) {
+			t.Errorf("status %d, %d bytes, %q", out.status, len(out.stdout), out.stderr)
+		}
+	}
+	if left, err := os.ReadDir(dir); err != nil || len(left) > 0 {
+		t.Errorf("left %v, %v", left, err)
+	}
+	return false
+}
+
+// A stream holds what a file holds, by every method.
 func TestStream(t *testing.T) {
 	t.Parallel()
 	for _, tc := range []testproc.Toolchain{testproc.Dynamic, testproc.M32} {
 		t.Run(string(tc), func(t *testing.T) {
 			p := startZoo(t, tc)
 			hold(t, p.PID())
-			stream := streamed(t, p.PID())
-			stoppedAgain(t, p.PID())
-			sameCore(t, stream, ourCore(t, p.PID()))
+			file := ourCore(t, p.PID(), "--method", "stop")
+			for _, method := range methods {
+				t.Run(method, func(t *testing.T) {
+					if !possible(t, tc, p.PID(), method) {
+						return
+					}
+					stoppedAgain(t, p.PID())
+					stream := streamed(t, p.PID(), "--method", method)
+					stream.wantMethod(t, method)
+					sameCore(t, stream, file)
+				})
+			}
 		})
+	}
+}
+
+// wantMethod requires that the core was taken by a method, as one moment. Auto
+// stops what is stopped already.
+func (c *corefile) wantMethod(t *testing.T, method string) {
+	t.Helper()
+	if method == "auto" {
+		method = "stop"
+	}
+	if r := c.Report(); r == nil || r.Method != method || !r.Consistent || r.PauseMS <= 0 {
+		t.Errorf("the report says %+v; want method %s", r, method)
 	}
 }
 
@@ -124,27 +173,60 @@ func (c *corefile) standardNotes(t *testing.T) []core.Note {
 	return notes
 }
 
-// Whatever the way in which the moment is taken, the core is the same.
+// Whatever the way in which the moment is taken, the core is the same, and so
+// is what debuggers make of it.
 func TestMethods(t *testing.T) {
-	t.Parallel()
-	p := startZoo(t, testproc.Dynamic)
-	hold(t, p.PID())
-	both := take(t, p.PID())
-	want := gdbThreads(t, both.exe, both.theirs.path)
-	for _, method := range []string{"stop", "fork", "precopy", "auto"} {
-		t.Run(method, func(t *testing.T) {
-			const usage = 2
-			if out := run(t, procmemPath(), "core", "--method", method, "-o", filepath.Join(t.TempDir(), "c"), strconv.Itoa(p.PID())); out.status == usage {
-				t.Skipf("procmem has no such method: %s", out.stderr)
+	for _, tc := range []testproc.Toolchain{testproc.Dynamic, testproc.StaticPIE, testproc.Musl, testproc.M32} {
+		t.Run(string(tc), func(t *testing.T) {
+			t.Parallel()
+			p := startZoo(t, tc)
+			hold(t, p.PID())
+			var can []string
+			for _, method := range methods {
+				if possible(t, tc, p.PID(), method) {
+					can = append(can, method)
+				}
 			}
-			now := *both
-			now.ours = ourCore(t, p.PID(), "--method", method)
-			now.compareRegisters(t)
-			now.compareMemory(t)
-			sameThreads(t, now.tids, gdbThreads(t, now.exe, now.ours.path), want)
-			checkPlanted(t, p, now.ours)
+			cores := coresBy(t, p.PID(), can...)
+			both := take(t, p.PID())
+			for method, c := range cores {
+				t.Run(method, func(t *testing.T) {
+					both.compareMethod(t, method, c)
+					checkPlanted(t, p, c)
+				})
+			}
 		})
 	}
+}
+
+// coresBy takes cores of a process that is held, by several methods. They must
+// come before gdb's: it leaves signals pending in a process that is stopped,
+// and changes what its thread library knows of debuggers.
+func coresBy(t *testing.T, pid int, methods ...string) map[string]*corefile {
+	t.Helper()
+	cores := map[string]*corefile{}
+	for _, method := range methods {
+		cores[method] = ourCore(t, pid, "--method", method)
+		stoppedAgain(t, pid)
+	}
+	return cores
+}
+
+// compareMethod compares a core of coresBy with those of the pair, of which
+// ours was taken by method stop.
+func (p *pair) compareMethod(t *testing.T, method string, c *corefile) {
+	t.Helper()
+	c.wantMethod(t, method)
+	now := *p
+	now.ours = c
+	now.compareRegisters(t)
+	now.compareMemory(t)
+	shown := gdbThreads(t, now.exe, c.path)
+	sameThreads(t, p.tids, shown, gdbThreads(t, p.exe, p.theirs.path))
+	sameThreads(t, p.tids, shown, gdbThreads(t, p.exe, p.ours.path))
+	p.ours.wantMethod(t, "stop")
+	sameCore(t, c, p.ours)
+	c.checkReadelf(t, len(p.tids))
 }
 
 // A core of a process that goes on is no moment and says so, but debuggers

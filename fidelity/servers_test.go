@@ -67,9 +67,19 @@ func TestRedis(t *testing.T) {
 		testproc.Until(t, "redis to be busy", func() bool { return served() > before+1000 })
 	}
 	busy()
+	for _, method := range []string{"fork", "precopy"} { // while it serves
+		c := ourCore(t, p.PID(), "--method", method)
+		c.wantMethod(t, method)
+		c.checkReadelf(t, len(living(p.PID())))
+		busy()
+	}
 	release := hold(t, p.PID())
+	cores := coresBy(t, p.PID(), "fork", "precopy")
 	both := take(t, p.PID())
 	both.compare(t)
+	for method, c := range cores {
+		t.Run(method, func(t *testing.T) { both.compareMethod(t, method, c) })
+	}
 	release()
 	busy() // and none the worse
 	load.Kill()
@@ -123,10 +133,26 @@ func TestPostgres(t *testing.T) {
 	busy()
 	// All of its processes write to the shared memory. The one that could
 	// start more comes first.
+	for _, method := range []string{"fork", "precopy"} { // while it serves
+		c := ourCore(t, p.PID(), "--method", method)
+		c.wantMethod(t, method)
+		c.checkReadelf(t, 1)
+		busy()
+	}
 	release := hold(t, p.PID())
 	releaseChildren := hold(t, children(t, p.PID())...)
 	for name, pid := range map[string]int{"postmaster": p.PID(), "backend": backends()[0]} {
-		t.Run(name, func(t *testing.T) { take(t, pid).compare(t) })
+		t.Run(name, func(t *testing.T) {
+			var cores map[string]*corefile
+			if name == "backend" { // the other has signals pending, which come first
+				cores = coresBy(t, pid, "fork", "precopy")
+			}
+			both := take(t, pid)
+			both.compare(t)
+			for method, c := range cores {
+				t.Run(method, func(t *testing.T) { both.compareMethod(t, method, c) })
+			}
+		})
 	}
 	releaseChildren()
 	release()

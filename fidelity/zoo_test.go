@@ -3,8 +3,12 @@ package fidelity
 import (
 	"bytes"
 	"encoding/hex"
+	"os/exec"
+	"strconv"
 	"strings"
 	"testing"
+
+	"golang.org/x/sys/unix"
 
 	"github.com/procmem/procmem"
 	"github.com/procmem/procmem/internal/testproc"
@@ -16,10 +20,29 @@ var zooSizes = []string{"--memfd", "16M", "--none", "4M", "--untouched", "8M"}
 
 func startZoo(t *testing.T, tc testproc.Toolchain) *testproc.Proc {
 	t.Helper()
-	p := testproc.Start(t, testproc.Zoo.With(tc), zooSizes...)
+	// On one processor: its number is in memory that the kernel writes (rseq(2)),
+	// also of a thread that is stopped and let go again.
+	path := testproc.Build(t, testproc.Zoo.With(tc))
+	args := append([]string{"-c", strconv.Itoa(processor(t)), path}, zooSizes...)
+	p := testproc.StartCmd(t, exec.Command(need(t, "taskset"), args...))
+	p.Path = path
 	// Zoo-6 spins, the others wait.
 	p.WaitBlocked(t, 8)
 	return p
+}
+
+// processor returns the number of one that the tests may use.
+func processor(t testing.TB) int {
+	t.Helper()
+	var set unix.CPUSet
+	if err := unix.SchedGetaffinity(0, &set); err != nil {
+		t.Fatal(err)
+	}
+	for i := 0; ; i++ {
+		if set.IsSet(i) {
+			return i
+		}
+	}
 }
 
 // The zoo has every kind of mapping and of blocked thread, as every kind of

@@ -28,7 +28,7 @@ type RefusedError struct {
 func (e *RefusedError) Error() string {
 	text := fmt.Sprintf("no method is expected to hold the process for %v at most: %s", e.Bound, list(e.Estimates))
 	if e.Tried != nil {
-		return text + fmt.Sprintf("; tried: %v", e.Tried)
+		return text + "; tried " + e.Tried.Error()
 	}
 	return text + " (nothing was stopped)"
 }
@@ -90,7 +90,10 @@ func (c *chooser) take(ctx context.Context) (*Snapshot, error) {
 		if !c.goesOn(ctx, err) {
 			return nil, err
 		}
-		c.tried = errors.Join(c.tried, fmt.Errorf("%s: %w", e.Method, err))
+		if err = fmt.Errorf("%s: %w", e.Method, err); c.tried != nil {
+			err = fmt.Errorf("%w; %w", c.tried, err)
+		}
+		c.tried = err
 	}
 	return nil, &RefusedError{Bound: c.o.MaxPause, Estimates: c.all, Tried: c.tried}
 }
@@ -146,7 +149,7 @@ func (c *chooser) why(e Estimate) string {
 		text = "the process was stopped already"
 	}
 	if c.tried != nil {
-		text += fmt.Sprintf("; tried before: %v", c.tried)
+		text += "; tried before: " + c.tried.Error()
 	}
 	return text
 }

@@ -14,8 +14,7 @@ import (
 // fake is a memory whose pages are told by a function: their first byte, or
 // why they cannot be read. It also is an oracle.
 type fake struct {
-	of   func(page procmem.Addr) (byte, error)
-	base procmem.Range // what it has
+	of func(page procmem.Addr) (byte, error)
 }
 
 func (f fake) Mappings() ([]procmem.Mapping, error) { return nil, nil }

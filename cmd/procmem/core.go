@@ -185,14 +185,18 @@ func (j *coreJob) stream(ctx context.Context, p *process.Process) (*core.Report,
 	if err != nil {
 		return nil, onProcess(p, err)
 	}
-	spool, err := sink.NewSpool(os.TempDir())
+	plan, err := newPlan(p, filter)
+	if err != nil {
+		return nil, onProcess(p, err)
+	}
+	store, done, err := newSpool(plan.disk)
 	if err != nil {
 		return nil, err
 	}
-	defer spool.Close()
+	defer done()
 	out := newUntilDone(ctx, os.Stdout)
 	defer out.Close()
-	r, err := j.take(ctx, p, filter, spool, func(s *snapshot.Snapshot, segs []core.Segment) (*core.Writer, error) {
+	r, err := j.take(ctx, p, filter, store, func(s *snapshot.Snapshot, segs []core.Segment) (*core.Writer, error) {
 		return core.NewStreamWriter(out, s.Image(), segs)
 	})
 	return r, stdoutError(err)

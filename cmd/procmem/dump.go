@@ -22,7 +22,7 @@ import (
 )
 
 func newDump(g *globals) *cobra.Command {
-	method := methodFlag(snapshot.MethodStop)
+	method := methodFlag(snapshot.MethodAuto)
 	var out string
 	cmd := g.addJSON(&cobra.Command{
 		Use:   "dump TARGET -o DIR|-",
@@ -35,7 +35,7 @@ With -o - the same goes to stdout as a tar archive, which has no holes: there
 is a file 0xSTART-0xEND.bin for each stretch of data, and index.json comes
 last.
 
-A process is held while it is copied; with --method live it is not.`,
+The methods by which the moment is taken are those of procmem core.`,
 		Example: "  procmem dump 1234 -o dump.1234\n  procmem dump core.1234 -o - | tar tv",
 		Args:    exactly("TARGET"),
 		RunE: func(cmd *cobra.Command, args []string) error {
@@ -74,13 +74,14 @@ A process is held while it is copied; with --method live it is not.`,
 type dumper struct {
 	target *target.Target
 	method snapshot.Method
+	size   uint64 // of the data, about, in bytes
 	index  dumpIndex
 }
 
 // dumpIndex is index.json.
 type dumpIndex struct {
 	Target      string        `json:"target"`
-	Method      string        `json:"method"` // "stop", "live", or "core" for a core file
+	Method      string        `json:"method"` // as in the report of a core, or "core" for a core file
 	PauseMS     float64       `json:"pause_ms"`
 	MemoryBytes uint64        `json:"memory_bytes"` // data that was written, without holes
 	Mappings    []dumpMapping `json:"mappings"`
@@ -96,59 +97,78 @@ type dumpMapping struct {
 	Files  []string     `json:"files"` // none where it holds zeros alone
 }
 
-// memory returns the memory to copy and what ends the hold on the target.
-func (d *dumper) memory(ctx context.Context) (mem procmem.Sparse, release func(), err error) {
+// memory returns the memory to copy. release ends the hold on the target, and
+// tells whether the memory was there until then.
+func (d *dumper) memory(ctx context.Context) (mem procmem.Sparse, release func() error, err error) {
 	if d.target.Core != nil {
 		d.index.Method = "core"
-		return d.target.Core, func() {}, nil
+		return d.target.Core, func() error { return nil }, nil
+	}
+	store, done, err := newSpool(d.size)
+	if err != nil {
+		return nil, nil, err
+	}
+	s, err := snapshot.Take(ctx, d.target.Process, snapshot.Options{Method: d.method, Store: store})
+	if err != nil {
+		done()
+		return nil, nil, onTarget(d.target, err)
+	}
+	d.index.Method = string(s.Method)
+	return s, func() error {
+		defer done()
+		err := s.Whole()
+		d.index.PauseMS = milliseconds(s.Release())
+		return onTarget(d.target, errors.Join(err, s.Close()))
+	}, nil
+}
+
+// newSpool makes a place for memory that is copied before it can be written to
+// where it belongs: in the temporary folder, if there is room for it.
+func newSpool(size uint64) (snapshot.Store, func(), error) {
+	if have, err := sink.Room(filepath.Join(os.TempDir(), "spool")); err == nil && have < size {
+		return nil, func() {}, nil
 	}
 	spool, err := sink.NewSpool(os.TempDir())
 	if err != nil {
 		return nil, nil, err
 	}
-	s, err := snapshot.Take(ctx, d.target.Process, snapshot.Options{Method: d.method, Store: spool})
-	if err != nil {
-		spool.Close()
-		return nil, nil, onTarget(d.target, err)
-	}
-	d.index.Method = string(s.Method)
-	return s, func() {
-		d.index.PauseMS = milliseconds(s.Release())
-		s.Close()
-		spool.Close()
-	}, nil
+	return spool, spool.Close, nil
 }
 
-// room is asked before anything is stopped.
-func (d *dumper) room(path string) error {
+// measure finds out, before anything is stopped, how much there is to copy,
+// and how long the longest file would be.
+func (d *dumper) measure() (longest uint64, err error) {
 	mem, done, err := d.target.Memory()
 	if err != nil {
-		return err
+		return 0, err
 	}
 	defer done()
 	ms, err := mem.Mappings()
 	if err != nil {
-		return onTarget(d.target, err)
+		return 0, onTarget(d.target, err)
 	}
-	var want, longest uint64
 	for i := range ms {
 		data, _, err := d.dataOf(mem, ms[i].Range)
 		if err != nil {
-			return onTarget(d.target, err)
+			return 0, onTarget(d.target, err)
 		}
 		for _, r := range data {
-			want += r.Size()
+			d.size += r.Size()
 		}
 		if len(data) > 0 {
 			longest = max(longest, ms[i].Size())
 		}
 	}
-	return checkRoom(path, want, longest)
+	return longest, nil
 }
 
 func (d *dumper) toDir(ctx context.Context, path string) error {
 	path = filepath.Clean(path)
-	if err := d.room(path); err != nil {
+	longest, err := d.measure()
+	if err != nil {
+		return err
+	}
+	if err := checkRoom(path, d.size, longest); err != nil {
 		return err
 	}
 	dir, err := sink.CreateDir(path, ourName)
@@ -198,6 +218,9 @@ func (d *dumper) toDir(ctx context.Context, path string) error {
 }
 
 func (d *dumper) toTar(ctx context.Context, w io.Writer) error {
+	if _, err := d.measure(); err != nil {
+		return err
+	}
 	tw := tar.NewWriter(w)
 	zeros := make([]byte, procmem.PageSize)
 	err := d.each(ctx, func(m *procmem.Mapping, runs []stretch, copyRun copyRun) error {
@@ -256,7 +279,7 @@ type copyRun func(s stretch, write func(procmem.Addr, []byte) error) error
 
 // each holds the target and calls f with every mapping that holds data, and
 // the ranges where it does.
-func (d *dumper) each(ctx context.Context, f func(*procmem.Mapping, []stretch, copyRun) error) error {
+func (d *dumper) each(ctx context.Context, f func(*procmem.Mapping, []stretch, copyRun) error) (err error) {
 	d.index.Target = d.target.Word
 	d.index.Missing = []missing{}
 	d.index.Mappings = []dumpMapping{}
@@ -264,7 +287,11 @@ func (d *dumper) each(ctx context.Context, f func(*procmem.Mapping, []stretch, c
 	if err != nil {
 		return err
 	}
-	defer release()
+	defer func() {
+		if rerr := release(); err == nil {
+			err = rerr
+		}
+	}()
 	ms, err := mem.Mappings()
 	if err != nil {
 		return onTarget(d.target, err)
