@@ -237,7 +237,7 @@ func (c *caller) call(tid int, regs []byte, number uint64, args ...uint64) (res 
 		err := sys.ContinueToSyscall(tid)
 		var status unix.WaitStatus
 		if err == nil {
-			status, err = sys.WaitStop(tid)
+			status, err = c.t.waitStop(tid)
 		}
 		if err != nil || !status.Stopped() {
 			c.t.forget(tid)

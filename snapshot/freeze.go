@@ -52,7 +52,7 @@ var errTooMuch = errors.New("more was written than can be copied within the boun
 var errExec = fmt.Errorf("the process has executed another program: %w", procmem.ErrGone)
 
 // attempt takes a moment, again where the process executed another program
-// meanwhile. What an attempt in vain left in the store is forgotten.
+// meanwhile, or a signal came in the way. What an attempt in vain left in the store is forgotten.
 func attempt(o Options, take func() (*Snapshot, error)) (*Snapshot, error) {
 	for try := 1; ; try++ {
 		s, err := take()
@@ -64,7 +64,7 @@ func attempt(o Options, take func() (*Snapshot, error)) (*Snapshot, error) {
 				return nil, err
 			}
 		}
-		if !errors.Is(err, errExec) || try == maxTries {
+		if !errors.Is(err, errExec) && !errors.Is(err, errSignalled) || try == maxTries {
 			return nil, err
 		}
 	}

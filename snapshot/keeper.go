@@ -78,13 +78,14 @@ type failure struct {
 	Errno syscall.Errno
 	Gone  bool
 	Exec  bool
+	Early bool // a signal came first
 }
 
 func newFailure(err error) *failure {
 	if err == nil {
 		return nil
 	}
-	f := &failure{Text: err.Error(), Gone: errors.Is(err, procmem.ErrGone), Exec: errors.Is(err, errExec)}
+	f := &failure{Text: err.Error(), Gone: errors.Is(err, procmem.ErrGone), Exec: errors.Is(err, errExec), Early: errors.Is(err, errSignalled)}
 	errors.As(err, &f.Errno)
 	return f
 }
@@ -93,7 +94,7 @@ func (f *failure) Error() string { return f.Text }
 
 // Is lets errors.Is find the reason.
 func (f *failure) Is(target error) bool {
-	return f.Gone && target == procmem.ErrGone || f.Exec && target == errExec || f.Errno != 0 && f.Errno.Is(target) || target == error(f.Errno)
+	return f.Gone && target == procmem.ErrGone || f.Exec && target == errExec || f.Early && target == errSignalled || f.Errno != 0 && f.Errno.Is(target) || target == error(f.Errno)
 }
 
 // keeper is the connection to one.

@@ -77,6 +77,7 @@ const leavePatience = time.Second
 // thread of it may get hold: all are held meanwhile.
 func (k *keeping) leave(t *tracer, c *caller, child *forked) {
 	n := news{Pause: t.pause}
+	t.do(child.end) // to take down its page tables takes a while
 	ctx, cancel := context.WithTimeout(context.Background(), leavePatience)
 	defer cancel()
 	err := t.stop(ctx)
@@ -150,19 +151,21 @@ func (f *forked) secure() error {
 	return nil
 }
 
-// kill ends the child and takes the news of that, so that its parent can.
-func (f *forked) kill() error {
-	if err := unix.Kill(f.pid, unix.SIGKILL); err != nil && err != unix.ESRCH {
-		return fmt.Errorf("kill process %d, a copy of the target: %w", f.pid, err)
-	}
+// end ends the child, which then is a zombie of ours that nobody else sees.
+func (f *forked) end() {
+	unix.Kill(f.pid, unix.SIGKILL) // ESRCH: it is gone
 	for {
-		status, err := sys.WaitStop(f.pid)
-		if err != nil || !status.Stopped() {
-			return nil
+		if exited, err := sys.Exited(f.pid); exited || err != nil {
+			return
 		}
-		// It was killed already, and the stop is the one before that.
-		time.Sleep(100 * time.Microsecond)
+		nap(100 * time.Microsecond)
 	}
+}
+
+// kill ends the child and takes the news of that, so that its parent can.
+func (f *forked) kill() {
+	f.end()
+	sys.Wait(f.pid)
 }
 
 // reap has the target take the news that the child, which it does not know

@@ -378,6 +378,30 @@ func (t *tracer) wait(ctx context.Context) error {
 	return nil
 }
 
+// waitStop waits for a thread that is going on to its next stop. Where the
+// process is killed meanwhile the news of the leader does not come before
+// that of the others has been taken.
+func (t *tracer) waitStop(tid int) (unix.WaitStatus, error) {
+	pause := 10 * time.Microsecond
+	for round := 1; ; round++ {
+		if status, ok, err := sys.Wait(tid); ok || err != nil {
+			return status, err
+		}
+		if round%32 == 0 {
+			if st, err := t.p.ThreadStat(tid); err != nil || st.Zombie() {
+				return 0, unix.ESRCH
+			}
+			for _, other := range t.tids {
+				if other != tid {
+					sys.Wait(other) // what it was, look finds out later
+				}
+			}
+			pause = min(2*pause, time.Millisecond)
+		}
+		nap(pause)
+	}
+}
+
 // inquire finds out what waiting does not tell about the threads that have not
 // stopped yet.
 func (t *tracer) inquire(pending map[int]*traced, waited time.Duration) {

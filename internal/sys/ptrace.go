@@ -109,6 +109,14 @@ func wait(tid, options int) (status unix.WaitStatus, ok bool, err error) {
 	return unix.WaitStatus(info.status), true, nil // killed
 }
 
+// Exited reports whether a traced process has ended, and leaves the news of
+// that where it is: before it is taken, the parent of the process does not
+// learn of it. ECHILD: it is not traced any more.
+func Exited(tid int) (bool, error) {
+	info, err := waitid(tid, unix.WNOHANG|unix.WEXITED|unix.WNOWAIT)
+	return err == nil && info.pid != 0 && info.code != cldTrapped && info.code != cldStopped, err
+}
+
 // si_code of a siginfo from waitid.
 const (
 	cldExited  = 1
