@@ -115,8 +115,8 @@ func (c *caller) fork() (child *forked, err error) {
 			child = &forked{res.child, int(res.value)}
 			return child.secure()
 		}
-		if err == nil && res.errno() != 0 {
-			err = res.errno()
+		if err == nil {
+			err = forkError(res.errno())
 		}
 		return err
 	})

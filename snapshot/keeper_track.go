@@ -187,7 +187,11 @@ func callable(p *process.Process) ([]int, error) {
 
 // untrackStep is how much memory stops being tracked at once, while nobody can
 // map or unmap memory in the target: less than a millisecond.
-const untrackStep = 16 << 20
+const untrackStep = 8 << 20
+
+// untrackRest is how long others get hold of the address space between two
+// steps: without a rest they may have to wait for all of them.
+const untrackRest = 200 * time.Microsecond
 
 // untrack ends the tracking of writes in small steps. Closing the userfaultfd
 // would do it in a large one.
@@ -202,6 +206,7 @@ func untrack(p *process.Process, uffd int) {
 			switch err := sys.UffdUnregister(uffd, uint64(r.Start), uint64(end)); err {
 			case nil:
 				r.Start = end
+				nap(untrackRest)
 			case unix.ENOMEM: // as many mappings as may be: none can be split
 				sys.UffdUnregister(uffd, uint64(r.Start), uint64(r.End))
 				r.Start = r.End

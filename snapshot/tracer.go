@@ -41,6 +41,7 @@ type tracer struct {
 	early   map[int]taken // threads that sleep, and were stopped before the pause
 	began   time.Time     // when the first of the others was asked to stop
 	pause   time.Duration
+	calm    func() // ends the urgency of the pause
 	known   map[int]bool // threads that need no looking at, but for their registers; nil: none does
 }
 
@@ -69,7 +70,6 @@ func (t *tracer) serve() {
 	}
 	// Never unlocked: the end of the goroutine ends the OS thread.
 	defer close(t.done)
-	sys.Urgent() // it sleeps but for what it does to a process that waits for that
 	for {
 		select {
 		case f := <-t.calls:
@@ -116,6 +116,7 @@ func (t *tracer) letAllGo() {
 	if !t.began.IsZero() {
 		t.pause += time.Since(t.began)
 		t.began = time.Time{}
+		t.calm()
 	}
 	t.letQuietGo()
 	t.early = nil
@@ -178,6 +179,7 @@ func (t *tracer) stopAll(ctx context.Context) error {
 	if err := t.stopQuiet(ctx); err != nil {
 		return err
 	}
+	t.calm = sys.Urgent() // until the pause is over
 	t.began = time.Now()
 	for pass := time.Duration(1); ; pass++ {
 		asked := t.interrupt()

@@ -4,6 +4,7 @@ import (
 	"context"
 	"fmt"
 	"os"
+	"sync"
 
 	"golang.org/x/sys/unix"
 
@@ -39,6 +40,8 @@ type tracker struct {
 	blocks chan *block // to the copying threads
 	done   chan *block // from them
 	free   []*block
+
+	reading sync.Mutex
 	// check is asked from time to time whether a round is worth its while.
 	check func(upTo procmem.Addr) error
 }
@@ -121,7 +124,9 @@ func (t *tracker) copyBlocks() {
 	defer thread.Close()
 	buf := sys.Aligned(copyBlock)
 	for b := range t.blocks {
+		t.reading.Lock() // one at a time leaves the other processors to the process
 		n, _ := t.read.ReadAt(buf[:b.Size()], b.Start)
+		t.reading.Unlock()
 		n &^= procmem.PageSize - 1
 		b.copied, b.err = uint64(n), nil
 		if n > 0 {
