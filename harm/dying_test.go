@@ -66,7 +66,7 @@ func outcome(t testing.TB, r result, dir string) {
 // The target ends, or becomes another program, at any moment.
 func TestTargetEnds(t *testing.T) {
 	random := rand.New(rand.NewPCG(3, 4))
-	methods := knownMethods(t)
+	methods := allMethods
 	zoo := testproc.Build(t, testproc.Zoo)
 	for _, c := range []struct {
 		name string

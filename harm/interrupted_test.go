@@ -195,7 +195,7 @@ func TestStuckOutput(t *testing.T) {
 	w := startWriter(t, "8M")
 	for _, sig := range []syscall.Signal{syscall.SIGINT, syscall.SIGTERM, syscall.SIGHUP, syscall.SIGKILL} {
 		calls := [][]any{{"dump", "-o", "-"}}
-		for _, m := range append(knownMethods(t), "live") {
+		for _, m := range append(allMethods, "live") {
 			calls = append(calls, []any{"core", "-o", "-", "--method", m})
 		}
 		for _, args := range calls {

@@ -18,25 +18,8 @@ import (
 // procmem does not have is skipped.
 func forEachMethod(t *testing.T, methods []string, test func(t *testing.T, method string)) {
 	for _, m := range methods {
-		t.Run(m, func(t *testing.T) {
-			if !known(t, m) {
-				t.Skipf("procmem has no method %s", m)
-			}
-			test(t, m)
-		})
+		t.Run(m, func(t *testing.T) { test(t, m) })
 	}
-}
-
-// known reports whether procmem has the method.
-func known(t testing.TB, method string) bool {
-	t.Helper()
-	const nobodyThere, usage = 1 << 30, 2
-	return call(t, "core", "--method", method, nobodyThere).status != usage
-}
-
-func knownMethods(t testing.TB) []string {
-	t.Helper()
-	return slices.DeleteFunc(slices.Clone(allMethods), func(m string) bool { return !known(t, m) })
 }
 
 var (

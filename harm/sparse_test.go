@@ -108,7 +108,7 @@ func TestUntouchedMemory(t *testing.T) {
 			if missing > 0 {
 				lost = `^(procmem: missing 0x.*: not touched by the target, .*CAP_CHECKPOINT_RESTORE.*\n){2}$`
 			}
-			for _, method := range append(knownMethods(t), "live") {
+			for _, method := range append(allMethods, "live") {
 				run(missing, lost, "core", "--method", method, "-o", dir+"/"+method, p.PID())
 				path := fmt.Sprintf("%s/%s.%d", dir, method, p.PID())
 				if n := onDisk(t, path); n > 4<<20 {

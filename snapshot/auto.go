@@ -48,8 +48,10 @@ func (e *RefusedError) Unwrap() error { return e.Tried }
 //
 // A method that turns out not to be possible, or not to meet the bound, is
 // followed by the next. Without a bound it takes the shortest pause, if none
-// is short. RefusedError: none meets the bound.
+// is short. Where the options name a method, it is that one or none.
+// RefusedError: none meets the bound.
 func Auto(ctx context.Context, p *process.Process, o Options) (*Snapshot, error) {
+	o.Method = cmp.Or(o.Method, MethodAuto)
 	s := &Snapshot{}
 	f, err := newFreezer(p, s, o)
 	if err != nil {
@@ -84,7 +86,9 @@ func (c *chooser) take(ctx context.Context) (*Snapshot, error) {
 	for _, e := range c.order() {
 		s, err := c.try(ctx, e)
 		if err == nil {
-			s.Why = c.why(e)
+			if c.o.Method == MethodAuto {
+				s.Why = c.why(e)
+			}
 			return s, nil
 		}
 		if !c.goesOn(ctx, err) {
@@ -107,6 +111,9 @@ func (c *chooser) order() (out []Estimate) {
 	}
 	if c.x.stopped || c.x.wanted <= arenaSize {
 		ranked = []Estimate{stop, precopy, fork}
+	}
+	if c.o.Method != MethodAuto {
+		ranked = slices.DeleteFunc(ranked, func(e Estimate) bool { return e.Method != c.o.Method })
 	}
 	bound := c.o.MaxPause
 	if bound == 0 {
@@ -134,7 +141,7 @@ func (c *chooser) try(ctx context.Context, e Estimate) (*Snapshot, error) {
 		// A fork is better than a pause that is longer.
 		o.MaxPause = max(defaultPause, c.all[1].Pause)
 	}
-	return Take(ctx, c.p, o)
+	return take(ctx, c.p, o)
 }
 
 // goesOn reports whether another method may do where one has failed.

@@ -91,6 +91,10 @@ func fork(ctx context.Context, p *process.Process, o Options) (s *Snapshot, err 
 	if err != nil {
 		return s, err
 	}
+	k.copy = &n.Child
+	if n.Late {
+		return s, errors.New("what a fork does not copy could not be copied in time: the process was let go")
+	}
 	s.pause, s.taken = n.Pause, n.Time
 	// The process is held once more, while it takes leave of the copy.
 	s.leave = func() time.Duration {
@@ -98,7 +102,7 @@ func fork(ctx context.Context, p *process.Process, o Options) (s *Snapshot, err 
 		return k.pause
 	}
 	s.addThreads(p.PID(), infos, n.Threads)
-	return s, s.openCopy(n.Child, ov)
+	return s, s.openCopy(n.Child.PID, ov)
 }
 
 var errForkWaits = errors.New("a fork of it waits until one of its threads, all of which would be held, has read of that (UFFD_FEATURE_EVENT_FORK)")

@@ -170,6 +170,7 @@ func TestForkSharesFiles(t *testing.T) {
 // When the keeper is killed the copy ends, which is told, and the target lives.
 func TestForkKeeperKilled(t *testing.T) {
 	p := testproc.Start(t, testproc.Kids, "--ballast", "1M")
+	before := tracesOf(t, p.PID())
 	s := takeBy(t, p, MethodFork, Options{})
 	child, k := childOf(t, p.PID()), keepers(p.PID())
 	if len(k) != 1 {
@@ -187,7 +188,12 @@ func TestForkKeeperKilled(t *testing.T) {
 	if err := s.Whole(); !errors.Is(err, ErrLost) {
 		t.Errorf("%v; want %v", err, ErrLost)
 	}
-	s.Close()
+	if err := s.Close(); err != nil {
+		t.Error(err)
+	}
+	if after := tracesOf(t, p.PID()); after != before {
+		t.Errorf("left in the target: %+v; before %+v", after, before)
+	}
 	p.Cmd(t, "ping")
 }
 
@@ -243,8 +249,8 @@ func TestForkCopyKilledAtOnce(t *testing.T) {
 				return err
 			}
 			child = &forked{res.child, int(res.value)}
-			syscall.Kill(child.pid, syscall.SIGKILL)
-			testproc.Until(t, "the copy to end", func() bool { return testproc.State(child.pid, child.pid) == 'Z' })
+			syscall.Kill(child.PID, syscall.SIGKILL)
+			testproc.Until(t, "the copy to end", func() bool { return testproc.State(child.PID, child.PID) == 'Z' })
 			return child.secure()
 		})
 		child.kill()

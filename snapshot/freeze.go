@@ -310,9 +310,13 @@ func (f *freezer) tracked(r procmem.Range) error {
 	return f.protected(procmem.Range{Start: at, End: r.End})
 }
 
+// asCopied is a category of ours: the pages are known to be as they were
+// copied.
+const asCopied = 1 << 63
+
 // protected adds the pages of r, where whatever exists is protected.
 func (f *freezer) protected(r procmem.Range) error {
-	const known = sys.PageTracked | sys.PagePresent
+	const known = sys.PageTracked | sys.PagePresent | asCopied
 	t := f.tracker
 	at := r.Start
 	add := func(to procmem.Addr) {

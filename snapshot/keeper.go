@@ -47,15 +47,17 @@ func init() {
 type job struct {
 	PID   int
 	Start uint64       // of the process, its identity
-	Task  string       // taskFork or taskTrack
+	Task  string       // taskFork, taskTrack or taskReap
 	Wait  bool         // taskFork: the target is held until the word to go on
 	Known map[int]bool // threads that have been looked at
+	Child forked       // taskReap: the copy, which has ended
 }
 
 // The tasks of a keeper.
 const (
 	taskFork  = "fork"
 	taskTrack = "track"
+	taskReap  = "reap"
 )
 
 // news is what a keeper answers, one or more of them.
@@ -63,13 +65,15 @@ type news struct {
 	Failure *failure
 
 	Held    bool          // the target is being held
-	Child   int           // the process that was forked
+	Child   forked        // the copy of the target
+	Late    bool          // the target was let go before the word came
 	Time    time.Time     // when all threads had stopped
 	Pause   time.Duration // for which they were held
 	Threads []taken
 
 	Descriptor bool   // a userfaultfd comes with this
 	Left       string // what could not be undone
+	Undone     bool   // the last news
 }
 
 // failure is an error that can travel.
@@ -105,6 +109,8 @@ type keeper struct {
 	dec  *gob.Decoder
 	fds  []int // that came with what was read
 
+	p      *process.Process
+	copy   *forked // that the keeper has made, nil for none
 	closed bool
 	left   error         // what could not be undone
 	pause  time.Duration // for which the target was held for the undoing
@@ -119,7 +125,7 @@ func startKeeper(p *process.Process, j job) (*keeper, error) {
 	}
 	theirs := os.NewFile(uintptr(pair[1]), "socket")
 	defer theirs.Close()
-	k := &keeper{}
+	k := &keeper{p: p}
 	if k.conn, err = unixConn(pair[0]); err != nil {
 		return nil, fmt.Errorf("start keeper: %w", err)
 	}
@@ -202,12 +208,14 @@ func (k *keeper) close() error {
 	}
 	k.closed = true
 	k.conn.CloseWrite()
+	undone := false
 	for {
 		n := new(news)
 		if k.dec.Decode(n) != nil {
 			break
 		}
 		k.pause += n.Pause
+		undone = undone || n.Undone
 		if n.Left != "" {
 			k.left = errors.New(n.Left)
 		}
@@ -217,6 +225,12 @@ func (k *keeper) close() error {
 		unix.Close(fd)
 	}
 	k.cmd.Wait()
+	if k.copy != nil && !undone {
+		// It was killed, and the copy with it: that is still to be reaped.
+		if another, err := startKeeper(k.p, job{Task: taskReap, Child: *k.copy}); err == nil {
+			k.left = another.close()
+		}
+	}
 	return k.left
 }
 
@@ -297,6 +311,19 @@ func (k *keeping) do(j job) (err error) {
 		return k.fork(j.Wait)
 	case taskTrack:
 		return k.track()
+	case taskReap:
+		k.undone(j.Child.reap(k.p), 0)
+		return nil
 	}
 	return fmt.Errorf("unknown task %q", j.Task)
+}
+
+// undone tells the other end that all is undone, or what is not, and for how
+// long the target was held for that.
+func (k *keeping) undone(err error, pause time.Duration) {
+	n := news{Undone: true, Pause: pause}
+	if err != nil {
+		n.Left = err.Error()
+	}
+	k.enc.Encode(&n)
 }

@@ -57,11 +57,15 @@ func (k *keeping) fork(wait bool) error {
 		select {
 		case <-k.word:
 		case <-k.ctx.Done():
+		case <-time.After(patience):
+			// Whoever should give the word is stopped itself: the target
+			// must not be for as long as that.
+			n.Late = true
 		}
 	}
 	t.letGo()
 	n.Pause = t.pause
-	n.Child = child.pid
+	n.Child = *child
 	k.enc.Encode(&n)
 	t.letGoLate(k.ctx)
 	<-k.ctx.Done()
@@ -76,7 +80,7 @@ const leavePatience = time.Second
 // leave ends the child and has the target take the news of that, of which no
 // thread of it may get hold: all are held meanwhile.
 func (k *keeping) leave(t *tracer, c *caller, child *forked) {
-	n := news{Pause: t.pause}
+	held := t.pause
 	t.do(child.end) // to take down its page tables takes a while
 	ctx, cancel := context.WithTimeout(context.Background(), leavePatience)
 	defer cancel()
@@ -88,20 +92,16 @@ func (k *keeping) leave(t *tracer, c *caller, child *forked) {
 		}
 	})
 	t.release()
-	n.Pause = t.pause - n.Pause
 	if err != nil { // again, in any thread, for some time
 		err = child.reap(k.p)
 	}
-	if err != nil {
-		n.Left = err.Error()
-	}
-	k.enc.Encode(&n)
+	k.undone(err, t.pause-held)
 }
 
 // forked is a copy of the target.
 type forked struct {
-	pid   int // as we know it
-	inner int // as the target does
+	PID   int // as we know it
+	Inner int // as the target does
 }
 
 // fork has a thread of the target fork. The child shares the table of open
@@ -140,12 +140,12 @@ func forkError(e unix.Errno) error {
 // is the one to go, and it ends with us.
 func (f *forked) secure() error {
 	// It cannot fail but by the child being gone.
-	os.WriteFile(fmt.Sprintf("/proc/%d/oom_score_adj", f.pid), []byte("1000"), 0)
-	status, err := sys.WaitStop(f.pid)
+	os.WriteFile(fmt.Sprintf("/proc/%d/oom_score_adj", f.PID), []byte("1000"), 0)
+	status, err := sys.WaitStop(f.PID)
 	if err != nil || !status.Stopped() {
 		return errChildLost
 	}
-	if err := sys.SetOptions(f.pid, unix.PTRACE_O_EXITKILL); err != nil {
+	if err := sys.SetOptions(f.PID, unix.PTRACE_O_EXITKILL); err != nil {
 		return errChildLost
 	}
 	return nil
@@ -153,9 +153,9 @@ func (f *forked) secure() error {
 
 // end ends the child, which then is a zombie of ours that nobody else sees.
 func (f *forked) end() {
-	unix.Kill(f.pid, unix.SIGKILL) // ESRCH: it is gone
+	unix.Kill(f.PID, unix.SIGKILL) // ESRCH: it is gone
 	for {
-		if exited, err := sys.Exited(f.pid); exited || err != nil {
+		if exited, err := sys.Exited(f.PID); exited || err != nil {
 			return
 		}
 		nap(100 * time.Microsecond)
@@ -165,20 +165,20 @@ func (f *forked) end() {
 // kill ends the child and takes the news of that, so that its parent can.
 func (f *forked) kill() {
 	f.end()
-	sys.Wait(f.pid)
+	sys.Wait(f.PID)
 }
 
 // reap has the target take the news that the child, which it does not know
 // of, has ended: until then it would have a zombie.
 func (f *forked) reap(p *process.Process) error {
-	proc := fmt.Sprintf("/proc/%d/stat", f.pid)
+	proc := fmt.Sprintf("/proc/%d/stat", f.PID)
 	for began := time.Now(); ; {
 		err := f.reapOnce(p)
 		if _, serr := os.Stat(proc); serr != nil || err == nil || !p.Exists() {
 			return nil
 		}
 		if time.Since(began) > patience {
-			return fmt.Errorf("process %d, a copy of the target that has ended, stays as a zombie: %w", f.pid, err)
+			return fmt.Errorf("process %d, a copy of the target that has ended, stays as a zombie: %w", f.PID, err)
 		}
 		time.Sleep(10 * time.Millisecond)
 	}
@@ -190,11 +190,11 @@ func (f *forked) reapOnce(p *process.Process) error {
 
 // waitIn has a thread of the target take the news.
 func (f *forked) waitIn(c *caller, tid int, regs []byte) error {
-	res, err := c.call(tid, regs, callWait4, uint64(f.inner), 0, unix.WNOHANG|unix.WALL, 0)
+	res, err := c.call(tid, regs, callWait4, uint64(f.Inner), 0, unix.WNOHANG|unix.WALL, 0)
 	switch {
 	case err != nil:
 		return err
-	case int(res.value) == f.inner, res.errno() == unix.ECHILD:
+	case int(res.value) == f.Inner, res.errno() == unix.ECHILD:
 		return nil
 	case res.errno() != 0:
 		return res.errno()

@@ -185,13 +185,15 @@ func callable(p *process.Process) ([]int, error) {
 	return all[:min(len(all), maxCandidates)], nil
 }
 
-// untrackStep is how much memory stops being tracked at once, while nobody can
-// map or unmap memory in the target: less than a millisecond.
-const untrackStep = 8 << 20
-
-// untrackRest is how long others get hold of the address space between two
-// steps: without a rest they may have to wait for all of them.
-const untrackRest = 200 * time.Microsecond
+const (
+	// untrackStep is how much memory stops being tracked at once, while
+	// nobody can map or unmap memory in the target: some tenths of a
+	// millisecond.
+	untrackStep = 8 << 20
+	// untrackRest is how long others get hold of the address space after so
+	// much work: without a rest they may have to wait for all of it.
+	untrackRest = 200 * time.Microsecond
+)
 
 // untrack ends the tracking of writes in small steps. Closing the userfaultfd
 // would do it in a large one.
@@ -200,19 +202,44 @@ func untrack(p *process.Process, uffd int) {
 	if err != nil {
 		return // the process is gone
 	}
-	for i := range maps {
-		for r := maps[i].Range; !r.Empty(); {
-			end := min(r.End, (r.Start|(untrackStep-1))+1)
-			switch err := sys.UffdUnregister(uffd, uint64(r.Start), uint64(end)); err {
+	rested := time.Now()
+	for len(maps) > 0 {
+		run := touching(maps, untrackStep)
+		maps = maps[len(run):]
+		for r := span(run); !r.Empty(); {
+			end := min(r.End, (r.Start|(untrackStep-1))+1) // aligned: huge pages stay whole
+			switch sys.UffdUnregister(uffd, uint64(r.Start), uint64(end)) {
 			case nil:
 				r.Start = end
-				nap(untrackRest)
 			case unix.ENOMEM: // as many mappings as may be: none can be split
 				sys.UffdUnregister(uffd, uint64(r.Start), uint64(r.End))
 				r.Start = r.End
-			default: // it is not tracked, or gone
+			default: // some of it is not tracked, and cannot be
+				for i := range run {
+					sys.UffdUnregister(uffd, uint64(run[i].Start), uint64(run[i].End))
+				}
 				r.Start = r.End
+			}
+			if time.Since(rested) > untrackRest {
+				nap(untrackRest)
+				rested = time.Now()
 			}
 		}
 	}
+}
+
+// touching returns the mappings at the front that touch each other, as many as
+// can be dealt with in one step, and that are no larger than size together; or
+// the first one alone.
+func touching(maps []procmem.Mapping, size uint64) []procmem.Mapping {
+	n := 1
+	for n < len(maps) && n < registerStep && maps[n].Start == maps[n-1].End && uint64(maps[n].End-maps[0].Start) <= size {
+		n++
+	}
+	return maps[:n]
+}
+
+// span is the range of mappings that touch each other.
+func span(maps []procmem.Mapping) procmem.Range {
+	return procmem.Range{Start: maps[0].Start, End: maps[len(maps)-1].End}
 }

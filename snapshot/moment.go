@@ -11,6 +11,7 @@ type moment struct {
 	f          *freezer
 	ov         *overlay
 	whole      []procmem.Mapping
+	known      []procmem.Range // as they were copied
 	dirty      []procmem.Range
 	dirtyBytes uint64
 	err        error
@@ -132,9 +133,14 @@ func (m *moment) region(mp *procmem.Mapping, v sys.PageRegion, files bool) {
 	// What was dropped of a file is no page any more, and looks like one that
 	// is swapped out and still protected (PTE_MARKER_UFFD_WP).
 	dropped := files && v.Categories&sys.PagePresent == 0
-	if t := m.f.tracker; t != nil && trusted(v.Categories) && !mp.Shared() && !dropped {
+	switch t := m.f.tracker; {
+	case t == nil || mp.Shared() || dropped || !trusted(v.Categories):
+	case v.Categories&asCopied != 0:
+		m.known = append(m.known, r)
+		return
+	default:
 		for known := range t.copied.Ranges(r) {
-			m.ov.held.Add(known)
+			m.known = append(m.known, known)
 		}
 		for unknown := range t.copied.Gaps(r) {
 			m.add(unknown)
@@ -161,6 +167,9 @@ func (m *moment) copy() {
 // settle makes the moment the memory of the snapshot. What the store has of
 // other moments is forgotten.
 func (f *freezer) settle(ov *overlay, m *moment) error {
+	for _, r := range m.known {
+		ov.held.Add(r)
+	}
 	for spilled := range ov.arena.spilled.Ranges(everything) {
 		ov.held.Add(spilled)
 	}

@@ -11,9 +11,8 @@ import (
 
 // Options say how a moment is to be taken.
 type Options struct {
-	Method Method
-	// MaxPause bounds the pause for MethodAuto, and for MethodPrecopy; 0 is
-	// no bound.
+	Method Method // MethodAuto unless given
+	// MaxPause bounds the pause; 0 is no bound.
 	MaxPause time.Duration
 	// Store takes memory that is copied before the moment is over and does
 	// not fit in memory. MethodPrecopy needs one.

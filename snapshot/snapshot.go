@@ -1,6 +1,7 @@
 package snapshot
 
 import (
+	"cmp"
 	"context"
 	"errors"
 	"fmt"
@@ -44,11 +45,18 @@ type Snapshot struct {
 	undos   []func() error
 }
 
-// Take takes a moment by the method of the options.
+// Take takes a moment by the method of the options. With a bound for the
+// pause it refuses what is expected to exceed it (RefusedError).
 func Take(ctx context.Context, p *process.Process, o Options) (*Snapshot, error) {
-	switch o.Method {
-	case MethodAuto:
+	if cmp.Or(o.Method, MethodAuto) == MethodAuto || o.MaxPause > 0 && o.Method != MethodLive {
 		return Auto(ctx, p, o)
+	}
+	return take(ctx, p, o)
+}
+
+// take is Take for a method that has been chosen.
+func take(ctx context.Context, p *process.Process, o Options) (*Snapshot, error) {
+	switch o.Method {
 	case MethodStop:
 		return Stop(ctx, p, o)
 	case MethodFork:

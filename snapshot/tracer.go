@@ -41,7 +41,7 @@ type tracer struct {
 	early   map[int]taken // threads that sleep, and were stopped before the pause
 	began   time.Time     // when the first of the others was asked to stop
 	pause   time.Duration
-	calm    func() // ends the urgency of the pause
+	calm    func()       // ends the urgency of the pause
 	known   map[int]bool // threads that need no looking at, but for their registers; nil: none does
 }
 
@@ -241,94 +241,6 @@ func (t *tracer) all() bool {
 	return status.Threads == known
 }
 
-// seizeNew attaches to the threads that are not attached to yet.
-func (t *tracer) seizeNew() error {
-	tids, err := t.p.Threads()
-	if err != nil {
-		return err
-	}
-	for _, tid := range tids {
-		if t.threads[tid] != nil {
-			continue
-		}
-		if err := t.attach(tid); err != nil {
-			return err
-		}
-	}
-	return nil
-}
-
-// attach attaches to one thread, unless it has exited.
-func (t *tracer) attach(tid int) error {
-	for try := 1; ; try++ {
-		err := t.seize(tid)
-		if err == nil && t.p.HasThread(tid) {
-			t.add(tid)
-			return nil
-		}
-		if err == nil {
-			status, ok, err := sys.Wait(tid)
-			switch {
-			case err == unix.ECHILD:
-				t.exec = true // it has executed a program, and the id of the leader since
-				return nil
-			case ok && !status.Stopped():
-				return nil // it has exited
-			}
-			// The id was used again by a thread of another process: the end
-			// of the tracing thread lets it go, untouched.
-			return fmt.Errorf("stop thread %d: %w", tid, procmem.ErrGone)
-		}
-		status, serr := t.p.ThreadStatus(tid)
-		switch {
-		case err == unix.ESRCH, serr != nil, status.State == 'Z', status.State == 'X':
-			return nil
-		case err == unix.EPERM && status.TracerPID == unix.Gettid():
-			// A thread in exec keeps its tracer when it takes over the id of
-			// the leader.
-			t.add(tid)
-			return nil
-		case err == unix.EPERM && status.TracerPID == 0 && try < 3:
-			// It was a leader that had exited, and is now a thread in exec.
-		default:
-			return fmt.Errorf("seize thread %d: %w", tid, err)
-		}
-	}
-}
-
-func (t *tracer) add(tid int) {
-	t.threads[tid] = &traced{}
-	t.tids = append(t.tids, tid)
-}
-
-// seize attaches to one thread. While a process is in exec the kernel keeps
-// those waiting who want to attach, and exec waits until the other threads,
-// which it has killed, are reaped. A thread that is traced can be reaped by
-// its tracer alone, though on any of its OS threads: without that, each would
-// wait for the other for ever.
-func (t *tracer) seize(tid int) error {
-	stop, stopped := make(chan struct{}), make(chan struct{})
-	timer := time.AfterFunc(seizeTime, func() {
-		defer close(stopped)
-		for {
-			for _, tid := range t.tids {
-				sys.Wait(tid) // what it was, look finds out later
-			}
-			select {
-			case <-stop:
-				return
-			case <-time.After(time.Millisecond):
-			}
-		}
-	})
-	err := sys.Seize(tid)
-	if !timer.Stop() {
-		close(stop)
-		<-stopped
-	}
-	return err
-}
-
 // interrupt asks the threads that have not been asked yet to stop.
 func (t *tracer) interrupt() (asked int) {
 	for _, tid := range t.tids {
@@ -453,61 +365,4 @@ func (t *tracer) look(tid int, th *traced) bool {
 	}
 	t.forget(tid) // it has exited
 	return true
-}
-
-// taken is what only the tracer can tell of a thread: its registers and
-// signals. It can travel.
-type taken struct {
-	TID     int
-	Regsets []procmem.Regset
-	Blocked uint64
-	Pending uint64
-	Reason  string // why the registers are missing or not whole
-	// Info is what can be known without a tracer, of a thread that was born
-	// after all others were looked at, and may be gone when it goes on.
-	Info *procmem.Thread
-}
-
-// take reads the registers of all threads, on the tracing thread, and what is
-// not known of them yet.
-func (t *tracer) take(arch procmem.Arch) []taken {
-	out := make([]taken, 0, len(t.tids))
-	for _, tid := range t.tids {
-		th, ok := t.early[tid]
-		if !ok {
-			th = t.takeOne(tid, arch)
-		}
-		if t.known != nil && !t.known[tid] {
-			if info, err := t.p.ThreadInfo(tid); err == nil {
-				th.Info = &info
-			}
-		}
-		out = append(out, th)
-	}
-	return out
-}
-
-func (t *tracer) takeOne(tid int, arch procmem.Arch) taken {
-	th := taken{TID: tid}
-	if !t.held(tid) {
-		th.Reason = errUnknown.Error()
-		if regs, _ := blockedRegs(t.p, tid, arch); regs != nil {
-			th.Regsets = []procmem.Regset{{Type: procmem.NTPRStatus, Data: regs}}
-			th.Reason = errWouldNot.Error()
-		}
-		return th
-	}
-	sets, err := t.regs.all(tid, arch)
-	if err != nil {
-		th.Reason = fmt.Sprintf("read registers: %v", err)
-		return th
-	}
-	th.Regsets = sets
-	if mask, err := sys.GetSigmask(tid); err == nil {
-		th.Blocked = mask
-	}
-	if pending, err := sys.PendingSignals(tid); err == nil {
-		th.Pending = pending
-	}
-	return th
 }

@@ -3,6 +3,7 @@ package snapshot
 import (
 	"context"
 	"fmt"
+	"math"
 	"os"
 	"sync"
 
@@ -40,6 +41,7 @@ type tracker struct {
 	blocks chan *block // to the copying threads
 	done   chan *block // from them
 	free   []*block
+	rounds int // that are over
 
 	reading sync.Mutex
 	// check is asked from time to time whether a round is worth its while.
@@ -112,12 +114,13 @@ func (t *tracker) close() error {
 // block is a piece of memory that is being copied.
 type block struct {
 	procmem.Range
+	soon   bool   // the process writes more until it is written
 	copied uint64 // bytes of it
 	err    error  // of the store
 }
 
-// copyBlocks copies one block after the other. What is written is written in
-// the background; but who reads holds the lock of the address space, for which
+// copyBlocks copies one block after the other. What is written in the first
+// round is written in the background; but who reads holds the lock of the address space, for which
 // the process would wait if the reader had to wait for a processor.
 func (t *tracker) copyBlocks() {
 	thread := background.New()
@@ -129,8 +132,13 @@ func (t *tracker) copyBlocks() {
 		t.reading.Unlock()
 		n &^= procmem.PageSize - 1
 		b.copied, b.err = uint64(n), nil
-		if n > 0 {
-			thread.Do(func() { b.err = t.store.Put(b.Start, buf[:n]) })
+		put := func() { b.err = t.store.Put(b.Start, buf[:n]) }
+		switch {
+		case n == 0:
+		case b.soon:
+			put()
+		default:
+			thread.Do(put)
 		}
 		t.done <- b
 	}
@@ -139,20 +147,17 @@ func (t *tracker) copyBlocks() {
 // register has mappings tracked that are not yet. What cannot be is left: it
 // counts as written in the end. Where all are known already, it does nothing.
 func (t *tracker) register(maps []procmem.Mapping) {
-	for i := 0; i < len(maps); {
-		n := 1
-		for i+n < len(maps) && n < registerStep && maps[i+n].Start == maps[i+n-1].End {
-			n++
-		}
-		t.registerRun(maps[i : i+n])
-		i += n
+	for len(maps) > 0 {
+		run := touching(maps, math.MaxUint64)
+		t.registerRun(run)
+		maps = maps[len(run):]
 	}
 	t.ranges = joined(t.ranges)
 }
 
 // registerRun registers mappings that touch, one by one if need be.
 func (t *tracker) registerRun(maps []procmem.Mapping) {
-	r := procmem.Range{Start: maps[0].Start, End: maps[len(maps)-1].End}
+	r := span(maps)
 	if contains(t.ranges, r) {
 		return
 	}
@@ -186,6 +191,7 @@ func (t *tracker) round(ctx context.Context, ranges []procmem.Range) (written ui
 		if derr := t.drain(); err == nil {
 			err = derr
 		}
+		t.rounds++
 	}()
 	for _, tracked := range t.ranges {
 		for i := rangeAt(ranges, tracked.Start); i < len(ranges) && ranges[i].Start < tracked.End; i++ {
@@ -353,6 +359,7 @@ func (t *tracker) copy(r procmem.Range, categories uint64) error {
 			return err
 		}
 		b.Range = procmem.Range{Start: r.Start, End: r.Start + procmem.Addr(min(r.Size(), copyBlock))}
+		b.soon = t.rounds > 0
 		r.Start = b.End
 		t.blocks <- b
 	}

@@ -55,11 +55,13 @@ func (e errInterrupted) Error() string { return "stopped by " + e.sig.String() }
 // undoing is for commands that have something to undo: the context ends with
 // the first SIGINT, SIGTERM or SIGHUP, so that the target is let go and what is
 // half-written removed. A second one ends procmem at once, which lets the
-// target go as well. Other commands just end.
+// target go as well. Other commands just end. Control-Z does nothing: who is
+// stopped lets nobody go.
 func undoing(run func(ctx context.Context) error) error {
 	ctx, cancel := context.WithCancelCause(context.Background())
 	defer cancel(nil)
 	ch := make(chan os.Signal, 1)
+	signal.Ignore(syscall.SIGTSTP)
 	signal.Notify(ch, syscall.SIGINT, syscall.SIGTERM, syscall.SIGHUP)
 	defer signal.Stop(ch)
 	go func() {

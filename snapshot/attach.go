@@ -1,0 +1,99 @@
+package snapshot
+
+import (
+	"fmt"
+	"time"
+
+	"golang.org/x/sys/unix"
+
+	"github.com/procmem/procmem"
+	"github.com/procmem/procmem/internal/sys"
+)
+
+// seizeNew attaches to the threads that are not attached to yet.
+func (t *tracer) seizeNew() error {
+	tids, err := t.p.Threads()
+	if err != nil {
+		return err
+	}
+	for _, tid := range tids {
+		if t.threads[tid] != nil {
+			continue
+		}
+		if err := t.attach(tid); err != nil {
+			return err
+		}
+	}
+	return nil
+}
+
+// attach attaches to one thread, unless it has exited.
+func (t *tracer) attach(tid int) error {
+	for try := 1; ; try++ {
+		err := t.seize(tid)
+		if err == nil && t.p.HasThread(tid) {
+			t.add(tid)
+			return nil
+		}
+		if err == nil {
+			status, ok, err := sys.Wait(tid)
+			switch {
+			case err == unix.ECHILD:
+				t.exec = true // it has executed a program, and the id of the leader since
+				return nil
+			case ok && !status.Stopped():
+				return nil // it has exited
+			}
+			// The id was used again by a thread of another process: the end
+			// of the tracing thread lets it go, untouched.
+			return fmt.Errorf("stop thread %d: %w", tid, procmem.ErrGone)
+		}
+		status, serr := t.p.ThreadStatus(tid)
+		switch {
+		case err == unix.ESRCH, serr != nil, status.State == 'Z', status.State == 'X':
+			return nil
+		case err == unix.EPERM && status.TracerPID == unix.Gettid():
+			// A thread in exec keeps its tracer when it takes over the id of
+			// the leader.
+			t.add(tid)
+			return nil
+		case err == unix.EPERM && status.TracerPID == 0 && try < 3:
+			// It was a leader that had exited, and is now a thread in exec.
+		default:
+			return fmt.Errorf("seize thread %d: %w", tid, err)
+		}
+	}
+}
+
+func (t *tracer) add(tid int) {
+	t.threads[tid] = &traced{}
+	t.tids = append(t.tids, tid)
+}
+
+// seize attaches to one thread. While a process is in exec the kernel keeps
+// those waiting who want to attach, and exec waits until the other threads,
+// which it has killed, are reaped. A thread that is traced can be reaped by
+// its tracer alone, though on any of its OS threads: without that, each would
+// wait for the other for ever.
+func (t *tracer) seize(tid int) error {
+	stop, stopped := make(chan struct{}), make(chan struct{})
+	timer := time.AfterFunc(seizeTime, func() {
+		defer close(stopped)
+		for {
+			for _, tid := range t.tids {
+				sys.Wait(tid) // what it was, look finds out later
+			}
+			select {
+			case <-stop:
+				return
+			case <-time.After(time.Millisecond):
+			}
+		}
+	})
+	err := sys.Seize(tid)
+	if !timer.Stop() {
+		close(stop)
+		<-stopped
+	}
+	return err
+}
