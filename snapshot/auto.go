@@ -112,8 +112,8 @@ func (c *chooser) order() (out []Estimate) {
 	if c.x.stopped || c.x.wanted <= arenaSize {
 		ranked = []Estimate{stop, precopy, fork}
 	}
-	if c.o.Method != MethodAuto {
-		ranked = slices.DeleteFunc(ranked, func(e Estimate) bool { return e.Method != c.o.Method })
+	if m := cmp.Or(c.o.Method, MethodAuto); m != MethodAuto {
+		ranked = slices.DeleteFunc(ranked, func(e Estimate) bool { return e.Method != m })
 	}
 	bound := c.o.MaxPause
 	if bound == 0 {
