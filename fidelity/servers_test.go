@@ -19,8 +19,9 @@ import (
 // when probe finds it so.
 func server(t *testing.T, probe func() bool, cred *syscall.Credential, argv ...string) *testproc.Proc {
 	t.Helper()
-	// The shell says "ready" for it, and becomes it.
-	cmd := exec.Command("/bin/sh", append([]string{"-c", `echo ready; exec "$@" >&2`, "sh"}, argv...)...)
+	// The shell says "ready" for it, and becomes it; on one processor (see startZoo).
+	script := fmt.Sprintf(`echo ready; exec %s -c %d "$@" >&2`, need(t, "taskset"), processor(t))
+	cmd := exec.Command("/bin/sh", append([]string{"-c", script, "sh"}, argv...)...)
 	cmd.SysProcAttr = &syscall.SysProcAttr{Credential: cred}
 	p := startReady(t, cmd)
 	testproc.Until(t, argv[0]+" to be ready", probe)
