@@ -1,0 +1,79 @@
+package process
+
+import (
+	"iter"
+
+	"github.com/procmem/procmem"
+)
+
+// Behind returns what is behind the mappings among maps, whatever the process
+// has written to its own pages of them: of private ones the bytes of their
+// files, of shared ones what is shared. It may be read at any time. Anonymous
+// memory is a fault.
+func (v *View) Behind(maps []procmem.Mapping) procmem.Sparse { return behind{v, maps} }
+
+type behind struct {
+	v    *View
+	maps []procmem.Mapping
+}
+
+func (b behind) Mappings() ([]procmem.Mapping, error) { return b.maps, nil }
+
+func (b behind) ReadAt(p []byte, addr procmem.Addr) (int, error) {
+	done := 0
+	for done < len(p) {
+		a := addr + procmem.Addr(done)
+		i := procmem.FindMapping(b.maps, a)
+		if i == len(b.maps) || a < b.maps[i].Start {
+			return done, &procmem.FaultError{Addr: a, Err: procmem.ErrNotMapped}
+		}
+		m := &b.maps[i]
+		n, err := b.read(m, p[done:done+int(min(uint64(len(p)-done), uint64(m.End-a)))], a)
+		if done += n; err != nil {
+			return done, &procmem.FaultError{Addr: addr + procmem.Addr(done), Err: err}
+		}
+	}
+	return done, nil
+}
+
+// read reads a piece of one mapping.
+func (b behind) read(m *procmem.Mapping, p []byte, a procmem.Addr) (int, error) {
+	switch {
+	case m.Flags&(procmem.VMIO|procmem.VMPFNMap) != 0:
+		return 0, procmem.ErrDevice
+	case m.Shared():
+		return b.v.readMapping(m, p, a)
+	case !m.HasFile() || m.Flags&procmem.VMHugeTLB != 0:
+		return 0, procmem.ErrGone
+	}
+	file, release := b.v.back.file(m)
+	defer release()
+	if file == nil {
+		return 0, procmem.ErrUnreadable
+	}
+	n, err := readFile(file, m, p, a)
+	if err == errNoFileData {
+		err = procmem.ErrUnreadable
+	}
+	return n, err
+}
+
+func (b behind) Data(r procmem.Range) iter.Seq2[procmem.Range, error] {
+	return func(yield func(procmem.Range, error) bool) {
+		for i := procmem.FindMapping(b.maps, r.Start); i < len(b.maps) && b.maps[i].Start < r.End; i++ {
+			m := &b.maps[i]
+			part := m.Range.Intersect(r)
+			switch {
+			case m.Shared() && !b.v.mappingData(m, part, yield):
+				return
+			case m.Shared() || !m.HasFile() || m.Flags&procmem.VMHugeTLB != 0:
+				continue
+			}
+			file, release := b.v.back.file(m)
+			goesOn := file == nil || fileData(file, m, part, yield)
+			if release(); !goesOn {
+				return
+			}
+		}
+	}
+}
