@@ -138,12 +138,18 @@ func same(a, b *procmem.Mapping) bool {
 
 // plan finds out what there is to copy, and what of it during the pause.
 func (f *freezer) plan() error {
-	text, err := f.readMaps()
-	if err != nil || bytes.Equal(text, f.text) {
-		return err
-	}
-	if _, err := f.update(text); err != nil {
-		return err
+	const tries = 20 // the text makes no sense where mappings changed while it was read
+	for try := 1; ; try++ {
+		text, err := f.readMaps()
+		if err != nil || bytes.Equal(text, f.text) {
+			return err
+		}
+		if _, err = f.update(text); err == nil {
+			break
+		}
+		if try == tries {
+			return err
+		}
 	}
 	f.s.img.Mappings = f.maps
 	f.wanted = f.o.want(f.s.img, f.before)
