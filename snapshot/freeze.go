@@ -52,7 +52,8 @@ var errTooMuch = errors.New("more was written than can be copied within the boun
 var errExec = fmt.Errorf("the process has executed another program: %w", procmem.ErrGone)
 
 // attempt takes a moment, again where the process executed another program
-// meanwhile, or a signal came in the way. What an attempt in vain left in the store is forgotten.
+// meanwhile, or a signal came in the way. What an attempt in vain left in the
+// store is forgotten.
 func attempt(o Options, take func() (*Snapshot, error)) (*Snapshot, error) {
 	for try := 1; ; try++ {
 		s, err := take()
@@ -246,6 +247,7 @@ func (f *freezer) hold(ctx context.Context, ov *overlay) (*moment, error) {
 		return nil, err
 	}
 	if f.o.MaxPause > 0 && f.estimate(m.dirtyBytes) > f.o.MaxPause {
+		f.text = nil // what is fresh is to be planned for
 		return nil, errTooMuch
 	}
 	m.copy()

@@ -325,6 +325,11 @@ func TestPrecopyTooMuch(t *testing.T) {
 	p.WaitBlocked(t, 9)
 	cp := beginCopying(t, p, Options{})
 	p.Cmd(t, "touch untouched")
+	// What is first seen in the pause in vain must be in the next one, too.
+	added, err := procmem.ParseAddr(p.Cmd(t, "add seen 64K"))
+	if err != nil {
+		t.Fatal(err)
+	}
 	cp.f.o.MaxPause = time.Nanosecond
 	if err := cp.f.freeze(t.Context(), cp.rest); err != errTooMuch {
 		t.Fatalf("%v; want %v", err, errTooMuch)
@@ -332,13 +337,19 @@ func TestPrecopyTooMuch(t *testing.T) {
 	p.WaitBlocked(t, 9)
 	cp.f.o.MaxPause = 0
 	p.Cmd(t, "drop untouched 0 100")
-	var err error
 	if cp.rest, err = cp.f.rounds(t.Context()); err != nil {
 		t.Fatal(err)
 	}
 	cp.freeze()
 	checkAll(t, p, cp.s, mapRanges(p)...)
 	cp.checkStore()
+	got, want := make([]byte, 64<<10), make([]byte, 64<<10)
+	if _, err := cp.f.read.ReadAt(want, added); err != nil {
+		t.Fatal(err)
+	}
+	if _, err := cp.s.ReadAt(got, added); err != nil || !bytes.Equal(got, want) {
+		t.Errorf("the mapping that was added: %v, equal %v", err, bytes.Equal(got, want))
+	}
 	if n := len(cp.s.Image().Threads); n != 9 {
 		t.Errorf("%d threads; want 9", n)
 	}
