@@ -73,8 +73,8 @@ func (k *keeping) fork(wait bool) error {
 	return nil
 }
 
-// leavePatience is how long all threads may take to stop for that: one that
-// gets hold of the news is a lesser evil than to hold the others for longer.
+// leavePatience is how long threads may be held until all have stopped for
+// that.
 const leavePatience = time.Second
 
 // leave ends the child and has the target take the news of that, of which no
@@ -82,9 +82,7 @@ const leavePatience = time.Second
 func (k *keeping) leave(t *tracer, c *caller, child *forked) {
 	held := t.pause
 	t.do(child.end) // to take down its page tables takes a while
-	ctx, cancel := context.WithTimeout(context.Background(), leavePatience)
-	defer cancel()
-	err := t.stop(ctx)
+	err := k.holdAll(t)
 	t.do(func() {
 		child.kill()
 		if err == nil {
@@ -96,6 +94,26 @@ func (k *keeping) leave(t *tracer, c *caller, child *forked) {
 		err = child.reap(k.p)
 	}
 	k.undone(err, t.pause-held)
+}
+
+// holdAll stops all threads, which another tracer may hold at first: as long
+// as the child is traced, nobody gets news of it. That one of the threads gets
+// them after all is a lesser evil than to wait for ever.
+func (k *keeping) holdAll(t *tracer) error {
+	for began := time.Now(); ; nap(5 * time.Millisecond) {
+		ctx, cancel := context.WithTimeout(context.Background(), leavePatience)
+		err := t.stop(ctx)
+		if err != nil {
+			// Those that were attached to can be let go once they have stopped.
+			t.do(func() { t.interrupt() })
+			t.letGo()
+			t.letGoLate(ctx)
+		}
+		cancel()
+		if err == nil || !k.p.Exists() || time.Since(began) > patience {
+			return err
+		}
+	}
 }
 
 // forked is a copy of the target.

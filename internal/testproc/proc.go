@@ -300,7 +300,10 @@ func (p *Proc) Check(t testing.TB) (wrong string, counts map[string]int64) {
 			wrong += f + " "
 		}
 	}
-	return strings.TrimSpace(wrong), counts
+	if wrong = strings.TrimSpace(wrong); wrong != "" {
+		wrong += p.stderr()
+	}
+	return wrong, counts
 }
 
 func (p *Proc) stderr() string {

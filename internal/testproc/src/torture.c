@@ -199,6 +199,12 @@ static void arrange(struct blocked *b) {
 	}
 }
 
+// unexpected tells of a call that has returned what it must not.
+static void unexpected(long number, long result) {
+	add(&returned, 1);
+	dprintf(2, "system call %ld returned %ld\n", number, result);
+}
+
 static void block(struct thread *t) {
 	struct blocked *b = t->arg;
 	if (strcmp(b->name, "sigsuspend") && strcmp(b->name, "pselect")) unblock(WAKE);
@@ -213,7 +219,7 @@ static void block(struct thread *t) {
 		b->ended = now_ns();
 		if (r == -EINTR && handled != before) add(&b->woken, 1);
 		else if (r == -EINTR && b->number == SYS_epoll_wait) add(&eintr, 1);
-		else add(&returned, 1);
+		else unexpected(b->number, r);
 	}
 }
 
@@ -259,7 +265,7 @@ static void timed(struct thread *t) {
 		uint64_t before = now_ns();
 		long r = call(calls[i].number, calls[i].args);
 		if (r == -EINTR && calls[i].number == SYS_epoll_wait) add(&eintr, 1);
-		else if (r != calls[i].result) add(&returned, 1);
+		else if (r != calls[i].result) unexpected(calls[i].number, r);
 		else if (now_ns() - before < 5000000) add(&early, 1);
 	}
 }
@@ -351,7 +357,7 @@ static void in_read(struct thread *t) {
 	const long args[6] = {pipe_fds[0], (long)&(char){0}, 1};
 	unblock(SIGRTMIN + t->index);
 	settle(t);
-	for (;;) call(SYS_read, args), add(&returned, 1);
+	for (;;) unexpected(SYS_read, call(SYS_read, args));
 }
 
 static pid_t send_values(const pid_t *to) {
