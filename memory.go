@@ -78,12 +78,15 @@ type Fault struct {
 // ReadFull reads r from m as far as possible: sink is called with each piece
 // that could be read, in ascending order, and the result lists what could
 // not, neighbours with the same reason merged. After a fault, reading goes on
-// at the next page, or where the fault ends if that is known. buf is the memory to read into; its length is the largest
-// piece. A non-nil error comes from sink alone.
+// at the next page, or where the fault ends if that is known. Each byte has its
+// place in buf, which is its distance from the start of r, modulo the length of
+// buf: no piece is longer than that, and one that is as large as r holds all
+// pieces in the end. A non-nil error comes from sink alone.
 func ReadFull(m Memory, r Range, buf []byte, sink func(addr Addr, p []byte) error) ([]Fault, error) {
 	var faults []Fault
 	for a := r.Start; a < r.End; {
-		p := buf[:min(uint64(len(buf)), uint64(r.End-a))]
+		at := uint64(a-r.Start) % uint64(len(buf))
+		p := buf[at:min(uint64(len(buf)), at+uint64(r.End-a))]
 		n, err := m.ReadAt(p, a)
 		if n > 0 {
 			if err := sink(a, p[:n]); err != nil {

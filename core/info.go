@@ -109,6 +109,10 @@ func (nr *noteReader) takeRegset(n NoteInfo) error {
 // takeOwn reads a note of procmem. One that makes no sense is passed over,
 // since the others tell nearly as much.
 func (nr *noteReader) takeOwn(n NoteInfo) error {
+	if n.Type == ntSums && n.Size >= sumsHead+4 && nr.first(n) {
+		nr.f.sums = span{n.Offset, n.Offset + n.Size}
+		return nil
+	}
 	if n.Type != ntMaps && n.Type != ntThreads && n.Type != ntReport || !nr.first(n) {
 		return nil
 	}

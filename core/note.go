@@ -29,6 +29,7 @@ const (
 	ntMaps       = 0x70726f63 // text of /proc/PID/maps
 	ntReport     = 0x70726f64 // Report as JSON, perhaps with spaces behind it
 	ntThreads    = 0x70726f65 // a line "TID STATE NAME" for each thread
+	ntSums       = 0x70726f66 // checksums (sumsnote.go)
 )
 
 // Note is one ELF note.

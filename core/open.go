@@ -27,6 +27,7 @@ type File struct {
 	lost   []procmem.Fault
 	img    procmem.Image
 	report *Report
+	sums   span // the descriptor with the checksums; empty where there is none
 }
 
 // segment is a PT_LOAD: memory at Range, of which the file holds what lies
@@ -98,7 +99,9 @@ func kindOf(m os.FileMode) string {
 // NewReader reads a core of size bytes from r. A file that is not a core that
 // makes sense gives a *FormatError; one that is cut off behind its program
 // headers is opened, with its notes as far as there are any, and Truncated
-// tells what memory it lacks. Where two segments overlap, the memory that
+// tells what memory it lacks. A reader that knows where there are zeros tells
+// so with NextData(off int64) (start, end int64): the first run of data at or
+// behind off. Where two segments overlap, the memory that
 // both claim belongs to the one that starts lower, or comes first in the file.
 func NewReader(r io.ReaderAt, size int64) (*File, error) {
 	f, err := newFile(r, size)
@@ -270,7 +273,10 @@ func (f *File) readFull(p []byte, off int64) error {
 	return err
 }
 
-// Close closes the file that Open opened.
+// Owns has Close close c: what the core is read from, as a rule.
+func (f *File) Owns(c io.Closer) { f.closer = c }
+
+// Close closes the file that Open opened, or what the File owns.
 func (f *File) Close() error {
 	if f.closer == nil {
 		return nil

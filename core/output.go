@@ -4,8 +4,6 @@ import (
 	"fmt"
 	"io"
 	"sync/atomic"
-
-	"github.com/procmem/procmem/internal/pageset"
 )
 
 // output is where the pieces of a core go, each with its offset in the file.
@@ -18,27 +16,21 @@ type output interface {
 	bytes() int64
 }
 
-// fileOutput leaves holes where there are zeros. Its put may be called from
-// several goroutines at once.
+// fileOutput writes anywhere. Its put may be called from several goroutines at
+// once.
 type fileOutput struct {
 	dst     io.WriterAt
 	written atomic.Int64
 }
 
 func (o *fileOutput) put(off int64, p []byte) error {
-	for len(p) > 0 {
-		n := pageset.Run(true, p)
-		p, off = p[n:], off+int64(n)
-		n = pageset.Run(false, p)
-		if n == 0 {
-			continue
-		}
-		if _, err := o.dst.WriteAt(p[:n], off); err != nil {
-			return fmt.Errorf("write core at offset %#x: %w", off, err)
-		}
-		o.written.Add(int64(n))
-		p, off = p[n:], off+int64(n)
+	if len(p) == 0 {
+		return nil
 	}
+	if _, err := o.dst.WriteAt(p, off); err != nil {
+		return fmt.Errorf("write core at offset %#x: %w", off, err)
+	}
+	o.written.Add(int64(len(p)))
 	return nil
 }
 
@@ -53,7 +45,8 @@ func (o *fileOutput) finish(size int64) error {
 
 func (o *fileOutput) bytes() int64 { return o.written.Load() }
 
-// streamOutput takes ascending offsets and fills the gaps with zeros.
+// streamOutput takes ascending offsets and fills the gaps with zeros: with its
+// method Zeros(n int64) error, where dst has one.
 type streamOutput struct {
 	dst io.Writer
 	pos atomic.Int64 // read by those who watch the progress
@@ -70,6 +63,12 @@ func (o *streamOutput) put(off int64, p []byte) error {
 }
 
 func (o *streamOutput) finish(size int64) error {
+	if z, ok := o.dst.(interface{ Zeros(n int64) error }); ok && o.pos.Load() < size {
+		if err := z.Zeros(size - o.pos.Load()); err != nil {
+			return fmt.Errorf("write core at offset %#x: %w", o.pos.Load(), err)
+		}
+		o.pos.Store(size)
+	}
 	for o.pos.Load() < size {
 		if err := o.write(zeroBlock[:min(int64(len(zeroBlock)), size-o.pos.Load())]); err != nil {
 			return err

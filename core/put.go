@@ -20,6 +20,7 @@ func (w *Writer) Put(addr procmem.Addr, p []byte) error {
 		return errStream
 	}
 	w.loose.Store(true)
+	w.sums.set(addr, p)
 	if err := w.store.Put(addr, p); err != nil {
 		return fmt.Errorf("put %v into core: %w", addr, err)
 	}
@@ -32,6 +33,7 @@ func (w *Writer) Forget(r procmem.Range) error {
 	if w.stream != nil {
 		return errStream
 	}
+	w.sums.forget(r)
 	if err := w.store.Forget(r); err != nil {
 		return fmt.Errorf("forget %v in core: %w", r, err)
 	}

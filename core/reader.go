@@ -154,6 +154,12 @@ func (f *File) lostIn(r procmem.Range, yield func(procmem.Range, error) bool) bo
 // data everywhere.
 func (f *File) extent(off, end int64) (from, to int64) {
 	const seekData, seekHole = 3, 4 // include/uapi/linux/fs.h
+	if r, ok := f.r.(interface {
+		NextData(off int64) (start, end int64)
+	}); ok {
+		from, to := r.NextData(off)
+		return min(from, end), min(to, end)
+	}
 	file, ok := f.r.(*os.File)
 	if !ok {
 		return off, end

@@ -210,7 +210,7 @@ func TestTruncated(t *testing.T) {
 		if size >= first && (len(f.img.Threads) != 2 || f.img.Process.PID != 41) {
 			t.Errorf("cut to %d: %d threads", size, len(f.img.Threads))
 		}
-		if f.Report() != nil {
+		if f.Report() != nil && size < int64(len(b))-1 { // behind it are checksums
 			t.Errorf("cut to %d: a report", size)
 		}
 		missing := f.Truncated()

@@ -4,21 +4,15 @@ import (
 	"context"
 	"fmt"
 	"io"
+	"iter"
 	"math"
-	"reflect"
-	"runtime"
 	"slices"
-	"sync"
 	"sync/atomic"
 
 	"github.com/procmem/procmem"
-	"github.com/procmem/procmem/internal/background"
 	"github.com/procmem/procmem/internal/pageset"
+	"github.com/procmem/procmem/internal/pipe"
 )
-
-// blockSize is how much is read at once. process_vm_readv is at its best
-// between one and four MiB.
-const blockSize = 2 << 20
 
 // Writer writes one core: Copy once, then Finish. Of a file, memory may be put
 // ahead of Copy, with Put, Forget and Settle.
@@ -28,23 +22,23 @@ type Writer struct {
 	// locked while it is read.
 	Background bool
 
-	l       *layout
-	out     output
-	stream  *streamNotes   // nil for a file
-	store   *pageset.Store // what was put ahead of Copy
-	loose   atomic.Bool    // something was put since the segments were settled
-	workers int
-
-	mu     sync.Mutex
-	faults []procmem.Fault // sorted when Copy is done
+	l      *layout
+	out    output
+	sums   *sums
+	stream *streamNotes   // nil for a file
+	store  *pageset.Store // what was put ahead of Copy
+	loose  atomic.Bool    // something was put since the segments were settled
+	faults []procmem.Fault
 }
 
 // streamNotes is what a stream has to know in advance.
 type streamNotes struct {
 	standard []byte
 	own      []byte
-	room     int64 // bytes for the JSON of the report
-	size     int64 // of the core
+	room     int64  // bytes for the JSON of the report
+	sums     int64  // bytes for the checksums, 0 for none
+	extents  uint64 // of the checksums
+	size     int64  // of the core
 }
 
 // NewFileWriter returns a Writer of the segments, which must be ascending and
@@ -60,7 +54,7 @@ func NewFileWriter(dst io.WriterAt, arch procmem.Arch, segs []Segment) (*Writer,
 	if err != nil {
 		return nil, err
 	}
-	return &Writer{l: l, out: &fileOutput{dst: dst}, workers: max(2, min(4, runtime.GOMAXPROCS(0))),
+	return &Writer{l: l, out: &fileOutput{dst: dst}, sums: newSums(),
 		store: pageset.NewStore(dst, slices.Collect(l.stretches), l.memEnd, l.limit())}, nil
 }
 
@@ -80,38 +74,46 @@ func NewStreamWriter(dst io.Writer, img *procmem.Image, segs []Segment) (*Writer
 		return nil, err
 	}
 	n.room = reportRoom(len(segs), len(threadsMissing(img)))
-	n.size, err = l.placeNotes(l.headRoom, int64(len(n.standard)), int64(len(n.own))+noteSize(ownerProcmem, n.room))
+	w := &Writer{l: l, out: &streamOutput{dst: dst}, sums: newSums(), stream: n, store: pageset.NewStore(nil, nil, 0, 0)}
+	n.sums, n.extents = sumsSize(streamSpans, w.sums.extents(l.stretches, true))
+	n.size, err = l.placeNotes(l.headRoom, int64(len(n.standard)), ownSize(int64(len(n.own)), n.room, n.sums))
 	if err != nil {
 		return nil, err
 	}
-	return &Writer{l: l, out: &streamOutput{dst: dst}, stream: n, workers: 1,
-		store: pageset.NewStore(nil, nil, 0, 0)}, nil
+	return w, nil
+}
+
+// ownSize is the size of the notes of procmem: some that are encoded, and
+// those of a report and of checksums, if there are any.
+func ownSize(encoded, report, sums int64) int64 {
+	n := encoded + noteSize(ownerProcmem, report)
+	if sums > 0 {
+		n += noteSize(ownerProcmem, sums)
+	}
+	return n
 }
 
 // Written returns how many bytes have been written so far: what was put and
 // forgotten again does not count. It may be called while Copy runs.
 func (w *Writer) Written() int64 { return w.out.bytes() + w.store.Bytes() }
 
-// Faults returns the ranges that Copy could not read, sorted by address and
-// merged. In the core they are zeros.
-func (w *Writer) Faults() []procmem.Fault {
-	w.mu.Lock()
-	defer w.mu.Unlock()
-	return slices.Clone(w.faults)
+// Size returns how long the core of a stream will be, in bytes, and 0 for a
+// file, where that is known in the end.
+func (w *Writer) Size() int64 {
+	if w.stream == nil {
+		return 0
+	}
+	return w.stream.size
 }
 
-// batch is work for one worker: parts of one stretch that lie within blockSize
-// of each other, so that memory of scattered pages does not cost a handover
-// for each.
-type batch struct {
-	parts []procmem.Range
-	delta int64 // from address to file offset
-}
+// Faults returns the ranges that Copy could not read, sorted by address and
+// merged. In the core they are zeros.
+func (w *Writer) Faults() []procmem.Fault { return w.faults }
 
 // Copy reads the memory of all dumped segments, less what has been put, and
 // writes it. Memory that cannot be read is no error: Faults lists it. An error
 // comes from the destination or from ctx, and the core is then of no use.
-func (w *Writer) Copy(ctx context.Context, mem procmem.Memory) error {
+func (w *Writer) Copy(ctx context.Context, mem procmem.Memory) (err error) {
 	if w.stream != nil {
 		head, table := w.l.headers()
 		if err := w.out.put(0, slices.Concat(head, table, w.stream.standard)); err != nil {
@@ -123,141 +125,64 @@ func (w *Writer) Copy(ctx context.Context, mem procmem.Memory) error {
 			return err
 		}
 	}
-	ctx, cancel := context.WithCancelCause(ctx)
-	defer cancel(nil)
-	work := make(chan *batch)
-	free := make(chan *batch, w.workers+1)
-	for range cap(free) {
-		free <- &batch{parts: make([]procmem.Range, 0, blockSize/procmem.PageSize)}
+	work := pipe.Work{Each: w.write}
+	if w.stream != nil {
+		work = pipe.Work{Each: w.sum, Emit: w.emit}
 	}
-	var wg sync.WaitGroup
-	for range w.workers {
-		wg.Go(func() {
-			if err := w.work(mem, work, free); err != nil {
-				cancel(err) // which ends the planning too
-			}
-		})
-	}
-	w.plan(ctx, mem, work, free)
-	close(work)
-	wg.Wait()
-	w.sortFaults()
-	if ctx.Err() != nil {
-		return context.Cause(ctx)
-	}
-	return nil
+	p := pipe.New()
+	p.Background = w.Background
+	w.faults, err = p.Run(ctx, mem, w.plan(mem), work)
+	return err
 }
 
-// plan hands out what there is to read, in ascending order.
-func (w *Writer) plan(ctx context.Context, mem procmem.Memory, work chan<- *batch, free <-chan *batch) {
-	var cur *batch
-	// flush hands over what has been gathered.
-	flush := func() bool {
-		if cur == nil {
-			return true
-		}
-		select {
-		case work <- cur:
-			cur = nil
-			return true
-		case <-ctx.Done():
-			return false
-		}
-	}
-	// add hands out a part of a place.
-	add := func(r procmem.Range, delta int64) bool {
-		for !r.Empty() {
-			if cur != nil && (cur.delta != delta || r.Start-cur.parts[0].Start >= blockSize) && !flush() {
-				return false
-			}
-			if cur == nil {
-				select {
-				case cur = <-free:
-					cur.parts, cur.delta = cur.parts[:0], delta
-				case <-ctx.Done():
-					return false
-				}
-			}
-			limit := blockSize
-			if len(cur.parts) > 0 {
-				limit -= int(r.Start - cur.parts[0].Start)
-			}
-			part := procmem.Range{Start: r.Start, End: r.Start + procmem.Addr(min(uint64(limit), r.Size()))}
-			cur.parts = append(cur.parts, part)
-			r.Start = part.End
-		}
-		return true
-	}
-	for x := range w.l.stretches {
-		for data, err := range dataOf(mem, x.Range) {
-			for r := range w.store.Lacks(data) {
-				if err != nil {
-					w.addFaults([]procmem.Fault{{Range: r, Err: procmem.Cause(err)}})
-				} else if !add(r, x.Delta) {
-					return
+// plan yields what there is to read, in ascending order.
+func (w *Writer) plan(mem procmem.Memory) iter.Seq[pipe.Extent] {
+	return func(yield func(pipe.Extent) bool) {
+		for x := range w.l.stretches {
+			for data, err := range dataOf(mem, x.Range) {
+				for r := range w.store.Lacks(data) {
+					if !yield(pipe.Extent{Range: r, Delta: x.Delta, Err: err}) {
+						return
+					}
 				}
 			}
 		}
 	}
-	flush()
 }
 
-// work copies one batch after the other.
-func (w *Writer) work(mem procmem.Memory, work <-chan *batch, free chan<- *batch) (err error) {
-	do := func(f func()) { f() }
-	if w.Background {
-		thread := background.New()
-		defer thread.Close()
-		do = thread.Do
-	}
-	buf := alignedBuffer(blockSize)
-	for b := range work {
-		if do(func() { err = w.copy(mem, b, buf) }); err != nil {
-			return err
-		}
-		free <- b
-	}
-	return nil
-}
-
-// copy copies one batch through a buffer.
-func (w *Writer) copy(mem procmem.Memory, b *batch, buf []byte) error {
-	put := func(a procmem.Addr, p []byte) error { return w.out.put(int64(a)+b.delta, p) }
-	for _, r := range b.parts {
-		faults, err := procmem.ReadFull(mem, r, buf, put)
-		if len(faults) > 0 {
-			w.addFaults(faults)
-		}
-		if err != nil {
-			return err
+// write writes what is not zeros of a block.
+func (w *Writer) write(b *pipe.Block) error {
+	for _, p := range b.Pieces {
+		for at := 0; at < len(p.Data); {
+			at += pageset.Run(true, p.Data[at:])
+			data := p.Data[at : at+pageset.Run(false, p.Data[at:])]
+			addr := p.Addr + procmem.Addr(at)
+			w.sums.add(addr, data)
+			if err := w.out.put(int64(addr)+b.Delta, data); err != nil {
+				return err
+			}
+			at += len(data)
 		}
 	}
 	return nil
 }
 
-// alignedBuffer returns n bytes that begin at a page boundary, as direct I/O
-// wants them.
-func alignedBuffer(n int) []byte {
-	b := make([]byte, n+procmem.PageSize)
-	skip := -int(reflect.ValueOf(b).Pointer()) & (procmem.PageSize - 1)
-	return b[skip : skip+n : skip+n]
-}
-
-func (w *Writer) addFaults(faults []procmem.Fault) {
-	w.mu.Lock()
-	defer w.mu.Unlock()
-	w.faults = append(w.faults, faults...)
-}
-
-func (w *Writer) sortFaults() {
-	w.mu.Lock()
-	defer w.mu.Unlock()
-	slices.SortFunc(w.faults, func(a, b procmem.Fault) int { return compareRanges(a.Range, b.Range) })
-	merged := w.faults[:0]
-	for _, f := range w.faults {
-		merged = procmem.AppendFault(merged, f)
+// sum takes the checksums of a block.
+func (w *Writer) sum(b *pipe.Block) error {
+	for _, p := range b.Pieces {
+		w.sums.add(p.Addr, p.Data)
 	}
-	w.faults = merged
+	return nil
+}
+
+// emit writes a block in its turn.
+func (w *Writer) emit(b *pipe.Block) error {
+	for _, p := range b.Pieces {
+		if err := w.out.put(int64(p.Addr)+b.Delta, p.Data); err != nil {
+			return err
+		}
+	}
+	return nil
 }
 
 // Finish completes r with what the writer knows and ends the core with it and
@@ -288,14 +213,41 @@ func threadsMissing(img *procmem.Image) (out []ThreadMissing) {
 	return out
 }
 
+// streamSpans is how many spans of a stream have checksums: the headers with
+// the standard notes, and the notes of procmem.
+const streamSpans = 2
+
 func (w *Writer) finishStream(r *Report) error {
-	r.FileBytes, r.DiskBytes = w.stream.size, w.stream.size
-	b, err := r.encodePadded(w.stream.room)
+	n := w.stream
+	r.FileBytes, r.DiskBytes = n.size, n.size
+	b, err := r.encodePadded(n.room)
 	if err != nil {
 		return err
 	}
-	return w.out.put(w.l.ownOff, appendNote(w.stream.own, Note{ownerProcmem, ntReport, b}))
+	own := appendNote(n.own, Note{ownerProcmem, ntReport, b})
+	if err := w.out.put(w.l.ownOff, own); err != nil {
+		return err
+	}
+	if n.sums == 0 {
+		return nil
+	}
+	head, table := w.l.headers()
+	spans := []fileSpan{spanOf(0, slices.Concat(head, table, n.standard)), spanOf(w.l.ownOff, own)}
+	return w.putSums(w.l.ownOff+int64(len(own)), n.sums, n.extents, spans, w.sums.extents(w.l.stretches, true))
 }
+
+// putSums writes the note of checksums to off.
+func (w *Writer) putSums(off, size int64, n uint64, spans []fileSpan, extents iter.Seq[pageSums]) error {
+	return writeSums(size, n, spans, extents, func(p []byte) error {
+		err := w.out.put(off, p)
+		off += int64(len(p))
+		return err
+	})
+}
+
+// fileSpans is how many spans of a file have checksums: header, program
+// headers, and all notes.
+const fileSpans = 3
 
 func (w *Writer) finishFile(img *procmem.Image, r *Report) error {
 	notes, err := encodeNotes(standardNotes(img))
@@ -306,6 +258,7 @@ func (w *Writer) finishFile(img *procmem.Image, r *Report) error {
 	if err != nil {
 		return err
 	}
+	sums, extents := sumsSize(fileSpans, w.sums.extents(w.l.stretches, false))
 	// The report tells sizes that its own length is part of: make room for
 	// the longest numbers, and fill up with spaces.
 	data := w.Written()
@@ -315,7 +268,7 @@ func (w *Writer) finishFile(img *procmem.Image, r *Report) error {
 		return err
 	}
 	room := int64(len(b))
-	r.FileBytes, err = w.l.placeNotes(w.l.memEnd, int64(len(notes)), int64(len(own))+noteSize(ownerProcmem, room))
+	r.FileBytes, err = w.l.placeNotes(w.l.memEnd, int64(len(notes)), ownSize(int64(len(own)), room, sums))
 	if err != nil {
 		return err
 	}
@@ -327,6 +280,12 @@ func (w *Writer) finishFile(img *procmem.Image, r *Report) error {
 	tail := append(notes, appendNote(own, Note{ownerProcmem, ntReport, b})...)
 	if err := w.out.put(w.l.noteOff, tail); err != nil {
 		return err
+	}
+	if sums > 0 {
+		spans := []fileSpan{spanOf(0, head), spanOf(w.l.tableOff, table), spanOf(w.l.noteOff, tail)}
+		if err := w.putSums(w.l.noteOff+int64(len(tail)), sums, extents, spans, w.sums.extents(w.l.stretches, false)); err != nil {
+			return err
+		}
 	}
 	if err := w.out.finish(r.FileBytes); err != nil {
 		return err

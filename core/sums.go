@@ -1,0 +1,152 @@
+package core
+
+import (
+	"hash/crc32"
+	"iter"
+	"sync"
+
+	"github.com/procmem/procmem"
+)
+
+// A checksum is the CRC-32C of a page, for which processors have an
+// instruction.
+var castagnoli = crc32.MakeTable(crc32.Castagnoli)
+
+// zeroSum is the checksum of a page of zeros.
+var zeroSum = crc32.Checksum(zeroBlock[:procmem.PageSize], castagnoli)
+
+// chunkPages is how many pages have their checksums in one piece.
+const (
+	chunkPages = 512
+	chunkSize  = chunkPages * procmem.PageSize
+)
+
+// sums holds the checksums of pages, each less (exclusive or) that of a page
+// of zeros. So a page of which nothing is known is one of zeros; and, the CRC
+// being linear, that of a page which is written in parts is what the parts
+// give, one after the other, each with zeros around it. The methods may be
+// called from several goroutines at once for different pages.
+type sums struct {
+	mu     sync.Mutex
+	chunks map[procmem.Addr]*sumChunk // by address
+}
+
+type sumChunk [chunkPages]uint32
+
+func newSums() *sums { return &sums{chunks: make(map[procmem.Addr]*sumChunk)} }
+
+// set replaces the checksums of whole pages.
+func (s *sums) set(a procmem.Addr, p []byte) {
+	s.each(a, p, func(old, fresh uint32) uint32 { return fresh })
+}
+
+// add adds what lies at a to pages of which the rest is zeros or was added.
+func (s *sums) add(a procmem.Addr, p []byte) {
+	s.each(a, p, func(old, fresh uint32) uint32 { return old ^ fresh })
+}
+
+func (s *sums) each(a procmem.Addr, p []byte, change func(old, fresh uint32) uint32) {
+	var chunk *sumChunk
+	var base procmem.Addr
+	for len(p) > 0 {
+		page := a.PageDown()
+		n := min(procmem.PageSize-int(a-page), len(p))
+		fresh := sumOf(int(a-page), p[:n])
+		if at := page &^ (chunkSize - 1); chunk == nil || at != base {
+			base, chunk = at, s.chunk(at, fresh != 0)
+		}
+		if chunk == nil && fresh != 0 {
+			chunk = s.chunk(base, true)
+		}
+		if chunk != nil {
+			i := (page - base) / procmem.PageSize
+			chunk[i] = change(chunk[i], fresh)
+		}
+		a, p = a+procmem.Addr(n), p[n:]
+	}
+}
+
+// sumOf returns the checksum of a page that holds p at off and else zeros,
+// less that of zeros alone.
+func sumOf(off int, p []byte) uint32 {
+	if len(p) == procmem.PageSize {
+		return crc32.Checksum(p, castagnoli) ^ zeroSum
+	}
+	sum := crc32.Update(0, castagnoli, zeroBlock[:off])
+	sum = crc32.Update(sum, castagnoli, p)
+	return crc32.Update(sum, castagnoli, zeroBlock[:procmem.PageSize-off-len(p)]) ^ zeroSum
+}
+
+// chunk returns the chunk that begins at a; where there is none, a new one or
+// nil.
+func (s *sums) chunk(a procmem.Addr, create bool) *sumChunk {
+	s.mu.Lock()
+	defer s.mu.Unlock()
+	c := s.chunks[a]
+	if c == nil && create {
+		c = new(sumChunk)
+		s.chunks[a] = c
+	}
+	return c
+}
+
+// forget makes zeros of the pages of r.
+func (s *sums) forget(r procmem.Range) {
+	s.mu.Lock()
+	defer s.mu.Unlock()
+	drop := func(base procmem.Addr, c *sumChunk) {
+		if part := r.Intersect(procmem.Range{Start: base, End: base + chunkSize}); !part.Empty() {
+			clear(c[(part.Start-base)/procmem.PageSize : (part.End-base)/procmem.PageSize])
+		}
+	}
+	if r.Size()/chunkSize > uint64(len(s.chunks)) {
+		for base, c := range s.chunks {
+			drop(base, c)
+		}
+		return
+	}
+	for base := r.Start &^ (chunkSize - 1); base < r.End; base += chunkSize {
+		if c := s.chunks[base]; c != nil {
+			drop(base, c)
+		}
+	}
+}
+
+// of returns the checksum of a page.
+func (s *sums) of(page procmem.Addr) uint32 {
+	base := page &^ (chunkSize - 1)
+	if c := s.chunk(base, false); c != nil {
+		return c[(page-base)/procmem.PageSize] ^ zeroSum
+	}
+	return zeroSum
+}
+
+// put sets the checksum of one page, less zeroSum.
+func (s *sums) put(page procmem.Addr, v uint32) {
+	base := page &^ (chunkSize - 1)
+	if c := s.chunk(base, v != 0); c != nil {
+		c[(page-base)/procmem.PageSize] = v
+	}
+}
+
+// pieces yields the parts of r that lie in one chunk each, ascending, with
+// their checksums, which are nil where all are those of zeros.
+func (s *sums) pieces(r procmem.Range) iter.Seq2[procmem.Range, []uint32] {
+	return func(yield func(procmem.Range, []uint32) bool) {
+		for !r.Empty() {
+			base := r.Start &^ (chunkSize - 1)
+			part := r
+			if end, err := base.Add(chunkSize); err == nil {
+				part.End = min(r.End, end)
+			}
+			var values []uint32
+			if c := s.chunk(base, false); c != nil {
+				values = c[(part.Start-base)/procmem.PageSize:][:part.Size()/procmem.PageSize]
+			}
+			if !yield(part, values) {
+				return
+			}
+			r.Start = part.End
+		}
+	}
+}

@@ -1,0 +1,193 @@
+package core
+
+import (
+	"context"
+	"errors"
+	"fmt"
+	"io"
+	"iter"
+	"slices"
+	"sync"
+
+	"hash/crc32"
+
+	"github.com/procmem/procmem"
+	"github.com/procmem/procmem/internal/pageset"
+	"github.com/procmem/procmem/internal/pipe"
+)
+
+// Damage is a part of a core that is not as it was written.
+type Damage struct {
+	procmem.Range        // of memory; empty for another part of the file
+	Offset, Size  int64  // of the other part
+	Reason        string // what shows it
+}
+
+// Verdict is what Verify has found.
+type Verdict struct {
+	// Checked tells whether there are checksums in the core. Without them,
+	// only what the file promises and does not hold is found.
+	Checked     bool
+	MemoryBytes uint64   // memory that was compared, holes included
+	Damaged     []Damage // notes and headers first, then memory, ascending
+}
+
+// Verify compares the core with the checksums in it: each page, the notes, and
+// the headers. The error is that of ctx.
+func (f *File) Verify(ctx context.Context) (*Verdict, error) {
+	v := &verifier{f: f}
+	v.Checked = f.sums != span{}
+	if v.Checked {
+		v.load()
+	}
+	v.cutOff()
+	if v.sums != nil {
+		if err := v.memory(ctx); err != nil {
+			return nil, err
+		}
+	}
+	slices.SortStableFunc(v.Damaged, func(a, b Damage) int { return compareRanges(a.Range, b.Range) })
+	v.join()
+	return &v.Verdict, nil
+}
+
+type verifier struct {
+	f *File
+	Verdict
+	sums *sums // nil where they are of no use
+
+	mu sync.Mutex // for Damaged
+}
+
+func (v *verifier) damaged(d Damage) {
+	v.mu.Lock()
+	defer v.mu.Unlock()
+	v.Damaged = append(v.Damaged, d)
+}
+
+// load reads the checksums, and compares what is not memory.
+func (v *verifier) load() {
+	f := v.f
+	spans, sums, err := readSums(f.r, f.sums.off, f.sums.end-f.sums.off, f.dumps)
+	if err != nil {
+		v.damaged(Damage{Offset: f.sums.off, Size: f.sums.end - f.sums.off, Reason: err.Error()})
+		return
+	}
+	v.sums = sums
+	for _, s := range spans {
+		sum := crc32.New(castagnoli)
+		n, err := io.Copy(sum, io.NewSectionReader(f.r, s.off, s.size))
+		switch {
+		case err != nil:
+		case n < s.size:
+			err = procmem.ErrTruncated
+		case sum.Sum32() != s.sum:
+			err = errDiffers
+		default:
+			continue
+		}
+		v.damaged(Damage{Offset: s.off, Size: s.size, Reason: err.Error()})
+	}
+}
+
+var errDiffers = errors.New("not what its checksum says")
+
+// dumps reports whether the core promises the bytes of all of r.
+func (f *File) dumps(r procmem.Range) bool {
+	for i := f.find(r.Start); i < len(f.segs) && f.segs[i].Start <= r.Start; i++ {
+		if r.Start = f.segs[i].dumped; r.Start >= r.End {
+			return true
+		}
+	}
+	return false
+}
+
+// cutOff notes what the file ends before.
+func (v *verifier) cutOff() {
+	f := v.f
+	for _, s := range f.notes {
+		if s.end > f.size {
+			v.damaged(Damage{Offset: s.off, Size: s.end - s.off, Reason: procmem.ErrTruncated.Error()})
+		}
+	}
+	for _, r := range f.Truncated() {
+		v.damaged(Damage{Range: r.Range, Reason: procmem.ErrTruncated.Error()})
+	}
+}
+
+// memory compares each page that is not a hole of the file, and looks for
+// holes where there should be none.
+func (v *verifier) memory(ctx context.Context) error {
+	raw := &File{r: v.f.r, size: v.f.size, segs: v.f.segs} // what is missing is zeros in the file
+	plan := func(yield func(pipe.Extent) bool) {
+		for _, s := range raw.segs {
+			at, end := s.Start, min(s.dumped, s.inFile(raw.size))
+			for r := range raw.Data(procmem.Range{Start: at, End: end}) {
+				v.zeros(procmem.Range{Start: at, End: r.Start})
+				if !yield(pipe.Extent{Range: r}) {
+					return
+				}
+				at = r.End
+			}
+			v.zeros(procmem.Range{Start: at, End: end})
+			if end > s.Start {
+				v.MemoryBytes += uint64(end - s.Start)
+			}
+		}
+	}
+	faults, err := pipe.New().Run(ctx, raw, plan, pipe.Work{Each: func(b *pipe.Block) error {
+		for _, p := range b.Pieces {
+			v.compare(p)
+		}
+		return nil
+	}})
+	for _, x := range faults {
+		v.damaged(Damage{Range: x.Range, Reason: x.Err.Error()})
+	}
+	return err
+}
+
+// zeros compares a hole of the file.
+func (v *verifier) zeros(r procmem.Range) {
+	if r.Empty() {
+		return
+	}
+	for x := range v.sums.extents(one(pageset.Place{Range: r}), false) {
+		v.damaged(Damage{Range: procmem.Range{Start: x.addr, End: x.addr + procmem.Addr(x.pages)*procmem.PageSize},
+			Reason: "zeros in place of data"})
+	}
+}
+
+func one[T any](x T) iter.Seq[T] { return func(yield func(T) bool) { yield(x) } }
+
+// compare compares what was read. Faults end at pages, so all are whole.
+func (v *verifier) compare(p pipe.Piece) {
+	for at := 0; at < len(p.Data); at += procmem.PageSize {
+		a := p.Addr + procmem.Addr(at)
+		page := p.Data[at:min(at+procmem.PageSize, len(p.Data))]
+		if crc32.Checksum(page, castagnoli) != v.sums.of(a) {
+			v.damaged(Damage{Range: procmem.Range{Start: a, End: a + procmem.Addr(len(page))}, Reason: errDiffers.Error()})
+		}
+	}
+}
+
+// join makes one of neighbours with the same reason.
+func (v *verifier) join() {
+	kept := v.Damaged[:0]
+	for _, d := range v.Damaged {
+		if k := len(kept) - 1; k >= 0 && !d.Empty() && kept[k].End == d.Start && kept[k].Reason == d.Reason {
+			kept[k].End = d.End
+			continue
+		}
+		kept = append(kept, d)
+	}
+	v.Damaged = kept
+}
+
+// String names the part and what is wrong with it.
+func (d Damage) String() string {
+	if d.Empty() {
+		return fmt.Sprintf("file offset %#x, %d bytes: %s", d.Offset, d.Size, d.Reason)
+	}
+	return fmt.Sprintf("%v: %s", d.Range, d.Reason)
+}

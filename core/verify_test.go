@@ -1,0 +1,180 @@
+package core
+
+import (
+	"bytes"
+	"math/rand/v2"
+	"strings"
+	"testing"
+
+	"github.com/procmem/procmem"
+)
+
+func verify(t *testing.T, b []byte) *Verdict {
+	t.Helper()
+	f, err := NewReader(bytes.NewReader(b), int64(len(b)))
+	if err != nil {
+		t.Fatal(err)
+	}
+	v, err := f.Verify(t.Context())
+	if err != nil {
+		t.Fatal(err)
+	}
+	return v
+}
+
+// Whatever bit changes, and wherever a core is cut off, it is seen; of memory
+// the page is named, and no other.
+func TestVerify(t *testing.T) {
+	for _, arch := range []procmem.Arch{procmem.AMD64, procmem.I386} {
+		for _, stream := range []bool{false, true} {
+			img, fake := scene(arch)
+			b, w := writeCore(t, img, fake, Select(img, fake, FilterDefault), stream, &Report{})
+			if v := verify(t, b); !v.Checked || len(v.Damaged) > 0 || v.MemoryBytes != w.l.memory {
+				t.Fatalf("%v, stream %v: %+v", arch, stream, v)
+			}
+			f, err := NewReader(bytes.NewReader(b), int64(len(b)))
+			if err != nil {
+				t.Fatal(err)
+			}
+			random := rand.New(rand.NewPCG(1, 2))
+			for try := range 120 {
+				off := random.Int64N(int64(len(b)))
+				switch {
+				case try < 40: // headers and the notes in front
+					off = random.Int64N(w.l.headRoom)
+				case try < 80: // notes behind
+					off = w.l.memEnd + random.Int64N(int64(len(b))-w.l.memEnd)
+				}
+				bit := byte(1) << random.IntN(8)
+				b[off] ^= bit
+				checkFlip(t, f, b, off)
+				b[off] ^= bit
+			}
+			for range 12 {
+				size := random.Int64N(int64(len(b)))
+				if c, err := NewReader(bytes.NewReader(b[:size]), size); err == nil {
+					if v, err := c.Verify(t.Context()); err != nil || len(v.Damaged) == 0 {
+						t.Errorf("cut to %d of %d: %+v, %v", size, len(b), v, err)
+					}
+				}
+			}
+		}
+	}
+}
+
+// checkFlip expects that a changed byte is seen. f is the core as it was.
+func checkFlip(t *testing.T, f *File, b []byte, off int64) {
+	t.Helper()
+	c, err := NewReader(bytes.NewReader(b), int64(len(b)))
+	if err != nil {
+		return // seen
+	}
+	v, err := c.Verify(t.Context())
+	if err != nil {
+		t.Fatal(err)
+	}
+	for _, s := range f.segs {
+		if off < s.off || off >= s.off+int64(s.dumped-s.Start) {
+			continue
+		}
+		want := rng((s.Start + procmem.Addr(off-s.off)).PageDown(), 0)
+		want.End = want.Start + page
+		if len(v.Damaged) != 1 || v.Damaged[0].Range != want {
+			t.Errorf("offset %#x: found %v, want %v", off, v.Damaged, want)
+		}
+		return
+	}
+	// What is between the parts of a core means nothing; the header of a note
+	// may make one of somebody else of it, and the checksums unknown.
+	if v.Checked && len(v.Damaged) == 0 && !padding(f, off) {
+		t.Errorf("offset %#x: not seen", off)
+	}
+}
+
+// padding reports whether a byte of the file is part of nothing.
+func padding(f *File, off int64) bool {
+	v := verifier{f: f}
+	spans, _, err := readSums(f.r, f.sums.off, f.sums.end-f.sums.off, v.f.dumps)
+	if err != nil {
+		return false
+	}
+	for _, s := range spans {
+		if off >= s.off && off < s.off+s.size {
+			return false
+		}
+	}
+	return off < f.sums.off || off >= f.sums.end
+}
+
+// Checksums follow what is put, put again, forgotten and settled.
+func TestVerifyPut(t *testing.T) {
+	first, img, m := grown(procmem.AMD64)
+	var file memFile
+	w := mustFile(t, &file, img, first)
+	random := rand.New(rand.NewPCG(3, 4))
+	for range 2000 {
+		s := first[random.IntN(len(first))]
+		a := s.Start + procmem.Addr(random.IntN(int(s.Size()/page)))*page
+		var err error
+		switch random.IntN(5) {
+		case 0:
+			err = w.Put(a, make([]byte, page))
+		case 1:
+			err = w.Forget(rng(a, min(a+7*page, s.End)))
+		default:
+			err = w.Put(a, stale(a))
+		}
+		if err != nil {
+			t.Fatal(err)
+		}
+	}
+	if err := w.Settle(Select(img, m, FilterDefault)); err != nil {
+		t.Fatal(err)
+	}
+	if err := w.Copy(t.Context(), m); err != nil {
+		t.Fatal(err)
+	}
+	if err := w.Finish(img, &Report{}); err != nil {
+		t.Fatal(err)
+	}
+	if v := verify(t, file.b); !v.Checked || len(v.Damaged) > 0 {
+		t.Fatalf("%+v", v)
+	}
+}
+
+// A page that comes in parts, with a fault between, has one checksum.
+func TestSumOfParts(t *testing.T) {
+	whole := make([]byte, page)
+	copy(whole[100:], "first")
+	copy(whole[3000:], "second")
+	s := newSums()
+	s.add(0x1000+100, whole[100:200])
+	s.add(0x1000+3000, whole[3000:3007])
+	s.add(0x1000+3007, whole[3007:])
+	one := newSums()
+	one.set(0x1000, whole)
+	if s.of(0x1000) != one.of(0x1000) || s.of(0x1000) == zeroSum || s.of(0x2000) != zeroSum {
+		t.Errorf("%#x, whole %#x", s.of(0x1000), one.of(0x1000))
+	}
+	one.forget(rng(0x1000, 0x2000))
+	if one.of(0x1000) != zeroSum {
+		t.Error("a page that was forgotten is not zeros")
+	}
+}
+
+// A core of somebody else has no checksums, and Verify says so.
+func TestVerifyForeign(t *testing.T) {
+	img, fake := scene(procmem.AMD64)
+	b, _ := writeCore(t, img, fake, Select(img, fake, FilterDefault), false, &Report{})
+	f, err := NewReader(bytes.NewReader(b), int64(len(b)))
+	if err != nil {
+		t.Fatal(err)
+	}
+	f.sums = span{}
+	if v, err := f.Verify(t.Context()); err != nil || v.Checked || len(v.Damaged) > 0 {
+		t.Errorf("%+v, %v", v, err)
+	}
+	if s := (Damage{Offset: 16, Size: 4, Reason: "x"}).String(); !strings.Contains(s, "0x10") {
+		t.Error(s)
+	}
+}

@@ -1,0 +1,259 @@
+// Package pipe carries memory to where it goes, the one way that there is: a
+// plan of extents, readers that take these in blocks, and work on each block,
+// in parallel or in the order of the plan. Buffers are few and used again, who
+// is slow holds up the others, and the first error ends it all.
+package pipe
+
+import (
+	"cmp"
+	"context"
+	"iter"
+	"reflect"
+	"runtime"
+	"slices"
+	"sync"
+
+	"github.com/procmem/procmem"
+	"github.com/procmem/procmem/internal/background"
+)
+
+// BlockSize is how much is read at once, in bytes. process_vm_readv(2) is at
+// its best between one and four MiB.
+const BlockSize = 2 << 20
+
+// Extent is memory that is to be carried, and where to: an address plus Delta
+// is its place.
+type Extent struct {
+	procmem.Range
+	Delta int64
+	Err   error // why it is known not to be readable; nil where it may be
+}
+
+// Block is memory that was read at once, from extents of one Delta.
+type Block struct {
+	Delta  int64
+	Pieces []Piece // what could be read, ascending
+
+	parts  []procmem.Range // of the plan; BlockSize apart at most
+	faults []procmem.Fault
+	buf    []byte
+	err    error
+	ready  chan struct{} // receives when the block is read and worked on
+}
+
+// Piece is memory without a gap. Its offset in a page is that of the buffer it
+// lies in, so whole pages are fit for direct I/O.
+type Piece struct {
+	Addr procmem.Addr
+	Data []byte // good as long as the block is
+}
+
+// Pipe has the goroutines and buffers. It may be run again, and is of no use
+// to two at once.
+type Pipe struct {
+	// Background has readers give way to all else that wants the processor.
+	// It is not for memory of a process that runs, whose address space is
+	// locked while it is read.
+	Background bool
+
+	readers int
+	blocks  chan *Block // that are free
+}
+
+// New returns a pipe with a reader for each processor, but two at least, since
+// reading and writing wait for different things, and four at most.
+func New() *Pipe {
+	p := &Pipe{readers: max(2, min(4, runtime.GOMAXPROCS(0)))}
+	p.blocks = make(chan *Block, p.readers+2)
+	for range cap(p.blocks) {
+		p.blocks <- &Block{ready: make(chan struct{}, 1)}
+	}
+	return p
+}
+
+// Work is done on each block by who has read it, in parallel with others. Emit,
+// where it is not nil, follows for one block after the other, in the order of
+// the plan.
+type Work struct {
+	Each func(*Block) error
+	Emit func(*Block) error
+}
+
+// Run carries the extents of a plan, which are ascending. What could not be
+// read is no error: it is returned, sorted by address and merged. An error is
+// that of the work, or why ctx has ended; nothing runs any more then.
+func (p *Pipe) Run(ctx context.Context, mem procmem.Memory, plan iter.Seq[Extent], w Work) ([]procmem.Fault, error) {
+	ctx, cancel := context.WithCancelCause(ctx)
+	defer cancel(nil)
+	work := make(chan *Block)
+	order := make(chan *Block, cap(p.blocks))
+	var faults []procmem.Fault // of the plan, and of blocks that are done
+	var mu sync.Mutex
+	done := func(b *Block) {
+		mu.Lock()
+		faults = append(faults, b.faults...)
+		mu.Unlock()
+		p.blocks <- b
+	}
+	var wg sync.WaitGroup
+	for range p.readers {
+		wg.Go(func() {
+			p.reader(work, func(b *Block) {
+				if b.read(mem); ctx.Err() == nil {
+					b.err = w.each(b)
+				}
+				if b.err != nil {
+					cancel(b.err) // which ends the planning too
+				}
+			}, func(b *Block) {
+				if w.Emit != nil {
+					b.ready <- struct{}{}
+				} else {
+					done(b)
+				}
+			})
+		})
+	}
+	wg.Go(func() {
+		for b := range order {
+			<-b.ready
+			if b.err == nil && ctx.Err() == nil {
+				if err := w.Emit(b); err != nil {
+					cancel(err)
+				}
+			}
+			done(b)
+		}
+	})
+	known := p.plan(ctx, plan, func(b *Block) {
+		if w.Emit != nil {
+			order <- b
+		}
+		work <- b
+	})
+	close(work)
+	close(order)
+	wg.Wait()
+	if ctx.Err() != nil {
+		return nil, context.Cause(ctx)
+	}
+	return merge(append(faults, known...)), nil
+}
+
+func (w Work) each(b *Block) error {
+	if w.Each == nil {
+		return nil
+	}
+	return w.Each(b)
+}
+
+// reader does something for one block after the other.
+func (p *Pipe) reader(work <-chan *Block, do, done func(*Block)) {
+	run := func(f func()) { f() }
+	if p.Background {
+		thread := background.New()
+		defer thread.Close()
+		run = thread.Do
+	}
+	for b := range work {
+		run(func() { do(b) })
+		done(b)
+	}
+}
+
+// plan gathers extents into blocks, so that memory of scattered pages does not
+// cost a handover for each, and hands these over in order.
+func (p *Pipe) plan(ctx context.Context, plan iter.Seq[Extent], hand func(*Block)) (known []procmem.Fault) {
+	var cur *Block
+	defer func() {
+		if cur != nil {
+			hand(cur)
+		}
+	}()
+	for x := range plan {
+		if ctx.Err() != nil {
+			return known
+		}
+		if x.Err != nil {
+			known = append(known, procmem.Fault{Range: x.Range, Err: procmem.Cause(x.Err)})
+			continue
+		}
+		for r := x.Range; !r.Empty(); {
+			if cur != nil && (cur.Delta != x.Delta || r.Start-cur.parts[0].Start >= BlockSize) {
+				hand(cur)
+				cur = nil
+			}
+			if cur == nil {
+				select {
+				case cur = <-p.blocks:
+				case <-ctx.Done():
+					return known
+				}
+				cur.begin(x.Delta)
+			}
+			part := procmem.Range{Start: r.Start, End: min(r.End, cur.limit(r.Start))}
+			cur.parts = append(cur.parts, part)
+			r.Start = part.End
+		}
+	}
+	return known
+}
+
+// begin makes a block that was used empty.
+func (b *Block) begin(delta int64) {
+	b.Delta, b.err = delta, nil
+	b.parts, b.Pieces, b.faults = b.parts[:0], b.Pieces[:0], b.faults[:0]
+}
+
+// limit is the address at which a part that starts at a must end.
+func (b *Block) limit(a procmem.Addr) procmem.Addr {
+	if len(b.parts) > 0 {
+		a = b.parts[0].Start
+	}
+	if end, err := a.PageDown().Add(BlockSize); err == nil {
+		return end
+	}
+	return ^procmem.Addr(0)
+}
+
+// read reads all parts, each to where its distance from the first puts it.
+func (b *Block) read(mem procmem.Memory) {
+	if b.buf == nil {
+		b.buf = alignedBuffer(BlockSize)
+	}
+	base := b.parts[0].Start.PageDown()
+	for _, r := range b.parts {
+		// No error: that would be one of the function, which has none.
+		faults, _ := procmem.ReadFull(mem, r, b.buf[r.Start-base:r.End-base], func(a procmem.Addr, p []byte) error {
+			end := a + procmem.Addr(len(p))
+			// Neighbours are one piece, so that they are written at once.
+			if k := len(b.Pieces) - 1; k >= 0 && b.Pieces[k].end() == a {
+				b.Pieces[k].Data = b.buf[b.Pieces[k].Addr-base : end-base]
+			} else {
+				b.Pieces = append(b.Pieces, Piece{a, p})
+			}
+			return nil
+		})
+		b.faults = append(b.faults, faults...)
+	}
+}
+
+func (p Piece) end() procmem.Addr { return p.Addr + procmem.Addr(len(p.Data)) }
+
+// alignedBuffer returns n bytes that begin at a page boundary, as direct I/O
+// wants them.
+func alignedBuffer(n int) []byte {
+	b := make([]byte, n+procmem.PageSize)
+	skip := -int(reflect.ValueOf(b).Pointer()) & (procmem.PageSize - 1)
+	return b[skip : skip+n : skip+n]
+}
+
+// merge sorts faults by address and makes one of neighbours.
+func merge(faults []procmem.Fault) []procmem.Fault {
+	slices.SortFunc(faults, func(a, b procmem.Fault) int { return cmp.Compare(a.Start, b.Start) })
+	merged := faults[:0]
+	for _, f := range faults {
+		merged = procmem.AppendFault(merged, f)
+	}
+	return merged
+}
