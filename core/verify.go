@@ -162,9 +162,9 @@ func one[T any](x T) iter.Seq[T] { return func(yield func(T) bool) { yield(x) } 
 
 // compare compares what was read. Faults end at pages, so all are whole.
 func (v *verifier) compare(p pipe.Piece) {
-	for at := 0; at < len(p.Data); at += procmem.PageSize {
+	for at := 0; at < len(p.Bytes); at += procmem.PageSize {
 		a := p.Addr + procmem.Addr(at)
-		page := p.Data[at:min(at+procmem.PageSize, len(p.Data))]
+		page := p.Bytes[at:min(at+procmem.PageSize, len(p.Bytes))]
 		if crc32.Checksum(page, castagnoli) != v.sums.of(a) {
 			v.damaged(Damage{Range: procmem.Range{Start: a, End: a + procmem.Addr(len(page))}, Reason: errDiffers.Error()})
 		}

@@ -153,15 +153,11 @@ func (w *Writer) plan(mem procmem.Memory) iter.Seq[pipe.Extent] {
 // write writes what is not zeros of a block.
 func (w *Writer) write(b *pipe.Block) error {
 	for _, p := range b.Pieces {
-		for at := 0; at < len(p.Data); {
-			at += pageset.Run(true, p.Data[at:])
-			data := p.Data[at : at+pageset.Run(false, p.Data[at:])]
-			addr := p.Addr + procmem.Addr(at)
-			w.sums.add(addr, data)
-			if err := w.out.put(int64(addr)+b.Delta, data); err != nil {
+		for d := range p.Data() {
+			w.sums.add(d.Addr, d.Bytes)
+			if err := w.out.put(int64(d.Addr)+b.Delta, d.Bytes); err != nil {
 				return err
 			}
-			at += len(data)
 		}
 	}
 	return nil
@@ -170,7 +166,7 @@ func (w *Writer) write(b *pipe.Block) error {
 // sum takes the checksums of a block.
 func (w *Writer) sum(b *pipe.Block) error {
 	for _, p := range b.Pieces {
-		w.sums.add(p.Addr, p.Data)
+		w.sums.add(p.Addr, p.Bytes)
 	}
 	return nil
 }
@@ -178,7 +174,7 @@ func (w *Writer) sum(b *pipe.Block) error {
 // emit writes a block in its turn.
 func (w *Writer) emit(b *pipe.Block) error {
 	for _, p := range b.Pieces {
-		if err := w.out.put(int64(p.Addr)+b.Delta, p.Data); err != nil {
+		if err := w.out.put(int64(p.Addr)+b.Delta, p.Bytes); err != nil {
 			return err
 		}
 	}

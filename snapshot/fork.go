@@ -72,6 +72,7 @@ func fork(ctx context.Context, p *process.Process, o Options) (s *Snapshot, err 
 	}
 	s.undo(func() error { ov.arena.close(); return nil })
 
+	o.phase("paused")
 	k, err := startKeeper(p, job{Task: taskFork, Wait: len(left) > 0, Known: known(infos)})
 	if err != nil {
 		return s, err

@@ -73,6 +73,7 @@ func attempt(o Options, take func() (*Snapshot, error)) (*Snapshot, error) {
 
 // newFreezer looks at the process.
 func newFreezer(p *process.Process, s *Snapshot, o Options) (f *freezer, err error) {
+	o.phase("planning")
 	f = &freezer{p: p, s: s, o: o, room: make([]sys.PageRegion, 4096), regions: make([]sys.PageRegion, 0, 4096)}
 	if f.infos, err = s.before(p); err != nil {
 		return nil, err
@@ -197,6 +198,7 @@ func (f *freezer) freeze(ctx context.Context, rest uint64) (err error) {
 	if ov.arena, err = newArena(2*rest+f.inPause+(1<<20), f.o.Store); err != nil {
 		return err
 	}
+	f.o.phase("paused")
 	s.tracer = newTracer(f.p)
 	s.tracer.known = known(f.infos)
 	var m *moment

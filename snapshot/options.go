@@ -20,6 +20,15 @@ type Options struct {
 	// Want returns which memory will be read, as ascending ranges; nil is
 	// all of it. It is called before the pause, with what is known then.
 	Want func(img *procmem.Image, mem procmem.Memory) []procmem.Range
+	// Phase is told what comes next: "planning", "round 2", "paused". It must
+	// return at once: the process may be held.
+	Phase func(what string)
+}
+
+func (o *Options) phase(what string) {
+	if o.Phase != nil {
+		o.Phase(what)
+	}
 }
 
 func (o *Options) want(img procmem.Image, mem procmem.Memory) []procmem.Range {

@@ -87,6 +87,7 @@ func (f *freezer) rounds(ctx context.Context) (rest uint64, err error) {
 		if err := f.plan(); err != nil {
 			return 0, err
 		}
+		f.o.phase(fmt.Sprintf("round %d", f.s.Rounds+1))
 		f.tracker.register(f.trackable())
 		f.tracker.files = f.privateFiles()
 		began := time.Now()

@@ -65,6 +65,7 @@ func (f *freezer) size() (n uint64) {
 
 // stop holds the process until Release.
 func (f *freezer) stop(ctx context.Context) (*Snapshot, error) {
+	f.o.phase("paused")
 	s, err := hold(ctx, f.p)
 	if err != nil {
 		return nil, err

@@ -30,16 +30,20 @@ type Target struct {
 // Open resolves a TARGET: a process id, the word self, the name of one
 // process, or the path of a core file. A word that names a file which is a
 // core means the file; a path with a slash always does.
-func Open(word string) (*Target, error) {
+func Open(word string) (*Target, error) { return OpenWith(word, core.Open) }
+
+// OpenWith is Open with another way to open a core file, which may know more
+// formats.
+func OpenWith(word string, open func(path string) (*core.File, error)) (*Target, error) {
 	if word == "" {
 		return nil, errEmpty
 	}
 	if isPath(word) {
-		return openCore(word)
+		return openCore(word, open)
 	}
 	pid, err := PID(word)
 	if errors.Is(err, process.ErrNoProcess) && isFile(word) {
-		return openCore(word) // to say why it is not one
+		return openCore(word, open) // to say why it is not one
 	}
 	if err != nil {
 		return nil, err
@@ -53,8 +57,8 @@ func Open(word string) (*Target, error) {
 
 var errEmpty = &SyntaxError{Kind: "target", Err: errors.New("it is empty: want a pid, a process name or a core file")}
 
-func openCore(path string) (*Target, error) {
-	c, err := core.Open(path)
+func openCore(path string, open func(path string) (*core.File, error)) (*Target, error) {
+	c, err := open(path)
 	if err != nil {
 		return nil, err
 	}
@@ -87,7 +91,9 @@ func isPath(word string) bool {
 	if _, err := f.ReadAt(head[:], 0); err != nil {
 		return false
 	}
-	return string(head[:4]) == elf.ELFMAG && elf.Type(head[16]) == elf.ET_CORE
+	const zstd, gzip = "\x28\xb5\x2f\xfd", "\x1f\x8b"
+	return string(head[:4]) == elf.ELFMAG && elf.Type(head[16]) == elf.ET_CORE ||
+		string(head[:4]) == zstd || string(head[:2]) == gzip
 }
 
 // isFile reports whether a word names a regular file: opening another, such

@@ -14,8 +14,10 @@ import (
 
 	"github.com/procmem/procmem"
 	"github.com/procmem/procmem/core"
+	"github.com/procmem/procmem/internal/packed"
 	"github.com/procmem/procmem/internal/sink"
 	"github.com/procmem/procmem/internal/term"
+	"github.com/procmem/procmem/internal/upload"
 	"github.com/procmem/procmem/process"
 	"github.com/procmem/procmem/snapshot"
 	"github.com/procmem/procmem/target"
@@ -30,6 +32,9 @@ type coreJob struct {
 	gcore    bool // speak as gcore does
 	method   methodFlag
 	maxPause pauseFlag
+	compress compressFlag
+
+	progress *progress // of the core that is being taken
 }
 
 func newCore(g *globals) *cobra.Command {
@@ -63,10 +68,12 @@ The methods differ in how long the process is held (docs/pause.md):
 			return undoing(func(ctx context.Context) error { return job.run(ctx, args) })
 		},
 	})
-	cmd.Flags().StringVarP(&job.prefix, "output", "o", "core", "write to PREFIX.PID, or with - one core to stdout")
+	cmd.Flags().StringVarP(&job.prefix, "output", "o", "core", "write to PREFIX.PID, which may be s3://BUCKET/PREFIX; or with - one core to stdout")
 	cmd.Flags().BoolVarP(&job.all, "all", "a", false, "dump all mappings, whatever coredump_filter and MADV_DONTDUMP say")
 	addMethod(cmd, &job.method)
 	cmd.Flags().Var(&job.maxPause, "max-pause", "refuse, before anything is stopped, what would hold the process for longer, such as 20ms")
+	cmd.Flags().Var(&job.compress, "compress", "compress the core, into PREFIX.PID.zst; every command reads it as it is")
+	complete(cmd, "compress", "zstd")
 	cmd.Flags().BoolVar(&job.force, "force", false, "replace an existing file")
 	return cmd
 }
@@ -118,32 +125,31 @@ func (j *coreJob) one(ctx context.Context, word string) error {
 	if pid == os.Getpid() && snapshot.Method(j.method) != snapshot.MethodLive {
 		return usagef("procmem cannot hold itself still: use --method live")
 	}
-	if j.prefix == "-" {
-		r, err := j.stream(ctx, p)
-		if err != nil {
-			return err
-		}
-		return j.tell(os.Stderr, r)
+	j.progress = startProgress(fmt.Sprintf("process %d", pid))
+	defer j.progress.end()
+	take, out := j.file, os.Stdout
+	if !j.isFile() || j.compress != "" {
+		take = j.stream
 	}
-	r, err := j.file(ctx, p)
+	if j.prefix == "-" {
+		out = os.Stderr
+	}
+	r, err := take(ctx, p)
+	j.progress.end()
 	if err != nil {
 		return err
 	}
-	return j.tell(os.Stdout, r)
+	return j.tell(out, r)
 }
 
 // file takes a core into a file. All that can be known to fail fails before
 // the process is stopped.
 func (j *coreJob) file(ctx context.Context, p *process.Process) (*core.Report, error) {
 	began := time.Now()
-	path := j.prefix + "." + strconv.Itoa(p.PID())
-	filter, err := j.filter(p)
+	path := j.name(p)
+	filter, plan, err := j.plan(p)
 	if err != nil {
-		return nil, onProcess(p, err)
-	}
-	plan, err := newPlan(p, filter)
-	if err != nil {
-		return nil, onProcess(p, err)
+		return nil, err
 	}
 	if err := checkRoom(path, plan.disk, plan.length); err != nil {
 		return nil, err
@@ -153,10 +159,14 @@ func (j *coreJob) file(ctx context.Context, p *process.Process) (*core.Report, e
 		return nil, err
 	}
 	defer f.Abort() // nothing is left unless Commit has come first
+	if err := f.Reserve(int64(plan.disk)); err != nil {
+		return nil, fmt.Errorf("write %s: no room: %w (nothing was stopped)", path, err)
+	}
 	w, err := core.NewFileWriter(f, plan.arch, plan.segs)
 	if err != nil {
 		return nil, err
 	}
+	j.progress.count(w.Written, int64(plan.disk))
 	// What is copied before the mappings are final goes to where it belongs.
 	r, err := j.take(ctx, p, filter, w, func(s *snapshot.Snapshot, segs []core.Segment) (*core.Writer, error) {
 		return w, w.Settle(segs)
@@ -164,6 +174,7 @@ func (j *coreJob) file(ctx context.Context, p *process.Process) (*core.Report, e
 	if err != nil {
 		return nil, err
 	}
+	j.progress.enter("to the disk")
 	if err := f.Commit(); err != nil {
 		return nil, err
 	}
@@ -171,35 +182,101 @@ func (j *coreJob) file(ctx context.Context, p *process.Process) (*core.Report, e
 		r.Path = abs
 	}
 	r.TotalMS = milliseconds(time.Since(began))
+	onDisk(r, path)
+	return r, nil
+}
+
+// onDisk corrects the report by what the file has become.
+func onDisk(r *core.Report, path string) {
 	var st unix.Stat_t
 	if unix.Stat(path, &st) == nil {
 		r.FileBytes, r.DiskBytes = st.Size, st.Blocks*512
 	}
-	return r, nil
 }
 
-// stream takes a core to stdout. What is copied before its place in the stream
-// is known waits in a file without a name.
+// stream takes a core from front to back: to stdout, an object store, or
+// through a compressor. What is copied before its place in the stream is known
+// waits in a file without a name.
 func (j *coreJob) stream(ctx context.Context, p *process.Process) (*core.Report, error) {
-	filter, err := j.filter(p)
+	began := time.Now()
+	filter, plan, err := j.plan(p)
 	if err != nil {
-		return nil, onProcess(p, err)
+		return nil, err
 	}
-	plan, err := newPlan(p, filter)
+	name, size := j.name(p), plan.length+plan.length/512+1<<20 // notes and checksums
+	if j.compress != "" {
+		size = plan.disk + plan.disk/512 + 1<<20
+	}
+	dest, err := openDestination(ctx, name, size, j.force)
 	if err != nil {
-		return nil, onProcess(p, err)
+		return nil, err
 	}
-	store, done, err := newSpool(plan.disk)
+	defer dest.abort()
+	spools := os.TempDir()
+	if j.isFile() {
+		spools = filepath.Dir(name)
+	}
+	spool, done, err := newSpool(spools, plan.disk)
 	if err != nil {
 		return nil, err
 	}
 	defer done()
-	out := newUntilDone(ctx, os.Stdout)
-	defer out.Close()
+	var store snapshot.Store
+	if spool != nil {
+		store = spool
+		j.progress.count(spool.Bytes, int64(plan.disk))
+	}
+	var zst *packed.Writer
+	end := func() {}
+	defer func() { end() }()
 	r, err := j.take(ctx, p, filter, store, func(s *snapshot.Snapshot, segs []core.Segment) (*core.Writer, error) {
-		return core.NewStreamWriter(out, s.Image(), segs)
+		out := dest.Writer
+		if j.compress != "" {
+			zst, end = pack(dest, s.Over())
+			out = zst
+		}
+		w, err := core.NewStreamWriter(out, s.Image(), segs)
+		if err == nil {
+			j.progress.count(w.Written, w.Size())
+		}
+		return w, err
 	})
-	return r, stdoutError(err)
+	if err == nil && zst != nil {
+		if err = zst.Close(); err == nil {
+			r.DiskBytes = zst.Written()
+		}
+	}
+	if err == nil {
+		j.progress.enter("finishing")
+		err = dest.commit()
+	}
+	if err != nil {
+		return nil, stdoutError(err)
+	}
+	r.Path = dest.place()
+	r.TotalMS = milliseconds(time.Since(began))
+	return r, nil
+}
+
+// name is what the core of a process is called.
+func (j *coreJob) name(p *process.Process) string {
+	if j.prefix == "-" {
+		return "-"
+	}
+	return j.prefix + "." + strconv.Itoa(p.PID()) + j.compress.suffix()
+}
+
+// isFile reports whether the core becomes a file here.
+func (j *coreJob) isFile() bool { return j.prefix != "-" && !upload.IsURL(j.prefix) }
+
+// plan finds out, before anything is stopped, what the core will be.
+func (j *coreJob) plan(p *process.Process) (core.Filter, *plan, error) {
+	filter, err := j.filter(p)
+	if err != nil {
+		return 0, nil, onProcess(p, err)
+	}
+	plan, err := newPlan(p, filter)
+	return filter, plan, onProcess(p, err)
 }
 
 // newWriter begins, or goes on with, the core of a moment.
@@ -210,7 +287,7 @@ func (j *coreJob) take(ctx context.Context, p *process.Process, filter core.Filt
 	began := time.Now()
 	s, err := snapshot.Take(ctx, p, snapshot.Options{
 		Method: snapshot.Method(j.method), MaxPause: time.Duration(j.maxPause), Store: store,
-		Want: wants(filter),
+		Want: wants(filter), Phase: j.progress.enter,
 	})
 	if err != nil {
 		return nil, onProcess(p, err)
@@ -225,6 +302,11 @@ func (j *coreJob) take(ctx context.Context, p *process.Process, filter core.Filt
 		return nil, err
 	}
 	w.Background = s.Over()
+	if s.Over() || s.Method == snapshot.MethodLive {
+		j.progress.enter("writing")
+	} else {
+		j.progress.enter("paused, writing")
+	}
 	if err := w.Copy(ctx, s); err != nil {
 		return nil, err
 	}
@@ -239,7 +321,7 @@ func (j *coreJob) take(ctx context.Context, p *process.Process, filter core.Filt
 		TotalMS: milliseconds(time.Since(began)),
 	}
 	if j.prefix != "-" {
-		r.Path = j.prefix + "." + strconv.Itoa(p.PID())
+		r.Path = j.name(p)
 	}
 	if !r.Consistent {
 		r.InconsistentReason = "the process went on running while its memory was copied"

@@ -11,10 +11,12 @@ import (
 	"os"
 	"path/filepath"
 	"strings"
+	"sync/atomic"
 
 	"github.com/spf13/cobra"
 
 	"github.com/procmem/procmem"
+	"github.com/procmem/procmem/internal/pipe"
 	"github.com/procmem/procmem/internal/sink"
 	"github.com/procmem/procmem/internal/term"
 	"github.com/procmem/procmem/snapshot"
@@ -45,12 +47,13 @@ The methods by which the moment is taken are those of procmem core.`,
 			case out == "-" && term.IsTerminal(os.Stdout):
 				return usagef("a dump is not written to a terminal: use -o DIR, or a pipe")
 			}
-			t, err := target.Open(args[0])
+			t, err := openTarget(args[0])
 			if err != nil {
 				return err
 			}
 			defer t.Close()
-			d := &dumper{target: t, method: snapshot.Method(method)}
+			d := &dumper{target: t, method: snapshot.Method(method), pipe: pipe.New(), progress: startProgress(args[0])}
+			defer d.progress.end()
 			err = undoing(func(ctx context.Context) error {
 				if out != "-" {
 					return d.toDir(ctx, out)
@@ -59,6 +62,7 @@ The methods by which the moment is taken are those of procmem core.`,
 				defer stdout.Close()
 				return d.toTar(ctx, stdout)
 			})
+			d.progress.end()
 			if err != nil {
 				return stdoutError(err)
 			}
@@ -76,6 +80,11 @@ type dumper struct {
 	method snapshot.Method
 	size   uint64 // of the data, about, in bytes
 	index  dumpIndex
+
+	mem      procmem.Memory
+	pipe     *pipe.Pipe
+	written  atomic.Int64 // bytes of memory
+	progress *progress
 }
 
 // dumpIndex is index.json.
@@ -104,16 +113,22 @@ func (d *dumper) memory(ctx context.Context) (mem procmem.Sparse, release func()
 		d.index.Method = "core"
 		return d.target.Core, func() error { return nil }, nil
 	}
-	store, done, err := newSpool(d.size)
+	spool, done, err := newSpool(os.TempDir(), d.size)
 	if err != nil {
 		return nil, nil, err
 	}
-	s, err := snapshot.Take(ctx, d.target.Process, snapshot.Options{Method: d.method, Store: store})
+	var store snapshot.Store
+	if spool != nil {
+		store = spool
+		d.progress.count(spool.Bytes, int64(d.size))
+	}
+	s, err := snapshot.Take(ctx, d.target.Process, snapshot.Options{Method: d.method, Store: store, Phase: d.progress.enter})
 	if err != nil {
 		done()
 		return nil, nil, onTarget(d.target, err)
 	}
 	d.index.Method = string(s.Method)
+	d.pipe.Background = s.Over()
 	return s, func() error {
 		defer done()
 		err := s.Whole()
@@ -123,12 +138,12 @@ func (d *dumper) memory(ctx context.Context) (mem procmem.Sparse, release func()
 }
 
 // newSpool makes a place for memory that is copied before it can be written to
-// where it belongs: in the temporary folder, if there is room for it.
-func newSpool(size uint64) (snapshot.Store, func(), error) {
-	if have, err := sink.Room(filepath.Join(os.TempDir(), "spool")); err == nil && have < size {
+// where it belongs: in a folder, if there is room for it.
+func newSpool(dir string, size uint64) (*sink.Spool, func(), error) {
+	if have, err := sink.Room(filepath.Join(dir, "spool")); err == nil && have < size {
 		return nil, func() {}, nil
 	}
-	spool, err := sink.NewSpool(os.TempDir())
+	spool, err := sink.NewSpool(dir)
 	if err != nil {
 		return nil, nil, err
 	}
@@ -181,24 +196,29 @@ func (d *dumper) toDir(ctx context.Context, path string) error {
 			dir.Abort()
 		}
 	}()
-	err = d.each(ctx, func(m *procmem.Mapping, runs []stretch, copyRun copyRun) error {
+	if err := dir.Reserve(int64(d.size)); err != nil {
+		return fmt.Errorf("write %s: no room: %w (nothing was stopped)", path, err)
+	}
+	err = d.each(ctx, func(m *procmem.Mapping, data []procmem.Range) error {
 		name := fileName(m.Range)
-		f, err := os.OpenFile(filepath.Join(dir.Partial(), name), os.O_WRONLY|os.O_CREATE|os.O_EXCL, 0o600)
+		f, err := dir.File(name, int64(m.Size()))
 		if err != nil {
 			return err
 		}
 		defer f.Close()
-		if err := f.Truncate(int64(m.Size())); err != nil {
-			return err
-		}
-		for _, r := range runs {
-			err := copyRun(r, func(a procmem.Addr, p []byte) error {
-				_, err := f.WriteAt(p, int64(a-m.Start))
-				return err
-			})
-			if err != nil {
-				return err
+		err = d.copy(ctx, data, pipe.Work{Each: func(b *pipe.Block) error {
+			for _, p := range b.Pieces {
+				for x := range p.Data() {
+					if _, err := f.WriteAt(x.Bytes, int64(x.Addr-m.Start)); err != nil {
+						return err
+					}
+				}
+				d.written.Add(int64(len(p.Bytes)))
 			}
+			return nil
+		}})
+		if err != nil {
+			return err
 		}
 		d.file(name)
 		return f.Close()
@@ -222,9 +242,9 @@ func (d *dumper) toTar(ctx context.Context, w io.Writer) error {
 		return err
 	}
 	tw := tar.NewWriter(w)
-	zeros := make([]byte, procmem.PageSize)
-	err := d.each(ctx, func(m *procmem.Mapping, runs []stretch, copyRun copyRun) error {
-		for _, r := range runs {
+	zeros := make([]byte, 64<<10)
+	err := d.each(ctx, func(m *procmem.Mapping, data []procmem.Range) error {
+		for _, r := range stretches(data) {
 			name := fileName(r.Range)
 			if err := tw.WriteHeader(&tar.Header{Name: name, Mode: 0o600, Size: int64(r.Size()), Format: tar.FormatPAX}); err != nil {
 				return err
@@ -240,14 +260,19 @@ func (d *dumper) toTar(ctx context.Context, w io.Writer) error {
 				}
 				return nil
 			}
-			err := copyRun(r, func(a procmem.Addr, p []byte) error {
-				if err := upTo(a); err != nil {
-					return err
+			err := d.copy(ctx, r.data, pipe.Work{Emit: func(b *pipe.Block) error {
+				for _, p := range b.Pieces {
+					if err := upTo(p.Addr); err != nil {
+						return err
+					}
+					n, err := tw.Write(p.Bytes)
+					d.written.Add(int64(n))
+					if at += procmem.Addr(n); err != nil {
+						return err
+					}
 				}
-				n, err := tw.Write(p)
-				at += procmem.Addr(n)
-				return err
-			})
+				return nil
+			}})
 			if err != nil {
 				return err
 			}
@@ -274,12 +299,22 @@ func (d *dumper) toTar(ctx context.Context, w io.Writer) error {
 	return tw.Close()
 }
 
-// copyRun reads what a stretch holds, in pieces, into write.
-type copyRun func(s stretch, write func(procmem.Addr, []byte) error) error
+// copy has what can be read of ranges worked on, and notes the rest.
+func (d *dumper) copy(ctx context.Context, data []procmem.Range, w pipe.Work) error {
+	faults, err := d.pipe.Run(ctx, d.mem, func(yield func(pipe.Extent) bool) {
+		for _, r := range data {
+			if !yield(pipe.Extent{Range: r}) {
+				return
+			}
+		}
+	}, w)
+	d.index.Missing = append(d.index.Missing, missingOf(faults)...)
+	return err
+}
 
 // each holds the target and calls f with every mapping that holds data, and
 // the ranges where it does.
-func (d *dumper) each(ctx context.Context, f func(*procmem.Mapping, []stretch, copyRun) error) (err error) {
+func (d *dumper) each(ctx context.Context, f func(*procmem.Mapping, []procmem.Range) error) (err error) {
 	d.index.Target = d.target.Word
 	d.index.Missing = []missing{}
 	d.index.Mappings = []dumpMapping{}
@@ -287,31 +322,18 @@ func (d *dumper) each(ctx context.Context, f func(*procmem.Mapping, []stretch, c
 	if err != nil {
 		return err
 	}
+	d.mem = mem
+	d.progress.enter("writing")
+	d.progress.count(d.written.Load, int64(d.size))
 	defer func() {
 		if rerr := release(); err == nil {
 			err = rerr
 		}
+		d.index.MemoryBytes = uint64(d.written.Load())
 	}()
 	ms, err := mem.Mappings()
 	if err != nil {
 		return onTarget(d.target, err)
-	}
-	buf := make([]byte, readBlock)
-	run := func(s stretch, write func(procmem.Addr, []byte) error) error {
-		for _, r := range s.data {
-			faults, err := procmem.ReadFull(mem, r, buf, func(a procmem.Addr, p []byte) error {
-				if err := ctx.Err(); err != nil {
-					return context.Cause(ctx)
-				}
-				d.index.MemoryBytes += uint64(len(p))
-				return write(a, p)
-			})
-			d.index.Missing = append(d.index.Missing, missingOf(faults)...)
-			if err != nil {
-				return err
-			}
-		}
-		return nil
 	}
 	for i := range ms {
 		m := &ms[i]
@@ -327,7 +349,7 @@ func (d *dumper) each(ctx context.Context, f func(*procmem.Mapping, []stretch, c
 		if len(data) == 0 {
 			continue
 		}
-		if err := f(m, stretches(data), run); err != nil {
+		if err := f(m, data); err != nil {
 			return err
 		}
 	}

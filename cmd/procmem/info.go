@@ -12,7 +12,6 @@ import (
 	"github.com/procmem/procmem/core"
 	"github.com/procmem/procmem/internal/term"
 	"github.com/procmem/procmem/process"
-	"github.com/procmem/procmem/target"
 )
 
 func newInfo(g *globals) *cobra.Command {
@@ -25,7 +24,7 @@ would hold. The process is not stopped.`,
 		Example: "  procmem info core.1234\n  procmem info 1234",
 		Args:    exactly("TARGET"),
 		RunE: func(cmd *cobra.Command, args []string) error {
-			t, err := target.Open(args[0])
+			t, err := openTarget(args[0])
 			if err != nil {
 				return err
 			}

@@ -39,7 +39,7 @@ func main() { os.Exit(run()) }
 
 func run() int {
 	// A closed pipe and a file size limit are errors to report, not to die of.
-	signal.Ignore(syscall.SIGPIPE, syscall.SIGXFSZ)
+	signal.Ignore(syscall.SIGPIPE, syscall.SIGXFSZ, syscall.SIGUSR1)
 	cmd := newRoot()
 	if filepath.Base(os.Args[0]) == "gcore" {
 		cmd = newGcore()
@@ -115,7 +115,8 @@ Exit status: 0 done; 1 failed, and nothing half-written is left; 2 bad usage;
 	root.SetFlagErrorFunc(func(cmd *cobra.Command, err error) error {
 		return usagef("%v: see %s --help", err, cmd.CommandPath())
 	})
-	root.AddCommand(newMaps(g), newRead(g), newDump(g), newCore(g), newThreads(g), newInfo(g), newDoctor(g), newMan())
+	root.AddCommand(newMaps(g), newRead(g), newDump(g), newCore(g), newThreads(g), newInfo(g),
+		newVerify(g), newPack(), newUnpack(), newDoctor(g), newMan())
 	root.InitDefaultCompletionCmd()
 	return root
 }

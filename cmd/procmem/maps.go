@@ -31,7 +31,7 @@ names where they are too long; a pipe gets everything.`,
 		Example: "  procmem maps 1234\n  procmem maps core.1234",
 		Args:    exactly("TARGET"),
 		RunE: func(cmd *cobra.Command, args []string) error {
-			t, err := target.Open(args[0])
+			t, err := openTarget(args[0])
 			if err != nil {
 				return err
 			}

@@ -49,7 +49,7 @@ cannot is told on stderr with its reason, and the exit status is 1.`,
 				}
 				specs = append(specs, s)
 			}
-			t, err := target.Open(args[0])
+			t, err := openTarget(args[0])
 			if err != nil {
 				return err
 			}

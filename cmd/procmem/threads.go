@@ -29,7 +29,7 @@ A process is stopped to read its registers, for about a millisecond. With
 		Example: "  procmem threads 1234\n  procmem threads 1234 --registers\n  procmem threads core.1234",
 		Args:    exactly("TARGET"),
 		RunE: func(cmd *cobra.Command, args []string) error {
-			t, err := target.Open(args[0])
+			t, err := openTarget(args[0])
 			if err != nil {
 				return err
 			}

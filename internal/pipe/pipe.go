@@ -15,6 +15,7 @@ import (
 
 	"github.com/procmem/procmem"
 	"github.com/procmem/procmem/internal/background"
+	"github.com/procmem/procmem/internal/pageset"
 )
 
 // BlockSize is how much is read at once, in bytes. process_vm_readv(2) is at
@@ -44,8 +45,8 @@ type Block struct {
 // Piece is memory without a gap. Its offset in a page is that of the buffer it
 // lies in, so whole pages are fit for direct I/O.
 type Piece struct {
-	Addr procmem.Addr
-	Data []byte // good as long as the block is
+	Addr  procmem.Addr
+	Bytes []byte // good as long as the block is
 }
 
 // Pipe has the goroutines and buffers. It may be run again, and is of no use
@@ -228,7 +229,7 @@ func (b *Block) read(mem procmem.Memory) {
 			end := a + procmem.Addr(len(p))
 			// Neighbours are one piece, so that they are written at once.
 			if k := len(b.Pieces) - 1; k >= 0 && b.Pieces[k].end() == a {
-				b.Pieces[k].Data = b.buf[b.Pieces[k].Addr-base : end-base]
+				b.Pieces[k].Bytes = b.buf[b.Pieces[k].Addr-base : end-base]
 			} else {
 				b.Pieces = append(b.Pieces, Piece{a, p})
 			}
@@ -238,7 +239,21 @@ func (b *Block) read(mem procmem.Memory) {
 	}
 }
 
-func (p Piece) end() procmem.Addr { return p.Addr + procmem.Addr(len(p.Data)) }
+// Data yields the runs of pages in the piece that are not zeros.
+func (p Piece) Data() iter.Seq[Piece] {
+	return func(yield func(Piece) bool) {
+		for at := 0; at < len(p.Bytes); {
+			at += pageset.Run(true, p.Bytes[at:])
+			n := pageset.Run(false, p.Bytes[at:])
+			if n > 0 && !yield(Piece{p.Addr + procmem.Addr(at), p.Bytes[at : at+n]}) {
+				return
+			}
+			at += n
+		}
+	}
+}
+
+func (p Piece) end() procmem.Addr { return p.Addr + procmem.Addr(len(p.Bytes)) }
 
 // alignedBuffer returns n bytes that begin at a page boundary, as direct I/O
 // wants them.

@@ -5,6 +5,7 @@ import (
 	"fmt"
 	"os"
 	"path/filepath"
+	"sync/atomic"
 	"syscall"
 
 	"golang.org/x/sys/unix"
@@ -13,8 +14,10 @@ import (
 // Dir is a new folder that appears under its name only when it is whole.
 // Commit or Abort ends it.
 type Dir struct {
-	path string
-	f    *os.File // holds the lock
+	path   string
+	f      *os.File // holds the lock
+	cached atomic.Int64
+	room   *reserve
 }
 
 // CreateDir begins a folder of mode 0700 that will have the name path, which
@@ -76,8 +79,46 @@ func (d *Dir) clear(ours func(name string) bool) error {
 // Partial returns the folder to put files into.
 func (d *Dir) Partial() string { return d.path + suffix }
 
+// Reserve takes room for n bytes in files, as that of a File does.
+func (d *Dir) Reserve(n int64) (err error) {
+	d.room, err = newReserve(filepath.Dir(d.path), n)
+	return err
+}
+
+// File returns a new file of a length in the folder, which is to be closed.
+func (d *Dir) File(name string, size int64) (*DirFile, error) {
+	f, err := os.OpenFile(filepath.Join(d.Partial(), name), os.O_RDWR|os.O_CREATE|os.O_EXCL, 0o600)
+	if err != nil {
+		return nil, err
+	}
+	if err := f.Truncate(size); err != nil {
+		f.Close()
+		return nil, err
+	}
+	file := &File{f: f, cached: &d.cached, room: d.room}
+	if size >= directMin {
+		file.direct, file.disk = openDirect(f), onDisk(f)
+	}
+	return &DirFile{file}, nil
+}
+
+// DirFile is a file in a Dir.
+type DirFile struct{ file *File }
+
+// WriteAt implements io.WriterAt, as that of a File does.
+func (f *DirFile) WriteAt(p []byte, off int64) (int, error) { return f.file.WriteAt(p, off) }
+
+// Close ends the file.
+func (f *DirFile) Close() error {
+	if f.file.direct != nil {
+		f.file.direct.Close()
+	}
+	return f.file.f.Close()
+}
+
 // Commit gives the folder its name.
 func (d *Dir) Commit() error {
+	d.room.close()
 	err := unix.Renameat2(unix.AT_FDCWD, d.Partial(), unix.AT_FDCWD, d.path, unix.RENAME_NOREPLACE)
 	if err != nil {
 		d.Abort()
@@ -88,6 +129,7 @@ func (d *Dir) Commit() error {
 
 // Abort removes the folder with what was written.
 func (d *Dir) Abort() {
+	d.room.close()
 	os.RemoveAll(d.Partial())
 	d.f.Close()
 }

@@ -38,7 +38,10 @@ type File struct {
 	path   string
 	f      *os.File
 	direct *os.File // the same file opened with O_DIRECT, nil where that is refused
-	cached atomic.Int64
+	cached *atomic.Int64
+	window window
+	disk   bool // not memory
+	room   *reserve
 	force  bool
 }
 
@@ -63,7 +66,7 @@ func Create(path string, force bool) (*File, error) {
 		f.Close()
 		return nil, fmt.Errorf("create %s: %w", path, err)
 	}
-	return &File{path: path, f: f, direct: openDirect(f), force: force}, nil
+	return &File{path: path, f: f, direct: openDirect(f), disk: onDisk(f), cached: new(atomic.Int64), force: force}, nil
 }
 
 // openDirect opens f again, to write around the page cache; nil where that is
@@ -125,19 +128,37 @@ func onDisk(f *os.File) bool {
 // WriteAt implements io.WriterAt. It may be called from several goroutines at
 // once for pieces that do not overlap.
 func (s *File) WriteAt(p []byte, off int64) (int, error) {
+	s.room.use(len(p))
 	if s.direct != nil && len(p) >= directMin && off%directAlign == 0 && s.cached.Add(int64(len(p))) > cacheFirst {
 		head := len(p) &^ (directAlign - 1)
 		n, err := s.direct.WriteAt(p[:head], off)
 		if errors.Is(err, unix.EINVAL) && n == 0 {
-			return s.f.WriteAt(p, off)
+			return s.cachedWrite(p, off)
 		}
 		if err != nil || head == len(p) {
 			return n, err
 		}
-		m, err := s.f.WriteAt(p[head:], off+int64(head))
+		m, err := s.cachedWrite(p[head:], off+int64(head))
 		return n + m, err
 	}
-	return s.f.WriteAt(p, off)
+	return s.cachedWrite(p, off)
+}
+
+// cachedWrite writes through the page cache. Where all goes that way, what is
+// on the disk is dropped from it; else Commit drops the little that there is.
+func (s *File) cachedWrite(p []byte, off int64) (int, error) {
+	n, err := s.f.WriteAt(p, off)
+	if s.direct == nil && s.disk {
+		s.window.wrote(int(s.f.Fd()), off, n)
+	}
+	return n, err
+}
+
+// Reserve takes room for n bytes in the folder of the file, so that a disk that
+// is too full is known at once; writing uses it up. Not every file system can.
+func (s *File) Reserve(n int64) (err error) {
+	s.room, err = newReserve(filepath.Dir(s.path), n)
+	return err
 }
 
 // ReadAt implements io.ReaderAt.
@@ -182,8 +203,10 @@ func (s *File) DiskBytes() int64 {
 
 // Commit brings the data to the disk and gives the file its name.
 func (s *File) Commit() error {
+	s.room.close()
 	err := s.f.Sync()
 	if err == nil {
+		unix.Fadvise(int(s.f.Fd()), 0, 0, unix.FADV_DONTNEED)
 		flags := uint(unix.RENAME_NOREPLACE)
 		if s.force {
 			flags = 0
@@ -216,6 +239,7 @@ func (s *File) Abort() {
 }
 
 func (s *File) close() {
+	s.room.close()
 	if s.direct != nil {
 		s.direct.Close()
 	}

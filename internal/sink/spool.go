@@ -4,6 +4,7 @@ import (
 	"fmt"
 	"math"
 	"os"
+	"sync/atomic"
 
 	"golang.org/x/sys/unix"
 
@@ -25,7 +26,7 @@ func NewSpool(dir string) (*Spool, error) {
 	if err != nil {
 		return nil, fmt.Errorf("create spool: %w", err)
 	}
-	file := &File{f: f, direct: openDirect(f)}
+	file := &File{f: f, direct: openDirect(f), disk: onDisk(f), cached: new(atomic.Int64)}
 	return &Spool{pageset.NewStore(file, nil, 0, math.MaxInt64), file}, nil
 }
 

@@ -1,0 +1,238 @@
+package main
+
+import (
+	"context"
+	"fmt"
+	"io"
+	"os"
+	"strings"
+	"sync/atomic"
+
+	"github.com/spf13/cobra"
+	"golang.org/x/sys/unix"
+
+	"github.com/procmem/procmem"
+	"github.com/procmem/procmem/internal/packed"
+	"github.com/procmem/procmem/internal/pipe"
+	"github.com/procmem/procmem/internal/sink"
+	"github.com/procmem/procmem/internal/term"
+)
+
+func newPack() *cobra.Command {
+	var out string
+	var force bool
+	cmd := &cobra.Command{
+		Use:   "pack CORE",
+		Short: "Compress a core so that every command still reads it as it is",
+		Long: `Compress a core into CORE.zst, in the seekable zstd format: procmem reads it in
+place, and zstd -d gives the core back. One that is compressed already, as a
+whole (.zst, .gz), is compressed anew. The core itself stays.`,
+		Example: "  procmem pack core.1234",
+		Args:    exactly("CORE"),
+		RunE: func(cmd *cobra.Command, args []string) error {
+			return convert(args[0], out, force, true)
+		},
+	}
+	addOutput(cmd, &out, &force, "CORE.zst")
+	return cmd
+}
+
+func newUnpack() *cobra.Command {
+	var out string
+	var force bool
+	cmd := &cobra.Command{
+		Use:   "unpack CORE",
+		Short: "Write a compressed core as it was, with holes for its zeros",
+		Long: `Write a compressed core (.zst, .gz) as it was before it was compressed, into a
+file of its name without the ending. Pages of zeros become holes, so it takes
+no more room than what is used. The compressed core stays.`,
+		Example: "  procmem unpack core.1234.zst",
+		Args:    exactly("CORE"),
+		RunE: func(cmd *cobra.Command, args []string) error {
+			return convert(args[0], out, force, false)
+		},
+	}
+	addOutput(cmd, &out, &force, "CORE without .zst or .gz")
+	return cmd
+}
+
+func addOutput(cmd *cobra.Command, out *string, force *bool, usual string) {
+	cmd.Flags().StringVarP(out, "output", "o", "", "write to this file, or with - to stdout, instead of "+usual)
+	cmd.Flags().BoolVar(force, "force", false, "replace an existing file")
+}
+
+// convert compresses a core, or undoes that.
+func convert(path, out string, force, toPacked bool) error {
+	return undoing(func(ctx context.Context) error {
+		src, err := packed.Opener{Notice: notice}.Source(path)
+		if err != nil {
+			return err
+		}
+		defer src.Close()
+		if out == "" {
+			if out, err = convertedName(path, toPacked); err != nil {
+				return err
+			}
+		}
+		if out == "-" && term.IsTerminal(os.Stdout) {
+			return usagef("a core is not written to a terminal: use -o FILE, or a pipe")
+		}
+		p := startProgress(path)
+		defer p.end()
+		var size int64
+		if toPacked || out == "-" {
+			size, err = convertStream(ctx, src, out, force, toPacked, p)
+		} else {
+			size, err = unpackFile(ctx, src, out, force, p)
+		}
+		p.end()
+		if err != nil {
+			return stdoutError(err)
+		}
+		if out != "-" {
+			fmt.Printf("%s: %s, of a core of %s\n", term.Printable(out), term.Size(uint64(size)), term.Size(uint64(src.Size())))
+		}
+		return nil
+	})
+}
+
+// convertedName is the usual name of what a core becomes.
+func convertedName(path string, toPacked bool) (string, error) {
+	plain := path
+	for _, suffix := range []string{".zst", ".gz"} {
+		plain = strings.TrimSuffix(plain, suffix)
+	}
+	switch {
+	case toPacked && strings.HasSuffix(path, ".zst"):
+		return "", usagef("%s has the name of a packed core: say where to with -o", path)
+	case toPacked:
+		return plain + ".zst", nil
+	case plain == path:
+		return "", usagef("%s ends neither with .zst nor with .gz: say where to with -o", path)
+	}
+	return plain, nil
+}
+
+// convertStream writes a core from front to back.
+func convertStream(ctx context.Context, src *packed.Source, out string, force, toPacked bool, p *progress) (int64, error) {
+	dest, err := openDestination(ctx, out, uint64(src.Size()), force)
+	if err != nil {
+		return 0, err
+	}
+	defer dest.abort()
+	w := io.Writer(dest)
+	zeros := func(n int64) error { return writeZeros(dest, n) }
+	size := src.Size
+	finish := func() error { return nil }
+	if toPacked {
+		z, end := pack(dest, false)
+		defer end()
+		w, zeros, finish, size = z, z.Zeros, z.Close, z.Written
+	}
+	var at int64
+	err = carry(ctx, src, p, pipe.Work{Emit: func(b *pipe.Block) error {
+		for _, x := range b.Pieces {
+			if err := zeros(int64(x.Addr) - at); err != nil {
+				return err
+			}
+			n, err := w.Write(x.Bytes)
+			if at = int64(x.Addr) + int64(n); err != nil {
+				return err
+			}
+		}
+		return nil
+	}})
+	if err == nil {
+		err = zeros(src.Size() - at)
+	}
+	if err == nil {
+		err = finish()
+	}
+	if err == nil {
+		err = dest.commit()
+	}
+	return size(), err
+}
+
+// fileMemory is a file as a Memory, whose addresses are offsets.
+type fileMemory struct {
+	procmem.Memory
+	src  *packed.Source
+	done atomic.Int64
+}
+
+func (m *fileMemory) ReadAt(p []byte, addr procmem.Addr) (int, error) {
+	n, err := m.src.ReadAt(p, int64(addr))
+	m.done.Add(int64(n))
+	if n == len(p) {
+		return n, nil
+	}
+	if err == nil || err == io.EOF {
+		err = io.ErrUnexpectedEOF
+	}
+	return n, &procmem.FaultError{Addr: addr + procmem.Addr(n), Err: err}
+}
+
+// carry has the parts of a file that are not known to be zeros worked on.
+func carry(ctx context.Context, src *packed.Source, p *progress, w pipe.Work) error {
+	mem := &fileMemory{src: src}
+	p.enter("writing")
+	p.count(mem.done.Load, src.Size())
+	faults, err := pipe.New().Run(ctx, mem, func(yield func(pipe.Extent) bool) {
+		for off := int64(0); ; {
+			start, end := src.NextData(off)
+			if start >= end || !yield(pipe.Extent{Range: procmem.Range{Start: procmem.Addr(start), End: procmem.Addr(end)}}) {
+				return
+			}
+			off = end
+		}
+	}, w)
+	if err == nil && len(faults) > 0 {
+		err = fmt.Errorf("read %s at offset %#x: %w", src.Name(), uint64(faults[0].Start), faults[0].Err)
+	}
+	return err
+}
+
+func writeZeros(w io.Writer, n int64) error {
+	block := make([]byte, min(n, 64<<10))
+	for n > 0 {
+		m, err := w.Write(block[:min(n, int64(len(block)))])
+		if n -= int64(m); err != nil {
+			return err
+		}
+	}
+	return nil
+}
+
+// unpackFile writes a core with holes, and returns what it takes on the disk.
+func unpackFile(ctx context.Context, src *packed.Source, out string, force bool, p *progress) (int64, error) {
+	f, err := sink.Create(out, force)
+	if err != nil {
+		return 0, err
+	}
+	defer f.Abort()
+	err = carry(ctx, src, p, pipe.Work{Each: func(b *pipe.Block) error {
+		for _, x := range b.Pieces {
+			for d := range x.Data() {
+				if _, err := f.WriteAt(d.Bytes, int64(d.Addr)); err != nil {
+					return err
+				}
+			}
+		}
+		return nil
+	}})
+	if err == nil {
+		err = f.Truncate(src.Size())
+	}
+	if err != nil {
+		return 0, err
+	}
+	if err := f.Commit(); err != nil {
+		return 0, err
+	}
+	var st unix.Stat_t
+	if err := unix.Stat(out, &st); err != nil {
+		return 0, err
+	}
+	return st.Blocks * 512, nil
+}

@@ -1,0 +1,127 @@
+package main
+
+import (
+	"fmt"
+	"os"
+	"os/signal"
+	"sync"
+	"syscall"
+	"time"
+
+	"github.com/schollz/progressbar/v3"
+
+	"github.com/procmem/procmem/internal/term"
+)
+
+// progress shows on stderr how far a work is: all the time on a terminal, and
+// in a line for each SIGUSR1 otherwise.
+type progress struct {
+	what  string // is worked on
+	began time.Time
+
+	mu    sync.Mutex
+	phase string
+	since time.Time    // of the phase
+	done  func() int64 // bytes so far; nil where none move
+	total int64        // about; 0 is not known
+	bar   *progressbar.ProgressBar
+
+	stop, stopped chan struct{}
+}
+
+// showAfter is how long a work takes at least for which there is a bar.
+const showAfter = 300 * time.Millisecond
+
+func startProgress(what string) *progress {
+	p := &progress{what: what, began: time.Now(), stop: make(chan struct{}), stopped: make(chan struct{})}
+	p.enter("planning")
+	signals := make(chan os.Signal, 1)
+	signal.Notify(signals, syscall.SIGUSR1)
+	go p.run(signals, term.IsTerminal(os.Stderr))
+	return p
+}
+
+// enter begins a phase.
+func (p *progress) enter(phase string) {
+	p.mu.Lock()
+	defer p.mu.Unlock()
+	p.phase, p.since = phase, time.Now()
+}
+
+// count tells what moves from now on.
+func (p *progress) count(done func() int64, total int64) {
+	p.mu.Lock()
+	defer p.mu.Unlock()
+	p.done, p.total, p.since = done, total, time.Now()
+	p.bar = nil
+}
+
+// end takes the bar away. It may be called again.
+func (p *progress) end() {
+	select {
+	case <-p.stop:
+	default:
+		close(p.stop)
+	}
+	<-p.stopped
+}
+
+func (p *progress) run(signals chan os.Signal, terminal bool) {
+	defer close(p.stopped)
+	defer signal.Stop(signals)
+	ticks := time.NewTicker(100 * time.Millisecond)
+	defer ticks.Stop()
+	for {
+		select {
+		case <-signals:
+			fmt.Fprintln(os.Stderr, "procmem:", p.line())
+		case <-ticks.C:
+			if terminal && time.Since(p.began) > showAfter {
+				p.draw()
+			}
+		case <-p.stop:
+			p.mu.Lock()
+			if p.bar != nil {
+				_ = p.bar.Clear()
+			}
+			p.mu.Unlock()
+			return
+		}
+	}
+}
+
+// draw brings the bar up to date.
+func (p *progress) draw() {
+	p.mu.Lock()
+	defer p.mu.Unlock()
+	if p.bar == nil {
+		p.bar = progressbar.NewOptions64(max(p.total, 1), progressbar.OptionSetWriter(os.Stderr),
+			progressbar.OptionShowBytes(true), progressbar.OptionUseIECUnits(true), progressbar.OptionShowCount(),
+			progressbar.OptionSetWidth(20), progressbar.OptionClearOnFinish(), progressbar.OptionSetElapsedTime(false))
+	}
+	p.bar.Describe(p.phase)
+	if p.done != nil {
+		_ = p.bar.Set64(min(p.done(), p.bar.GetMax64()-1)) // at the end it would be taken away
+	}
+}
+
+// line is the same in words.
+func (p *progress) line() string {
+	p.mu.Lock()
+	defer p.mu.Unlock()
+	text := p.what + ": " + p.phase
+	if p.done == nil {
+		return text
+	}
+	n := p.done()
+	text += ", " + term.Size(uint64(n))
+	if p.total > 0 {
+		text += " of " + term.Size(uint64(p.total))
+	}
+	speed := float64(n) / time.Since(p.since).Seconds()
+	text += ", " + term.Size(uint64(speed)) + "/s"
+	if left := p.total - n; left > 0 && speed > 0 {
+		text += ", " + (time.Duration(float64(left)/speed) * time.Second).String() + " left"
+	}
+	return text
+}

@@ -1,0 +1,78 @@
+package main
+
+import (
+	"context"
+	"fmt"
+
+	"github.com/spf13/cobra"
+
+	"github.com/procmem/procmem/core"
+	"github.com/procmem/procmem/internal/term"
+)
+
+// verdictJSON is what verify prints with --json.
+type verdictJSON struct {
+	Path        string        `json:"path"`
+	Checked     bool          `json:"checked"`
+	MemoryBytes uint64        `json:"memory_bytes"`
+	Damaged     []core.Damage `json:"damaged"`
+}
+
+func newVerify(g *globals) *cobra.Command {
+	return g.addJSON(&cobra.Command{
+		Use:   "verify CORE",
+		Short: "Compare a core with the checksums in it",
+		Long: `Compare each page of a core, its notes and its headers with the checksums that
+procmem core put into it, and print what is damaged: addresses of memory, or
+offsets in the file. A core may be compressed.
+
+Exit status: 0 all is as it was written; 1 it is damaged, cut off, or no core;
+3 there are no checksums, so nothing more was found out than that all parts are
+there.`,
+		Example: "  procmem verify core.1234.zst",
+		Args:    exactly("CORE"),
+		RunE: func(cmd *cobra.Command, args []string) error {
+			c, err := openCore(args[0])
+			if err != nil {
+				return err
+			}
+			defer c.Close()
+			var v *core.Verdict
+			err = undoing(func(ctx context.Context) error {
+				v, err = c.Verify(ctx)
+				return err
+			})
+			if err != nil {
+				return err
+			}
+			return tellVerdict(g, args[0], v)
+		},
+	})
+}
+
+func tellVerdict(g *globals, path string, v *core.Verdict) error {
+	if g.json {
+		out := verdictJSON{path, v.Checked, v.MemoryBytes, v.Damaged}
+		if out.Damaged == nil {
+			out.Damaged = []core.Damage{}
+		}
+		if err := printJSON(&out); err != nil {
+			return err
+		}
+	} else {
+		for _, d := range v.Damaged {
+			fmt.Println(term.Printable(d.String()))
+		}
+		if len(v.Damaged) == 0 && v.Checked {
+			fmt.Printf("%s: whole: %s of memory, headers and notes are as they were written\n", term.Printable(path), term.Size(v.MemoryBytes))
+		}
+	}
+	switch {
+	case len(v.Damaged) > 0:
+		return fmt.Errorf("verify %s: %s damaged", path, count(len(v.Damaged), "part"))
+	case !v.Checked:
+		notice("%s has no checksums: all that it promises is there, but whether it is as it was written nobody can tell", term.Printable(path))
+		return statusError(exitMissing)
+	}
+	return nil
+}

@@ -1,0 +1,116 @@
+package packed
+
+import (
+	"slices"
+	"sync"
+)
+
+// What a Reader keeps of the frames that it decoded last.
+const (
+	cacheBytes  = 16 * frameSize
+	cacheFrames = 64 // where others have chosen smaller frames
+)
+
+// cache keeps decoded frames. A buffer is used again when its frame has left
+// the cache and nobody reads it any more.
+type cache struct {
+	mu     sync.Mutex
+	blocks []*block // the last is the one that was used last
+	bytes  int
+	free   sync.Pool // of *[]byte
+}
+
+// block is a frame that is decoded, or is being.
+type block struct {
+	index int
+	data  []byte
+	ready chan struct{} // closed when data or err is there
+	err   error
+
+	readers int  // guarded by the cache
+	cached  bool // likewise
+}
+
+// borrow returns a decoded frame, to be given back.
+func (r *Reader) borrow(i int) (*block, error) {
+	b, mine := r.cache.take(i, r.plain(i))
+	if mine {
+		b.err = r.decode(i, b.data)
+		close(b.ready)
+	} else {
+		<-b.ready
+	}
+	if b.err != nil {
+		r.cache.remove(b) // another try may do better
+		r.cache.giveBack(b)
+		return nil, b.err
+	}
+	return b, nil
+}
+
+func (c *cache) find(i int) int {
+	return slices.IndexFunc(c.blocks, func(b *block) bool { return b.index == i })
+}
+
+func (c *cache) has(i int) bool {
+	c.mu.Lock()
+	defer c.mu.Unlock()
+	return c.find(i) >= 0
+}
+
+// take returns the block of a frame, and whether the caller is to decode it.
+func (c *cache) take(i, size int) (b *block, mine bool) {
+	c.mu.Lock()
+	defer c.mu.Unlock()
+	if k := c.find(i); k >= 0 {
+		b = c.blocks[k]
+		c.blocks = append(slices.Delete(c.blocks, k, k+1), b)
+	} else {
+		for len(c.blocks) > 0 && (len(c.blocks) == cacheFrames || c.bytes+size > cacheBytes) {
+			c.evict(0)
+		}
+		b = &block{index: i, data: c.buffer(size), ready: make(chan struct{}), cached: true}
+		c.blocks = append(c.blocks, b)
+		c.bytes += size
+		mine = true
+	}
+	b.readers++
+	return b, mine
+}
+
+func (c *cache) evict(k int) {
+	b := c.blocks[k]
+	c.blocks = slices.Delete(c.blocks, k, k+1)
+	c.bytes -= len(b.data)
+	b.cached = false
+	c.recycle(b)
+}
+
+func (c *cache) remove(b *block) {
+	c.mu.Lock()
+	defer c.mu.Unlock()
+	if b.cached {
+		c.evict(slices.Index(c.blocks, b))
+	}
+}
+
+func (c *cache) giveBack(b *block) {
+	c.mu.Lock()
+	defer c.mu.Unlock()
+	b.readers--
+	c.recycle(b)
+}
+
+// recycle gives back the buffer of a block that nobody needs.
+func (c *cache) recycle(b *block) {
+	if !b.cached && b.readers == 0 {
+		c.free.Put(&b.data)
+	}
+}
+
+func (c *cache) buffer(size int) []byte {
+	if b, _ := c.free.Get().(*[]byte); b != nil && cap(*b) >= size {
+		return (*b)[:size]
+	}
+	return make([]byte, size)
+}

@@ -1,0 +1,64 @@
+// Package packed keeps cores compressed and still readable at any place: zstd
+// in the seekable format, that is frames of their own and a table of them at
+// the end. Each zstd tool unpacks such a file. Writer makes one, Reader reads
+// it in place, and Opener opens cores however they are compressed.
+//
+// The format: https://github.com/facebook/zstd/blob/dev/contrib/seekable_format/zstd_seekable_compression_format.md
+package packed
+
+import (
+	"bytes"
+	"encoding/binary"
+)
+
+// frameSize is how much plain data a frame holds, but for the last: what is
+// decompressed to read a single page, and enough to compress well.
+const frameSize = 256 << 10
+
+// zeroFrame is how Writer compresses frameSize zeros. A block of a single byte
+// comes first because zstd up to 1.4.3 refuses a frame that begins with a
+// repeated byte.
+const zeroFrame = "\x28\xb5\x2f\xfd" + // magic number
+	"\xa4\x00\x00\x04\x00" + // one segment, with a checksum, of frameSize
+	"\x08\x00\x00\x00" + // 1 byte as it is
+	"\x02\x00\x10\x00" + // 128 KiB of zeros
+	"\xfb\xff\x0f\x00" + // one less, the last block
+	"\x40\x27\x0f\xa6" // the lower half of XXH64
+
+const (
+	pageSize = 4096
+
+	zstdMagic      = 0xFD2FB528
+	skippableMagic = 0x184D2A50 // and the 15 numbers behind it
+)
+
+// IsPacked reports whether a file that begins with head is compressed with
+// zstd or gzip. Four bytes suffice.
+func IsPacked(head []byte) bool { return isZstd(head) || isGzip(head) }
+
+func isZstd(head []byte) bool {
+	if len(head) < 4 {
+		return false
+	}
+	magic := binary.LittleEndian.Uint32(head)
+	return magic == zstdMagic || magic&^0xf == skippableMagic
+}
+
+// isGzip asks for the method deflate too, the only one there is.
+func isGzip(head []byte) bool { return bytes.HasPrefix(head, []byte{0x1f, 0x8b, 8}) }
+
+var zeroPage [pageSize]byte
+
+// pages returns the length of the longest run of pages at the front of p that
+// are all zero, or that all are not. The last page may be short.
+func pages(zero bool, p []byte) int {
+	n := 0
+	for n < len(p) {
+		page := p[n:min(n+pageSize, len(p))]
+		if bytes.Equal(page, zeroPage[:len(page)]) != zero {
+			break
+		}
+		n += len(page)
+	}
+	return n
+}

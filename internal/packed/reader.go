@@ -1,0 +1,192 @@
+package packed
+
+import (
+	"fmt"
+	"io"
+	"sort"
+	"sync"
+
+	"github.com/klauspost/compress/zstd"
+)
+
+// Reader reads a file in the seekable format at any place. It may be used from
+// several goroutines at once. Frames that carry no checksum of their own are
+// not verified.
+type Reader struct {
+	r        io.ReaderAt
+	frames   []extent // and one more, which begins at the end of the data
+	decoders sync.Pool
+	cache    cache
+	data     func() []span
+}
+
+// span is the interval [start, end) of the plain data.
+type span struct{ start, end int64 }
+
+// FrameError tells which part of the plain data cannot be had.
+type FrameError struct {
+	Index       int // among the frames that hold data
+	Offset, Len int64
+	Err         error
+}
+
+func (e *FrameError) Error() string {
+	return fmt.Sprintf("unpack frame %d, %d bytes at offset %#x: %v", e.Index, e.Len, e.Offset, e.Err)
+}
+
+func (e *FrameError) Unwrap() error { return e.Err }
+
+// NewReader reads the table of a file of size bytes. Where there is none that
+// makes sense it fails with ErrNotSeekable; the file may still be whole.
+func NewReader(r io.ReaderAt, size int64) (*Reader, error) {
+	frames, err := readTable(r, size)
+	if err != nil {
+		return nil, err
+	}
+	pr := &Reader{r: r, frames: frames}
+	pr.data = sync.OnceValue(pr.findData)
+	return pr, nil
+}
+
+// Size returns the length of the plain data.
+func (r *Reader) Size() int64 { return r.frames[len(r.frames)-1].start }
+
+// ReadAt implements io.ReaderAt. What cannot be decompressed gives a
+// *FrameError.
+func (r *Reader) ReadAt(p []byte, off int64) (int, error) {
+	if off < 0 {
+		return 0, fmt.Errorf("read packed core at offset %d: negative", off)
+	}
+	n := 0
+	for i := r.find(off); n < len(p); i++ {
+		if i == len(r.frames)-1 {
+			return n, io.EOF
+		}
+		m, err := r.readFrame(p[n:], i, int(off+int64(n)-r.frames[i].start))
+		if err != nil {
+			return n, &FrameError{i, r.frames[i].start, int64(r.plain(i)), err}
+		}
+		n += m
+	}
+	return n, nil
+}
+
+// find returns the index of the frame that holds off.
+func (r *Reader) find(off int64) int {
+	last := len(r.frames) - 1
+	return sort.Search(last, func(i int) bool { return r.frames[i+1].start > off })
+}
+
+// plain returns how many bytes of data a frame holds.
+func (r *Reader) plain(i int) int { return int(r.frames[i+1].start - r.frames[i].start) }
+
+// readFrame reads up to the end of one frame.
+func (r *Reader) readFrame(p []byte, i, skip int) (int, error) {
+	n := min(len(p), r.plain(i)-skip)
+	if r.isZero(i) {
+		clear(p[:n])
+		return n, nil
+	}
+	if n == r.plain(i) && !r.cache.has(i) {
+		return n, r.decode(i, p[:n:n])
+	}
+	b, err := r.borrow(i)
+	if err != nil {
+		return 0, err
+	}
+	copy(p[:n], b.data[skip:])
+	r.cache.giveBack(b)
+	return n, nil
+}
+
+// mayBeZero reports whether a frame has the sizes of zeroFrame.
+func (r *Reader) mayBeZero(i int) bool {
+	return i < len(r.frames)-1 && r.frames[i].size == uint32(len(zeroFrame)) && r.plain(i) == frameSize
+}
+
+func (r *Reader) isZero(i int) bool {
+	if !r.mayBeZero(i) {
+		return false
+	}
+	var b [len(zeroFrame)]byte
+	return readFull(r.r, b[:], r.frames[i].off) == nil && string(b[:]) == zeroFrame
+}
+
+// decoder is what one goroutine needs to decode a frame.
+type decoder struct {
+	zstd *zstd.Decoder
+	in   []byte
+}
+
+func newDecoder() (*decoder, error) {
+	z, err := zstd.NewReader(nil, zstd.WithDecoderConcurrency(1), zstd.WithDecoderLowmem(true),
+		zstd.WithDecoderMaxMemory(maxPlain), zstd.WithDecodeAllCapLimit(true))
+	return &decoder{zstd: z}, err
+}
+
+// decode decompresses a frame into p, which has its length and no room behind.
+func (r *Reader) decode(i int, p []byte) error {
+	d, _ := r.decoders.Get().(*decoder)
+	if d == nil {
+		var err error
+		if d, err = newDecoder(); err != nil {
+			return err
+		}
+	}
+	defer r.decoders.Put(d)
+	f := &r.frames[i]
+	if cap(d.in) < int(f.size) {
+		d.in = make([]byte, max(f.size, frameSize+64))
+	}
+	d.in = d.in[:f.size]
+	if err := readFull(r.r, d.in, f.off); err != nil {
+		return err
+	}
+	if err := sizeOf(d.in, uint32(len(p))); err != nil {
+		return err
+	}
+	out, err := d.zstd.DecodeAll(d.in, p[:0])
+	if err == nil && len(out) != len(p) {
+		err = fmt.Errorf("it holds %d bytes, %d by the table", len(out), len(p))
+	}
+	return err
+}
+
+// NextData returns the first run of data at or behind off that is not known to
+// be all zero: Size(), Size() where there is none.
+func (r *Reader) NextData(off int64) (start, end int64) {
+	data := r.data()
+	i := sort.Search(len(data), func(i int) bool { return data[i].end > off })
+	if i == len(data) {
+		return r.Size(), r.Size()
+	}
+	return max(off, data[i].start), data[i].end
+}
+
+// findData lists the runs of frames that are not zeroFrame.
+func (r *Reader) findData() []span {
+	var data []span
+	buf := make([]byte, 1024*len(zeroFrame))
+	for i := 0; i < len(r.frames)-1; {
+		// Frames of zeros lie side by side as a rule, and are read as one.
+		n := 0
+		for n < 1024 && r.mayBeZero(i+n) && r.frames[i+n].off == r.frames[i].off+int64(n*len(zeroFrame)) {
+			n++
+		}
+		b := buf[:n*len(zeroFrame)]
+		known := n > 0 && readFull(r.r, b, r.frames[i].off) == nil
+		for k := range max(n, 1) {
+			if known && string(b[k*len(zeroFrame):][:len(zeroFrame)]) == zeroFrame {
+				continue
+			}
+			s := span{r.frames[i+k].start, r.frames[i+k+1].start}
+			if last := len(data) - 1; last >= 0 && data[last].end == s.start {
+				data[last].end = s.end
+			} else {
+				data = append(data, s)
+			}
+		}
+		i += max(n, 1)
+	}
+	return data
+}

@@ -1,0 +1,79 @@
+package packed
+
+import (
+	"fmt"
+	"io"
+	"os"
+
+	"golang.org/x/sys/unix"
+)
+
+// Source is the plain bytes of a file, compressed or not.
+type Source struct {
+	io.ReaderAt
+	name   string
+	size   int64
+	closer io.Closer
+}
+
+// Source opens a file of any content as Open does a core.
+func (o Opener) Source(path string) (*Source, error) {
+	f, err := os.Open(path)
+	if err != nil {
+		return nil, err
+	}
+	s, err := o.source(f, path)
+	if err != nil {
+		f.Close()
+		return nil, fmt.Errorf("open %s: %w", path, err)
+	}
+	return s, nil
+}
+
+func (o Opener) source(f *os.File, path string) (*Source, error) {
+	info, err := f.Stat()
+	if err != nil {
+		return nil, err
+	}
+	if !info.Mode().IsRegular() {
+		return nil, fmt.Errorf("it is no regular file")
+	}
+	head := make([]byte, 4)
+	if _, err := f.ReadAt(head, 0); err != nil || !IsPacked(head) {
+		return &Source{f, path, info.Size(), f}, nil
+	}
+	r, size, closer, err := o.plain(f, head, path)
+	if err != nil {
+		return nil, err
+	}
+	return &Source{r, path, size, closer}, nil
+}
+
+// Name is that of the file.
+func (s *Source) Name() string { return s.name }
+
+// Size is that of the plain bytes.
+func (s *Source) Size() int64 { return s.size }
+
+// Close closes the file.
+func (s *Source) Close() error { return s.closer.Close() }
+
+// NextData returns the first run of bytes at or behind off that is not known to
+// be zeros: an empty one at the end where there is none.
+func (s *Source) NextData(off int64) (start, end int64) {
+	switch r := s.ReaderAt.(type) {
+	case *Reader:
+		return r.NextData(off)
+	case *os.File:
+		start, err := r.Seek(off, unix.SEEK_DATA)
+		if err == unix.ENXIO || off >= s.size {
+			return s.size, s.size
+		}
+		if err == nil {
+			if end, err := r.Seek(start, unix.SEEK_HOLE); err == nil {
+				return start, min(end, s.size)
+			}
+		}
+	}
+	return min(off, s.size), s.size
+}

@@ -1,0 +1,173 @@
+package packed
+
+import (
+	"bufio"
+	"encoding/binary"
+	"errors"
+	"fmt"
+	"io"
+
+	"github.com/klauspost/compress/zstd"
+)
+
+const (
+	tableMagic  = skippableMagic | 0xE // of the skippable frame that holds the table
+	footerMagic = 0x8F92EAB1
+	headerSize  = 8 // magic number and size of the skippable frame
+	footerSize  = 9 // number of frames, flags, magic number
+
+	flagChecksums = 1 << 7 // each entry has a checksum
+	flagsReserved = 0x1f << 2
+
+	// maxFrames is what a decoder accepts, by the reference implementation.
+	maxFrames = 0x8000000
+	// maxPlain bounds the memory that reading a single byte may take.
+	maxPlain = 64 << 20
+)
+
+// ErrNotSeekable: the file has no table of its frames, or one that is wrong.
+var ErrNotSeekable = errors.New("no usable seek table")
+
+// writeTable ends a file whose last frame holds so many bytes.
+func (w *Writer) writeTable(last int64) error {
+	le := binary.LittleEndian
+	out := bufio.NewWriterSize(writerFunc(w.output), 64<<10)
+	entry := le.AppendUint32(nil, tableMagic)
+	out.Write(le.AppendUint32(entry, uint32(8*len(w.sizes)+footerSize))) // errors stick until Flush
+	for i, size := range w.sizes {
+		plain := uint32(frameSize)
+		if i == len(w.sizes)-1 {
+			plain = uint32(last)
+		}
+		out.Write(le.AppendUint32(le.AppendUint32(entry[:0], size), plain))
+	}
+	footer := append(le.AppendUint32(entry[:0], uint32(len(w.sizes))), 0)
+	out.Write(le.AppendUint32(footer, footerMagic))
+	return out.Flush()
+}
+
+type writerFunc func(p []byte) error
+
+func (f writerFunc) Write(p []byte) (int, error) {
+	if err := f(p); err != nil {
+		return 0, err
+	}
+	return len(p), nil
+}
+
+// extent is where a frame lies: size compressed bytes at off, which are the
+// plain bytes from start on.
+type extent struct {
+	off, start int64
+	size       uint32
+}
+
+// readTable returns the frames that hold data, in order, and behind them one
+// that begins at the end of the data.
+func readTable(r io.ReaderAt, size int64) ([]extent, error) {
+	le := binary.LittleEndian
+	if size < headerSize+footerSize {
+		return nil, ErrNotSeekable
+	}
+	var b [12]byte
+	if err := readFull(r, b[:footerSize], size-footerSize); err != nil {
+		return nil, fmt.Errorf("read seek table: %w", err)
+	}
+	if le.Uint32(b[5:]) != footerMagic {
+		return nil, ErrNotSeekable
+	}
+	n, flags, step := le.Uint32(b[:]), b[4], int64(8)
+	if flags&flagChecksums != 0 {
+		step = 12
+	}
+	content := int64(n)*step + footerSize
+	begin := size - content - headerSize
+	if flags&flagsReserved != 0 || n > maxFrames || begin < 0 {
+		return nil, fmt.Errorf("%w: %d frames with flags %#x do not fit a file of %d bytes", ErrNotSeekable, n, flags, size)
+	}
+	in := bufio.NewReaderSize(io.NewSectionReader(r, begin, size-begin), 64<<10)
+	if _, err := io.ReadFull(in, b[:headerSize]); err != nil {
+		return nil, fmt.Errorf("read seek table: %w", err)
+	}
+	if le.Uint32(b[:]) != tableMagic || int64(le.Uint32(b[4:])) != content {
+		return nil, fmt.Errorf("%w: no table of %d frames at %#x", ErrNotSeekable, n, begin)
+	}
+
+	var t []extent // grows with what is read: the file may be one big hole
+	var at, before extent
+	var prev uint32
+	for i := range n {
+		if _, err := io.ReadFull(in, b[:step]); err != nil {
+			return nil, fmt.Errorf("read seek table: %w", err)
+		}
+		at.size = le.Uint32(b[:])
+		plain := le.Uint32(b[4:])
+		err := at.check(plain, begin)
+		// As a rule all frames are of one size but the last. One that is not
+		// would move all behind it, so it is asked itself.
+		if err == nil && i == 1 && plain != prev {
+			err = contradicts(r, before, prev)
+		}
+		if err == nil && i > 0 && i < n-1 && plain != prev {
+			err = contradicts(r, at, plain)
+		}
+		if err != nil {
+			return nil, fmt.Errorf("%w: frame %d: %w", ErrNotSeekable, i, err)
+		}
+		if plain > 0 { // else it is empty, or to be skipped
+			t = append(t, at)
+		}
+		before, prev = at, plain
+		at.off += int64(at.size)
+		at.start += int64(plain)
+	}
+	if at.off != begin {
+		return nil, fmt.Errorf("%w: it is about %d bytes of %d", ErrNotSeekable, at.off, begin)
+	}
+	return append(t, extent{off: at.off, start: at.start}), nil
+}
+
+// check reports what cannot be true of a frame in a file whose table lies at
+// end.
+func (e extent) check(plain uint32, end int64) error {
+	switch {
+	case e.size < headerSize || e.off+int64(e.size) > end:
+		return fmt.Errorf("%d compressed bytes at %#x", e.size, e.off)
+	case plain > maxPlain:
+		return fmt.Errorf("%d bytes are more than can be read at once", plain)
+	case plain > 0 && int64(e.size) > 2*int64(plain)+1<<20:
+		return fmt.Errorf("%d bytes are compressed to %d", plain, e.size)
+	}
+	return nil
+}
+
+// contradicts returns an error where a frame itself says that it has another
+// size. One that says nothing, or is damaged, is not to be blamed on the table.
+func contradicts(r io.ReaderAt, e extent, plain uint32) error {
+	head := make([]byte, min(zstd.HeaderMaxSize, e.size))
+	if err := readFull(r, head, e.off); err != nil {
+		return nil
+	}
+	return sizeOf(head, plain)
+}
+
+// sizeOf returns an error where the head of a frame tells another size.
+func sizeOf(head []byte, plain uint32) error {
+	var h zstd.Header
+	if h.Decode(head) != nil || h.Skippable || !h.HasFCS || h.FrameContentSize == uint64(plain) {
+		return nil
+	}
+	return fmt.Errorf("it holds %d bytes, %d by the table", h.FrameContentSize, plain)
+}
+
+// readFull fills p or tells why not.
+func readFull(r io.ReaderAt, p []byte, off int64) error {
+	n, err := r.ReadAt(p, off)
+	if n == len(p) {
+		return nil
+	}
+	if err == nil || err == io.EOF {
+		err = io.ErrUnexpectedEOF
+	}
+	return err
+}

@@ -1,0 +1,147 @@
+package packed
+
+import (
+	"bufio"
+	"errors"
+	"fmt"
+	"io"
+	"os"
+
+	"github.com/klauspost/compress/gzip"
+	"github.com/klauspost/compress/zstd"
+	"golang.org/x/sys/unix"
+)
+
+// unpackFile unpacks f into a file without a name, which ends with the
+// process however it comes. One that is cut off gives io.ErrUnexpectedEOF and
+// what there is; with another error there is no file.
+func unpackFile(f *os.File, head []byte) (*os.File, int64, error) {
+	in, done, err := unpacker(f, head)
+	if err != nil {
+		return nil, 0, err
+	}
+	defer done()
+	dir := os.TempDir()
+	if err := checkRoom(f, dir); err != nil {
+		return nil, 0, err
+	}
+	tmp, err := unnamed(dir)
+	if err != nil {
+		return nil, 0, fmt.Errorf("create temporary file: %w", err)
+	}
+	size, err := unpack(tmp, in)
+	if errors.Is(err, unix.ENOSPC) || errors.Is(err, unix.EDQUOT) {
+		err = noRoom(dir, err)
+	}
+	if err == nil || errors.Is(err, io.ErrUnexpectedEOF) && size > 0 {
+		if terr := tmp.Truncate(size); terr == nil {
+			return tmp, size, err
+		} else {
+			err = terr
+		}
+	}
+	tmp.Close()
+	return nil, 0, fmt.Errorf("unpack: %w", err)
+}
+
+// unpacker returns the plain data of a file that begins with head, and what is
+// to be called when it is no longer needed.
+func unpacker(file io.Reader, head []byte) (io.Reader, func(), error) {
+	r := bufio.NewReaderSize(file, 256<<10)
+	if isZstd(head) {
+		z, err := zstd.NewReader(r)
+		if err != nil {
+			return nil, nil, fmt.Errorf("unpack: %w", err)
+		}
+		return z, z.Close, nil
+	}
+	z, err := gzip.NewReader(r)
+	if err == io.EOF {
+		err = io.ErrUnexpectedEOF
+	}
+	if err != nil {
+		return nil, nil, fmt.Errorf("unpack: %w", err)
+	}
+	return z, func() {}, nil
+}
+
+// unpack writes what it reads to dst, and leaves out pages of zeros. It
+// returns how much it has read; the length of dst is not set.
+func unpack(dst io.WriterAt, src io.Reader) (size int64, err error) {
+	buf := make([]byte, 1<<20)
+	for err == nil {
+		// Not io.ReadFull: it hides whether the file ends or is cut off.
+		n := 0
+		for n < len(buf) && err == nil {
+			var m int
+			m, err = src.Read(buf[n:])
+			n += m
+		}
+		if werr := writeData(dst, buf[:n], size); werr != nil {
+			return size, werr
+		}
+		size += int64(n)
+	}
+	if err == io.EOF {
+		err = nil
+	}
+	return size, err
+}
+
+// writeData writes the pages of p that are not zero.
+func writeData(dst io.WriterAt, p []byte, off int64) error {
+	for at := 0; at < len(p); {
+		at += pages(true, p[at:])
+		n := pages(false, p[at:])
+		if n == 0 {
+			break
+		}
+		if _, err := dst.WriteAt(p[at:at+n], off+int64(at)); err != nil {
+			return err
+		}
+		at += n
+	}
+	return nil
+}
+
+// checkRoom finds out in advance that f cannot be unpacked into dir: but for
+// zeros, which take no room, it takes no less than it does now.
+func checkRoom(f *os.File, dir string) error {
+	info, err := f.Stat()
+	if err != nil {
+		return err
+	}
+	var st unix.Statfs_t
+	if err := unix.Statfs(dir, &st); err != nil {
+		return fmt.Errorf("look for room in %s: %w", dir, err)
+	}
+	free := st.Bavail
+	if unix.Geteuid() == 0 {
+		free = st.Bfree
+	}
+	if room := free * uint64(st.Bsize); uint64(info.Size()) > room {
+		return noRoom(dir, fmt.Errorf("%d bytes, and %d compressed", room, info.Size()))
+	}
+	return nil
+}
+
+func noRoom(dir string, err error) error {
+	return fmt.Errorf("not enough room in %s: %w (set TMPDIR to another folder)", dir, err)
+}
+
+// unnamed returns a new file without a name.
+func unnamed(dir string) (*os.File, error) {
+	f, err := os.OpenFile(dir, os.O_RDWR|unix.O_TMPFILE, 0o600)
+	if err == nil {
+		return f, nil
+	}
+	// A file system may lack O_TMPFILE.
+	if f, err = os.CreateTemp(dir, "procmem-*"); err != nil {
+		return nil, err
+	}
+	if err := os.Remove(f.Name()); err != nil {
+		f.Close()
+		return nil, err
+	}
+	return f, nil
+}

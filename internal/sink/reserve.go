@@ -1,0 +1,79 @@
+package sink
+
+import (
+	"fmt"
+	"os"
+	"sync"
+
+	"golang.org/x/sys/unix"
+)
+
+// reserve is room on a disk that nobody else can take: a file without a name
+// that becomes shorter as what it was taken for is written. The file that is
+// written cannot take its room itself, since which parts of it will be holes
+// is not known before they have been read.
+type reserve struct {
+	mu   sync.Mutex
+	f    *os.File
+	left int64 // bytes that it still has to have
+	has  int64
+}
+
+// reserveStep is by how much it becomes shorter at once.
+const reserveStep = 64 << 20
+
+// newReserve takes n bytes in a folder. Where the file system cannot do that it
+// returns nil: then there is nothing but to try.
+func newReserve(dir string, n int64) (*reserve, error) {
+	if n < reserveStep {
+		return nil, nil // nothing that is worth it
+	}
+	f, err := unnamed(dir)
+	if err != nil {
+		return nil, nil
+	}
+	if !onDisk(f) { // there it would be memory, and written
+		f.Close()
+		return nil, nil
+	}
+	for err = unix.EINTR; err == unix.EINTR; {
+		err = unix.Fallocate(int(f.Fd()), 0, 0, n)
+	}
+	switch err {
+	case nil:
+		return &reserve{f: f, left: n, has: n}, nil
+	case unix.ENOSPC, unix.EDQUOT:
+		f.Close()
+		return nil, fmt.Errorf("reserve %d bytes in %s: %w", n, dir, err)
+	}
+	f.Close()
+	return nil, nil
+}
+
+// use gives back the room for n bytes, before they are written.
+func (r *reserve) use(n int) {
+	if r == nil {
+		return
+	}
+	r.mu.Lock()
+	defer r.mu.Unlock()
+	if r.f == nil {
+		return
+	}
+	if r.left -= int64(n); r.left < r.has {
+		r.has = max(0, r.left-reserveStep)
+		r.f.Truncate(r.has)
+	}
+}
+
+func (r *reserve) close() {
+	if r == nil {
+		return
+	}
+	r.mu.Lock()
+	defer r.mu.Unlock()
+	if r.f != nil {
+		r.f.Close()
+		r.f = nil
+	}
+}

@@ -1,0 +1,280 @@
+// Package upload is where bytes go that are too many for the disks at hand: an
+// object in S3, or in what speaks its language, that is sent while it is
+// written and exists when it is whole. Begin with Create.
+//
+// It does not promise that a server which ignores If-None-Match never loses an
+// object that somebody else made under the same name meanwhile.
+package upload
+
+import (
+	"context"
+	"crypto/rand"
+	"fmt"
+	"os"
+	"sync"
+	"sync/atomic"
+	"time"
+
+	"github.com/minio/minio-go/v7"
+)
+
+const (
+	// atOnce is how many parts are on their way at a time. One more is being
+	// filled, so that there are three in memory at the most.
+	atOnce = 2
+	// createTime bounds all that Create asks for. Somebody waits for it, and
+	// nothing is lost by an error.
+	createTime     = 30 * time.Second
+	createPatience = 3 * time.Second
+	// requestTime is for a request with hardly anything in it, once.
+	requestTime = 30 * time.Second
+	// defaultPatience is long enough to restart a server.
+	defaultPatience = 2 * time.Minute
+)
+
+// Options say how to upload. The zero Options is good.
+type Options struct {
+	// Size is the length that is expected, or an upper bound; 0 if it is not
+	// known. More may be written. Three parts are in memory: 24 MiB for a Size
+	// of up to 70 GiB, 360 MiB for 1 TiB. Without it they are 24 MiB for the
+	// first 8 GiB, 48 MiB for the 16 GiB that follow, and so on.
+	Size int64
+	// Force replaces an object of the same name.
+	Force bool
+	// Patience is how long a part is tried again while the server is away;
+	// 0 means two minutes.
+	Patience time.Duration
+	// Notice is told when the server is away, and when it is back. It may be
+	// called from any goroutine, by one at a time.
+	Notice func(format string, args ...any)
+}
+
+// Object is a new object. It implements io.Writer, for one goroutine. Commit or
+// Abort ends it.
+type Object struct {
+	core             *minio.Core
+	url, bucket, key string
+	id               string // of the multipart upload
+	mark             string // in the object's metadata: it is this one
+	replaces         bool   // there was one before
+	opts             Options
+
+	ctx    context.Context // ends with the upload; the cause is what was wrong
+	cancel context.CancelCauseFunc
+
+	layout  layout
+	next    int    // number of the part that is being filled
+	buf     []byte // its content
+	ended   bool
+	written atomic.Int64
+
+	free  chan []byte   // memory of parts that have been sent
+	slots chan struct{} // one for each part that is on its way
+
+	stall time.Duration // stallTime
+
+	mu      sync.Mutex
+	parts   []minio.CompletePart
+	sent    int64 // bytes in them
+	waiting int   // requests that are being tried again
+
+	noticing sync.Mutex
+}
+
+// markName is the metadata that tells whose an object is. What the ETag of an
+// object in parts is differs from server to server.
+const markName = "Procmem-Upload"
+
+// Create begins an object. Where a request is refused, as for a bucket that
+// does not exist, or would be in the end, for an object that exists (an
+// error that is os.ErrExist, unless Force is set), it says so at once.
+//
+// What it needs to know it takes from the variables of AWS and its files:
+// AWS_ACCESS_KEY_ID, AWS_SECRET_ACCESS_KEY, AWS_SESSION_TOKEN, AWS_PROFILE,
+// AWS_SHARED_CREDENTIALS_FILE, AWS_REGION, AWS_ENDPOINT_URL_S3,
+// AWS_ENDPOINT_URL, AWS_CA_BUNDLE, and those of roles.
+func Create(ctx context.Context, url string, o Options) (*Object, error) {
+	u, err := create(ctx, url, o)
+	if err != nil {
+		return nil, fmt.Errorf("create %s: %w", url, err)
+	}
+	return u, nil
+}
+
+func create(ctx context.Context, url string, opts Options) (*Object, error) {
+	bucket, key, err := ParseURL(url)
+	if err != nil {
+		return nil, err
+	}
+	if opts.Patience <= 0 {
+		opts.Patience = defaultPatience
+	}
+	o := &Object{
+		url: url, bucket: bucket, key: key, mark: rand.Text(), opts: opts,
+		layout: newLayout(opts.Size), next: 1, stall: stallTime,
+		free: make(chan []byte, atOnce+1), slots: make(chan struct{}, atOnce),
+	}
+	if !o.layout.fits() {
+		return nil, fmt.Errorf("%d bytes are too many for an object", opts.Size)
+	}
+	first, done := context.WithTimeoutCause(ctx, createTime, fmt.Errorf("no answer within %v", createTime))
+	defer done()
+	if err := o.begin(first); err != nil {
+		return nil, err
+	}
+	o.ctx, o.cancel = context.WithCancelCause(ctx)
+	return o, nil
+}
+
+// begin asks for all that could be refused.
+func (o *Object) begin(ctx context.Context) error {
+	patience := min(o.opts.Patience, createPatience)
+	if err := o.open(ctx, patience); err != nil {
+		return err
+	}
+	_, err := o.stat(ctx, patience)
+	blind := unsaid(err) // who may write need not be allowed to look
+	switch {
+	case err == nil && !o.opts.Force:
+		return fmt.Errorf("%w (use --force to replace it)", os.ErrExist)
+	case err == nil:
+		o.replaces = true
+	case !notFound(err) && !blind:
+		return err
+	}
+	err = try(ctx, patience, func(ctx context.Context) (err error) {
+		o.id, err = o.core.NewMultipartUpload(ctx, o.bucket, o.key, minio.PutObjectOptions{
+			UserMetadata: map[string]string{markName: o.mark},
+		})
+		return err
+	})
+	if err == nil && blind && !o.opts.Force {
+		o.notice("whether %s exists cannot be seen with these credentials; the server is asked not to replace it", o.url)
+	}
+	return err
+}
+
+// open finds the bucket, in whatever region it is.
+func (o *Object) open(ctx context.Context, patience time.Duration) error {
+	creds, err := findCredentials(ctx)
+	if err != nil {
+		return err
+	}
+	found, region := false, region()
+	for range 2 {
+		if o.core, err = connect(creds, region); err != nil {
+			return err
+		}
+		err = try(ctx, patience, func(ctx context.Context) (err error) {
+			found, err = o.core.BucketExists(ctx, o.bucket)
+			return err
+		})
+		other := bucketRegion(err)
+		if other == "" || other == region {
+			break
+		}
+		region = other
+	}
+	switch {
+	case unsaid(err): // what follows tells whether that matters, and why it is so
+		return nil
+	case err == nil && !found:
+		return fmt.Errorf("there is no bucket %q", o.bucket)
+	}
+	return err
+}
+
+// stat asks for the object of this name.
+func (o *Object) stat(ctx context.Context, patience time.Duration) (info minio.ObjectInfo, err error) {
+	err = try(ctx, patience, func(ctx context.Context) (err error) {
+		ctx, done := context.WithTimeout(ctx, requestTime)
+		defer done()
+		info, err = o.core.StatObject(ctx, o.bucket, o.key, minio.StatObjectOptions{})
+		return err
+	})
+	return info, err
+}
+
+// Written returns how many bytes Write has taken.
+func (o *Object) Written() int64 { return o.written.Load() }
+
+// Write implements io.Writer. It returns when p is in a part that is being
+// filled or sent; it waits while two are on their way and a third is full. It
+// returns soon after the context of Create has ended.
+func (o *Object) Write(p []byte) (int, error) {
+	done := 0
+	for done < len(p) {
+		if o.ctx.Err() != nil {
+			return done, o.lost("upload", context.Cause(o.ctx))
+		}
+		if o.buf == nil {
+			if o.next > maxParts {
+				return done, o.lost("upload", fmt.Errorf("%d bytes were expected, and there is no room for more", o.opts.Size))
+			}
+			o.buf = o.memory(o.layout.part(o.next))
+		}
+		n := copy(o.buf[len(o.buf):cap(o.buf)], p[done:])
+		o.buf = o.buf[:len(o.buf)+n]
+		done += n
+		o.written.Add(int64(n))
+		if len(o.buf) == cap(o.buf) && !o.send() {
+			return done, o.lost("upload", context.Cause(o.ctx))
+		}
+	}
+	return done, nil
+}
+
+// memory returns an empty buffer for n bytes.
+func (o *Object) memory(n int64) []byte {
+	select {
+	case b := <-o.free:
+		if int64(cap(b)) >= n {
+			return b[:0:n]
+		}
+	default:
+	}
+	return make([]byte, 0, n)
+}
+
+// send begins to send the part that was filled, as soon as not too many are
+// on their way. It reports false if the upload is over.
+func (o *Object) send() bool {
+	select {
+	case o.slots <- struct{}{}:
+	case <-o.ctx.Done():
+		return false
+	}
+	if o.ctx.Err() != nil {
+		<-o.slots
+		return false
+	}
+	n, buf := o.next, o.buf
+	o.next, o.buf = n+1, nil
+	go func() {
+		defer func() { <-o.slots }()
+		if err := o.put(n, buf); err != nil {
+			o.cancel(err)
+			return
+		}
+		o.free <- buf // before the slot: whoever waits for that finds it
+	}()
+	return true
+}
+
+// wait returns when nothing is on its way, and nothing will be.
+func (o *Object) wait() {
+	for range atOnce {
+		o.slots <- struct{}{}
+	}
+}
+
+// lost says what has become of the upload.
+func (o *Object) lost(verb string, err error) error {
+	o.mu.Lock()
+	defer o.mu.Unlock()
+	what := "the object does not exist"
+	if o.replaces {
+		what = "the object that was there is as it was"
+	}
+	return fmt.Errorf("%s %s: %w (%d bytes had been sent; %s)", verb, o.url, err, o.sent, what)
+}
