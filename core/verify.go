@@ -4,12 +4,11 @@ import (
 	"context"
 	"errors"
 	"fmt"
+	"hash/crc32"
 	"io"
 	"iter"
 	"slices"
 	"sync"
-
-	"hash/crc32"
 
 	"github.com/procmem/procmem"
 	"github.com/procmem/procmem/internal/pageset"
@@ -19,8 +18,9 @@ import (
 // Damage is a part of a core that is not as it was written.
 type Damage struct {
 	procmem.Range        // of memory; empty for another part of the file
-	Offset, Size  int64  // of the other part
-	Reason        string // what shows it
+	Offset        int64  `json:"offset"` // in bytes, of the other part; 0 for memory
+	Size          int64  `json:"bytes"`  // of either
+	Reason        string `json:"reason"` // what shows it
 }
 
 // Verdict is what Verify has found.
@@ -180,6 +180,11 @@ func (v *verifier) join() {
 			continue
 		}
 		kept = append(kept, d)
+	}
+	for i := range kept {
+		if d := &kept[i]; !d.Empty() {
+			d.Size = int64(d.Range.Size())
+		}
 	}
 	v.Damaged = kept
 }

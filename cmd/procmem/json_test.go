@@ -253,6 +253,8 @@ func TestJSON(t *testing.T) {
 	}
 	ask("info", 0, "info", cut)
 	ask("maps", 0, "maps", cut)
+	ask("verify", 0, "verify", coreOf(pid))
+	ask("verify", 1, "verify", cut)
 	ask("doctor", 0, "doctor", plain)
 	ask("doctor", 1, "doctor", "self")
 	ask("doctor", 1, "doctor", "999999999")

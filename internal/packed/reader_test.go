@@ -170,11 +170,19 @@ func TestManyReaders(t *testing.T) {
 
 func TestNextData(t *testing.T) {
 	const f = frameSize
-	data := make([]byte, 5000*f+100) // the last frame is zero too, and short
-	copy(data[f+10:], "data")
-	copy(data[3*f:], text(2*f, 1))
-	copy(data[4000*f:], "data")
-	b := pack(t, data, 4<<20)
+	var out bytes.Buffer
+	w := NewWriter(&out, Options{Workers: 2})
+	w.Zeros(f + 10)
+	w.Write([]byte("data"))
+	w.Zeros(2*f - 14)
+	w.Write(text(2*f, 1))
+	w.Zeros(3995 * f)
+	w.Write([]byte("data"))
+	w.Zeros(1000*f - 4 + 100) // the last frame is zero too, and short
+	if err := w.Close(); err != nil {
+		t.Fatal(err)
+	}
+	b := out.Bytes()
 	want := []span{{f, 2 * f}, {3 * f, 5 * f}, {4000 * f, 4001 * f}, {5000 * f, 5000*f + 100}}
 	c := &counting{ReaderAt: bytes.NewReader(b)}
 	r, err := NewReader(c, int64(len(b)))
@@ -202,6 +210,16 @@ func TestNextData(t *testing.T) {
 		if start, end := r.NextData(q.off); start != q.start || end != q.end {
 			t.Errorf("NextData(%#x) = %#x, %#x; want %#x, %#x", q.off, start, end, q.start, q.end)
 		}
+	}
+	// One of zeros that is damaged is none.
+	b = pack(t, make([]byte, 3*f), f)
+	b[len(zeroFrame)+12] = 1
+	r = newReader(t, b)
+	if start, end := r.NextData(0); start != f || end != 2*f {
+		t.Errorf("a damaged frame: %#x, %#x", start, end)
+	}
+	if n, err := r.ReadAt(make([]byte, 3*f), 0); n != f || !errors.As(err, new(*FrameError)) {
+		t.Errorf("a damaged frame: %d, %v", n, err)
 	}
 	if start, end := newReader(t, pack(t, nil, 1)).NextData(0); start != 0 || end != 0 {
 		t.Errorf("in an empty file: %d, %d", start, end)

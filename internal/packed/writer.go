@@ -17,7 +17,7 @@ type Options struct {
 	// Level is how hard to compress: zstd.SpeedFastest where it is 0.
 	Level zstd.EncoderLevel
 	// Workers is how many frames are compressed at once: GOMAXPROCS where it
-	// is 0. Each takes 2 MiB of memory at the fastest level.
+	// is 0. Each takes some 3 MiB of memory at the fastest level.
 	Workers int
 	// Thread, where there is one, is called for each frame, by all workers at
 	// once. It runs the compression on a thread of its choice and returns
@@ -83,7 +83,7 @@ func NewWriter(dst io.Writer, o Options) *Writer {
 		w.free <- &frame{done: make(chan struct{}, 1)}
 	}
 	for range o.Workers {
-		enc, err := zstd.NewWriter(nil, zstd.WithWindowSize(frameSize), zstd.WithEncoderLevel(o.Level),
+		enc, err := zstd.NewWriter(nil, zstd.WithEncoderLevel(o.Level), zstd.WithWindowSize(frameSize),
 			zstd.WithEncoderConcurrency(1), zstd.WithLowerEncoderMem(true), zstd.WithSingleSegment(true), zstd.WithEncoderCRC(true))
 		if err != nil {
 			w.fail(fmt.Errorf("compress core: %w", err))

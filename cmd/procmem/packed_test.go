@@ -1,0 +1,553 @@
+package main
+
+import (
+	"bytes"
+	"debug/elf"
+	"encoding/json"
+	"errors"
+	"fmt"
+	"io"
+	"os"
+	"os/exec"
+	"path/filepath"
+	"regexp"
+	"slices"
+	"strconv"
+	"strings"
+	"testing"
+
+	"golang.org/x/sys/unix"
+
+	"github.com/procmem/procmem"
+	"github.com/procmem/procmem/internal/testproc"
+)
+
+// ok runs the command, which must succeed and say nothing on stderr.
+func ok(t *testing.T, args ...string) (stdout string) {
+	t.Helper()
+	out, msg, status := procmemCommand(t, args...)
+	if status != 0 || msg != "" {
+		t.Fatalf("procmem %q: status %d, %s", args, status, msg)
+	}
+	return out
+}
+
+// fails runs the command, which must end with the status and match the pattern
+// on stderr.
+func fails(t *testing.T, status int, pattern string, args ...string) (stdout string) {
+	t.Helper()
+	out, msg, got := procmemCommand(t, args...)
+	if got != status || !regexp.MustCompile(pattern).MatchString(msg) {
+		t.Fatalf("procmem %q: status %d, %s; want %d and %q", args, got, msg, status, pattern)
+	}
+	return out
+}
+
+// tool runs a program that the machine may lack, and returns what it prints.
+func tool(t *testing.T, name string, args ...string) string {
+	t.Helper()
+	if _, err := exec.LookPath(name); err != nil {
+		if os.Getenv("PROCMEM_TEST_ALL") == "1" {
+			t.Fatal(err)
+		}
+		t.Skip(err)
+	}
+	cmd := exec.CommandContext(t.Context(), name, args...)
+	var msg bytes.Buffer
+	cmd.Stderr = &msg
+	out, err := cmd.Output()
+	if err != nil {
+		t.Fatalf("%q: %v\n%s%s", cmd.Args, err, out, &msg)
+	}
+	return string(out)
+}
+
+// sameFiles compares files without having them in memory.
+func sameFiles(t *testing.T, a, b string) {
+	t.Helper()
+	tool(t, "cmp", a, b)
+}
+
+// compressedCore takes a compressed core, and unpacks it.
+func compressedCore(t *testing.T, p *testproc.Proc) (zst, plain string) {
+	t.Helper()
+	dir := t.TempDir()
+	pid := strconv.Itoa(p.PID())
+	zst, plain = filepath.Join(dir, "core."+pid+".zst"), filepath.Join(dir, "core."+pid)
+	out := ok(t, "core", "--compress", "zstd", "-o", filepath.Join(dir, "core"), pid)
+	if !strings.HasPrefix(out, zst+": process "+pid+", ") {
+		t.Errorf("it says %s", out)
+	}
+	p.Cmd(t, "ping")
+	left, err := os.ReadDir(dir)
+	if err != nil || len(left) != 1 || left[0].Name() != filepath.Base(zst) {
+		t.Fatalf("%v, %v; want %s", left, err, zst)
+	}
+	if fi, err := os.Stat(zst); err != nil || fi.Mode() != 0o600 {
+		t.Errorf("%v, %v; want mode 0600", fi, err)
+	}
+	ok(t, "unpack", zst)
+	return zst, plain
+}
+
+// Each tool unpacks a compressed core, and each command reads it as it is.
+func TestCompressedCore(t *testing.T) {
+	p := testproc.Start(t, testproc.Zoo, "--nospin", "--without", "uffd")
+	zst, plain := compressedCore(t, p)
+	dir := filepath.Dir(zst)
+
+	t.Run("zstd", func(t *testing.T) {
+		byZstd := filepath.Join(dir, "by-zstd")
+		tool(t, "zstd", "-q", "-d", zst, "-o", byZstd)
+		sameFiles(t, byZstd, plain)
+		os.Remove(byZstd)
+	})
+	t.Run("holes", func(t *testing.T) {
+		var st unix.Stat_t
+		if err := unix.Stat(plain, &st); err != nil || st.Blocks*512 > st.Size/2 {
+			t.Errorf("%d of %d bytes are on the disk, %v: the zeros of a sparse memfd alone are 256 MiB", st.Blocks*512, st.Size, err)
+		}
+	})
+	t.Run("commands", func(t *testing.T) {
+		addr, needle := p.Needle(t, "heap")
+		bytes := addr.String() + "+" + strconv.Itoa(len(needle))
+		m := p.Map(t, "anon")
+		for _, args := range [][]string{
+			{"info"}, {"info", "--json"}, {"maps"}, {"maps", "--json"}, {"threads", "-r"}, {"threads", "--json"}, {"verify"}, {"verify", "--json"},
+			{"read", bytes}, {"read", m.Range.String()}, {"read", "[stack]", "--json"},
+			{"read", p.Map(t, "memfd").Range.String()[:0] + m.Page(1).String() + "+1"},
+		} {
+			with := func(file string) string {
+				out := ok(t, slices.Insert(slices.Clone(args), 1, file)...)
+				return strings.ReplaceAll(out, zst, plain)
+			}
+			if a, b := with(zst), with(plain); a != b || a == "" {
+				t.Errorf("%q of the compressed core:\n%.2000s\nof the plain one:\n%.2000s", args, a, b)
+			}
+		}
+		if got := ok(t, "read", zst, bytes, "-f", "raw"); got != string(needle) {
+			t.Errorf("%q at %s; want %q", got, bytes, needle)
+		}
+		for i := range m.Pages() {
+			if got := ok(t, "read", zst, m.Page(i).String()+"+4096", "-f", "raw"); got != string(p.Want(t, m, i)) {
+				t.Errorf("page %d of %v differs", i, m.Range)
+			}
+		}
+	})
+	t.Run("dump", func(t *testing.T) {
+		a, b := filepath.Join(dir, "dump-a"), filepath.Join(dir, "dump-b")
+		for out, file := range map[string]string{a: zst, b: plain} {
+			if _, msg, status := procmemCommand(t, "dump", file, "-o", out); status != exitDone && status != exitMissing {
+				t.Fatalf("dump %s: status %d, %s", file, status, msg)
+			}
+			os.Remove(filepath.Join(out, "index.json")) // times and paths
+		}
+		tool(t, "diff", "-r", a, b)
+	})
+	t.Run("gdb", func(t *testing.T) {
+		addr, needle := p.Needle(t, "data")
+		out := tool(t, "gdb", "-nx", "-batch", "-ex", "info threads", "-ex", fmt.Sprintf("x/%dxb %v", len(needle), addr), p.Path, plain)
+		var want []string
+		for _, b := range needle[:8] {
+			want = append(want, fmt.Sprintf("0x%02x", b))
+		}
+		if !strings.Contains(out, strings.Join(want, "\t")) || strings.Count(out, "LWP") < 9 {
+			t.Errorf("gdb prints\n%s\nwant %q and 9 threads", out, want)
+		}
+	})
+}
+
+// Who reads a page of a large core does not read the core.
+func TestReadInPlace(t *testing.T) {
+	p := testproc.Start(t, testproc.Many, "fill", "32M")
+	zst, _ := compressedCore(t, p)
+	if fi, err := os.Stat(zst); err != nil || fi.Size() < 32<<20 {
+		t.Fatalf("%v, %v: random data cannot be compressed", fi, err)
+	}
+	fill := p.Fill(t)
+	page := make([]byte, procmem.PageSize)
+	for _, i := range []int{0, 4097, 8191} {
+		fill.Want(page, i)
+		addr := fill.Start + procmem.Addr(i)*procmem.PageSize
+		out, n := readBytes(t, "read", zst, addr.String()+"+4096", "-f", "raw")
+		if out != string(page) {
+			t.Errorf("page %d differs", i)
+		}
+		if n > 1<<20 {
+			t.Errorf("to read page %d, %d bytes were read", i, n)
+		}
+	}
+}
+
+// readBytes runs the command, and tells how many bytes it has read from files.
+func readBytes(t *testing.T, args ...string) (stdout string, n int64) {
+	t.Helper()
+	cmd := exec.CommandContext(t.Context(), "procmem", args...)
+	r, w, err := os.Pipe()
+	if err != nil {
+		t.Fatal(err)
+	}
+	defer r.Close()
+	cmd.Stdout = w
+	if err := cmd.Start(); err != nil {
+		t.Fatal(err)
+	}
+	w.Close()
+	out, err := io.ReadAll(r)
+	if err != nil {
+		t.Fatal(err)
+	}
+	// What has ended and was not waited for still has its counts.
+	for err = unix.EINTR; err == unix.EINTR; {
+		err = unix.Waitid(unix.P_PID, cmd.Process.Pid, nil, unix.WEXITED|unix.WNOWAIT, nil)
+	}
+	counts, ioErr := os.ReadFile(fmt.Sprintf("/proc/%d/io", cmd.Process.Pid))
+	if err := errors.Join(err, cmd.Wait()); err != nil {
+		t.Fatal(err)
+	}
+	if ioErr == nil {
+		_, ioErr = fmt.Sscanf(string(counts), "rchar: %d", &n)
+	}
+	if ioErr != nil || n == 0 {
+		t.Skipf("%v: %s", ioErr, counts)
+	}
+	return string(out), n
+}
+
+// Cores that others have compressed are opened too, and it is said what that
+// costs.
+func TestOrdinaryCompression(t *testing.T) {
+	p := testproc.Start(t, testproc.Kids)
+	pid := strconv.Itoa(p.PID())
+	dir := t.TempDir()
+	prefix := filepath.Join(dir, "core")
+	plain := prefix + "." + pid
+	ok(t, "core", "-o", prefix, pid)
+	const notice = `^procmem: \S+ is compressed as one piece: unpacking it to a temporary file first; procmem pack would make it quick to open\n$`
+	for name, argv := range map[string][]string{
+		"zst": {"zstd", "-q", "-3", "-k", plain, "-o"}, "gz": {"sh", "-c", `gzip -1 <"$1" >"$2"`, "sh", plain}, "xx": {"sh", "-c", `gzip -1 <"$1" >"$2"`, "sh", plain},
+	} {
+		t.Run(name, func(t *testing.T) {
+			packed := filepath.Join(dir, "their-"+name+"."+name)
+			tool(t, argv[0], append(argv[1:], packed)...)
+			for _, args := range [][]string{{"info"}, {"maps"}, {"threads", "-r"}, {"verify"}, {"read", "[stack]"}} {
+				args = slices.Insert(args, 1, packed)
+				got := fails(t, 0, notice, args...)
+				args[1] = plain
+				if want := ok(t, args...); strings.ReplaceAll(got, packed, plain) != want {
+					t.Errorf("%q:\n%s\nwant\n%s", args, got, want)
+				}
+			}
+			// As it says, pack makes it quick.
+			quick := filepath.Join(dir, "quick-"+name+".zst")
+			fails(t, 0, notice, "pack", packed, "-o", quick)
+			ok(t, "verify", quick)
+			if got := ok(t, "unpack", quick, "-o", "-"); got != string(contentOf(t, plain)) {
+				t.Error("packed anew and unpacked it differs")
+			}
+		})
+	}
+	t.Run("no names", func(t *testing.T) {
+		fails(t, 2, "say where to with -o", "unpack", plain)
+		fails(t, 2, "say where to with -o", "pack", filepath.Join(dir, "their-zst.zst"))
+		fails(t, 1, "no such file", "pack", filepath.Join(dir, "none"))
+		fails(t, 1, "no regular file", "pack", dir)
+	})
+}
+
+func contentOf(t *testing.T, path string) []byte {
+	t.Helper()
+	b, err := os.ReadFile(path)
+	if err != nil {
+		t.Fatal(err)
+	}
+	return b
+}
+
+// Pack and unpack are each other's inverse, and lose nothing that is there.
+func TestPack(t *testing.T) {
+	p := testproc.Start(t, testproc.Kids)
+	pid := strconv.Itoa(p.PID())
+	prefix := filepath.Join(t.TempDir(), "core")
+	plain := prefix + "." + pid
+	zst := plain + ".zst"
+	ok(t, "core", "-o", prefix, pid)
+	want := contentOf(t, plain)
+
+	if out := ok(t, "pack", plain); !strings.HasPrefix(out, zst+": ") {
+		t.Errorf("it says %s", out)
+	}
+	packed := contentOf(t, zst)
+	tool(t, "zstd", "-q", "-t", zst)
+	fails(t, 1, `file (already )?exists \(use --force to replace it\)`, "pack", plain)
+	fails(t, 1, `file (already )?exists \(use --force to replace it\)`, "unpack", zst)
+	if !bytes.Equal(contentOf(t, zst), packed) || !bytes.Equal(contentOf(t, plain), want) {
+		t.Fatal("what was refused was done")
+	}
+	if err := os.WriteFile(plain, []byte("old"), 0o644); err != nil {
+		t.Fatal(err)
+	}
+	ok(t, "unpack", "--force", zst)
+	if !bytes.Equal(contentOf(t, plain), want) {
+		t.Error("unpack --force: it differs")
+	}
+	ok(t, "pack", "--force", plain)
+	if got := ok(t, "pack", "-o", "-", plain); got != string(packed) {
+		t.Error("to stdout it is packed otherwise")
+	}
+	if got := ok(t, "unpack", "-o", "-", zst); got != string(want) {
+		t.Error("unpacked to stdout it differs")
+	}
+	left, err := os.ReadDir(filepath.Dir(prefix))
+	if err != nil || len(left) != 2 {
+		t.Errorf("left are %v, %v", left, err)
+	}
+}
+
+// What goes to stdout is the core and nothing else.
+func TestCompressedStream(t *testing.T) {
+	p := testproc.Start(t, testproc.Many, "fill", "8M", "mixed")
+	for _, method := range []string{"stop", "fork", "precopy", "live"} {
+		t.Run(method, func(t *testing.T) {
+			out, msg, status := procmemCommand(t, "core", "-o", "-", "--compress", "zstd", "--method", method, strconv.Itoa(p.PID()))
+			if status != 0 || !strings.HasPrefix(msg, "the stream: process ") {
+				t.Fatalf("status %d, %s", status, msg)
+			}
+			file := filepath.Join(t.TempDir(), "core.zst")
+			if err := os.WriteFile(file, []byte(out), 0o600); err != nil {
+				t.Fatal(err)
+			}
+			tool(t, "zstd", "-q", "-t", file)
+			ok(t, "verify", file)
+			fill, page := p.Fill(t), make([]byte, procmem.PageSize)
+			got := ok(t, "read", file, fill.Range.String(), "-f", "raw")
+			for i := range int(fill.Size() / procmem.PageSize) {
+				if fill.Want(page, i); got[i*procmem.PageSize:(i+1)*procmem.PageSize] != string(page) {
+					t.Fatalf("page %d differs", i)
+				}
+			}
+		})
+	}
+}
+
+// damage is one line of verify --json.
+type damage struct {
+	Start, End   procmem.Addr
+	Offset, Size int64
+	Reason       string
+}
+
+type verdict struct {
+	Path        string   `json:"path"`
+	Checked     bool     `json:"checked"`
+	MemoryBytes uint64   `json:"memory_bytes"`
+	Damaged     []damage `json:"damaged"`
+}
+
+func verifyJSON(t *testing.T, status int, pattern, path string) verdict {
+	t.Helper()
+	var v verdict
+	out := fails(t, status, pattern, "verify", "--json", path)
+	if err := json.Unmarshal([]byte(out), &v); err != nil || v.Path != path || v.Damaged == nil || v.MemoryBytes == 0 && v.Checked {
+		t.Fatalf("%v: %s", err, out)
+	}
+	return v
+}
+
+// offsetOf is where the core has the byte at an address.
+func offsetOf(t *testing.T, path string, addr procmem.Addr) int64 {
+	t.Helper()
+	f, err := elf.Open(path)
+	if err != nil {
+		t.Fatal(err)
+	}
+	defer f.Close()
+	for _, s := range f.Progs {
+		if s.Type == elf.PT_LOAD && uint64(addr) >= s.Vaddr && uint64(addr)-s.Vaddr < s.Filesz {
+			return int64(s.Off + uint64(addr) - s.Vaddr)
+		}
+	}
+	t.Fatalf("%v is not in %s", addr, path)
+	return 0
+}
+
+// flip changes one bit of a file.
+func flip(t *testing.T, path string, off int64) {
+	t.Helper()
+	f, err := os.OpenFile(path, os.O_RDWR, 0)
+	if err != nil {
+		t.Fatal(err)
+	}
+	defer f.Close()
+	var b [1]byte
+	if _, err := f.ReadAt(b[:], off); err != nil {
+		t.Fatal(err)
+	}
+	b[0] ^= 4
+	if _, err := f.WriteAt(b[:], off); err != nil {
+		t.Fatal(err)
+	}
+}
+
+// Verify tells the very page in which a bit has changed.
+func TestVerifyNamesThePage(t *testing.T) {
+	p := testproc.Start(t, testproc.Many, "fill", "4M")
+	prefix := filepath.Join(t.TempDir(), "core")
+	path := prefix + "." + strconv.Itoa(p.PID())
+	ok(t, "core", "-o", prefix, strconv.Itoa(p.PID()))
+	if v := verifyJSON(t, 0, "^$", path); !v.Checked || len(v.Damaged) > 0 || v.MemoryBytes < 4<<20 {
+		t.Fatalf("%+v", v)
+	}
+	if out := ok(t, "verify", path); !regexp.MustCompile(`: whole: .* of memory, headers and notes are as they were written\n$`).MatchString(out) {
+		t.Fatal(out)
+	}
+	fill := p.Fill(t)
+	addr := fill.Start + 77*procmem.PageSize
+	off := offsetOf(t, path, addr)
+	const differs = ": not what its checksum says\n"
+	const one, two = `^procmem: verify \S+: 1 part damaged\n$`, `^procmem: verify \S+: 2 parts damaged\n$`
+
+	flip(t, path, off+1234)
+	want := procmem.Range{Start: addr, End: addr + procmem.PageSize}
+	if out := fails(t, 1, one, "verify", path); out != want.String()+differs {
+		t.Errorf("it prints %q; want %v", out, want)
+	}
+	v := verifyJSON(t, 1, one, path)
+	if len(v.Damaged) != 1 || v.Damaged[0].Start != want.Start || v.Damaged[0].End != want.End || v.Damaged[0].Reason != "not what its checksum says" {
+		t.Errorf("%+v", v)
+	}
+
+	// Neighbours are one part, others are not.
+	flip(t, path, off+procmem.PageSize)
+	flip(t, path, off+100*procmem.PageSize)
+	want.End += procmem.PageSize
+	other := procmem.Range{Start: addr + 100*procmem.PageSize, End: addr + 101*procmem.PageSize}
+	if out := fails(t, 1, two, "verify", path); out != want.String()+differs+other.String()+differs {
+		t.Errorf("it prints %q; want %v and %v", out, want, other)
+	}
+	flip(t, path, off+1234)
+	flip(t, path, off+procmem.PageSize)
+	flip(t, path, off+100*procmem.PageSize)
+	ok(t, "verify", path)
+
+	// A page has become a hole.
+	f, err := os.OpenFile(path, os.O_RDWR, 0)
+	if err != nil {
+		t.Fatal(err)
+	}
+	defer f.Close()
+	old := make([]byte, procmem.PageSize)
+	if _, err := f.ReadAt(old, off); err != nil {
+		t.Fatal(err)
+	}
+	if _, err := f.WriteAt(make([]byte, len(old)), off); err != nil {
+		t.Fatal(err)
+	}
+	want.End = want.Start + procmem.PageSize
+	if out := fails(t, 1, one, "verify", path); !strings.HasPrefix(out, want.String()+": ") || strings.Count(out, "\n") != 1 {
+		t.Errorf("of zeros it prints %q; want %v", out, want)
+	}
+	if _, err := f.WriteAt(old, off); err != nil {
+		t.Fatal(err)
+	}
+
+	// A bit of what is not memory.
+	flip(t, path, 0x20) // where the program headers are
+	fails(t, 1, ".", "verify", path)
+	flip(t, path, 0x20)
+	flip(t, path, 64+56+4) // flags of the second program header
+	if out := fails(t, 1, one, "verify", path); !strings.HasPrefix(out, "file offset ") {
+		t.Errorf("of a program header it prints %q", out)
+	}
+	flip(t, path, 64+56+4)
+	ok(t, "verify", path)
+
+	// The end is missing, wherever it is.
+	size := int64(len(contentOf(t, path)))
+	for _, n := range []int64{size - 1, size - 5000, off + 10, size / 2, 5000, 100, 1, 0} {
+		if err := f.Truncate(n); err != nil {
+			t.Fatal(err)
+		}
+		for _, args := range [][]string{{"verify"}, {"verify", "--json"}} {
+			fails(t, 1, `^procmem: .*\n$`, slices.Insert(args, 1, path)...)
+		}
+	}
+}
+
+// A core in which nobody has put checksums.
+func TestVerifyWithoutChecksums(t *testing.T) {
+	p := testproc.Start(t, testproc.Kids)
+	prefix := filepath.Join(t.TempDir(), "core")
+	path := prefix + "." + strconv.Itoa(p.PID())
+	if gdb, err := exec.LookPath("gdb"); err != nil {
+		t.Skip(err)
+	} else if out, err := exec.Command(gdb, "-nx", "-batch", "-ex", "gcore "+path, "-p", strconv.Itoa(p.PID())).CombinedOutput(); err != nil {
+		t.Fatalf("%v: %s", err, out)
+	}
+	const none = `^procmem: \S+ has no checksums: .*\n$`
+	if out := fails(t, 3, none, "verify", path); out != "" {
+		t.Error(out)
+	}
+	if v := verifyJSON(t, 3, none, path); v.Checked || len(v.Damaged) > 0 {
+		t.Errorf("%+v", v)
+	}
+	// What is cut off is seen all the same.
+	size := int64(len(contentOf(t, path)))
+	if err := os.Truncate(path, size/2); err != nil {
+		t.Fatal(err)
+	}
+	fails(t, 1, "parts? damaged", "verify", path)
+}
+
+// Compressed cores that are cut off, or in which a bit has changed: errors that
+// tell, and no wrong byte.
+func TestDamagedCompressedCore(t *testing.T) {
+	p := testproc.Start(t, testproc.Many, "fill", "4M")
+	zst, plain := compressedCore(t, p)
+	want := contentOf(t, zst)
+	fill := p.Fill(t)
+	write := func(b []byte) {
+		t.Helper()
+		if err := os.WriteFile(zst, b, 0o600); err != nil {
+			t.Fatal(err)
+		}
+	}
+
+	// A bit in the middle, which is random data of the target.
+	bad := slices.Clone(want)
+	bad[len(bad)/2] ^= 4
+	write(bad)
+	v := verifyJSON(t, 1, `^procmem: verify \S+: \d+ parts? damaged\n$`, zst)
+	if len(v.Damaged) != 1 || !fill.Contains(v.Damaged[0].Start) || v.Damaged[0].End > fill.End || v.Damaged[0].End-v.Damaged[0].Start > 256<<10 {
+		t.Fatalf("one frame is damaged: %+v; all of it is in %v", v.Damaged, fill.Range)
+	}
+	for off := procmem.Addr(0); off < procmem.Addr(fill.Size()); off += 64 << 10 {
+		addr := fill.Start + off
+		arg := addr.String() + "+4096"
+		out, msg, status := procmemCommand(t, "read", zst, arg, "-f", "raw")
+		if addr >= v.Damaged[0].Start && addr < v.Damaged[0].End {
+			if status == 0 || out != "" || msg == "" {
+				t.Errorf("damaged %v: status %d, %d bytes, %s", addr, status, len(out), msg)
+			}
+			continue
+		}
+		if status != 0 || out != ok(t, "read", plain, arg, "-f", "raw") {
+			t.Errorf("page %v behind or before the damage: status %d, %s", addr, status, msg)
+		}
+	}
+	fails(t, 1, `^procmem: .*\n$`, "unpack", zst, "-o", filepath.Join(t.TempDir(), "x"))
+
+	// The end is missing: first of the table, then of the data.
+	for _, n := range []int{len(want) - 1, len(want) - 50, len(want) * 3 / 4, len(want) / 2, 1 << 20} {
+		write(want[:n])
+		v := verifyJSON(t, 1, `(?s)^procmem: \S+ cannot be read in place|^procmem: \S+ is compressed as one piece`, zst)
+		if n < len(want)-50 && len(v.Damaged) == 0 {
+			t.Errorf("of %d bytes the first %d: %+v", len(want), n, v)
+		}
+	}
+	for _, n := range []int{3000, 100, 5, 4} {
+		write(want[:n])
+		fails(t, 1, `procmem: .*\n$`, "verify", zst)
+		fails(t, 1, `procmem: .*\n$`, "info", zst)
+	}
+}
