@@ -5,7 +5,7 @@ TOOLS   := $(GO) tool -modfile=tools/go.mod
 
 # Programs that the tests use: debuggers, compilers, servers to dump.
 TEST_PACKAGES := binutils elfutils gcc gcc-multilib gdb lldb musl-tools nodejs \
-	postgresql python3 redis-server redis-tools strace tmux util-linux
+	postgresql python3 redis-server redis-tools strace tmux util-linux zstd
 
 .PHONY: build demo test test-deps torture check bench fuzz man clean
 
@@ -36,8 +36,8 @@ fuzz: ## each parser against made-up input
 	@./scripts/fuzz $(FUZZTIME)
 
 bench: build ## procmem against gcore on the same processes; writes docs/performance.md
-	@./scripts/install gcc gdb postgresql redis-server redis-tools
-	$(GO) test ./bench -v -count=1 -timeout 60m -args -run-bench -procmem "$(CURDIR)/procmem" -write "$(CURDIR)/docs/performance.md"
+	@./scripts/install gcc gdb postgresql redis-server redis-tools zstd
+	$(GO) test ./bench -v -count=1 -timeout 75m -args -run-bench -procmem "$(CURDIR)/procmem" -write "$(CURDIR)/docs/performance.md"
 
 man: build ## the man pages, into man/
 	./procmem man man

@@ -34,8 +34,11 @@ type bench struct {
 }
 
 var benches = []bench{
-	{"2 GiB random, to disk", many{"fill", 2 * gib, "random"}.compare(goal{})},
-	{"2 GiB random, to tmpfs", many{"fill", 2 * gib, "random"}.compareIn("/dev/shm", goal{})},
+	{"2 GiB random, to disk", copying{flags: []string{"oflag=direct"}, ofDD: 0.85, timesGcore: 2, best: true}.run},
+	{"2 GiB random, to tmpfs", copying{dir: "/dev/shm", ofDD: 0.8, timesGcore: 1.5}.run},
+	{"2 GiB, half zeros, quarter text, quarter random, compressed", compressed},
+	{"8 GiB random, to disk", larger},
+	{"Verify, 2 GiB random", verify},
 	{"Pause: 2 GiB random, idle", many{"fill", 2 * gib, "random --gap"}.compare(goal{300, 4e-3})},
 	{"Pause: 2 GiB random, a writer at 20,000 pages per second",
 		many{"fill", 2 * gib, "random --gap --writer 20000"}.compare(goal{100, 12e-3})},
@@ -49,6 +52,9 @@ var benches = []bench{
 	{"Pause: the methods, 2 GiB random, idle", many{"fill", 2 * gib, "random --gap"}.methods},
 	{"Pause: the methods, 2 GiB random, a writer as fast as it can",
 		many{"fill", 2 * gib, "random --gap --writer 0"}.methods},
+	// These two need memory themselves, and the peak of a program that was
+	// started is never less than what the bench had.
+	{"Random reads of a compressed core, 2 GiB", randomReads},
 	{"Ceilings, 2 GiB", ceilings},
 }
 
@@ -90,7 +96,10 @@ medians, and the best run in parentheses. The ratio is procmem's median by gcore
 then by gcore's best. Lower is better.
 
 - A total ends when the core is on the disk (each run is followed by `+"`sync FILE`"+`).
-- Growth is that of the target's own memory (RSS and page tables).
+- A speed is the memory that the target was given, by the total. Of speeds the best is the
+  highest, and higher ratios are better.
+- A change is one of the target's own memory (RSS, page tables and swap), up or down.
+- The peak memory of a tool is the most that one of its processes had in RAM.
 - A gap is measured inside the target, from before a tool starts until it has ended: the
   longest time for which a thread that sleeps for 1 ms at a time was away, or one that
   computes, or the longest that one write to memory took. `+"`pause_ms`"+` is what procmem
@@ -99,11 +108,13 @@ then by gcore's best. Lower is better.
   there are columns for the same target without a dump of it: "no dump", where nothing runs
   for as long as procmem took before, and "dump of another", where procmem takes the core of
   another process with as much memory, which is idle.
-- Goals are for the longest gap: procmem's median against gcore's best.
+- A goal for the longest gap is procmem's median against gcore's best. Other goals say what
+  they are about: medians, unless they say "best", and the target's memory in all runs.
 
 Machine: %s, %d processors, kernel %s, transparent huge pages: %s, %s.
 `, time.Now().UTC().Format("2006-01-02"), *rounds,
-		cpuName(), runtime.NumCPU(), kernel(), hugePages(), firstLine(t, "gdb", "--version"))
+		cpuName(), runtime.NumCPU(), kernel(), hugePages(),
+		firstLine(t, "gdb", "--version"))
 	if *scale != 1 {
 		fmt.Fprintf(w, "\nA trial: all sizes are divided by %d.\n", *scale)
 	}

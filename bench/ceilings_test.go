@@ -38,13 +38,13 @@ func ceilings(t *testing.T, w io.Writer) {
 			}
 		}
 	})
-	source := filepath.Join("/dev/shm", fmt.Sprintf("bench-source-%d", os.Getpid()))
+	source := randomFile(t, size)
 	target := filepath.Join(*disk, "dd")
 	shm := source + "-copy"
-	for _, f := range []string{source, target, shm} {
+	for _, f := range []string{target, shm} {
 		t.Cleanup(func() { os.Remove(f) })
 	}
-	dd := func(args ...string) func() {
+	copied := func(args ...string) func() {
 		return func() {
 			os.Remove(target)
 			os.Remove(shm)
@@ -54,8 +54,7 @@ func ceilings(t *testing.T, w io.Writer) {
 			}
 		}
 	}
-	dd("if=/dev/urandom", "of="+source)()
-	row("dd oflag=direct to disk", dd("if="+source, "of="+target, "oflag=direct", "conv=fsync"))
-	row("dd to disk, through the page cache", dd("if="+source, "of="+target, "conv=fsync"))
-	row("dd to tmpfs", dd("if="+source, "of="+shm))
+	row("dd oflag=direct to disk", copied("if="+source, "of="+target, "oflag=direct", "conv=fsync"))
+	row("dd to disk, through the page cache", copied("if="+source, "of="+target, "conv=fsync"))
+	row("dd to tmpfs", copied("if="+source, "of="+shm))
 }

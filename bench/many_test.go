@@ -42,15 +42,9 @@ func (m many) start(t *testing.T) (s subject, end func()) {
 func (m many) gap() bool { return strings.Contains(m.args, "--gap") }
 
 // compare compares procmem with gcore.
-func (m many) compare(g goal) func(*testing.T, io.Writer) { return m.compareIn("", g) }
-
-// compareIn is compare with the cores in a folder.
-func (m many) compareIn(dir string, g goal) func(*testing.T, io.Writer) {
+func (m many) compare(g goal) func(*testing.T, io.Writer) {
 	return func(t *testing.T, w io.Writer) {
 		s, _ := m.start(t)
-		if dir != "" {
-			s.dir = dir
-		}
 		// What it does to a process that 2 GiB are copied beside it is not
 		// to be taken for what it does to their owner.
 		if m.gap() && m.what == "fill" {

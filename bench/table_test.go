@@ -26,8 +26,11 @@ var rows = []row{
 	{unseen, "ms", 1e3},
 	{copies, "", 1},
 	{total, "ms", 1e3},
+	{speed, "MiB/s", 1.0 / (1 << 20)},
+	{reads, "per s", 1},
+	{perRead, "KiB", 1.0 / (1 << 10)},
 	{onDisk, "MiB", 1.0 / (1 << 20)},
-	{growth, "MiB", 1.0 / (1 << 20)},
+	{change, "MiB", 1.0 / (1 << 20)},
 	{peak, "MiB", 1.0 / (1 << 20)},
 }
 
@@ -85,7 +88,7 @@ func remarks(w io.Writer, columns []column) {
 	}
 }
 
-// all returns the values of one kind, sorted.
+// all returns the values of one kind, the best one first.
 func (c column) all(what string) []float64 {
 	var v []float64
 	for _, s := range c.samples {
@@ -93,7 +96,11 @@ func (c column) all(what string) []float64 {
 			v = append(v, x)
 		}
 	}
-	return sorted(v)
+	sorted(v)
+	if what == speed || what == reads {
+		slices.Reverse(v)
+	}
+	return v
 }
 
 // methods tells which methods procmem took, and how often if there was more than one.
@@ -146,11 +153,16 @@ func (s subject) compare(t *testing.T, w io.Writer, g goal) {
 		tools = append(tools, procmemOfTwin())
 	}
 	columns := s.measure(t, tools...)
-	ours, theirs := columns[0], columns[1]
-	table(w, columns,
-		derived{"ratio", func(r row) string { return ratio(median(ours.all(r.what)), median(theirs.all(r.what))) }},
-		derived{"by gcore's best", func(r row) string { return ratio(median(ours.all(r.what)), best(theirs.all(r.what))) }})
-	g.tell(w, ours, theirs)
+	table(w, columns, ratios("gcore", columns[0], columns[1])...)
+	g.tell(w, columns[0], columns[1])
+}
+
+// ratios has the medians of ours by the medians, and by the best, of theirs.
+func ratios(name string, ours, theirs column) []derived {
+	return []derived{
+		{"ratio", func(r row) string { return ratio(median(ours.all(r.what)), median(theirs.all(r.what))) }},
+		{"by " + name + "'s best", func(r row) string { return ratio(median(ours.all(r.what)), best(theirs.all(r.what))) }},
+	}
 }
 
 // goal is for the longest gap, or the highest latency.
@@ -176,6 +188,11 @@ func (g goal) tell(w io.Writer, ours, theirs column) {
 		reached(a*g.times <= b && (g.limit == 0 || a <= g.limit)), number(b/a), ms(a))
 }
 
+// goalLine tells of any other goal.
+func goalLine(w io.Writer, text string, yes bool, found string) {
+	fmt.Fprintf(w, "\nGoal: %s. %s: %s.\n", text, reached(yes), found)
+}
+
 func reached(yes bool) string {
 	if yes {
 		return "Reached"
@@ -190,7 +207,7 @@ func sorted(v []float64) []float64 {
 	return v
 }
 
-// median and best take sorted values; without any they are 0.
+// median and best take values with the best one first; without any they are 0.
 func median(v []float64) float64 {
 	if len(v) == 0 {
 		return 0

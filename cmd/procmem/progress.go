@@ -25,6 +25,7 @@ type progress struct {
 	done  func() int64 // bytes so far; nil where none move
 	total int64        // about; 0 is not known
 	bar   *progressbar.ProgressBar
+	out   silent
 
 	stop, stopped chan struct{}
 }
@@ -35,6 +36,7 @@ const showAfter = 300 * time.Millisecond
 func startProgress(what string) *progress {
 	p := &progress{what: what, began: time.Now(), stop: make(chan struct{}), stopped: make(chan struct{})}
 	p.enter("planning")
+	p.newBar()
 	signals := make(chan os.Signal, 1)
 	signal.Notify(signals, syscall.SIGUSR1)
 	go p.run(signals, term.IsTerminal(os.Stderr))
@@ -53,7 +55,28 @@ func (p *progress) count(done func() int64, total int64) {
 	p.mu.Lock()
 	defer p.mu.Unlock()
 	p.done, p.total, p.since = done, total, time.Now()
-	p.bar = nil
+	p.newBar()
+}
+
+// newBar makes a bar that counts from now on, and draws nothing yet.
+func (p *progress) newBar() {
+	drawn := p.out.on
+	p.out.on = false
+	p.bar = progressbar.NewOptions64(max(p.total, 1), progressbar.OptionSetWriter(&p.out),
+		progressbar.OptionShowBytes(true), progressbar.OptionUseIECUnits(true), progressbar.OptionShowCount(),
+		progressbar.OptionSetWidth(20), progressbar.OptionClearOnFinish(), progressbar.OptionSetElapsedTime(false))
+	_ = p.bar.Set64(1) // its clock begins with the first step
+	p.out.on = drawn
+}
+
+// silent is stderr once it is on.
+type silent struct{ on bool }
+
+func (s *silent) Write(p []byte) (int, error) {
+	if !s.on {
+		return len(p), nil
+	}
+	return os.Stderr.Write(p)
 }
 
 // end takes the bar away. It may be called again.
@@ -81,7 +104,7 @@ func (p *progress) run(signals chan os.Signal, terminal bool) {
 			}
 		case <-p.stop:
 			p.mu.Lock()
-			if p.bar != nil {
+			if p.out.on {
 				_ = p.bar.Clear()
 			}
 			p.mu.Unlock()
@@ -94,11 +117,7 @@ func (p *progress) run(signals chan os.Signal, terminal bool) {
 func (p *progress) draw() {
 	p.mu.Lock()
 	defer p.mu.Unlock()
-	if p.bar == nil {
-		p.bar = progressbar.NewOptions64(max(p.total, 1), progressbar.OptionSetWriter(os.Stderr),
-			progressbar.OptionShowBytes(true), progressbar.OptionUseIECUnits(true), progressbar.OptionShowCount(),
-			progressbar.OptionSetWidth(20), progressbar.OptionClearOnFinish(), progressbar.OptionSetElapsedTime(false))
-	}
+	p.out.on = true
 	p.bar.Describe(p.phase)
 	if p.done != nil {
 		_ = p.bar.Set64(min(p.done(), p.bar.GetMax64()-1)) // at the end it would be taken away
