@@ -160,7 +160,7 @@ func (o *Object) Abort() error {
 	o.wait() // a part that arrives later would stay
 	ctx, done := context.WithTimeoutCause(context.WithoutCancel(o.ctx), abortTime, fmt.Errorf("no answer within %v", abortTime))
 	defer done()
-	err := try(ctx, createPatience, func(ctx context.Context) error {
+	err := try(ctx, min(o.opts.Patience, createPatience), func(ctx context.Context) error {
 		return o.core.AbortMultipartUpload(ctx, o.bucket, o.key, o.id)
 	})
 	if err == nil || code(err) == "NoSuchUpload" {

@@ -17,10 +17,10 @@ import (
 )
 
 // deadPeer is how long a server may leave what it was sent without a sign
-// that it has come: a machine that lost its power sends no word of that, and
-// without a limit the kernel tries for a quarter of an hour. It says nothing
-// of how fast the data goes.
-const deadPeer = 20 * time.Second
+// that it has come, or without room for more: a machine that lost its power
+// sends no word of that, and without a limit the kernel tries for a quarter of
+// an hour. It says nothing of how fast the data goes.
+const deadPeer = time.Minute
 
 // connect returns a client for the server that the environment names. It
 // tries each request once: when to try again is decided in try.

@@ -3,6 +3,7 @@ package upload
 import (
 	"context"
 	"crypto/md5"
+	"crypto/sha256"
 	"encoding/base64"
 	"errors"
 	"fmt"
@@ -20,11 +21,20 @@ const stallTime = 2 * time.Minute
 
 var errStalled = errors.New("the server is there, and does not move")
 
-// put sends part n until the server has it. The server compares the MD5 sum
-// with what arrived; without TLS each piece is signed as well.
+// put sends part n until the server has it. The server compares what arrived
+// with its MD5 sum, which buckets with a retention time insist upon; and where
+// there is no TLS, with the SHA-256 sum, which is signed. (The default
+// without TLS is to sign each 64 KiB, which not all servers understand, and of
+// an empty part makes an invalid request.)
 func (o *Object) put(n int, buf []byte) error {
 	sum := md5.Sum(buf)
-	opts := minio.PutObjectPartOptions{Md5Base64: base64.StdEncoding.EncodeToString(sum[:])}
+	opts := minio.PutObjectPartOptions{
+		Md5Base64:            base64.StdEncoding.EncodeToString(sum[:]),
+		DisableContentSha256: true,
+	}
+	if o.core.EndpointURL().Scheme == "http" {
+		opts.Sha256Hex = fmt.Sprintf("%x", sha256.Sum256(buf))
+	}
 	var part minio.ObjectPart
 	err := o.insist(func(ctx context.Context) (err error) {
 		ctx, cancel := context.WithCancelCause(ctx)

@@ -7,6 +7,7 @@ import (
 	"fmt"
 	"net/http"
 	"net/url"
+	"os"
 	"strings"
 	"time"
 
@@ -81,11 +82,12 @@ func passing(err error) bool {
 }
 
 // hopeless reports whether an error that is not from the server is due to how
-// things are set up.
+// things are.
 func hopeless(err error) bool {
 	var cert *tls.CertificateVerificationError
 	var record tls.RecordHeaderError
-	return errors.As(err, &cert) || errors.As(err, &record) || errors.Is(err, http.ErrSchemeMismatch)
+	return errors.As(err, &cert) || errors.As(err, &record) || errors.Is(err, http.ErrSchemeMismatch) ||
+		errors.Is(err, os.ErrExist)
 }
 
 func notFound(err error) bool { return status(err) == http.StatusNotFound }

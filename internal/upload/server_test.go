@@ -9,8 +9,6 @@ import (
 	"math/rand/v2"
 	"net"
 	"net/http"
-	"net/http/httputil"
-	"net/url"
 	"os"
 	"os/exec"
 	"path/filepath"
@@ -130,9 +128,9 @@ func (s *server) start(t *testing.T) {
 		t.Fatal(err)
 	}
 	await(t, "the server", func() bool {
-		c, err := net.Dial("tcp", s.addr)
+		r, err := http.Get("http://" + s.addr) // it listens for a moment before it begins
 		if err == nil {
-			c.Close()
+			r.Body.Close()
 		}
 		return err == nil
 	})
@@ -154,36 +152,6 @@ func await(t *testing.T, what string, ok func() bool) {
 			t.Fatalf("waited for %s in vain", what)
 		}
 	}
-}
-
-// front puts a handler before the server, which may answer in its place, and
-// sets the endpoint to it.
-func (s *server) front(t *testing.T, handle func(w http.ResponseWriter, r *http.Request, next http.Handler)) {
-	t.Helper()
-	next := httputil.NewSingleHostReverseProxy(&url.URL{Scheme: "http", Host: s.addr})
-	next.ErrorHandler = func(w http.ResponseWriter, _ *http.Request, _ error) { w.WriteHeader(http.StatusBadGateway) }
-	l, err := net.Listen("tcp", "127.0.0.1:0")
-	if err != nil {
-		t.Fatal(err)
-	}
-	srv := &http.Server{Handler: http.HandlerFunc(func(w http.ResponseWriter, r *http.Request) { handle(w, r, next) })}
-	go srv.Serve(l)
-	t.Cleanup(func() { srv.Close() })
-	t.Setenv("AWS_ENDPOINT_URL", "http://"+l.Addr().String())
-}
-
-func isPart(r *http.Request) bool {
-	return r.Method == http.MethodPut && r.URL.Query().Has("partNumber")
-}
-func isComplete(r *http.Request) bool {
-	return r.Method == http.MethodPost && r.URL.Query().Has("uploadId")
-}
-
-// refuse answers with an error, as S3 words it.
-func refuse(w http.ResponseWriter, status int, code, text string) {
-	w.Header().Set("Connection", "close")
-	w.WriteHeader(status)
-	fmt.Fprintf(w, "<Error><Code>%s</Code><Message>%s</Message></Error>", code, text)
 }
 
 // content returns a reader of n bytes that are the same each time.
@@ -250,6 +218,9 @@ func (n *notices) all() []string {
 
 func begin(t *testing.T, key string, o Options) *Object {
 	t.Helper()
+	if o.Notice == nil {
+		o.Notice = t.Logf
+	}
 	obj, err := Create(t.Context(), "s3://"+bucket+"/"+key, o)
 	if err != nil {
 		t.Fatal(err)

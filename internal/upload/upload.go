@@ -128,12 +128,26 @@ func create(ctx context.Context, url string, opts Options) (*Object, error) {
 
 // begin asks for all that could be refused.
 func (o *Object) begin(ctx context.Context) error {
-	patience := min(o.opts.Patience, createPatience)
-	if err := o.open(ctx, patience); err != nil {
+	creds, err := findCredentials(ctx)
+	if err != nil {
 		return err
 	}
-	_, err := o.stat(ctx, patience)
-	blind := unsaid(err) // who may write need not be allowed to look
+	patience := min(o.opts.Patience, createPatience)
+	region := region()
+	for range 2 {
+		if o.core, err = connect(creds, region); err != nil {
+			return err
+		}
+		_, err = o.stat(ctx, patience)
+		other := bucketRegion(err) // a bucket that is elsewhere says where
+		if other == "" || other == region {
+			break
+		}
+		region = other
+	}
+	// Who may write need not be allowed to look. If it is something else, like
+	// a bucket that does not exist, the next request will be told.
+	blind := unsaid(err)
 	switch {
 	case err == nil && !o.opts.Force:
 		return fmt.Errorf("%w (use --force to replace it)", os.ErrExist)
@@ -150,36 +164,6 @@ func (o *Object) begin(ctx context.Context) error {
 	})
 	if err == nil && blind && !o.opts.Force {
 		o.notice("whether %s exists cannot be seen with these credentials; the server is asked not to replace it", o.url)
-	}
-	return err
-}
-
-// open finds the bucket, in whatever region it is.
-func (o *Object) open(ctx context.Context, patience time.Duration) error {
-	creds, err := findCredentials(ctx)
-	if err != nil {
-		return err
-	}
-	found, region := false, region()
-	for range 2 {
-		if o.core, err = connect(creds, region); err != nil {
-			return err
-		}
-		err = try(ctx, patience, func(ctx context.Context) (err error) {
-			found, err = o.core.BucketExists(ctx, o.bucket)
-			return err
-		})
-		other := bucketRegion(err)
-		if other == "" || other == region {
-			break
-		}
-		region = other
-	}
-	switch {
-	case unsaid(err): // what follows tells whether that matters, and why it is so
-		return nil
-	case err == nil && !found:
-		return fmt.Errorf("there is no bucket %q", o.bucket)
 	}
 	return err
 }
