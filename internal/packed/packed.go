@@ -26,8 +26,6 @@ const zeroFrame = "\x28\xb5\x2f\xfd" + // magic number
 	"\x40\x27\x0f\xa6" // the lower half of XXH64
 
 const (
-	pageSize = 4096
-
 	zstdMagic      = 0xFD2FB528
 	skippableMagic = 0x184D2A50 // and the 15 numbers behind it
 )
@@ -46,19 +44,3 @@ func isZstd(head []byte) bool {
 
 // isGzip asks for the method deflate too, the only one there is.
 func isGzip(head []byte) bool { return bytes.HasPrefix(head, []byte{0x1f, 0x8b, 8}) }
-
-var zeroPage [pageSize]byte
-
-// pages returns the length of the longest run of pages at the front of p that
-// are all zero, or that all are not. The last page may be short.
-func pages(zero bool, p []byte) int {
-	n := 0
-	for n < len(p) {
-		page := p[n:min(n+pageSize, len(p))]
-		if bytes.Equal(page, zeroPage[:len(page)]) != zero {
-			break
-		}
-		n += len(page)
-	}
-	return n
-}

@@ -6,10 +6,14 @@ import (
 	"fmt"
 	"io"
 	"os"
+	"path/filepath"
 
 	"github.com/klauspost/compress/gzip"
 	"github.com/klauspost/compress/zstd"
 	"golang.org/x/sys/unix"
+
+	"github.com/procmem/procmem/internal/pageset"
+	"github.com/procmem/procmem/internal/sink"
 )
 
 // unpackFile unpacks f into a file without a name, which ends with the
@@ -25,7 +29,7 @@ func unpackFile(f *os.File, head []byte) (*os.File, int64, error) {
 	if err := checkRoom(f, dir); err != nil {
 		return nil, 0, err
 	}
-	tmp, err := unnamed(dir)
+	tmp, err := sink.Unnamed(dir)
 	if err != nil {
 		return nil, 0, fmt.Errorf("create temporary file: %w", err)
 	}
@@ -91,8 +95,8 @@ func unpack(dst io.WriterAt, src io.Reader) (size int64, err error) {
 // writeData writes the pages of p that are not zero.
 func writeData(dst io.WriterAt, p []byte, off int64) error {
 	for at := 0; at < len(p); {
-		at += pages(true, p[at:])
-		n := pages(false, p[at:])
+		at += pageset.Run(true, p[at:])
+		n := pageset.Run(false, p[at:])
 		if n == 0 {
 			break
 		}
@@ -111,15 +115,11 @@ func checkRoom(f *os.File, dir string) error {
 	if err != nil {
 		return err
 	}
-	var st unix.Statfs_t
-	if err := unix.Statfs(dir, &st); err != nil {
-		return fmt.Errorf("look for room in %s: %w", dir, err)
+	room, err := sink.Room(filepath.Join(dir, "core"))
+	if err != nil {
+		return err
 	}
-	free := st.Bavail
-	if unix.Geteuid() == 0 {
-		free = st.Bfree
-	}
-	if room := free * uint64(st.Bsize); uint64(info.Size()) > room {
+	if uint64(info.Size()) > room {
 		return noRoom(dir, fmt.Errorf("%d bytes, and %d compressed", room, info.Size()))
 	}
 	return nil
@@ -127,21 +127,4 @@ func checkRoom(f *os.File, dir string) error {
 
 func noRoom(dir string, err error) error {
 	return fmt.Errorf("not enough room in %s: %w (set TMPDIR to another folder)", dir, err)
-}
-
-// unnamed returns a new file without a name.
-func unnamed(dir string) (*os.File, error) {
-	f, err := os.OpenFile(dir, os.O_RDWR|unix.O_TMPFILE, 0o600)
-	if err == nil {
-		return f, nil
-	}
-	// A file system may lack O_TMPFILE.
-	if f, err = os.CreateTemp(dir, "procmem-*"); err != nil {
-		return nil, err
-	}
-	if err := os.Remove(f.Name()); err != nil {
-		f.Close()
-		return nil, err
-	}
-	return f, nil
 }

@@ -10,6 +10,8 @@ import (
 	"sync/atomic"
 
 	"github.com/klauspost/compress/zstd"
+
+	"github.com/procmem/procmem/internal/pageset"
 )
 
 // Options of a Writer. The zero value is the fastest.
@@ -187,7 +189,7 @@ func (w *Writer) hand() {
 func (w *Writer) compress(enc *zstd.Encoder, thread func(func())) {
 	var f *frame
 	run := func() {
-		if len(f.plain) == frameSize && pages(true, f.plain) == frameSize {
+		if len(f.plain) == frameSize && pageset.Run(true, f.plain) == frameSize {
 			f.packed = append(f.packed[:0], zeroFrame...)
 			return
 		}

@@ -111,6 +111,8 @@ func unpacked(t testing.TB, b []byte) []byte {
 	return data
 }
 
+const pageSize = 4096
+
 var sizes = []int{0, 1, 255, 256, 1024, pageSize + 1, frameSize - 1, frameSize, frameSize + 1, 5*frameSize + 4711, 16 * frameSize}
 
 func TestRoundTrip(t *testing.T) {

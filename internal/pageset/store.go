@@ -8,6 +8,7 @@ import (
 	"io"
 	"iter"
 	"math"
+	"reflect"
 	"slices"
 	"sort"
 	"sync"
@@ -364,6 +365,14 @@ func (s *Store) Bytes() int64 {
 
 // zeroBlock is compared with and written from, never written to.
 var zeroBlock [256 << 10]byte
+
+// Buffer returns n bytes that begin at a page boundary, as direct I/O wants
+// them.
+func Buffer(n int) []byte {
+	b := make([]byte, n+procmem.PageSize)
+	skip := -int(reflect.ValueOf(b).Pointer()) & (procmem.PageSize - 1)
+	return b[skip : skip+n : skip+n]
+}
 
 // Run returns the length of the longest run of pages at the front of p that
 // are all zero, or that all are not. The last page may be short.

@@ -8,7 +8,6 @@ import (
 	"cmp"
 	"context"
 	"iter"
-	"reflect"
 	"runtime"
 	"slices"
 	"sync"
@@ -35,9 +34,12 @@ type Block struct {
 	Delta  int64
 	Pieces []Piece // what could be read, ascending
 
-	parts  []procmem.Range // of the plan; BlockSize apart at most
+	parts  []procmem.Range // of the plan
+	base   procmem.Addr    // what the first byte of buf is for
+	last   procmem.Addr    // and the last
 	faults []procmem.Fault
 	buf    []byte
+	add    func(procmem.Addr, []byte) error // keep, made once
 	err    error
 	ready  chan struct{} // receives when the block is read and worked on
 }
@@ -156,8 +158,10 @@ func (p *Pipe) reader(work <-chan *Block, do, done func(*Block)) {
 		defer thread.Close()
 		run = thread.Do
 	}
-	for b := range work {
-		run(func() { do(b) })
+	var b *Block
+	one := func() { do(b) }
+	for b = range work {
+		run(one)
 		done(b)
 	}
 }
@@ -180,7 +184,7 @@ func (p *Pipe) plan(ctx context.Context, plan iter.Seq[Extent], hand func(*Block
 			continue
 		}
 		for r := x.Range; !r.Empty(); {
-			if cur != nil && (cur.Delta != x.Delta || r.Start-cur.parts[0].Start >= BlockSize) {
+			if cur != nil && (cur.Delta != x.Delta || r.Start > cur.last) {
 				hand(cur)
 				cur = nil
 			}
@@ -190,9 +194,12 @@ func (p *Pipe) plan(ctx context.Context, plan iter.Seq[Extent], hand func(*Block
 				case <-ctx.Done():
 					return known
 				}
-				cur.begin(x.Delta)
+				cur.begin(x.Delta, r.Start)
 			}
-			part := procmem.Range{Start: r.Start, End: min(r.End, cur.limit(r.Start))}
+			part := procmem.Range{Start: r.Start, End: r.End}
+			if r.End-1 > cur.last {
+				part.End = cur.last + 1
+			}
 			cur.parts = append(cur.parts, part)
 			r.Start = part.End
 		}
@@ -200,43 +207,35 @@ func (p *Pipe) plan(ctx context.Context, plan iter.Seq[Extent], hand func(*Block
 	return known
 }
 
-// begin makes a block that was used empty.
-func (b *Block) begin(delta int64) {
+// begin makes a block that was used empty, and fit for what starts at a.
+func (b *Block) begin(delta int64, a procmem.Addr) {
 	b.Delta, b.err = delta, nil
+	b.base = a.PageDown()
+	b.last = b.base + min(BlockSize-1, ^b.base)
 	b.parts, b.Pieces, b.faults = b.parts[:0], b.Pieces[:0], b.faults[:0]
-}
-
-// limit is the address at which a part that starts at a must end.
-func (b *Block) limit(a procmem.Addr) procmem.Addr {
-	if len(b.parts) > 0 {
-		a = b.parts[0].Start
-	}
-	if end, err := a.PageDown().Add(BlockSize); err == nil {
-		return end
-	}
-	return ^procmem.Addr(0)
 }
 
 // read reads all parts, each to where its distance from the first puts it.
 func (b *Block) read(mem procmem.Memory) {
 	if b.buf == nil {
-		b.buf = alignedBuffer(BlockSize)
+		b.buf, b.add = pageset.Buffer(BlockSize), b.keep
 	}
-	base := b.parts[0].Start.PageDown()
 	for _, r := range b.parts {
-		// No error: that would be one of the function, which has none.
-		faults, _ := procmem.ReadFull(mem, r, b.buf[r.Start-base:r.End-base], func(a procmem.Addr, p []byte) error {
-			end := a + procmem.Addr(len(p))
-			// Neighbours are one piece, so that they are written at once.
-			if k := len(b.Pieces) - 1; k >= 0 && b.Pieces[k].end() == a {
-				b.Pieces[k].Bytes = b.buf[b.Pieces[k].Addr-base : end-base]
-			} else {
-				b.Pieces = append(b.Pieces, Piece{a, p})
-			}
-			return nil
-		})
+		// No error: that would be one of keep, which has none.
+		faults, _ := procmem.ReadFull(mem, r, b.buf[r.Start-b.base:r.End-b.base], b.add)
 		b.faults = append(b.faults, faults...)
 	}
+}
+
+// keep notes a piece that was read to where it belongs. Neighbours are one, so
+// that they are written at once.
+func (b *Block) keep(a procmem.Addr, p []byte) error {
+	if k := len(b.Pieces) - 1; k >= 0 && b.Pieces[k].end() == a {
+		b.Pieces[k].Bytes = b.buf[b.Pieces[k].Addr-b.base:][:len(b.Pieces[k].Bytes)+len(p)]
+	} else {
+		b.Pieces = append(b.Pieces, Piece{a, p})
+	}
+	return nil
 }
 
 // Data yields the runs of pages in the piece that are not zeros.
@@ -254,14 +253,6 @@ func (p Piece) Data() iter.Seq[Piece] {
 }
 
 func (p Piece) end() procmem.Addr { return p.Addr + procmem.Addr(len(p.Bytes)) }
-
-// alignedBuffer returns n bytes that begin at a page boundary, as direct I/O
-// wants them.
-func alignedBuffer(n int) []byte {
-	b := make([]byte, n+procmem.PageSize)
-	skip := -int(reflect.ValueOf(b).Pointer()) & (procmem.PageSize - 1)
-	return b[skip : skip+n : skip+n]
-}
 
 // merge sorts faults by address and makes one of neighbours.
 func merge(faults []procmem.Fault) []procmem.Fault {

@@ -28,7 +28,7 @@ func newReserve(dir string, n int64) (*reserve, error) {
 	if n < reserveStep {
 		return nil, nil // nothing that is worth it
 	}
-	f, err := unnamed(dir)
+	f, err := Unnamed(dir)
 	if err != nil {
 		return nil, nil
 	}

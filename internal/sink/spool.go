@@ -22,7 +22,7 @@ type Spool struct {
 
 // NewSpool makes a spool of mode 0600 in a folder.
 func NewSpool(dir string) (*Spool, error) {
-	f, err := unnamed(dir)
+	f, err := Unnamed(dir)
 	if err != nil {
 		return nil, fmt.Errorf("create spool: %w", err)
 	}
@@ -30,8 +30,8 @@ func NewSpool(dir string) (*Spool, error) {
 	return &Spool{pageset.NewStore(file, nil, 0, math.MaxInt64), file}, nil
 }
 
-// unnamed returns a new file without a name.
-func unnamed(dir string) (*os.File, error) {
+// Unnamed returns a new file of mode 0600 without a name, in a folder.
+func Unnamed(dir string) (*os.File, error) {
 	f, err := os.OpenFile(dir, os.O_RDWR|unix.O_TMPFILE, 0o600)
 	if err == nil {
 		return f, nil

@@ -1,6 +1,6 @@
 package sink
 
-import "reflect"
+import "github.com/procmem/procmem/internal/pageset"
 
 // streamBlock is how much a Stream writes at once.
 const streamBlock = 1 << 20
@@ -15,9 +15,7 @@ type Stream struct {
 
 // NewStream begins at the start of the file.
 func NewStream(f *File) *Stream {
-	b := make([]byte, streamBlock+directAlign)
-	skip := -int(reflect.ValueOf(b).Pointer()) & (directAlign - 1)
-	return &Stream{f: f, buf: b[skip : skip : skip+streamBlock]}
+	return &Stream{f: f, buf: pageset.Buffer(streamBlock)[:0]}
 }
 
 func (s *Stream) Write(p []byte) (int, error) {
