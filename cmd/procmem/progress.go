@@ -61,6 +61,7 @@ func (p *progress) count(done func() int64, total int64) {
 // newBar makes a bar that counts from now on, and draws nothing yet.
 func (p *progress) newBar() {
 	drawn := p.out.on
+	fmt.Fprint(&p.out, clearLine)
 	p.out.on = false
 	p.bar = progressbar.NewOptions64(max(p.total, 1), progressbar.OptionSetWriter(&p.out),
 		progressbar.OptionShowBytes(true), progressbar.OptionUseIECUnits(true), progressbar.OptionShowCount(),
@@ -97,31 +98,49 @@ func (p *progress) run(signals chan os.Signal, terminal bool) {
 	for {
 		select {
 		case <-signals:
+			p.clear()
 			fmt.Fprintln(os.Stderr, "procmem:", p.line())
 		case <-ticks.C:
 			if terminal && time.Since(p.began) > showAfter {
 				p.draw()
 			}
 		case <-p.stop:
-			p.mu.Lock()
-			if p.out.on {
-				_ = p.bar.Clear()
-			}
-			p.mu.Unlock()
+			p.clear()
 			return
 		}
 	}
 }
+
+// clear takes the bar off the terminal, until it is drawn again.
+func (p *progress) clear() {
+	p.mu.Lock()
+	defer p.mu.Unlock()
+	fmt.Fprint(&p.out, clearLine)
+}
+
+// clearLine goes to the start of a line and takes away what is there.
+const clearLine = "\r\x1b[K"
 
 // draw brings the bar up to date.
 func (p *progress) draw() {
 	p.mu.Lock()
 	defer p.mu.Unlock()
 	p.out.on = true
-	p.bar.Describe(p.phase)
-	if p.done != nil {
-		_ = p.bar.Set64(min(p.done(), p.bar.GetMax64()-1)) // at the end it would be taken away
+	n := p.moved()
+	if n <= p.total/100 { // nothing to tell the time left by
+		fmt.Fprint(&p.out, clearLine, p.phase)
+		return
 	}
+	p.bar.Describe(p.phase)
+	_ = p.bar.Set64(min(n, p.bar.GetMax64()-1)) // at the end it would be taken away
+}
+
+// moved is how many bytes there are so far.
+func (p *progress) moved() int64 {
+	if p.done == nil {
+		return 0
+	}
+	return p.done()
 }
 
 // line is the same in words.
@@ -132,7 +151,7 @@ func (p *progress) line() string {
 	if p.done == nil {
 		return text
 	}
-	n := p.done()
+	n := p.moved()
 	text += ", " + term.Size(uint64(n))
 	if p.total > 0 {
 		text += " of " + term.Size(uint64(p.total))

@@ -7,6 +7,7 @@ import (
 	"github.com/spf13/cobra"
 
 	"github.com/procmem/procmem/core"
+	"github.com/procmem/procmem/internal/packed"
 	"github.com/procmem/procmem/internal/term"
 )
 
@@ -32,7 +33,8 @@ there.`,
 		Example: "  procmem verify core.1234.zst",
 		Args:    exactly("CORE"),
 		RunE: func(cmd *cobra.Command, args []string) error {
-			c, err := openCore(args[0])
+			cut := false
+			c, err := packed.Opener{Notice: notice, CutOff: func() { cut = true }}.Open(args[0])
 			if err != nil {
 				return err
 			}
@@ -45,7 +47,10 @@ there.`,
 			if err != nil {
 				return err
 			}
-			return tellVerdict(g, args[0], v)
+			if err := tellVerdict(g, args[0], v); err != nil || !cut {
+				return err
+			}
+			return fmt.Errorf("verify %s: the compressed file is cut off", args[0])
 		},
 	})
 }

@@ -15,6 +15,9 @@ type Opener struct {
 	// Notice, where there is one, is told what takes time or is not as it
 	// should be, in a line each.
 	Notice func(format string, args ...any)
+	// CutOff, where there is one, is called when a file is cut off, and what
+	// there is of it is opened.
+	CutOff func()
 }
 
 // Open opens the core at path, whatever its name. A plain one is opened by
@@ -70,6 +73,9 @@ func (o Opener) plain(f *os.File, head []byte, path string) (r io.ReaderAt, size
 	tmp, size, err := unpackFile(f, head)
 	if errors.Is(err, io.ErrUnexpectedEOF) && size > 0 {
 		o.notice("%s is cut off: what could be unpacked of it are %d bytes", path, size)
+		if o.CutOff != nil {
+			o.CutOff()
+		}
 		err = nil
 	}
 	if err != nil {

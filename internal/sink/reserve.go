@@ -25,8 +25,8 @@ const reserveStep = 64 << 20
 // newReserve takes n bytes in a folder. Where the file system cannot do that it
 // returns nil: then there is nothing but to try.
 func newReserve(dir string, n int64) (*reserve, error) {
-	if n < reserveStep {
-		return nil, nil // nothing that is worth it
+	if n <= 0 {
+		return nil, nil
 	}
 	f, err := Unnamed(dir)
 	if err != nil {

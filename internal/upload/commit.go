@@ -160,12 +160,35 @@ func (o *Object) Abort() error {
 	o.wait() // a part that arrives later would stay
 	ctx, done := context.WithTimeoutCause(context.WithoutCancel(o.ctx), abortTime, fmt.Errorf("no answer within %v", abortTime))
 	defer done()
-	err := try(ctx, min(o.opts.Patience, createPatience), func(ctx context.Context) error {
-		return o.core.AbortMultipartUpload(ctx, o.bucket, o.key, o.id)
-	})
-	if err == nil || code(err) == "NoSuchUpload" {
+	err := o.forget(ctx)
+	if err == nil {
 		return nil
 	}
 	return fmt.Errorf("abort upload of %s: %w; the parts stay, and may be paid for, until a lifecycle rule removes them, or: "+
 		"aws s3api abort-multipart-upload --bucket %s --key '%s' --upload-id '%s'", o.url, err, o.bucket, o.key, o.id)
+}
+
+// forget has the server drop all parts. One that is still on its way, such as
+// in a proxy, may arrive after that and bring the upload back: it is looked for
+// and dropped again.
+func (o *Object) forget(ctx context.Context) error {
+	for {
+		err := try(ctx, min(o.opts.Patience, createPatience), func(ctx context.Context) error {
+			return o.core.AbortMultipartUpload(ctx, o.bucket, o.key, o.id)
+		})
+		if code(err) == "NoSuchUpload" {
+			return nil
+		}
+		if err != nil {
+			return err
+		}
+		if _, err := o.core.ListObjectParts(ctx, o.bucket, o.key, o.id, 0, 1); err != nil {
+			return nil // gone, or not to be seen
+		}
+		select {
+		case <-time.After(100 * time.Millisecond):
+		case <-ctx.Done():
+			return context.Cause(ctx)
+		}
+	}
 }
