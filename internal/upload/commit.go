@@ -170,25 +170,27 @@ func (o *Object) Abort() error {
 
 // forget has the server drop all parts. One that is still on its way, such as
 // in a proxy, may arrive after that and bring the upload back: it is looked for
-// and dropped again.
+// some times, and dropped again.
 func (o *Object) forget(ctx context.Context) error {
-	for {
+	const looks, rest = 4, 100 * time.Millisecond
+	for gone := 0; gone < looks; {
 		err := try(ctx, min(o.opts.Patience, createPatience), func(ctx context.Context) error {
 			return o.core.AbortMultipartUpload(ctx, o.bucket, o.key, o.id)
 		})
-		if code(err) == "NoSuchUpload" {
-			return nil
-		}
-		if err != nil {
+		if err != nil && code(err) != "NoSuchUpload" {
 			return err
 		}
-		if _, err := o.core.ListObjectParts(ctx, o.bucket, o.key, o.id, 0, 1); err != nil {
-			return nil // gone, or not to be seen
-		}
-		select {
-		case <-time.After(100 * time.Millisecond):
-		case <-ctx.Done():
-			return context.Cause(ctx)
+		for ; gone < looks; gone++ {
+			select {
+			case <-time.After(rest):
+			case <-ctx.Done():
+				return context.Cause(ctx)
+			}
+			if _, err := o.core.ListObjectParts(ctx, o.bucket, o.key, o.id, 0, 1); err == nil {
+				gone = 0
+				break // it is there again
+			}
 		}
 	}
+	return nil
 }
