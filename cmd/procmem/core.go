@@ -212,11 +212,11 @@ func (j *coreJob) stream(ctx context.Context, p *process.Process) (*core.Report,
 		return nil, err
 	}
 	defer dest.abort()
-	spools := os.TempDir()
-	if j.isFile() {
-		spools = filepath.Dir(name)
+	spools, room := os.TempDir(), plan.disk
+	if j.isFile() { // beside the core, which may become as large
+		spools, room = filepath.Dir(name), 2*plan.disk
 	}
-	spool, done, err := newSpool(spools, plan.disk)
+	spool, done, err := newSpool(spools, room)
 	if err != nil {
 		return nil, err
 	}
