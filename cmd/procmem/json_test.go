@@ -268,8 +268,8 @@ func TestJSON(t *testing.T) {
 			}
 		}
 	}
-	if len(doc) != 7 {
-		t.Errorf("%d commands are documented, want 7", len(doc))
+	if len(doc) != 8 {
+		t.Errorf("%d commands are documented, want 8", len(doc))
 	}
 }
 
