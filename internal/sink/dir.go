@@ -5,7 +5,6 @@ import (
 	"fmt"
 	"os"
 	"path/filepath"
-	"sync/atomic"
 	"syscall"
 
 	"golang.org/x/sys/unix"
@@ -14,10 +13,9 @@ import (
 // Dir is a new folder that appears under its name only when it is whole.
 // Commit or Abort ends it.
 type Dir struct {
-	path   string
-	f      *os.File // holds the lock
-	cached atomic.Int64
-	room   *reserve
+	path string
+	f    *os.File // holds the lock
+	room *reserve
 }
 
 // CreateDir begins a folder of mode 0700 that will have the name path, which
@@ -95,7 +93,7 @@ func (d *Dir) File(name string, size int64) (*DirFile, error) {
 		f.Close()
 		return nil, err
 	}
-	file := &File{f: f, cached: &d.cached, room: d.room}
+	file := &File{f: f, room: d.room}
 	if size >= directMin {
 		file.direct, file.disk = openDirect(f), onDisk(f)
 	}

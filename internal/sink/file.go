@@ -8,7 +8,6 @@ import (
 	"fmt"
 	"os"
 	"path/filepath"
-	"sync/atomic"
 	"syscall"
 
 	"golang.org/x/sys/unix"
@@ -27,18 +26,12 @@ const directAlign = 4096
 // faster than through it.
 const directMin = 64 << 10
 
-// cacheFirst is how many bytes go through the page cache before the rest goes
-// around it. The cache takes them faster than the disk, and the target is held
-// meanwhile; more would push out what others have in it.
-const cacheFirst = 256 << 20
-
 // File is a new file. It implements io.WriterAt; each write should be of
 // whole pages at a page's offset where it can be. Commit or Abort ends it.
 type File struct {
 	path   string
 	f      *os.File
 	direct *os.File // the same file opened with O_DIRECT, nil where that is refused
-	cached *atomic.Int64
 	window window
 	disk   bool // not memory
 	room   *reserve
@@ -66,13 +59,13 @@ func Create(path string, force bool) (*File, error) {
 		f.Close()
 		return nil, fmt.Errorf("create %s: %w", path, err)
 	}
-	return &File{path: path, f: f, direct: openDirect(f), disk: onDisk(f), cached: new(atomic.Int64), force: force}, nil
+	return &File{path: path, f: f, direct: openDirect(f), disk: onDisk(f), force: force}, nil
 }
 
-// openDirect opens f again, to write around the page cache; nil where that is
+// openDirect opens f again, to go around the page cache; nil where that is
 // refused or of no use.
 func openDirect(f *os.File) *os.File {
-	d, err := os.OpenFile(fmt.Sprintf("/proc/self/fd/%d", f.Fd()), os.O_WRONLY|unix.O_DIRECT, 0)
+	d, err := os.OpenFile(fmt.Sprintf("/proc/self/fd/%d", f.Fd()), os.O_RDWR|unix.O_DIRECT, 0)
 	if err != nil {
 		return nil
 	}
@@ -129,7 +122,7 @@ func onDisk(f *os.File) bool {
 // once for pieces that do not overlap.
 func (s *File) WriteAt(p []byte, off int64) (int, error) {
 	s.room.use(len(p))
-	if s.direct != nil && len(p) >= directMin && off%directAlign == 0 && s.cached.Add(int64(len(p))) > cacheFirst {
+	if s.direct != nil && len(p) >= directMin && off%directAlign == 0 {
 		head := len(p) &^ (directAlign - 1)
 		n, err := s.direct.WriteAt(p[:head], off)
 		if errors.Is(err, unix.EINVAL) && n == 0 {
@@ -161,8 +154,16 @@ func (s *File) Reserve(n int64) (err error) {
 	return err
 }
 
-// ReadAt implements io.ReaderAt.
-func (s *File) ReadAt(p []byte, off int64) (int, error) { return s.f.ReadAt(p, off) }
+// ReadAt implements io.ReaderAt. What went around the page cache comes back
+// that way.
+func (s *File) ReadAt(p []byte, off int64) (int, error) {
+	if s.direct != nil && len(p) >= directMin && off%directAlign == 0 && len(p)%directAlign == 0 {
+		if n, err := s.direct.ReadAt(p, off); err == nil {
+			return n, nil
+		}
+	}
+	return s.f.ReadAt(p, off)
+}
 
 // PunchHole makes n bytes read as zeros and gives back the room that they
 // take, where the file system can do that. The length of the file stays.

@@ -118,11 +118,10 @@ func TestReserve(t *testing.T) {
 				t.Fatal(err)
 			}
 			defer f.Abort()
-			if around {
-				if f.direct == nil {
-					t.Skip("no O_DIRECT here")
-				}
-				f.cached.Store(cacheFirst)
+			if !around {
+				noDirect(f)
+			} else if f.direct == nil {
+				t.Skip("no O_DIRECT here")
 			}
 			want := (before - 1<<20) &^ (1<<20 - 1)
 			if err := f.Reserve(want); err != nil {

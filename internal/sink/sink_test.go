@@ -295,7 +295,6 @@ func TestWriteAt(t *testing.T) {
 			t.Fatal(err)
 		}
 		t.Cleanup(f.Abort)
-		f.cached.Store(cacheFirst - 1<<20) // room for the first of the pieces below
 		aligned := sys.Aligned(1 << 20)
 		for i := range aligned {
 			aligned[i] = byte(i>>12 ^ i)

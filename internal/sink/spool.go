@@ -4,7 +4,6 @@ import (
 	"fmt"
 	"math"
 	"os"
-	"sync/atomic"
 
 	"golang.org/x/sys/unix"
 
@@ -26,7 +25,7 @@ func NewSpool(dir string) (*Spool, error) {
 	if err != nil {
 		return nil, fmt.Errorf("create spool: %w", err)
 	}
-	file := &File{f: f, direct: openDirect(f), disk: onDisk(f), cached: new(atomic.Int64)}
+	file := &File{f: f, direct: openDirect(f), disk: onDisk(f)}
 	return &Spool{pageset.NewStore(file, nil, 0, math.MaxInt64), file}, nil
 }
 

@@ -57,7 +57,6 @@ func newFile(t *testing.T, dir string) *File {
 		t.Fatal(err)
 	}
 	t.Cleanup(f.Abort)
-	f.cached.Store(cacheFirst)
 	return f
 }
 
@@ -95,9 +94,9 @@ func sharedMemory(t *testing.T) string {
 func forEachStore(t *testing.T, f func(t *testing.T, s pages)) {
 	for name, open := range map[string]func(t *testing.T) pages{
 		"spool": func(t *testing.T) pages { return newSpool(t, t.TempDir()) },
-		"spool around the page cache": func(t *testing.T) pages {
+		"spool through the page cache": func(t *testing.T) pages {
 			s := newSpool(t, t.TempDir())
-			s.file.cached.Store(cacheFirst)
+			noDirect(s.file)
 			return s
 		},
 		"spool in shared memory": func(t *testing.T) pages { return newSpool(t, sharedMemory(t)) },

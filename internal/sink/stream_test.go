@@ -19,7 +19,7 @@ func TestStream(t *testing.T) {
 		}
 		defer f.Abort()
 		if seed%2 == 0 {
-			f.cached.Store(cacheFirst) // all that is aligned goes around the cache
+			noDirect(f)
 		}
 		s, want := NewStream(f), []byte(nil)
 		for len(want) < 4<<20 {
@@ -69,6 +69,7 @@ func TestStreamError(t *testing.T) {
 	if err != nil {
 		t.Fatal(err)
 	}
+	noDirect(f)
 	s := NewStream(f)
 	if n, err := s.Write(make([]byte, streamBlock-1)); n != streamBlock-1 || err != nil {
 		t.Fatalf("%d, %v", n, err)
