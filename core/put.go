@@ -52,6 +52,11 @@ func (w *Writer) Settle(segs []Segment) error {
 		return fmt.Errorf("lay out core: %w", err)
 	}
 	w.l = l
+	var dumped []procmem.Range
+	for x := range l.stretches {
+		dumped = append(dumped, x.Range)
+	}
+	w.sums.keep(dumped)
 	w.loose.Store(false)
 	return nil
 }

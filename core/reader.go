@@ -2,15 +2,14 @@ package core
 
 import (
 	"encoding/binary"
-	"errors"
 	"io"
 	"iter"
 	"math"
 	"os"
 	"sort"
-	"syscall"
 
 	"github.com/procmem/procmem"
+	"github.com/procmem/procmem/internal/pageset"
 )
 
 func le32(b []byte) uint32 { return binary.LittleEndian.Uint32(b) }
@@ -150,30 +149,16 @@ func (f *File) lostIn(r procmem.Range, yield func(procmem.Range, error) bool) bo
 }
 
 // extent returns the first run of data in the interval [off, end) of the file,
-// or end, end. A file system without holes, or a reader that is no file, has
-// data everywhere.
+// or end, end. A reader that does not know has data everywhere.
 func (f *File) extent(off, end int64) (from, to int64) {
-	const seekData, seekHole = 3, 4 // include/uapi/linux/fs.h
-	if r, ok := f.r.(interface {
+	switch r := f.r.(type) {
+	case interface {
 		NextData(off int64) (start, end int64)
-	}); ok {
+	}:
 		from, to := r.NextData(off)
 		return min(from, end), min(to, end)
+	case *os.File:
+		return pageset.FileData(r, off, end)
 	}
-	file, ok := f.r.(*os.File)
-	if !ok {
-		return off, end
-	}
-	from, err := file.Seek(off, seekData)
-	if errors.Is(err, syscall.ENXIO) || err == nil && from >= end { // ENXIO: none up to the end of the file
-		return end, end
-	}
-	if err != nil || from < off {
-		return off, end
-	}
-	to, err = file.Seek(from, seekHole)
-	if err != nil || to <= from {
-		return from, end
-	}
-	return from, min(to, end)
+	return off, end
 }

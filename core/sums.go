@@ -3,6 +3,7 @@ package core
 import (
 	"hash/crc32"
 	"iter"
+	"sort"
 	"sync"
 
 	"github.com/procmem/procmem"
@@ -55,9 +56,6 @@ func (s *sums) each(a procmem.Addr, p []byte, change func(old, fresh uint32) uin
 		if at := page &^ (chunkSize - 1); chunk == nil || at != base {
 			base, chunk = at, s.chunk(at, fresh != 0)
 		}
-		if chunk == nil && fresh != 0 {
-			chunk = s.chunk(base, true)
-		}
 		if chunk != nil {
 			i := (page - base) / procmem.PageSize
 			chunk[i] = change(chunk[i], fresh)
@@ -109,6 +107,21 @@ func (s *sums) forget(r procmem.Range) {
 		if c := s.chunks[base]; c != nil {
 			drop(base, c)
 		}
+	}
+}
+
+// keep makes zeros of all pages outside of ranges, which ascend.
+func (s *sums) keep(ranges []procmem.Range) {
+	s.mu.Lock()
+	defer s.mu.Unlock()
+	for base, c := range s.chunks {
+		at, end := base, base+chunkSize
+		i := sort.Search(len(ranges), func(i int) bool { return ranges[i].End > base })
+		for ; i < len(ranges) && ranges[i].Start < end; i++ {
+			clear(c[(at-base)/procmem.PageSize : (max(at, ranges[i].Start)-base)/procmem.PageSize])
+			at = min(end, ranges[i].End)
+		}
+		clear(c[(at-base)/procmem.PageSize:])
 	}
 }
 

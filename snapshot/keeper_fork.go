@@ -100,7 +100,9 @@ func (k *keeping) leave(t *tracer, c *caller, child *forked) {
 // as the child is traced, nobody gets news of it. That one of the threads gets
 // them after all is a lesser evil than to wait for ever.
 func (k *keeping) holdAll(t *tracer) error {
-	for began := time.Now(); ; nap(5 * time.Millisecond) {
+	began := time.Now()
+	// Each try may disturb threads, so there are few.
+	for rest := 5 * time.Millisecond; ; rest = min(2*rest, time.Second) {
 		ctx, cancel := context.WithTimeout(context.Background(), leavePatience)
 		err := t.stop(ctx)
 		if err != nil {
@@ -113,6 +115,7 @@ func (k *keeping) holdAll(t *tracer) error {
 		if err == nil || !k.p.Exists() || time.Since(began) > patience {
 			return err
 		}
+		nap(rest)
 	}
 }
 

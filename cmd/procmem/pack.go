@@ -16,6 +16,7 @@ import (
 	"github.com/procmem/procmem/internal/pipe"
 	"github.com/procmem/procmem/internal/sink"
 	"github.com/procmem/procmem/internal/term"
+	"github.com/procmem/procmem/internal/upload"
 )
 
 func newPack() *cobra.Command {
@@ -64,7 +65,8 @@ func addOutput(cmd *cobra.Command, out *string, force *bool, usual string) {
 // convert compresses a core, or undoes that.
 func convert(path, out string, force, toPacked bool) error {
 	return undoing(func(ctx context.Context) error {
-		src, err := packed.Opener{Notice: notice}.Source(path)
+		cut := false
+		src, err := packed.Opener{Notice: notice, CutOff: func() { cut = true }}.Source(path)
 		if err != nil {
 			return err
 		}
@@ -80,7 +82,7 @@ func convert(path, out string, force, toPacked bool) error {
 		p := startProgress(path)
 		defer p.end()
 		var size int64
-		if toPacked || out == "-" {
+		if toPacked || out == "-" || upload.IsURL(out) {
 			size, err = convertStream(ctx, src, out, force, toPacked, p)
 		} else {
 			size, err = unpackFile(ctx, src, out, force, p)
@@ -91,6 +93,9 @@ func convert(path, out string, force, toPacked bool) error {
 		}
 		if out != "-" {
 			fmt.Printf("%s: %s, of a core of %s\n", term.Printable(out), term.Size(uint64(size)), term.Size(uint64(src.Size())))
+		}
+		if cut { // which the notice has told
+			return statusError(exitMissing)
 		}
 		return nil
 	})

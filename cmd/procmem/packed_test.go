@@ -566,8 +566,12 @@ func TestDamagedCompressedCore(t *testing.T) {
 	// file, then of the data.
 	for _, cut := range []int{1, 50} {
 		write(want[:len(want)-cut])
-		if _, msg, _ := procmemCommand(t, "verify", zst); !strings.Contains(msg, "is cut off") {
-			t.Errorf("without its last %d bytes: %s", cut, msg)
+		if _, msg, status := procmemCommand(t, "verify", zst); status != 1 || !strings.Contains(msg, "is cut off") {
+			t.Errorf("without its last %d bytes: status %d, %s", cut, status, msg)
+		}
+		plain := filepath.Join(t.TempDir(), "plain")
+		if _, msg, status := procmemCommand(t, "unpack", zst, "-o", plain); status != 3 || !strings.Contains(msg, "is cut off") {
+			t.Errorf("unpacked without its last %d bytes: status %d, %s", cut, status, msg)
 		}
 	}
 	for _, n := range []int{len(want) * 3 / 4, 1 << 20} {

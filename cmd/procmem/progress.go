@@ -2,6 +2,7 @@ package main
 
 import (
 	"fmt"
+	"io"
 	"os"
 	"os/signal"
 	"sync"
@@ -13,71 +14,60 @@ import (
 	"github.com/procmem/procmem/internal/term"
 )
 
-// progress shows on stderr how far a work is: all the time on a terminal, and
-// in a line for each SIGUSR1 otherwise.
+// progress tells on stderr how far a work is: all the time on a terminal, and
+// in a line for each SIGUSR1. Who works must not wait for a terminal that is
+// stopped, or a pipe that nobody reads, for a process may be held meanwhile:
+// one goroutine alone writes, and holds no lock then.
 type progress struct {
-	what  string // is worked on
-	began time.Time
+	what string // is worked on
+	out  io.Writer
 
-	mu    sync.Mutex
-	phase string
-	since time.Time    // of the phase
-	done  func() int64 // bytes so far; nil where none move
-	total int64        // about; 0 is not known
-	bar   *progressbar.ProgressBar
-	out   silent
+	mu  sync.Mutex
+	now moment
 
 	stop, stopped chan struct{}
+}
+
+// moment is what there is to tell.
+type moment struct {
+	phase string
+	done  func() int64 // bytes so far; nil where none move
+	total int64        // about; 0 is not known
+	since time.Time    // of the counting
+	count int          // of the countings, to tell one from the next
 }
 
 // showAfter is how long a work takes at least for which there is a bar.
 const showAfter = 300 * time.Millisecond
 
 func startProgress(what string) *progress {
-	p := &progress{what: what, began: time.Now(), stop: make(chan struct{}), stopped: make(chan struct{})}
+	p := &progress{what: what, out: os.Stderr, stop: make(chan struct{}), stopped: make(chan struct{})}
 	p.enter("planning")
-	p.newBar()
 	signals := make(chan os.Signal, 1)
 	signal.Notify(signals, syscall.SIGUSR1)
 	go p.run(signals, term.IsTerminal(os.Stderr))
 	return p
 }
 
-// enter begins a phase.
+// enter begins a phase. It returns at once.
 func (p *progress) enter(phase string) {
 	p.mu.Lock()
 	defer p.mu.Unlock()
-	p.phase, p.since = phase, time.Now()
+	p.now.phase = phase
 }
 
-// count tells what moves from now on.
+// count tells what moves from now on. It returns at once.
 func (p *progress) count(done func() int64, total int64) {
 	p.mu.Lock()
 	defer p.mu.Unlock()
-	p.done, p.total, p.since = done, total, time.Now()
-	p.newBar()
+	p.now.done, p.now.total, p.now.since = done, total, time.Now()
+	p.now.count++
 }
 
-// newBar makes a bar that counts from now on, and draws nothing yet.
-func (p *progress) newBar() {
-	drawn := p.out.on
-	fmt.Fprint(&p.out, clearLine)
-	p.out.on = false
-	p.bar = progressbar.NewOptions64(max(p.total, 1), progressbar.OptionSetWriter(&p.out),
-		progressbar.OptionShowBytes(true), progressbar.OptionUseIECUnits(true), progressbar.OptionShowCount(),
-		progressbar.OptionSetWidth(20), progressbar.OptionClearOnFinish(), progressbar.OptionSetElapsedTime(false))
-	_ = p.bar.Set64(1) // its clock begins with the first step
-	p.out.on = drawn
-}
-
-// silent is stderr once it is on.
-type silent struct{ on bool }
-
-func (s *silent) Write(p []byte) (int, error) {
-	if !s.on {
-		return len(p), nil
-	}
-	return os.Stderr.Write(p)
+func (p *progress) look() moment {
+	p.mu.Lock()
+	defer p.mu.Unlock()
+	return p.now
 }
 
 // end takes the bar away. It may be called again.
@@ -92,73 +82,93 @@ func (p *progress) end() {
 
 func (p *progress) run(signals chan os.Signal, terminal bool) {
 	defer close(p.stopped)
-	defer signal.Stop(signals)
-	ticks := time.NewTicker(100 * time.Millisecond)
-	defer ticks.Stop()
+	defer signal.Ignore(syscall.SIGUSR1) // as before
+	began := time.Now()
+	b := &bar{out: p.out}
+	var ticks <-chan time.Time
+	if terminal {
+		t := time.NewTicker(100 * time.Millisecond)
+		defer t.Stop()
+		ticks = t.C
+	}
 	for {
 		select {
 		case <-signals:
-			p.clear()
-			fmt.Fprintln(os.Stderr, "procmem:", p.line())
-		case <-ticks.C:
-			if terminal && time.Since(p.began) > showAfter {
-				p.draw()
-			}
+			b.clear()
+			fmt.Fprintln(p.out, "procmem:", p.what+": "+p.look().String())
+		case <-ticks:
+			b.on = b.on || time.Since(began) > showAfter
+			b.draw(p.look())
 		case <-p.stop:
-			p.clear()
+			b.clear()
 			return
 		}
 	}
 }
 
-// clear takes the bar off the terminal, until it is drawn again.
-func (p *progress) clear() {
-	p.mu.Lock()
-	defer p.mu.Unlock()
-	fmt.Fprint(&p.out, clearLine)
+// bar is what is drawn on a terminal.
+type bar struct {
+	out   io.Writer
+	on    bool // else nothing is written
+	lib   *progressbar.ProgressBar
+	count int // of the moment for which lib was made
+}
+
+// Write passes on what is drawn.
+func (b *bar) Write(p []byte) (int, error) {
+	if !b.on {
+		return len(p), nil
+	}
+	return b.out.Write(p)
 }
 
 // clearLine goes to the start of a line and takes away what is there.
 const clearLine = "\r\x1b[K"
 
+func (b *bar) clear() { fmt.Fprint(b, clearLine) }
+
 // draw brings the bar up to date.
-func (p *progress) draw() {
-	p.mu.Lock()
-	defer p.mu.Unlock()
-	p.out.on = true
-	n := p.moved()
-	if n <= p.total/100 { // nothing to tell the time left by
-		fmt.Fprint(&p.out, clearLine, p.phase)
+func (b *bar) draw(m moment) {
+	if b.lib == nil || b.count != m.count {
+		on := b.on
+		b.on = false
+		b.lib = progressbar.NewOptions64(max(m.total, 1), progressbar.OptionSetWriter(b),
+			progressbar.OptionShowBytes(true), progressbar.OptionUseIECUnits(true), progressbar.OptionShowCount(),
+			progressbar.OptionSetWidth(20), progressbar.OptionClearOnFinish(), progressbar.OptionSetElapsedTime(false))
+		_ = b.lib.Set64(1) // its clock begins with the first step
+		b.on, b.count = on, m.count
+		b.clear()
+	}
+	n := m.moved()
+	if n <= m.total/100 { // nothing to tell the time left by
+		fmt.Fprint(b, clearLine, m.phase)
 		return
 	}
-	p.bar.Describe(p.phase)
-	_ = p.bar.Set64(min(n, p.bar.GetMax64()-1)) // at the end it would be taken away
+	b.lib.Describe(m.phase)
+	_ = b.lib.Set64(min(n, b.lib.GetMax64()-1)) // at the end it would be taken away
 }
 
 // moved is how many bytes there are so far.
-func (p *progress) moved() int64 {
-	if p.done == nil {
+func (m moment) moved() int64 {
+	if m.done == nil {
 		return 0
 	}
-	return p.done()
+	return m.done()
 }
 
-// line is the same in words.
-func (p *progress) line() string {
-	p.mu.Lock()
-	defer p.mu.Unlock()
-	text := p.what + ": " + p.phase
-	if p.done == nil {
-		return text
+// String is the moment in words.
+func (m moment) String() string {
+	if m.done == nil {
+		return m.phase
 	}
-	n := p.moved()
-	text += ", " + term.Size(uint64(n))
-	if p.total > 0 {
-		text += " of " + term.Size(uint64(p.total))
+	n := m.moved()
+	text := m.phase + ", " + term.Size(uint64(n))
+	if m.total > 0 {
+		text += " of " + term.Size(uint64(m.total))
 	}
-	speed := float64(n) / time.Since(p.since).Seconds()
+	speed := float64(n) / time.Since(m.since).Seconds()
 	text += ", " + term.Size(uint64(speed)) + "/s"
-	if left := p.total - n; left > 0 && speed > 0 {
+	if left := m.total - n; left > 0 && speed > 0 {
 		text += ", " + (time.Duration(float64(left)/speed) * time.Second).String() + " left"
 	}
 	return text

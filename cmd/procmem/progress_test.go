@@ -260,3 +260,33 @@ func TestNoProgressInPipe(t *testing.T) {
 		t.Errorf("it says %q, %v", rest, err)
 	}
 }
+
+// Who enters a phase may hold a process: nothing waits for stderr, whether its
+// terminal is stopped or nobody reads its pipe.
+func TestProgressNeverWaits(t *testing.T) {
+	r, w := io.Pipe()
+	p := &progress{out: w, stop: make(chan struct{}), stopped: make(chan struct{})}
+	signals := make(chan os.Signal, 1)
+	signals <- syscall.SIGUSR1
+	go p.run(signals, true)
+	first := make([]byte, 1)
+	if _, err := r.Read(first); err != nil { // the rest of the line has nobody
+		t.Fatal(err)
+	}
+	told := make(chan bool)
+	go func() {
+		p.enter("paused")
+		p.count(func() int64 { return 1 }, 2)
+		close(told)
+	}()
+	testproc.Until(t, "a phase to be entered", func() bool {
+		select {
+		case <-told:
+			return true
+		default:
+			return false
+		}
+	})
+	go io.Copy(io.Discard, r)
+	p.end()
+}

@@ -5,7 +5,7 @@ import (
 	"io"
 	"os"
 
-	"golang.org/x/sys/unix"
+	"github.com/procmem/procmem/internal/pageset"
 )
 
 // Source is the plain bytes of a file, compressed or not.
@@ -18,6 +18,10 @@ type Source struct {
 
 // Source opens a file of any content as Open does a core.
 func (o Opener) Source(path string) (*Source, error) {
+	// Opening a device may have an effect, and a pipe waits for its writer.
+	if info, err := os.Stat(path); err == nil && !info.Mode().IsRegular() {
+		return nil, fmt.Errorf("open %s: it is no regular file", path)
+	}
 	f, err := os.Open(path)
 	if err != nil {
 		return nil, err
@@ -34,9 +38,6 @@ func (o Opener) source(f *os.File, path string) (*Source, error) {
 	info, err := f.Stat()
 	if err != nil {
 		return nil, err
-	}
-	if !info.Mode().IsRegular() {
-		return nil, fmt.Errorf("it is no regular file")
 	}
 	head := make([]byte, 4)
 	if _, err := f.ReadAt(head, 0); err != nil || !IsPacked(head) {
@@ -65,15 +66,7 @@ func (s *Source) NextData(off int64) (start, end int64) {
 	case *Reader:
 		return r.NextData(off)
 	case *os.File:
-		start, err := r.Seek(off, unix.SEEK_DATA)
-		if err == unix.ENXIO || off >= s.size {
-			return s.size, s.size
-		}
-		if err == nil {
-			if end, err := r.Seek(start, unix.SEEK_HOLE); err == nil {
-				return start, min(end, s.size)
-			}
-		}
+		return pageset.FileData(r, off, s.size)
 	}
 	return min(off, s.size), s.size
 }

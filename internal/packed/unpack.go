@@ -12,7 +12,8 @@ import (
 	"github.com/klauspost/compress/zstd"
 	"golang.org/x/sys/unix"
 
-	"github.com/procmem/procmem/internal/pageset"
+	"github.com/procmem/procmem"
+	"github.com/procmem/procmem/internal/pipe"
 	"github.com/procmem/procmem/internal/sink"
 )
 
@@ -81,8 +82,10 @@ func unpack(dst io.WriterAt, src io.Reader) (size int64, err error) {
 			m, err = src.Read(buf[n:])
 			n += m
 		}
-		if werr := writeData(dst, buf[:n], size); werr != nil {
-			return size, werr
+		for d := range (pipe.Piece{Addr: procmem.Addr(size), Bytes: buf[:n]}).Data() {
+			if _, err := dst.WriteAt(d.Bytes, int64(d.Addr)); err != nil {
+				return size, err
+			}
 		}
 		size += int64(n)
 	}
@@ -90,22 +93,6 @@ func unpack(dst io.WriterAt, src io.Reader) (size int64, err error) {
 		err = nil
 	}
 	return size, err
-}
-
-// writeData writes the pages of p that are not zero.
-func writeData(dst io.WriterAt, p []byte, off int64) error {
-	for at := 0; at < len(p); {
-		at += pageset.Run(true, p[at:])
-		n := pageset.Run(false, p[at:])
-		if n == 0 {
-			break
-		}
-		if _, err := dst.WriteAt(p[at:at+n], off+int64(at)); err != nil {
-			return err
-		}
-		at += n
-	}
-	return nil
 }
 
 // checkRoom finds out in advance that f cannot be unpacked into dir: but for
