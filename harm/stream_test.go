@@ -181,3 +181,22 @@ func smallExt4(t *testing.T, size int64) string {
 	})
 	return dir
 }
+
+// Whoever does not read holds up procmem, and not the process.
+func TestSlowReaderHoldsNobody(t *testing.T) {
+	w := startWriter(t, "64M") // more than is copied at once in any case
+	before := look(t, w.PID())
+	for _, form := range [][]any{nil, {"--compress", "zstd"}} {
+		t.Run(fmt.Sprint(form), func(t *testing.T) {
+			r := beginStuck(t, append(form, "core", "-o", "-", "--method", "stop", w.PID())...)
+			w.unharmed(t)
+			if r.ended() {
+				t.Fatal("procmem has ended")
+			}
+			r.signal(syscall.SIGTERM)
+			r.wait(t).want(t, 1, "stopped by terminated")
+			undone(t, w.PID(), before)
+		})
+	}
+	w.sum(t)
+}

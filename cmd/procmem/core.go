@@ -216,7 +216,7 @@ func (j *coreJob) stream(ctx context.Context, p *process.Process) (*core.Report,
 	if j.isFile() { // beside the core, which may become as large
 		spools, room = filepath.Dir(name), 2*plan.disk
 	}
-	spool, done, err := newSpool(spools, room)
+	spool, done, err := newSpool(spools, room, snapshot.Method(j.method) != snapshot.MethodStop)
 	if err != nil {
 		return nil, err
 	}
@@ -230,6 +230,11 @@ func (j *coreJob) stream(ctx context.Context, p *process.Process) (*core.Report,
 	end := func() {}
 	defer func() { end() }()
 	r, err := j.take(ctx, p, filter, store, func(s *snapshot.Snapshot, segs []core.Segment) (*core.Writer, error) {
+		if spool != nil { // what a stream goes to may be slow
+			if err := s.Keep(ctx, spool, dumped(segs)); err != nil {
+				return nil, onProcess(p, err)
+			}
+		}
 		out := dest.Writer
 		if j.compress != "" {
 			zst, end = pack(dest, s.Over())
@@ -334,14 +339,16 @@ func (j *coreJob) take(ctx context.Context, p *process.Process, filter core.Filt
 
 // wants tells a snapshot what a core will hold.
 func wants(filter core.Filter) func(*procmem.Image, procmem.Memory) []procmem.Range {
-	return func(img *procmem.Image, mem procmem.Memory) (ranges []procmem.Range) {
-		for _, s := range core.Select(img, mem, filter) {
-			if s.Dumped {
-				ranges = append(ranges, s.Range)
-			}
+	return func(img *procmem.Image, mem procmem.Memory) []procmem.Range { return dumped(core.Select(img, mem, filter)) }
+}
+
+func dumped(segs []core.Segment) (ranges []procmem.Range) {
+	for _, s := range segs {
+		if s.Dumped {
+			ranges = append(ranges, s.Range)
 		}
-		return ranges
 	}
+	return ranges
 }
 
 func (j *coreJob) filter(p *process.Process) (core.Filter, error) {

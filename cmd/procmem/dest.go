@@ -114,7 +114,7 @@ func (d *destination) place() string {
 // else that wants the processor. done must be called in the end, and before
 // Close it is an end as well.
 func pack(w io.Writer, inBackground bool) (z *packed.Writer, done func()) {
-	o := packed.Options{Workers: min(8, runtime.GOMAXPROCS(0))} // each takes 3 MiB
+	o := packed.Options{Workers: min(8, runtime.GOMAXPROCS(0))} // each takes 6 MiB
 	if !inBackground {
 		z = packed.NewWriter(w, o)
 		return z, z.Abort

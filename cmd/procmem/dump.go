@@ -113,7 +113,7 @@ func (d *dumper) memory(ctx context.Context) (mem procmem.Sparse, release func()
 		d.index.Method = "core"
 		return d.target.Core, func() error { return nil }, nil
 	}
-	spool, done, err := newSpool(os.TempDir(), d.size)
+	spool, done, err := newSpool(os.TempDir(), d.size, true)
 	if err != nil {
 		return nil, nil, err
 	}
@@ -139,11 +139,11 @@ func (d *dumper) memory(ctx context.Context) (mem procmem.Sparse, release func()
 
 // newSpool makes a place for memory that is copied before it can be written to
 // where it belongs: in a folder, if there is room for it.
-func newSpool(dir string, size uint64) (*sink.Spool, func(), error) {
+func newSpool(dir string, size uint64, cache bool) (*sink.Spool, func(), error) {
 	if have, err := sink.Room(filepath.Join(dir, "spool")); err == nil && have < size {
 		return nil, func() {}, nil
 	}
-	spool, err := sink.NewSpool(dir)
+	spool, err := sink.NewSpool(dir, cache)
 	if err != nil {
 		return nil, nil, err
 	}

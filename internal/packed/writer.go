@@ -5,6 +5,7 @@ import (
 	"fmt"
 	"io"
 	"runtime"
+	"slices"
 	"strings"
 	"sync"
 	"sync/atomic"
@@ -19,11 +20,11 @@ type Options struct {
 	// Level is how hard to compress: zstd.SpeedFastest where it is 0.
 	Level zstd.EncoderLevel
 	// Workers is how many frames are compressed at once: GOMAXPROCS where it
-	// is 0. Each takes some 3 MiB of memory at the fastest level.
+	// is 0. Each takes some 6 MiB of memory at the fastest level.
 	Workers int
-	// Thread, where there is one, is called for each frame, by all workers at
-	// once. It runs the compression on a thread of its choice and returns
-	// when that has ended.
+	// Thread, where there is one, is called for some frames at a time, by all
+	// workers at once. It runs the compression on a thread of its choice and
+	// returns when that has ended.
 	Thread func(run func())
 }
 
@@ -31,12 +32,12 @@ type Options struct {
 // Written may be called from another goroutine.
 type Writer struct {
 	dst    io.Writer
-	cur    *frame // being filled; nil where the next byte begins one
+	cur    *batch // being filled; nil where the next byte begins one
 	frames int64  // begun so far
 	ended  bool
 
-	free  chan *frame // to be filled
-	todo  chan *frame // to be compressed
+	free  chan *batch // to be filled
+	todo  chan *batch // to be compressed
 	order chan piece  // in the order of the file
 	wait  sync.WaitGroup
 
@@ -45,16 +46,22 @@ type Writer struct {
 	written atomic.Int64
 }
 
-// frame is the buffers of one frame, used again and again.
-type frame struct {
+// batchSize is how much is handed to a worker at once: a handover costs as much
+// as the compression of some pages, and a write should be a large one.
+const batchSize = 4 * frameSize
+
+// batch is the buffers of some frames, used again and again. Only the last one
+// of them may be short.
+type batch struct {
 	plain  []byte
 	packed []byte
+	sizes  []uint32      // of the frames in packed
 	done   chan struct{} // tells that packed is ready
 }
 
-// piece is what is written next: a frame, or a run of frames of zeros.
+// piece is what is written next: some frames, or a run of frames of zeros.
 type piece struct {
-	frame *frame
+	batch *batch
 	zeros int64
 }
 
@@ -63,8 +70,7 @@ var (
 	errTooLong = fmt.Errorf("write to packed core: it is full, at %d TiB: the format has no more than %d frames", maxFrames*frameSize>>40, maxFrames)
 )
 
-// NewWriter returns a Writer to dst, which takes whole frames of up to
-// frameSize and a little.
+// NewWriter returns a Writer to dst, which is given whole frames.
 func NewWriter(dst io.Writer, o Options) *Writer {
 	if o.Workers <= 0 {
 		o.Workers = runtime.GOMAXPROCS(0)
@@ -75,14 +81,14 @@ func NewWriter(dst io.Writer, o Options) *Writer {
 	if o.Thread == nil {
 		o.Thread = func(run func()) { run() }
 	}
-	// Each worker has a frame at hand and one that waits; one is filled.
+	// Each worker has a batch at hand and one that waits; one is filled.
 	n := 2*o.Workers + 1
 	w := &Writer{
 		dst:  dst,
-		free: make(chan *frame, n), todo: make(chan *frame, n), order: make(chan piece, n),
+		free: make(chan *batch, n), todo: make(chan *batch, n), order: make(chan piece, n),
 	}
 	for range n {
-		w.free <- &frame{done: make(chan struct{}, 1)}
+		w.free <- &batch{done: make(chan struct{}, 1)}
 	}
 	for range o.Workers {
 		enc, err := zstd.NewWriter(nil, zstd.WithEncoderLevel(o.Level), zstd.WithWindowSize(frameSize),
@@ -105,7 +111,7 @@ func (w *Writer) Write(p []byte) (int, error) {
 		if err := w.begin(); err != nil {
 			return n, err
 		}
-		m := copy(w.cur.plain[len(w.cur.plain):frameSize], p[n:])
+		m := copy(w.cur.plain[len(w.cur.plain):][:w.room()], p[n:])
 		w.fill(m)
 		n += m
 	}
@@ -114,13 +120,16 @@ func (w *Writer) Write(p []byte) (int, error) {
 
 // Zeros writes n zeros, without any work for those that make up frames.
 func (w *Writer) Zeros(n int64) error {
-	if n > (maxFrames-w.frames)*frameSize+w.left() {
+	if n > (maxFrames-w.frames)*frameSize+w.begun() {
 		w.fail(errTooLong) // before terabytes are written in vain
 	}
 	for n > 0 {
-		if run := n / frameSize; run > 0 && w.cur == nil {
+		if run := n / frameSize; run > 0 && w.begun() == 0 {
 			if err := w.count(run); err != nil {
 				return err
+			}
+			if w.cur != nil {
+				w.hand()
 			}
 			w.order <- piece{zeros: run}
 			n -= run * frameSize
@@ -129,7 +138,7 @@ func (w *Writer) Zeros(n int64) error {
 		if err := w.begin(); err != nil {
 			return err
 		}
-		m := min(n, w.left())
+		m := min(n, w.room())
 		clear(w.cur.plain[len(w.cur.plain):][:m])
 		w.fill(int(m))
 		n -= m
@@ -137,27 +146,33 @@ func (w *Writer) Zeros(n int64) error {
 	return w.failure()
 }
 
-// left returns how much goes into the frame that is being filled.
-func (w *Writer) left() int64 {
+// room returns how much goes into a frame that is being filled or is next.
+func (w *Writer) room() int64 { return frameSize - int64(len(w.cur.plain)%frameSize) }
+
+// begun returns how much goes into the frame that is being filled, 0 where the
+// next byte begins one.
+func (w *Writer) begun() int64 {
 	if w.cur == nil {
 		return 0
 	}
-	return int64(frameSize - len(w.cur.plain))
+	return w.room() % frameSize
 }
 
 // begin makes sure that there is a frame to fill.
 func (w *Writer) begin() error {
-	if w.cur != nil {
+	if w.begun() > 0 {
 		return w.failure()
 	}
 	if err := w.count(1); err != nil {
 		return err
 	}
-	w.cur = <-w.free
-	if w.cur.plain == nil {
-		w.cur.plain = make([]byte, frameSize)
+	if w.cur == nil {
+		w.cur = <-w.free
+		if w.cur.plain == nil {
+			w.cur.plain = make([]byte, batchSize)
+		}
+		w.cur.plain = w.cur.plain[:0]
 	}
-	w.cur.plain = w.cur.plain[:0]
 	return nil
 }
 
@@ -170,64 +185,74 @@ func (w *Writer) count(n int64) error {
 	return w.failure()
 }
 
-// fill takes n bytes that are in the frame already, and hands on a full one.
+// fill takes n bytes that are in the batch already, and hands on a full one.
 func (w *Writer) fill(n int) {
 	w.cur.plain = w.cur.plain[:len(w.cur.plain)+n]
-	if len(w.cur.plain) == frameSize {
+	if len(w.cur.plain) == batchSize {
 		w.hand()
 	}
 }
 
-// hand has the frame compressed and written.
+// hand has the batch compressed and written.
 func (w *Writer) hand() {
 	w.todo <- w.cur
-	w.order <- piece{frame: w.cur}
+	w.order <- piece{batch: w.cur}
 	w.cur = nil
 }
 
-// compress compresses frames until there are no more.
+// compress compresses batches until there are no more.
 func (w *Writer) compress(enc *zstd.Encoder, thread func(func())) {
-	var f *frame
-	run := func() {
-		if len(f.plain) == frameSize && pageset.Run(true, f.plain) == frameSize {
-			f.packed = append(f.packed[:0], zeroFrame...)
-			return
-		}
-		if cap(f.packed) < frameSize {
-			f.packed = make([]byte, 0, enc.MaxEncodedSize(frameSize))
-		}
-		f.packed = enc.EncodeAll(f.plain, f.packed[:0])
-	}
-	for f = range w.todo {
+	var b *batch
+	run := func() { b.compress(enc) }
+	for b = range w.todo {
 		if w.failure() == nil {
 			thread(run)
 		}
-		f.done <- struct{}{}
+		b.done <- struct{}{}
 	}
 }
 
-// zeroFrames is a piece of a long run of zeros.
-var zeroFrames = sync.OnceValue(func() []byte { return []byte(strings.Repeat(zeroFrame, 1024)) })
+func (b *batch) compress(enc *zstd.Encoder) {
+	if b.packed == nil {
+		b.packed = make([]byte, 0, batchSize/frameSize*enc.MaxEncodedSize(frameSize))
+	}
+	b.packed, b.sizes = b.packed[:0], b.sizes[:0]
+	for p := range slices.Chunk(b.plain, frameSize) {
+		had := len(b.packed)
+		if len(p) == frameSize && pageset.Run(true, p) == frameSize {
+			b.packed = append(b.packed, zeroFrame...)
+		} else {
+			b.packed = enc.EncodeAll(p, b.packed)
+		}
+		b.sizes = append(b.sizes, uint32(len(b.packed)-had))
+	}
+}
+
+// zeroSizes and zeroFrames are a piece of a long run of zeros.
+var (
+	zeroSizes  = slices.Repeat([]uint32{uint32(len(zeroFrame))}, 1024)
+	zeroFrames = sync.OnceValue(func() []byte { return []byte(strings.Repeat(zeroFrame, len(zeroSizes))) })
+)
 
 // write writes what is compressed, in order.
 func (w *Writer) write() {
 	for p := range w.order {
-		if p.frame != nil {
-			<-p.frame.done
-			w.put(p.frame.packed, len(p.frame.packed))
-			w.free <- p.frame
+		if p.batch != nil {
+			<-p.batch.done
+			w.put(p.batch.packed, p.batch.sizes)
+			w.free <- p.batch
 			continue
 		}
 		for p.zeros > 0 && w.failure() == nil {
-			run := zeroFrames()[:min(p.zeros*int64(len(zeroFrame)), int64(len(zeroFrames())))]
-			w.put(run, len(zeroFrame))
-			p.zeros -= int64(len(run) / len(zeroFrame))
+			n := min(p.zeros, int64(len(zeroSizes)))
+			w.put(zeroFrames()[:n*int64(len(zeroFrame))], zeroSizes[:n])
+			p.zeros -= n
 		}
 	}
 }
 
-// put writes frames of the same size, unless there was an error.
-func (w *Writer) put(p []byte, size int) {
+// put writes frames of these sizes, unless there was an error.
+func (w *Writer) put(p []byte, sizes []uint32) {
 	if w.failure() != nil {
 		return
 	}
@@ -235,9 +260,7 @@ func (w *Writer) put(p []byte, size int) {
 		w.fail(err)
 		return
 	}
-	for range len(p) / size {
-		w.sizes = append(w.sizes, uint32(size))
-	}
+	w.sizes = append(w.sizes, sizes...)
 }
 
 func (w *Writer) output(p []byte) error {
@@ -256,7 +279,7 @@ func (w *Writer) Close() error {
 	}
 	last := int64(frameSize)
 	if w.cur != nil {
-		last = int64(len(w.cur.plain))
+		last = int64((len(w.cur.plain)-1)%frameSize + 1)
 		w.hand()
 	}
 	w.end()

@@ -33,7 +33,8 @@ type File struct {
 	f      *os.File
 	direct *os.File // the same file opened with O_DIRECT, nil where that is refused
 	window window
-	disk   bool // not memory
+	cached int64 // offset up to which all goes through the page cache, and may stay there
+	disk   bool  // not memory
 	room   *reserve
 	force  bool
 }
@@ -122,7 +123,7 @@ func onDisk(f *os.File) bool {
 // once for pieces that do not overlap.
 func (s *File) WriteAt(p []byte, off int64) (int, error) {
 	s.room.use(len(p))
-	if s.direct != nil && len(p) >= directMin && off%directAlign == 0 {
+	if s.around(p, off) {
 		head := len(p) &^ (directAlign - 1)
 		n, err := s.direct.WriteAt(p[:head], off)
 		if errors.Is(err, unix.EINVAL) && n == 0 {
@@ -137,11 +138,16 @@ func (s *File) WriteAt(p []byte, off int64) (int, error) {
 	return s.cachedWrite(p, off)
 }
 
+// around reports whether a piece goes around the page cache.
+func (s *File) around(p []byte, off int64) bool {
+	return s.direct != nil && len(p) >= directMin && off%directAlign == 0 && off >= s.cached
+}
+
 // cachedWrite writes through the page cache. Where all goes that way, what is
 // on the disk is dropped from it; else Commit drops the little that there is.
 func (s *File) cachedWrite(p []byte, off int64) (int, error) {
 	n, err := s.f.WriteAt(p, off)
-	if s.direct == nil && s.disk {
+	if s.direct == nil && s.disk && off >= s.cached {
 		s.window.wrote(int(s.f.Fd()), off, n)
 	}
 	return n, err
@@ -157,7 +163,7 @@ func (s *File) Reserve(n int64) (err error) {
 // ReadAt implements io.ReaderAt. What went around the page cache comes back
 // that way.
 func (s *File) ReadAt(p []byte, off int64) (int, error) {
-	if s.direct != nil && len(p) >= directMin && off%directAlign == 0 && len(p)%directAlign == 0 {
+	if s.around(p, off) && len(p)%directAlign == 0 {
 		if n, err := s.direct.ReadAt(p, off); err == nil {
 			return n, nil
 		}

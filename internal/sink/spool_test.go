@@ -41,7 +41,7 @@ type noHoles struct {
 
 func newSpool(t *testing.T, dir string) *Spool {
 	t.Helper()
-	s, err := NewSpool(dir)
+	s, err := NewSpool(dir, true)
 	if err != nil {
 		t.Fatal(err)
 	}
@@ -94,6 +94,16 @@ func sharedMemory(t *testing.T) string {
 func forEachStore(t *testing.T, f func(t *testing.T, s pages)) {
 	for name, open := range map[string]func(t *testing.T) pages{
 		"spool": func(t *testing.T) pages { return newSpool(t, t.TempDir()) },
+		"spool, half of it in the page cache": func(t *testing.T) pages {
+			s := newSpool(t, t.TempDir())
+			s.file.cached = areaSize*page/2 + 3*page
+			return s
+		},
+		"spool around the page cache": func(t *testing.T) pages {
+			s := newSpool(t, t.TempDir())
+			s.file.cached = 0
+			return s
+		},
 		"spool through the page cache": func(t *testing.T) pages {
 			s := newSpool(t, t.TempDir())
 			noDirect(s.file)
@@ -270,6 +280,23 @@ func TestForgetLeavesNothing(t *testing.T) {
 }
 
 // Nobody else can get at a spool, and it ends with its process.
+// A spool stays in memory up to a part of what the machine has.
+func TestSpoolIsCached(t *testing.T) {
+	s := newSpool(t, t.TempDir())
+	if s.file.direct == nil {
+		t.Skip("no direct I/O here")
+	}
+	if c := s.file.cached; c < 1<<20 || c > 1<<50 {
+		t.Errorf("%d bytes may be cached", c)
+	}
+	p := make([]byte, directMin)
+	for off, around := range map[int64]bool{0: false, s.file.cached - page: false, s.file.cached&^(page-1) + page: true} {
+		if s.file.around(p, off) != around {
+			t.Errorf("at %#x of %#x: around the page cache: %v", off, s.file.cached, !around)
+		}
+	}
+}
+
 func TestSpoolHasNoName(t *testing.T) {
 	dir := t.TempDir()
 	s := newSpool(t, dir)
@@ -280,7 +307,7 @@ func TestSpoolHasNoName(t *testing.T) {
 	if names, err := os.ReadDir(dir); err != nil || len(names) != 0 {
 		t.Errorf("%v, %v", names, err)
 	}
-	if _, err := NewSpool(filepath.Join(dir, "absent")); !errors.Is(err, os.ErrNotExist) || !strings.HasPrefix(err.Error(), "create spool: ") {
+	if _, err := NewSpool(filepath.Join(dir, "absent"), true); !errors.Is(err, os.ErrNotExist) || !strings.HasPrefix(err.Error(), "create spool: ") {
 		t.Error(err)
 	}
 }

@@ -1,0 +1,92 @@
+package snapshot
+
+import (
+	"bytes"
+	"errors"
+	"slices"
+	"testing"
+
+	"github.com/procmem/procmem"
+	"github.com/procmem/procmem/internal/testproc"
+)
+
+// contents reads all data, with what could not be read of it.
+func contents(t testing.TB, mem procmem.Sparse, ms []procmem.Mapping) (data map[procmem.Addr][]byte, faults []procmem.Fault) {
+	t.Helper()
+	data = map[procmem.Addr][]byte{}
+	for i := range ms {
+		for d, err := range mem.Data(ms[i].Range) {
+			if err != nil {
+				faults = append(faults, procmem.Fault{Range: ms[i].Range, Err: err})
+				break
+			}
+			f, err := procmem.ReadFull(mem, d, make([]byte, 1<<20), func(a procmem.Addr, p []byte) error {
+				for ; len(p) > 0; a, p = a+procmem.PageSize, p[procmem.PageSize:] {
+					data[a] = bytes.Clone(p[:procmem.PageSize])
+				}
+				return nil
+			})
+			if err != nil {
+				t.Fatal(err)
+			}
+			faults = append(faults, f...)
+		}
+	}
+	return data, faults
+}
+
+// What was kept is the memory of the moment, and the process goes on.
+func TestKeep(t *testing.T) {
+	p := testproc.Start(t, testproc.Zoo, "--memfd", "1M")
+	p.WaitBlocked(t, 8)
+	before := states(p)
+	s := stop(t, open(t, p))
+	var ranges []procmem.Range
+	ms := s.Program().Mappings
+	for i := range ms {
+		ranges = append(ranges, ms[i].Range)
+	}
+	want, missing := contents(t, s, ms)
+	if err := s.Keep(t.Context(), newPages(), ranges); err != nil {
+		t.Fatal(err)
+	}
+	waitStates(t, p, before)
+	if !s.Over() || s.Release() <= 0 {
+		t.Errorf("over: %v, held for %v", s.Over(), s.Release())
+	}
+	p.CmdInts(t, "wake") // changes its memory
+	got, lacks := contents(t, s, ms)
+	for a, page := range want {
+		if !bytes.Equal(got[a], page) {
+			t.Errorf("the page at %v differs", a)
+		}
+	}
+	if len(want) < 100 || len(missing) == 0 || !slices.Equal(lacks, missing) {
+		t.Errorf("%d pages; missing: %v; want %v", len(want), lacks, missing)
+	}
+	if n := len(s.Image().Threads); n != 9 {
+		t.Errorf("%d threads", n)
+	}
+	if err := s.Keep(t.Context(), nil, ranges); err != nil {
+		t.Errorf("for a process that goes on: %v", err)
+	}
+	if _, err := s.ReadAt(make([]byte, 1), 1); !errors.Is(err, procmem.ErrNotDumped) {
+		t.Errorf("what was not kept: %v", err)
+	}
+}
+
+// A store that fails is an error, and the process goes on with Close.
+func TestKeepFails(t *testing.T) {
+	p := testproc.Start(t, testproc.Zoo)
+	p.WaitBlocked(t, 8)
+	before := states(p)
+	s := stop(t, open(t, p))
+	ms := s.Program().Mappings
+	store := newPages()
+	store.err = errTest
+	if err := s.Keep(t.Context(), store, []procmem.Range{{Start: ms[0].Start, End: ms[len(ms)-1].End}}); err != errTest {
+		t.Errorf("%v; want %v", err, errTest)
+	}
+	s.Close()
+	waitStates(t, p, before)
+}
