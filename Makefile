@@ -36,7 +36,7 @@ fuzz: ## each parser against made-up input
 	@./scripts/fuzz $(FUZZTIME)
 
 bench: build ## procmem against gcore on the same processes; writes docs/performance.md
-	@./scripts/install gcc gdb postgresql redis-server redis-tools zstd
+	@./scripts/install binutils gcc gdb postgresql redis-server redis-tools scanmem yara zstd
 	$(GO) test ./bench -v -count=1 -timeout 75m -args -run-bench -procmem "$(CURDIR)/procmem" -write "$(CURDIR)/docs/performance.md"
 
 man: build ## the man pages, into man/

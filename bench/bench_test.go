@@ -52,6 +52,8 @@ var benches = []bench{
 	{"Pause: the methods, 2 GiB random, idle", many{"fill", 2 * gib, "random --gap"}.methods},
 	{"Pause: the methods, 2 GiB random, a writer as fast as it can",
 		many{"fill", 2 * gib, "random --gap --writer 0"}.methods},
+	{"Search, 1 GiB, half text, half random", searching},
+	{"Diff of two cores, 1 GiB, 1 % changed", diffing},
 	// These two need memory themselves, and the peak of a program that was
 	// started is never less than what the bench had.
 	{"Random reads of a compressed core, 2 GiB", randomReads},
