@@ -32,6 +32,17 @@ type Sparse interface {
 	Data(r Range) iter.Seq2[Range, error]
 }
 
+// Resident is implemented by a Memory of a live process, parts of which may be
+// swapped out.
+type Resident interface {
+	Memory
+
+	// Resident yields the ranges inside r that may hold data and are in
+	// memory, ascending and not overlapping: what Sparse.Data yields without
+	// what is swapped out. An error ends the sequence.
+	Resident(r Range) iter.Seq2[Range, error]
+}
+
 // Reasons for a fault; FaultError.Err is one of these or a syscall.Errno.
 var (
 	// ErrNotMapped: no mapping holds the address.

@@ -64,7 +64,7 @@ func (b behind) Data(r procmem.Range) iter.Seq2[procmem.Range, error] {
 			m := &b.maps[i]
 			part := m.Range.Intersect(r)
 			switch {
-			case m.Shared() && !b.v.mappingData(m, part, yield):
+			case m.Shared() && !b.v.mappingData(m, part, 0, yield):
 				return
 			case m.Shared() || !m.HasFile() || m.Flags&procmem.VMHugeTLB != 0:
 				continue

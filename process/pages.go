@@ -24,6 +24,8 @@ const (
 	PageSwapped                       // in swap space
 	PageZero                          // the kernel's shared page of zeros
 	PageGuard                         // MADV_GUARD_INSTALL: access is a fault
+
+	pageOwn // in memory, and to pin it copies nothing: it is a file's, or no other process has it
 )
 
 // PageRun is a range whose pages are all in the same states.
@@ -42,14 +44,15 @@ type pagemap struct {
 
 var regionPool = sync.Pool{New: func() any { return new([512]sys.PageRegion) }}
 
-// runs yields the runs of pages in r that are in at least one state.
-func (pm *pagemap) runs(r procmem.Range) iter.Seq2[PageRun, error] {
+// runs yields the runs of pages in r that are in at least one state. own is
+// added to that of pages in memory.
+func (pm *pagemap) runs(r procmem.Range, own PageState) iter.Seq2[PageRun, error] {
 	return func(yield func(PageRun, error) bool) {
 		vec := regionPool.Get().(*[512]sys.PageRegion)
 		defer regionPool.Put(vec)
 		for a := uint64(r.Start.PageDown()); a < uint64(r.End); {
 			if pm.noScan.Load() {
-				pm.readRuns(procmem.Range{Start: procmem.Addr(a), End: r.End}, yield)
+				pm.readRuns(procmem.Range{Start: procmem.Addr(a), End: r.End}, own, yield)
 				return
 			}
 			ret := uint64(sys.PagePresent | sys.PageSwapped | sys.PageZero)
@@ -77,7 +80,7 @@ func (pm *pagemap) runs(r procmem.Range) iter.Seq2[PageRun, error] {
 			for _, v := range vec[:n] {
 				run := PageRun{Range: procmem.Range{Start: procmem.Addr(v.Start), End: procmem.Addr(v.End)}}
 				if v.Categories&sys.PagePresent != 0 {
-					run.State |= PagePresent
+					run.State |= PagePresent | own
 				}
 				if v.Categories&sys.PageSwapped != 0 {
 					run.State |= PageSwapped
@@ -100,44 +103,193 @@ func (pm *pagemap) runs(r procmem.Range) iter.Seq2[PageRun, error] {
 	}
 }
 
-// readRuns is runs for kernels before 6.7: 8 bytes of pagemap for each page
+// Bits of an entry of /proc/PID/pagemap
 // (Documentation/admin-guide/mm/pagemap.rst).
-func (pm *pagemap) readRuns(r procmem.Range, yield func(PageRun, error) bool) {
+const (
+	entryPresent = 1 << 63
+	entrySwapped = 1 << 62
+	entryFile    = 1 << 61 // of a file or shared memory
+	entryGuard   = 1 << 58 // 6.15 and later
+	entryAlone   = 1 << 56 // mapped once
+
+	entrySize = 8
+)
+
+// entryState returns the state of a page. One that is in memory has pageOwn if
+// it has one of the bits of own.
+func entryState(e, own uint64) PageState {
+	switch {
+	case e&entryGuard != 0:
+		return PageGuard
+	case e&entryPresent != 0 && e&own != 0:
+		return PagePresent | pageOwn
+	case e&entryPresent != 0:
+		return PagePresent
+	case e&entrySwapped != 0:
+		return PageSwapped
+	}
+	return 0
+}
+
+// entries reads the entries of the pages from address a to end, as far as
+// they fit into buf.
+func (pm *pagemap) entries(buf []byte, a, end procmem.Addr) ([]byte, error) {
 	const page = procmem.PageSize
-	var buf [64 << 10]byte
-	var cur PageRun
-	flush := func() bool { return cur.State == 0 || yield(cur, nil) }
+	want := min(uint64(len(buf)), (uint64(end-a)+page-1)/page*entrySize)
+	for {
+		n, err := unix.Pread(int(pm.f.Fd()), buf[:want], int64(a/page*entrySize))
+		switch {
+		case err == unix.EINTR:
+			continue
+		case err != nil:
+			return nil, fmt.Errorf("read pagemap at %v: %w", a, err)
+		case n < entrySize:
+			return nil, procmem.ErrGone
+		}
+		return buf[:n&^(entrySize-1)], nil
+	}
+}
+
+// collector makes runs of pages.
+type collector struct {
+	cur   PageRun
+	yield func(PageRun, error) bool
+}
+
+// add takes the next page, at a.
+func (c *collector) add(a procmem.Addr, st PageState) bool {
+	if st == c.cur.State && c.cur.End == a {
+		c.cur.End = a + procmem.PageSize
+		return true
+	}
+	goesOn := c.flush()
+	c.cur = PageRun{procmem.Range{Start: a, End: a + procmem.PageSize}, st}
+	return goesOn
+}
+
+func (c *collector) flush() bool { return c.cur.State == 0 || c.yield(c.cur, nil) }
+
+var entryPool = sync.Pool{New: func() any { return new([64 << 10]byte) }}
+
+// readRuns is runs for kernels before 6.7: 8 bytes of pagemap for each page.
+func (pm *pagemap) readRuns(r procmem.Range, own PageState, yield func(PageRun, error) bool) {
+	buf := entryPool.Get().(*[64 << 10]byte)
+	defer entryPool.Put(buf)
+	c := collector{yield: yield}
 	for a := r.Start.PageDown(); a < r.End; {
-		want := min(uint64(len(buf)), (uint64(r.End-a)+page-1)/page*8)
-		n, err := pm.f.ReadAt(buf[:want], int64(a/page*8))
-		n &^= 7
-		if n == 0 {
-			if err != nil && flush() {
-				yield(PageRun{}, fmt.Errorf("read pagemap at %v: %w", a, err))
+		es, err := pm.entries(buf[:], a, r.End)
+		if err != nil {
+			if c.flush() {
+				yield(PageRun{}, err)
 			}
 			return
 		}
-		for off := 0; off < n; off, a = off+8, a+page {
-			e := binary.LittleEndian.Uint64(buf[off:])
-			var st PageState
-			if e&(1<<63) != 0 {
-				st |= PagePresent
+		for ; len(es) > 0; es, a = es[entrySize:], a+procmem.PageSize {
+			st := entryState(binary.LittleEndian.Uint64(es), 0)
+			if st&PagePresent != 0 {
+				st |= own
 			}
-			if e&(1<<62) != 0 {
-				st |= PageSwapped
-			}
-			if e&(1<<58) != 0 { // 6.15 and later
-				st = PageGuard
-			}
-			if st == cur.State && cur.End == a {
-				cur.End = a + page
-				continue
-			}
-			if !flush() {
+			if !c.add(a, st) {
 				return
 			}
-			cur = PageRun{procmem.Range{Start: a, End: a + page}, st}
 		}
 	}
-	flush()
+	c.flush()
+}
+
+// hugeSize is the size of the largest page that the kernel makes of others on
+// its own account.
+const hugeSize = 2 << 20
+
+// ownRuns is runs with pageOwn for the pages that have it, and without
+// PageZero. It looks at hugeSize at a time, when that is asked for, and asks
+// before each look whether any page may have pageOwn.
+//
+// Of a page of a huge one its own entry does not tell enough. If another
+// process has the rest of the huge page, the kernel copies this one too
+// (mm/memory.c, wp_can_reuse_anon_folio); and where a huge page is mapped at
+// once, all entries tell of its first page alone. shared is for memory in which
+// there may be such pages: the entries around r are looked at too, and where a
+// huge page is mapped at once none of its pages has pageOwn.
+func (pm *pagemap) ownRuns(r procmem.Range, ask func() (may, shared bool)) iter.Seq2[PageRun, error] {
+	return func(yield func(PageRun, error) bool) {
+		buf := entryPool.Get().(*[64 << 10]byte)
+		defer entryPool.Put(buf)
+		for a := r.Start.PageDown(); a < r.End; {
+			look := procmem.Range{Start: a, End: a + min(hugeSize, r.End-a)}
+			may, shared := ask()
+			if shared {
+				look.Start = a &^ (hugeSize - 1)
+				look.End = look.Start + hugeSize
+			}
+			es, err := pm.entries(buf[:], look.Start, look.End)
+			if err == nil && look.Start+procmem.Addr(len(es)/entrySize*procmem.PageSize) <= a {
+				err = procmem.ErrGone
+			}
+			if err != nil {
+				yield(PageRun{}, err)
+				return
+			}
+			own := ownBits(es, may)
+			if shared && own&entryAlone != 0 && pm.mayBeHuge(look) {
+				own = entryFile
+			}
+			c := collector{yield: yield}
+			for es = es[(a-look.Start)/procmem.PageSize*entrySize:]; len(es) > 0 && a < r.End; es, a = es[entrySize:], a+procmem.PageSize {
+				if !c.add(a, entryState(binary.LittleEndian.Uint64(es), own)) {
+					return
+				}
+			}
+			if !c.flush() {
+				return
+			}
+		}
+	}
+}
+
+// alone reports whether the page at a is in memory and no other process has it.
+func (pm *pagemap) alone(a procmem.Addr) bool {
+	var e [entrySize]byte
+	es, err := pm.entries(e[:], a, a+1)
+	return err == nil && entryState(binary.LittleEndian.Uint64(es), entryAlone)&pageOwn != 0
+}
+
+// firstAnonymous returns the first page of r that is in memory and no file's, or
+// 0. It does not look far.
+func (pm *pagemap) firstAnonymous(r procmem.Range) procmem.Addr {
+	var buf [4 << 10]byte
+	es, _ := pm.entries(buf[:], r.Start, r.End)
+	for a := r.Start; len(es) > 0; es, a = es[entrySize:], a+procmem.PageSize {
+		if binary.LittleEndian.Uint64(es)&(entryPresent|entryFile) == entryPresent {
+			return a
+		}
+	}
+	return 0
+}
+
+// ownBits returns the bits of which a page that is in memory needs one to have
+// pageOwn. Where another process has one of the anonymous pages it is that of
+// a file. The page of zeros counts as such a page.
+func ownBits(entries []byte, may bool) uint64 {
+	if !may {
+		return 0
+	}
+	for ; len(entries) > 0; entries = entries[entrySize:] {
+		if binary.LittleEndian.Uint64(entries)&(entryPresent|entryFile|entryAlone) == entryPresent {
+			return entryFile
+		}
+	}
+	return entryFile | entryAlone
+}
+
+// mayBeHuge reports whether a huge page in r is mapped at once, or the kernel
+// does not tell.
+func (pm *pagemap) mayBeHuge(r procmem.Range) bool {
+	if pm.noScan.Load() {
+		return true
+	}
+	var vec [1]sys.PageRegion
+	n, _, err := sys.PagemapQuery(pm.f.Fd(), sys.Scan{Start: uint64(r.Start), End: uint64(r.End),
+		All: sys.PageHuge, Return: sys.PageHuge}, vec[:])
+	return n > 0 || err != nil
 }

@@ -11,14 +11,16 @@ import (
 	"golang.org/x/sys/unix"
 
 	"github.com/procmem/procmem"
-	"github.com/procmem/procmem/internal/sys"
 )
 
 // View is the memory of a process as its mappings were at one moment. It is a
-// procmem.Sparse. Reading it does not change the target.
+// procmem.Sparse and a procmem.Resident. Reading it does not change the target.
 //
-// Reading from a running process is neither atomic nor safe from change: a
-// mapping may go between two looks, which gives a fault.
+// Reading from a running process is neither atomic nor safe from change. A
+// mapping may go between two looks, which gives a fault. A page that goes
+// between the look and the read may come into existence again, and if the
+// process forks there, it may be given copies of up to 2 MiB that it would
+// share with the child.
 type View struct {
 	tid  int // whose memory it is: the process id while its leader lives
 	maps []procmem.Mapping
@@ -27,7 +29,10 @@ type View struct {
 	spans []procmem.Mapping
 	mem   *os.File
 	pm    pagemap
-	back  backing
+	// Where to look whether pages may be pinned; 0 for none.
+	mark    procmem.Addr // of this address space; no other has the same
+	witness procmem.Addr // of forks
+	back    backing
 
 	stopped bool
 	tracer  func(func())
@@ -56,6 +61,10 @@ func (p *Process) viewOf(tid int, dir *os.File) (*View, error) {
 	}
 	v := &View{tid: tid, mem: mem, back: backing{dir: dir}}
 	v.pm.f = pm
+	if auxv, err := p.openIn(dir, "auxv", unix.O_RDONLY); err == nil {
+		v.findMark(auxv)
+		auxv.Close()
+	}
 	if v.maps, err = p.Smaps(); err != nil {
 		v.Close()
 		return nil, err
@@ -65,6 +74,7 @@ func (p *Process) viewOf(tid int, dir *os.File) (*View, error) {
 		return nil, fmt.Errorf("read mappings: %w", unix.ESRCH)
 	}
 	v.spans = spansOf(v.maps)
+	v.findWitness()
 	return v, nil
 }
 
@@ -93,14 +103,6 @@ func untouched(m *procmem.Mapping) bool {
 	return m.Usage != nil && m.Usage.RSS+m.Usage.Swap+m.Usage.HugeTLB == 0
 }
 
-// exclusive reports whether no other process has pages of a mapping in its
-// memory. process_vm_readv(2) pins the pages that it reads, and for that the
-// kernel gives the process copies of anonymous pages that it shares with its
-// children: memory that it did not have before.
-func exclusive(m *procmem.Mapping) bool {
-	return m.Usage != nil && m.Usage.SharedClean+m.Usage.SharedDirty == 0
-}
-
 // MayRead asks the kernel whether the caller may read the memory of the
 // process, which has no effect on it. Errors as of View.
 func (p *Process) MayRead() error {
@@ -109,16 +111,6 @@ func (p *Process) MayRead() error {
 		return err
 	}
 	return f.Close()
-}
-
-// Stopped tells the view that all threads of the process are held still, so
-// that the faster process_vm_readv(2) is as safe as /proc/PID/mem, which is
-// bound to one address space. tracer runs a function on the thread that
-// traces the target: some kernels let no other read what the target itself
-// may not (PROC_MEM_FORCE, 6.12).
-func (v *View) Stopped(tracer func(func())) {
-	v.stopped = true
-	v.tracer = tracer
 }
 
 // Close releases what View holds. The target is not affected.
@@ -160,7 +152,7 @@ func (v *View) readMapping(m *procmem.Mapping, p []byte, a procmem.Addr) (int, e
 	case m.Flags&(procmem.VMIO|procmem.VMPFNMap) != 0 && !m.Special():
 		return 0, procmem.ErrDevice
 	case m.Special():
-		return v.raw(m, p, a)
+		return v.raw(0, p, a)
 	case m.Shared():
 		f, release := v.back.file(m)
 		defer release()
@@ -172,7 +164,7 @@ func (v *View) readMapping(m *procmem.Mapping, p []byte, a procmem.Addr) (int, e
 		}
 	}
 	done := 0
-	for run, err := range v.pm.runs(procmem.Range{Start: a, End: a + procmem.Addr(len(p))}) {
+	for run, err := range v.pages(m, procmem.Range{Start: a, End: a + procmem.Addr(len(p))}) {
 		if err != nil {
 			return done, err
 		}
@@ -189,7 +181,7 @@ func (v *View) readMapping(m *procmem.Mapping, p []byte, a procmem.Addr) (int, e
 		case run.State&PageZero != 0:
 			clear(p[done:end])
 		default:
-			n, err := v.raw(m, p[done:end], a+procmem.Addr(done))
+			n, err := v.raw(run.State, p[done:end], a+procmem.Addr(done))
 			if err != nil {
 				return done + n, err
 			}
@@ -226,7 +218,7 @@ func (v *View) readAbsent(m *procmem.Mapping, p []byte, done int, a, to procmem.
 			}
 		}
 		// Not ours to open: a page of the page cache is mapped, none made.
-		n, _ := v.raw(m, p, from)
+		n, _ := v.raw(0, p, from)
 		return n, len(p)
 	}
 	clear(p)
@@ -244,7 +236,7 @@ func (v *View) Backed(m *procmem.Mapping) bool {
 // Present yields the ranges of pages that exist in the process itself.
 func (v *View) Present(r procmem.Range) iter.Seq2[procmem.Range, error] {
 	return func(yield func(procmem.Range, error) bool) {
-		for run, err := range v.pm.runs(r) {
+		for run, err := range v.pm.runs(r, 0) {
 			if err == nil && run.State&PageGuard != 0 {
 				continue
 			}
@@ -302,132 +294,4 @@ func readFile(f *os.File, m *procmem.Mapping, p []byte, a procmem.Addr) (int, er
 	}
 	clear(p[n : n+rest])
 	return n + rest, procmem.ErrUnreadable
-}
-
-// raw reads pages that exist from the process itself.
-func (v *View) raw(m *procmem.Mapping, p []byte, a procmem.Addr) (int, error) {
-	done := 0
-	if v.stopped && exclusive(m) && m.Perm&procmem.PermRead != 0 && m.Flags&procmem.VMUffdMiss == 0 && !m.Special() {
-		for done < len(p) {
-			n, err := sys.ReadProcess(v.tid, p[done:], uint64(a)+uint64(done))
-			done += n
-			if err != nil || n == 0 {
-				break
-			}
-		}
-	}
-	for done < len(p) {
-		n, err := v.readMem(p[done:], a+procmem.Addr(done))
-		done += n
-		if err != nil {
-			return done, err
-		}
-	}
-	return done, nil
-}
-
-// readMem reads /proc/PID/mem once.
-func (v *View) readMem(p []byte, a procmem.Addr) (n int, err error) {
-	if uint64(a) > math.MaxInt64 {
-		return 0, procmem.ErrUnreadable // [vsyscall] does not fit a file offset
-	}
-	read := func() { n, err = unix.Pread(int(v.mem.Fd()), p, int64(a)) }
-	read()
-	if err == unix.EIO && v.tracer != nil {
-		v.tracer(read)
-	}
-	switch {
-	case err == unix.EINTR:
-		return 0, nil
-	case err == unix.EIO || err == unix.EFAULT:
-		return 0, procmem.ErrUnreadable
-	case err != nil:
-		return 0, err
-	case n == 0:
-		return 0, procmem.ErrGone
-	}
-	return n, nil
-}
-
-// Data implements procmem.Sparse.
-func (v *View) Data(r procmem.Range) iter.Seq2[procmem.Range, error] {
-	return func(yield func(procmem.Range, error) bool) {
-		for i := procmem.FindMapping(v.spans, r.Start); i < len(v.spans) && v.spans[i].Start < r.End; i++ {
-			m := &v.spans[i]
-			if !v.mappingData(m, m.Range.Intersect(r), yield) {
-				return
-			}
-		}
-	}
-}
-
-func (v *View) mappingData(m *procmem.Mapping, r procmem.Range, yield func(procmem.Range, error) bool) bool {
-	switch {
-	case m.Flags&(procmem.VMIO|procmem.VMPFNMap) != 0 && !m.Special():
-		return true
-	case m.Special(), m.Flags&procmem.VMUffdMiss != 0:
-		return yield(r, nil)
-	case m.HasFile() && (m.Shared() || m.Flags&procmem.VMHugeTLB == 0):
-		f, release := v.back.file(m)
-		defer release()
-		if f == nil {
-			return yield(r, nil)
-		}
-		return fileData(f, m, r, yield)
-	case untouched(m) && v.stopped:
-		return true // spares old kernels reading the pagemap of a terabyte
-	}
-	for run, err := range v.pm.runs(r) {
-		if err != nil {
-			return yield(procmem.Range{}, err) && false
-		}
-		if run.State&(PageGuard|PageZero) != 0 {
-			continue
-		}
-		if !yield(run.Range.Intersect(r), nil) {
-			return false
-		}
-	}
-	return true
-}
-
-// fileData yields the parts of r that are data in the file and not holes.
-// Beyond the end of the file nothing can be read, and nothing is lost.
-func fileData(f *os.File, m *procmem.Mapping, r procmem.Range, yield func(procmem.Range, error) bool) bool {
-	base := m.Offset - uint64(m.Start) // modulo 2^64: file offset = base + address
-	end := base + uint64(r.End)
-	if end > math.MaxInt64 {
-		return true
-	}
-	st, err := f.Stat()
-	if err != nil {
-		return yield(r, nil)
-	}
-	end = min(end, (uint64(st.Size())+procmem.PageSize-1)&^(procmem.PageSize-1))
-	if !m.Shared() { // written pages hide what the file says, holes included
-		start := base + uint64(r.Start)
-		return start >= end || yield(procmem.Range{Start: r.Start, End: procmem.Addr(end - base)}, nil)
-	}
-	for off := base + uint64(r.Start); off < end; {
-		data, err := unix.Seek(int(f.Fd()), int64(off), unix.SEEK_DATA)
-		if err == unix.ENXIO {
-			return true
-		}
-		hole := int64(end)
-		if err != nil || uint64(data) < off {
-			data = int64(off) // cannot tell: all of it may be data
-		} else if h, err := unix.Seek(int(f.Fd()), data, unix.SEEK_HOLE); err == nil && h > data {
-			hole = min(h, int64(end))
-		}
-		lo := uint64(data) &^ (procmem.PageSize - 1)
-		hi := min(end, (uint64(hole)+procmem.PageSize-1)&^(procmem.PageSize-1))
-		if lo >= end {
-			return true
-		}
-		if !yield(procmem.Range{Start: procmem.Addr(max(lo, off) - base), End: procmem.Addr(hi - base)}, nil) {
-			return false
-		}
-		off = hi
-	}
-	return true
 }

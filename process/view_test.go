@@ -196,7 +196,7 @@ func TestPagemapWithoutScan(t *testing.T) {
 	v := view(t, p)
 	runs := func(old bool, r procmem.Range) (out []PageRun) {
 		v.pm.noScan.Store(old)
-		for run, err := range v.pm.runs(r) {
+		for run, err := range v.pm.runs(r, 0) {
 			if err != nil {
 				t.Fatal(err)
 			}
@@ -229,7 +229,7 @@ func TestPagemapWithoutScan(t *testing.T) {
 		t.Errorf("only %d runs", some)
 	}
 	v.pm.noScan.Store(false)
-	for range v.pm.runs(p.Map(t, "anon").Range) {
+	for range v.pm.runs(p.Map(t, "anon").Range, 0) {
 	}
 	if v.pm.noScan.Load() {
 		t.Log("this kernel has no PAGEMAP_SCAN")

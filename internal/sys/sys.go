@@ -33,6 +33,27 @@ func ReadProcess(pid int, p []byte, addr uint64) (int, error) {
 	return int(n), nil
 }
 
+// ReadProcessMarked is ReadProcess that fills mark from markAddr at the same
+// time: all is of one address space, which a pid does not promise from one
+// call to the next. EFAULT: mark could not be read.
+func ReadProcessMarked(pid int, p []byte, addr uint64, mark []byte, markAddr uint64) (int, error) {
+	local := [2]unix.Iovec{{Base: &mark[0]}, {Base: unsafe.SliceData(p)}}
+	local[0].SetLen(len(mark))
+	local[1].SetLen(len(p))
+	remote := [2]unix.RemoteIovec{{Base: uintptr(markAddr), Len: len(mark)}, {Base: uintptr(addr), Len: len(p)}}
+	n, _, e := unix.Syscall6(unix.SYS_PROCESS_VM_READV, uintptr(pid),
+		uintptr(unsafe.Pointer(&local)), 2, uintptr(unsafe.Pointer(&remote)), 2, 0)
+	runtime.KeepAlive(p)
+	runtime.KeepAlive(mark)
+	switch {
+	case e != 0:
+		return 0, e
+	case int(n) < len(mark):
+		return 0, unix.EFAULT
+	}
+	return int(n) - len(mark), nil
+}
+
 // Categories of a page, as PAGEMAP_SCAN reports them
 // (include/uapi/linux/fs.h).
 const (
@@ -68,6 +89,23 @@ const pagemapScan = 3<<30 | unsafe.Sizeof(pmScanArg{})<<16 | 'f'<<8 | 16
 // answer ENOTTY; a category that the kernel does not know, EINVAL.
 func PagemapScan(fd uintptr, start, end, anyOf, ret uint64, vec []PageRegion) (n int, walkEnd uint64, err error) {
 	return PagemapQuery(fd, Scan{Start: start, End: end, Any: anyOf, Return: ret}, vec)
+}
+
+// InCore returns a byte for each page of size bytes of a file from offset on,
+// both multiples of a page, whose lowest bit tells that it is in memory
+// (mincore(2)). It looks and touches nothing. To who may not write to the file all is in
+// memory.
+func InCore(fd int, offset int64, size int) ([]byte, error) {
+	at, err := unix.MmapPtr(fd, offset, nil, uintptr(size), unix.PROT_READ, unix.MAP_SHARED)
+	if err != nil {
+		return nil, err
+	}
+	defer unix.MunmapPtr(at, uintptr(size))
+	in := make([]byte, (size+4095)/4096)
+	if _, _, e := unix.Syscall(unix.SYS_MINCORE, uintptr(at), uintptr(size), uintptr(unsafe.Pointer(&in[0]))); e != 0 {
+		return nil, e
+	}
+	return in, nil
 }
 
 // Aligned returns a buffer of n bytes that begins on a page boundary, as

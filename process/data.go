@@ -1,0 +1,168 @@
+package process
+
+import (
+	"iter"
+	"math"
+	"os"
+
+	"golang.org/x/sys/unix"
+
+	"github.com/procmem/procmem"
+	"github.com/procmem/procmem/internal/sys"
+)
+
+// Data implements procmem.Sparse.
+func (v *View) Data(r procmem.Range) iter.Seq2[procmem.Range, error] { return v.data(r, 0) }
+
+// Resident implements procmem.Resident. It looks without reading anything. Of
+// files on a disk it yields what has to be read from there too.
+func (v *View) Resident(r procmem.Range) iter.Seq2[procmem.Range, error] {
+	return v.data(r, PageSwapped)
+}
+
+// data yields what of r may hold data. skip is 0, or PageSwapped for what is
+// in memory alone.
+func (v *View) data(r procmem.Range, skip PageState) iter.Seq2[procmem.Range, error] {
+	return func(yield func(procmem.Range, error) bool) {
+		for i := procmem.FindMapping(v.spans, r.Start); i < len(v.spans) && v.spans[i].Start < r.End; i++ {
+			m := &v.spans[i]
+			if !v.mappingData(m, m.Range.Intersect(r), skip, yield) {
+				return
+			}
+		}
+	}
+}
+
+func (v *View) mappingData(m *procmem.Mapping, r procmem.Range, skip PageState, yield func(procmem.Range, error) bool) bool {
+	byFile := m.HasFile() && (m.Shared() || m.Flags&procmem.VMHugeTLB == 0)
+	if skip != 0 && (byFile || m.Flags&procmem.VMUffdMiss != 0) {
+		yield = v.inMemory(m, yield)
+	}
+	switch {
+	case m.Flags&(procmem.VMIO|procmem.VMPFNMap) != 0 && !m.Special():
+		return true
+	case m.Special(), m.Flags&procmem.VMUffdMiss != 0:
+		return yield(r, nil)
+	case byFile:
+		f, release := v.back.file(m)
+		defer release()
+		if f == nil {
+			return yield(r, nil)
+		}
+		return fileData(f, m, r, yield)
+	case untouched(m) && v.stopped:
+		return true // spares old kernels reading the pagemap of a terabyte
+	}
+	for run, err := range v.pm.runs(r, 0) {
+		if err != nil {
+			return yield(procmem.Range{}, err) && false
+		}
+		if run.State&(PageGuard|PageZero|skip) != 0 {
+			continue
+		}
+		if !yield(run.Range.Intersect(r), nil) {
+			return false
+		}
+	}
+	return true
+}
+
+// inMemory returns a yield that leaves out what is swapped out of a mapping.
+func (v *View) inMemory(m *procmem.Mapping, yield func(procmem.Range, error) bool) func(procmem.Range, error) bool {
+	return func(r procmem.Range, err error) bool {
+		if err != nil {
+			return yield(r, err)
+		}
+		for out, err := range v.swapped(m, r) {
+			if err != nil {
+				return yield(procmem.Range{}, err) && false
+			}
+			if out.Start > r.Start && !yield(procmem.Range{Start: r.Start, End: out.Start}, nil) {
+				return false
+			}
+			r.Start = max(r.Start, out.End)
+		}
+		return r.Empty() || yield(r, nil)
+	}
+}
+
+// swapped yields what of r, data of a mapping, is swapped out.
+func (v *View) swapped(m *procmem.Mapping, r procmem.Range) iter.Seq2[procmem.Range, error] {
+	return func(yield func(procmem.Range, error) bool) {
+		if m.Shared() {
+			v.swappedShared(m, r, yield)
+			return
+		}
+		for run, err := range v.pm.runs(r, 0) {
+			if (err != nil || run.State&PageSwapped != 0) && !yield(run.Range.Intersect(r), err) {
+				return
+			}
+		}
+	}
+}
+
+// swappedShared is swapped for shared memory, of which page tables do not tell
+// whether a page is swapped out or was never touched by this process: only
+// the file does.
+func (v *View) swappedShared(m *procmem.Mapping, r procmem.Range, yield func(procmem.Range, error) bool) {
+	f, release := v.back.file(m)
+	defer release()
+	if f == nil || m.Usage == nil || m.Usage.Swap == 0 {
+		return
+	}
+	const page, most = procmem.PageSize, 64 << 20
+	for a := r.Start.PageDown(); a < r.End; a += most {
+		n := (min(most, uint64(r.End-a)) + page - 1) / page * page
+		in, err := sys.InCore(int(f.Fd()), int64(m.Offset+uint64(a-m.Start)), int(n))
+		if err != nil {
+			return // all of it may be in memory
+		}
+		for i, in := range in {
+			at := a + procmem.Addr(i*page)
+			if in&1 == 0 && !yield(procmem.Range{Start: at, End: at + page}.Intersect(r), nil) {
+				return
+			}
+		}
+	}
+}
+
+// fileData yields the parts of r that are data in the file and not holes.
+// Beyond the end of the file nothing can be read, and nothing is lost.
+func fileData(f *os.File, m *procmem.Mapping, r procmem.Range, yield func(procmem.Range, error) bool) bool {
+	base := m.Offset - uint64(m.Start) // modulo 2^64: file offset = base + address
+	end := base + uint64(r.End)
+	if end > math.MaxInt64 {
+		return true
+	}
+	st, err := f.Stat()
+	if err != nil {
+		return yield(r, nil)
+	}
+	end = min(end, (uint64(st.Size())+procmem.PageSize-1)&^(procmem.PageSize-1))
+	if !m.Shared() { // written pages hide what the file says, holes included
+		start := base + uint64(r.Start)
+		return start >= end || yield(procmem.Range{Start: r.Start, End: procmem.Addr(end - base)}, nil)
+	}
+	for off := base + uint64(r.Start); off < end; {
+		data, err := unix.Seek(int(f.Fd()), int64(off), unix.SEEK_DATA)
+		if err == unix.ENXIO {
+			return true
+		}
+		hole := int64(end)
+		if err != nil || uint64(data) < off {
+			data = int64(off) // cannot tell: all of it may be data
+		} else if h, err := unix.Seek(int(f.Fd()), data, unix.SEEK_HOLE); err == nil && h > data {
+			hole = min(h, int64(end))
+		}
+		lo := uint64(data) &^ (procmem.PageSize - 1)
+		hi := min(end, (uint64(hole)+procmem.PageSize-1)&^(procmem.PageSize-1))
+		if lo >= end {
+			return true
+		}
+		if !yield(procmem.Range{Start: procmem.Addr(max(lo, off) - base), End: procmem.Addr(hi - base)}, nil) {
+			return false
+		}
+		off = hi
+	}
+	return true
+}

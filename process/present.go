@@ -1,0 +1,52 @@
+package process
+
+import (
+	"iter"
+
+	"github.com/procmem/procmem"
+)
+
+// ReadPresent reads pages that exist, whatever is mapped there by now, and
+// stops in front of the first that does not: nothing comes into existence by
+// it but what goes away in between. It is for who knows which pages there are.
+func (v *View) ReadPresent(p []byte, addr procmem.Addr) (int, error) {
+	done := 0
+	for done < len(p) {
+		at := addr + procmem.Addr(done)
+		r := procmem.Range{Start: at, End: addr + procmem.Addr(len(p))}
+		var err error
+		for run, rerr := range v.existing(&r) {
+			if err = rerr; err != nil || run.Start > at {
+				break
+			}
+			var n int
+			n, err = v.raw(run.State, p[done:min(len(p), int(run.End-addr))], at)
+			if done += n; err != nil {
+				break
+			}
+			at = addr + procmem.Addr(done)
+		}
+		if at = addr + procmem.Addr(done); err == nil && at < r.End {
+			err = procmem.ErrUnreadable
+		}
+		if err != nil {
+			return done, &procmem.FaultError{Addr: at, Err: err}
+		}
+	}
+	return done, nil
+}
+
+// existing yields the pages in the first part of r that was mapped alike, or
+// not at all, when the view was made, and shortens r to that.
+func (v *View) existing(r *procmem.Range) iter.Seq2[PageRun, error] {
+	i := procmem.FindMapping(v.spans, r.Start)
+	switch {
+	case i == len(v.spans):
+	case v.spans[i].Contains(r.Start):
+		r.End = min(r.End, v.spans[i].End)
+		return v.pages(&v.spans[i], *r)
+	default:
+		r.End = min(r.End, v.spans[i].Start)
+	}
+	return v.pm.runs(*r, 0)
+}

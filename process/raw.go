@@ -1,0 +1,209 @@
+package process
+
+import (
+	"bytes"
+	"encoding/binary"
+	"io"
+	"iter"
+	"math"
+
+	"golang.org/x/sys/unix"
+
+	"github.com/procmem/procmem"
+	"github.com/procmem/procmem/internal/sys"
+)
+
+// There are two ways to the pages that a process has. /proc/PID/mem is bound
+// to one address space, reads what the process itself may not, and copies each
+// page twice. process_vm_readv(2) takes half the time, and
+//
+//   - pins what it reads. For that the kernel gives the process a copy of each
+//     anonymous page that it shares with its children (mm/gup.c,
+//     gup_must_unshare): memory that it did not have before. So before a block
+//     is read that way it is looked up in the pagemap which of its pages are
+//     the process's alone, or a file's, where nothing is copied.
+//   - takes a pid, behind which there is another address space after an exec,
+//     and another process after the end of the first. So each call reads the
+//     mark too, and what it has read counts if /proc/PID/mem has the same mark.
+//
+// What remains: if the process forks between the look and the read, the pages
+// of one block, 2 MiB at most, are copied after all. And where a page was
+// shared once, and somebody holds on to it without mapping it, such as a list
+// of the kernel's or the swap entry of another process, the process is given a
+// copy in place of it.
+
+// Stopped tells the view that all threads of the process are held still: its
+// address space stays what it is, and nothing becomes shared. tracer runs a
+// function on the thread that traces the target: some kernels let no other
+// read what the target itself may not (PROC_MEM_FORCE, 6.12).
+func (v *View) Stopped(tracer func(func())) {
+	v.stopped = true
+	v.tracer = tracer
+}
+
+// minPinned is the size in bytes of a read from which on the looks at a
+// running process cost less than they save.
+const minPinned = 32 << 10
+
+// pages yields the runs of pages in r, a part of m, for reading. Those that
+// may be pinned have pageOwn.
+func (v *View) pages(m *procmem.Mapping, r procmem.Range) iter.Seq2[PageRun, error] {
+	switch {
+	case m.Perm&procmem.PermRead == 0, m.Flags&procmem.VMUffdMiss != 0:
+		// Not to be pinned, or only once somebody has served it.
+	case v.stopped && exclusive(m):
+		return v.pm.runs(r, pageOwn)
+	case v.stopped, v.mark != 0 && r.Size() >= minPinned:
+		return v.pm.ownRuns(r, v.pinning(exclusive(m)))
+	}
+	return v.pm.runs(r, 0)
+}
+
+// pinning returns what is asked before each look: whether any page may be
+// pinned, and whether there may be pages that are shared in part. exclusive
+// tells that there were none.
+func (v *View) pinning(exclusive bool) func() (may, shared bool) {
+	return func() (bool, bool) {
+		if v.stopped {
+			return true, true
+		}
+		return v.mark != 0 && v.pm.alone(v.mark), !exclusive || v.witness != 0 && !v.pm.alone(v.witness)
+	}
+}
+
+// exclusive reports whether no other process had pages of a mapping in its
+// memory when the view was made.
+func exclusive(m *procmem.Mapping) bool {
+	return m.Usage != nil && m.Usage.SharedClean+m.Usage.SharedDirty == 0
+}
+
+// raw reads pages that exist from the process itself.
+func (v *View) raw(state PageState, p []byte, a procmem.Addr) (int, error) {
+	done := 0
+	if state&pageOwn != 0 {
+		done = v.readPinned(p, a)
+	}
+	for done < len(p) {
+		n, err := v.readMem(p[done:], a+procmem.Addr(done))
+		done += n
+		if err != nil {
+			return done, err
+		}
+	}
+	return done, nil
+}
+
+// readPinned reads with process_vm_readv and returns how much of that is p.
+func (v *View) readPinned(p []byte, a procmem.Addr) (done int) {
+	for done < len(p) {
+		n, err := v.pinOnce(p[done:], uint64(a)+uint64(done))
+		done += n
+		if err != nil || n == 0 {
+			break // /proc/PID/mem tells why
+		}
+	}
+	return done
+}
+
+func (v *View) pinOnce(p []byte, a uint64) (int, error) {
+	if v.stopped {
+		return sys.ReadProcess(v.tid, p, a)
+	}
+	var mark [markSize]byte
+	n, err := sys.ReadProcessMarked(v.tid, p, a, mark[:], uint64(v.mark))
+	if err != nil || !v.markIs(mark[:]) {
+		return 0, err
+	}
+	return n, nil
+}
+
+// markSize is half of what the kernel puts at AT_RANDOM, in bytes: one of the
+// halves is within a page.
+const markSize = 8
+
+// findMark finds the mark of the address space: the random bytes that each
+// program is given when it is executed (AT_RANDOM, getauxval(3)). Where to read
+// it by the pid would leave a trace, since its page is shared with a child, the
+// view goes without process_vm_readv.
+func (v *View) findMark(auxv io.Reader) {
+	b, err := readMemory(auxv)
+	if err != nil {
+		return
+	}
+	at := auxvRandom(b)
+	if at%procmem.PageSize > procmem.PageSize-markSize {
+		at += markSize
+	}
+	if at == 0 || !v.pm.alone(procmem.Addr(at)) {
+		return
+	}
+	v.mark = procmem.Addr(at)
+	// The pid may be one of another pid namespace than that of /proc.
+	var mark [markSize]byte
+	if n, _ := sys.ReadProcess(v.tid, mark[:], at); n < markSize || mark == [markSize]byte{} || !v.markIs(mark[:]) {
+		v.mark = 0
+	}
+}
+
+// findWitness finds a page that tells whether the process has forked since: one
+// that it wrote and may not write any more, as of what a dynamic loader has
+// relocated. It is shared as long as there is a child that has not executed a
+// program. A program without such a page, one linked statically at a fixed
+// address, is taken not to fork while it is read.
+func (v *View) findWitness() {
+	for i := range v.maps {
+		m := &v.maps[i]
+		if m.Perm == procmem.PermRead && m.HasFile() && m.Usage != nil && m.Usage.Anonymous > 0 {
+			if v.witness = v.pm.firstAnonymous(m.Range); v.witness != 0 {
+				return
+			}
+		}
+	}
+}
+
+// auxvRandom returns the address AT_RANDOM, or 0, of an auxiliary vector of
+// either word size.
+func auxvRandom(b []byte) uint64 {
+	const atRandom = 25
+	for off := 0; off+16 <= len(b); off += 16 {
+		if binary.LittleEndian.Uint64(b[off:]) == atRandom {
+			return binary.LittleEndian.Uint64(b[off+8:])
+		}
+	}
+	for off := 0; off+8 <= len(b); off += 8 {
+		if binary.LittleEndian.Uint32(b[off:]) == atRandom {
+			return uint64(binary.LittleEndian.Uint32(b[off+4:]))
+		}
+	}
+	return 0
+}
+
+// markIs reports whether the address space is there, and has this mark.
+func (v *View) markIs(mark []byte) bool {
+	var now [markSize]byte
+	n, err := v.readMem(now[:], v.mark)
+	return err == nil && n == len(now) && bytes.Equal(now[:], mark)
+}
+
+// readMem reads /proc/PID/mem once.
+func (v *View) readMem(p []byte, a procmem.Addr) (n int, err error) {
+	if uint64(a) > math.MaxInt64 {
+		return 0, procmem.ErrUnreadable // [vsyscall] does not fit a file offset
+	}
+	read := func() { n, err = unix.Pread(int(v.mem.Fd()), p, int64(a)) }
+	read()
+	if err == unix.EIO && v.tracer != nil {
+		v.tracer(read)
+	}
+	switch {
+	case err == unix.EINTR:
+		return 0, nil
+	case err == unix.EIO || err == unix.EFAULT:
+		return 0, procmem.ErrUnreadable
+	case err != nil:
+		return 0, err
+	case n == 0:
+		return 0, procmem.ErrGone
+	}
+	return n, nil
+}

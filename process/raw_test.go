@@ -1,0 +1,378 @@
+package process
+
+import (
+	"bytes"
+	"errors"
+	"fmt"
+	"os"
+	"os/exec"
+	"regexp"
+	"slices"
+	"strings"
+	"sync"
+	"testing"
+	"unsafe"
+
+	"golang.org/x/sys/unix"
+
+	"github.com/procmem/procmem"
+	"github.com/procmem/procmem/internal/testproc"
+)
+
+// advise gives a hint about memory of another process (process_madvise(2)).
+func advise(t testing.TB, pid int, r procmem.Range, advice int) error {
+	t.Helper()
+	fd, err := unix.PidfdOpen(pid, 0)
+	if err != nil {
+		t.Fatal(err)
+	}
+	defer unix.Close(fd)
+	vec := unix.RemoteIovec{Base: uintptr(r.Start), Len: int(r.Size())}
+	if _, _, e := unix.Syscall6(unix.SYS_PROCESS_MADVISE, uintptr(fd), uintptr(unsafe.Pointer(&vec)), 1, uintptr(advice), 0, 0); e != 0 {
+		return e
+	}
+	return nil
+}
+
+// rewrite writes to n bytes at a what is there, so that the page becomes the
+// process's own.
+func rewrite(t testing.TB, pid int, a procmem.Addr, n int) {
+	t.Helper()
+	f, err := os.OpenFile(fmt.Sprintf("/proc/%d/mem", pid), os.O_RDWR, 0)
+	if err != nil {
+		t.Fatal(err)
+	}
+	defer f.Close()
+	b := make([]byte, n)
+	if _, err := f.ReadAt(b, int64(a)); err != nil {
+		t.Fatal(err)
+	}
+	if _, err := f.WriteAt(b, int64(a)); err != nil {
+		t.Fatal(err)
+	}
+}
+
+// memoryOf tells the memory that processes have, and share with one another,
+// of the mapping at a and on the stack. Whether it is dirty is left aside: in
+// place of a page that nobody shares any more the kernel may give the process a
+// copy, which is not.
+func memoryOf(t testing.TB, a procmem.Addr, pids ...int) string {
+	t.Helper()
+	var out []string
+	for _, pid := range pids {
+		ms, err := open(t, pid).Smaps()
+		if err != nil {
+			t.Fatal(err)
+		}
+		for _, m := range ms {
+			if u := m.Usage; m.Contains(a) || m.Path == "[stack]" {
+				out = append(out, fmt.Sprintf("%d: RSS %d, anonymous %d, shared %d, private %d", pid, u.RSS, u.Anonymous,
+					u.SharedClean+u.SharedDirty, u.PrivateClean+u.PrivateDirty))
+			}
+		}
+		rollup, err := os.ReadFile(fmt.Sprintf("/proc/%d/smaps_rollup", pid))
+		if err != nil {
+			t.Fatal(err)
+		}
+		out = append(out, string(regexp.MustCompile(`AnonHugePages:.*`).Find(rollup)))
+	}
+	return strings.Join(out, "\n")
+}
+
+// checkStamped reads all of a stamped mapping in blocks.
+func checkStamped(t *testing.T, v *View, p *testproc.Proc, m testproc.Map, block int) {
+	t.Helper()
+	b := make([]byte, block)
+	for off := uint64(0); off < m.Size(); off += uint64(block) {
+		if n, err := v.ReadAt(b, m.Start+procmem.Addr(off)); n != block || err != nil {
+			t.Fatalf("%#x: %d, %v", off, n, err)
+		}
+		for i := 0; i < block; i += page {
+			if a := m.Start + procmem.Addr(off) + procmem.Addr(i); !bytes.Equal(b[i:i+page], p.Stamp(t, a)) {
+				t.Fatalf("%v differs", a)
+			}
+		}
+	}
+}
+
+// pinned is how much of r would be read with process_vm_readv, in bytes, where
+// it is read in blocks.
+func pinned(t *testing.T, v *View, r procmem.Range, block procmem.Addr) (n uint64) {
+	t.Helper()
+	m := &v.spans[procmem.FindMapping(v.spans, r.Start)]
+	for a := r.Start; a < r.End; a += block {
+		for run, err := range v.pages(m, procmem.Range{Start: a, End: a + block}) {
+			if err != nil {
+				t.Fatal(err)
+			}
+			if run.State&pageOwn != 0 {
+				n += run.Size()
+			}
+		}
+	}
+	return n
+}
+
+// What a process shares with its child is read without either having more
+// memory afterwards, whenever the child was made, and what is its own is
+// pinned.
+func TestSharedIsNotCopied(t *testing.T) {
+	for _, pages := range []string{"small", "huge", "once huge"} {
+		for _, whose := range []string{"parent", "parent, before", "child", "parent, stopped", "child, stopped"} {
+			t.Run(whose+", "+pages, func(t *testing.T) { testShared(t, whose, pages) })
+		}
+	}
+}
+
+func testShared(t *testing.T, whose, pages string) {
+	p := testproc.Start(t, testproc.Kids, "--ballast", "8M")
+	m := p.Map(t, "ballast")
+	if pages != "small" {
+		if err := advise(t, p.PID(), m.Range, unix.MADV_COLLAPSE); err != nil {
+			t.Skipf("no huge pages: %v", err)
+		}
+	}
+	before := view(t, p)
+	if before.witness == 0 {
+		t.Error("no witness")
+	}
+	if got := pinned(t, before, m.Range, 1<<20); got != m.Size() {
+		t.Errorf("%d bytes would be pinned without a child; want all", got)
+	}
+	child := int(p.CmdInts(t, "fork")[0])
+	p.WaitBlocked(t, 1)
+	testproc.Until(t, "the child to wait", func() bool { return testproc.State(child, child) == 'S' })
+	own := unshare(t, p.PID(), child, m, pages)
+	unchanged := func(v *View, block int) {
+		t.Helper()
+		was := memoryOf(t, m.Start, p.PID(), child)
+		checkStamped(t, v, p, m, block)
+		if is := memoryOf(t, m.Start, p.PID(), child); is != was {
+			t.Errorf("memory afterwards\n%s\nbefore\n%s", is, was)
+		}
+	}
+	unchanged(before, 1<<20) // the mark is shared
+	for _, pid := range []int{p.PID(), child} {
+		rewrite(t, pid, before.mark, markSize)
+	}
+	v := before
+	if whose != "parent, before" {
+		pid := p.PID()
+		if strings.HasPrefix(whose, "child") {
+			pid = child
+		}
+		var err error
+		if v, err = open(t, pid).View(); err != nil {
+			t.Fatal(err)
+		}
+		defer v.Close()
+	}
+	if strings.HasSuffix(whose, "stopped") {
+		v.Stopped(nil)
+	}
+	for _, block := range []int{1 << 20, 64 << 10} {
+		if got := pinned(t, v, m.Range, procmem.Addr(block)); got != own {
+			t.Errorf("in blocks of %d, %d bytes would be pinned; want %d", block, got, own)
+		}
+		unchanged(v, block)
+	}
+}
+
+// unshare has some pages of m be of the parent or the child alone, and returns
+// how much of that may be pinned, in bytes: nothing of a huge page that is
+// shared in part.
+func unshare(t *testing.T, parent, child int, m testproc.Map, pages string) (own uint64) {
+	t.Helper()
+	for at := m.Start; at < m.End; at += hugeSize {
+		rewrite(t, child, at, 128<<10)
+		if pages == "once huge" {
+			rewrite(t, parent, at+hugeSize/2, page)
+		}
+	}
+	if pages == "small" {
+		rewrite(t, child, m.Start+hugeSize, hugeSize)
+		return hugeSize
+	}
+	return 0
+}
+
+// fixed starts a program at the addresses that it has whenever it is started
+// so.
+func fixed(t *testing.T, v testproc.Variant, args ...string) *testproc.Proc {
+	t.Helper()
+	setarch, err := exec.LookPath("setarch")
+	if err != nil {
+		t.Skip(err)
+	}
+	return testproc.StartCmd(t, exec.Command(setarch, append([]string{"-R", testproc.Build(t, v)}, args...)...))
+}
+
+// While a process is read it executes a program that has other bytes at the same
+// addresses. None of these are told.
+func TestExecWhileRead(t *testing.T) {
+	p := fixed(t, testproc.Kids, "--ballast", "8M")
+	m := p.Map(t, "ballast")
+	v := view(t, p)
+	if pinned(t, v, m.Range, 1<<20) != m.Size() {
+		t.Fatal("would not be pinned")
+	}
+	var want []byte
+	for i := range m.Pages() {
+		want = append(want, p.Stamp(t, m.Page(i))...)
+	}
+	var wg sync.WaitGroup
+	blocks := make(chan int, 1000)
+	for range 3 {
+		wg.Go(func() {
+			const block = 1 << 20
+			b := make([]byte, block)
+			for at := 0; ; at = (at + block) % len(want) {
+				n, err := v.ReadAt(b, m.Start+procmem.Addr(at))
+				if !bytes.Equal(b[:n], want[at:at+n]) {
+					t.Error("bytes of the other program")
+				}
+				if err != nil {
+					if !errors.Is(err, procmem.ErrGone) {
+						t.Errorf("%v; want %v", err, procmem.ErrGone)
+					}
+					return
+				}
+				select {
+				case blocks <- at:
+				default:
+				}
+			}
+		})
+	}
+	for range 20 {
+		<-blocks
+	}
+	p.Send(t, "exec %s --ballast 8M", testproc.Build(t, testproc.Kids))
+	p.ReadFacts(t)
+	wg.Wait()
+	if now := p.Map(t, "ballast"); now.Start != m.Start {
+		t.Skipf("the other program has its memory at %v, not %v", now.Start, m.Start)
+	}
+	if n, err := v.ReadAt(make([]byte, 1<<20), m.Start); n != 0 || !errors.Is(err, procmem.ErrGone) {
+		t.Errorf("%d, %v; want %v", n, err, procmem.ErrGone)
+	}
+}
+
+// What process_vm_readv has read of another process, here of one that has
+// the pid while the address space lives on, is not told.
+func TestMark(t *testing.T) {
+	a, b := fixed(t, testproc.Kids, "--ballast", "2M"), fixed(t, testproc.Kids, "--ballast", "2M")
+	m := a.Map(t, "ballast")
+	if b.Map(t, "ballast").Start != m.Start {
+		t.Skip("the two have their memory at different places")
+	}
+	v := view(t, a)
+	if v.mark == 0 {
+		t.Fatal("no mark")
+	}
+	checkStamped(t, v, a, m, 1<<20)
+	v.tid = b.PID()
+	checkStamped(t, v, a, m, 1<<20)
+
+	// A pid of another namespace is found out from the first.
+	proc := open(t, a.PID())
+	other, err := proc.viewOf(b.PID(), proc.dir)
+	if err != nil {
+		t.Fatal(err)
+	}
+	defer other.Close()
+	if other.mark != 0 {
+		t.Error("the mark of another process is taken for that of this one")
+	}
+}
+
+// The mark is in one page, in memory that is the process's own, and is not
+// zeros.
+func TestFindMark(t *testing.T) {
+	p := testproc.Start(t, testproc.Zoo, "--nospin", "--only", "anon,zeropage,fileshared")
+	v := view(t, p)
+	if v.mark == 0 || v.mark%page > page-markSize {
+		t.Errorf("mark at %v", v.mark)
+	}
+	anon := p.Map(t, "anon")
+	touched := -1
+	for i := range anon.Pages() - 1 {
+		if anon.Stamped(i) && anon.Stamped(i+1) {
+			touched = i
+		}
+	}
+	if touched < 0 {
+		t.Fatal("no two pages that are written")
+	}
+	at := anon.Page(touched)
+	for name, c := range map[string]struct{ at, want procmem.Addr }{
+		"in a page":    {at + 16, at + 16},
+		"at its end":   {at + page - 8, at + page - 8},
+		"in two pages": {at + page - 4, at + page + 4},
+		"of zeros":     {p.Map(t, "zeropage").Start, 0},
+		"not mapped":   {anon.Start - 16, 0},
+		"nowhere":      {0, 0},
+	} {
+		v.mark = 0
+		if v.findMark(bytes.NewReader(words(8, 25, uint64(c.at)))); v.mark != c.want {
+			t.Errorf("%s: %v; want %v", name, v.mark, c.want)
+		}
+	}
+}
+
+// The mark is found in vectors of both sizes.
+func TestAuxvRandom(t *testing.T) {
+	for name, c := range map[string]struct {
+		auxv []byte
+		want uint64
+	}{
+		"64 bit":  {slices.Concat(words(8, 6, 4096), words(8, 25, 0x7fff_0000_1230), words(8, 0, 0)), 0x7fff_0000_1230},
+		"32 bit":  {slices.Concat(words(4, 6, 4096), words(4, 25, 0xffff_1230), words(4, 0, 0)), 0xffff_1230},
+		"nothing": {words(8, 0, 0), 0},
+		"torn":    {words(8, 25, 0)[:9], 0},
+		"empty":   {nil, 0},
+	} {
+		if got := auxvRandom(c.auxv); got != c.want {
+			t.Errorf("%s: %#x; want %#x", name, got, c.want)
+		}
+	}
+}
+
+// words encodes words of a size, in bytes.
+func words(size int, ws ...uint64) (b []byte) {
+	for _, w := range ws {
+		for range size {
+			b, w = append(b, byte(w)), w>>8
+		}
+	}
+	return b
+}
+
+// To read all of a process whose memory is mostly untouched brings no page
+// into existence.
+func TestReadAllocatesNothing(t *testing.T) {
+	p := testproc.Start(t, testproc.Zoo, "--nospin", "--memfd", "64M", "--untouched", "256M", "--only",
+		"anon,untouched,zeropage,none,shared,memfd,fileshared,readonly,nonetouched")
+	v := view(t, p)
+	usage := func() (out []string) {
+		ms, err := open(t, p.PID()).Smaps()
+		if err != nil {
+			t.Fatal(err)
+		}
+		for _, m := range p.Maps() {
+			i := procmem.FindMapping(ms, m.Start)
+			out = append(out, fmt.Sprint(m.Name, " ", ms[i].Usage.RSS))
+		}
+		return out
+	}
+	before := usage()
+	for _, m := range p.Maps() {
+		faults, err := procmem.ReadFull(v, m.Range, make([]byte, 1<<20), func(procmem.Addr, []byte) error { return nil })
+		if err != nil || len(faults) > 0 {
+			t.Errorf("%s: %v, %v", m.Name, faults, err)
+		}
+	}
+	if after := usage(); !slices.Equal(before, after) {
+		t.Errorf("in memory afterwards %v; before %v", after, before)
+	}
+}
