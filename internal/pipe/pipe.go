@@ -17,8 +17,8 @@ import (
 	"github.com/procmem/procmem/internal/pageset"
 )
 
-// BlockSize is how much is read at once, in bytes. process_vm_readv(2) is at
-// its best between one and four MiB.
+// BlockSize is how much is read at once, in bytes, unless a Pipe says
+// otherwise. process_vm_readv(2) is at its best between one and four MiB.
 const BlockSize = 2 << 20
 
 // Extent is memory that is to be carried, and where to: an address plus Delta
@@ -33,10 +33,18 @@ type Extent struct {
 type Block struct {
 	Delta  int64
 	Pieces []Piece // what could be read, ascending
+	// First and Last are the first and the last address that are for this
+	// block: what Pieces hold behind is overlap.
+	First, Last procmem.Addr
+	// Follows tells that the plan comes to it from the last block without a
+	// gap, so that its first bytes are overlap of that one.
+	Follows bool
+	// Note is what the work has to remember of the block. It stays with the
+	// buffers, to be used again.
+	Note any
 
 	parts  []procmem.Range // of the plan
 	base   procmem.Addr    // what the first byte of buf is for
-	last   procmem.Addr    // and the last
 	faults []procmem.Fault
 	buf    []byte
 	add    func(procmem.Addr, []byte) error // keep, made once
@@ -58,6 +66,12 @@ type Pipe struct {
 	// It is not for memory of a process that runs, whose address space is
 	// locked while it is read.
 	Background bool
+	// Size is how much a block holds, in bytes, whole pages; 0 is BlockSize.
+	// It stays the same once the pipe has run, as does Overlap.
+	Size int
+	// Overlap is how much of what follows a block holds too, in bytes, as far
+	// as the plan goes on without a gap. It is read again with the next block.
+	Overlap int
 
 	readers int
 	blocks  chan *Block // that are free
@@ -102,7 +116,7 @@ func (p *Pipe) Run(ctx context.Context, mem procmem.Memory, plan iter.Seq[Extent
 	for range p.readers {
 		wg.Go(func() {
 			p.reader(work, func(b *Block) {
-				if b.read(mem); ctx.Err() == nil {
+				if b.read(mem, cmp.Or(p.Size, BlockSize)+p.Overlap); ctx.Err() == nil {
 					b.err = w.each(b)
 				}
 				if b.err != nil {
@@ -175,6 +189,9 @@ func (p *Pipe) plan(ctx context.Context, plan iter.Seq[Extent], hand func(*Block
 			hand(cur)
 		}
 	}()
+	if p.Overlap > 0 {
+		plan = joined(plan)
+	}
 	for x := range plan {
 		if ctx.Err() != nil {
 			return known
@@ -184,7 +201,7 @@ func (p *Pipe) plan(ctx context.Context, plan iter.Seq[Extent], hand func(*Block
 			continue
 		}
 		for r := x.Range; !r.Empty(); {
-			if cur != nil && (cur.Delta != x.Delta || r.Start > cur.last) {
+			if cur != nil && (cur.Delta != x.Delta || r.Start > cur.Last) {
 				hand(cur)
 				cur = nil
 			}
@@ -194,37 +211,72 @@ func (p *Pipe) plan(ctx context.Context, plan iter.Seq[Extent], hand func(*Block
 				case <-ctx.Done():
 					return known
 				}
-				cur.begin(x.Delta, r.Start)
+				cur.begin(x.Delta, r.Start, cmp.Or(p.Size, BlockSize))
+				cur.Follows = r.Start > x.Start
 			}
-			part := procmem.Range{Start: r.Start, End: r.End}
-			if r.End-1 > cur.last {
-				part.End = cur.last + 1
+			part := r
+			r.Start = r.End
+			if part.End-1 > cur.Last {
+				r.Start = cur.Last + 1
+				part.End = r.Start + min(procmem.Addr(p.Overlap), r.End-r.Start)
 			}
 			cur.parts = append(cur.parts, part)
-			r.Start = part.End
 		}
 	}
 	return known
 }
 
+// joined makes one of extents that touch, so that what overlaps is in the same.
+func joined(plan iter.Seq[Extent]) iter.Seq[Extent] {
+	return func(yield func(Extent) bool) {
+		var last Extent
+		for x := range plan {
+			if last.Err == nil && x.Err == nil && last.End == x.Start && last.Delta == x.Delta && !last.Empty() {
+				last.End = max(x.Start, x.End)
+				continue
+			}
+			if !last.Empty() && !yield(last) {
+				return
+			}
+			last = x
+		}
+		if !last.Empty() {
+			yield(last)
+		}
+	}
+}
+
 // begin makes a block that was used empty, and fit for what starts at a.
-func (b *Block) begin(delta int64, a procmem.Addr) {
-	b.Delta, b.err = delta, nil
+func (b *Block) begin(delta int64, a procmem.Addr, size int) {
+	b.Delta, b.First, b.err = delta, a, nil
 	b.base = a.PageDown()
-	b.last = b.base + min(BlockSize-1, ^b.base)
+	b.Last = b.base + min(procmem.Addr(size)-1, ^b.base)
 	b.parts, b.Pieces, b.faults = b.parts[:0], b.Pieces[:0], b.faults[:0]
 }
 
-// read reads all parts, each to where its distance from the first puts it.
-func (b *Block) read(mem procmem.Memory) {
+// read reads all parts, each to where its distance from the first puts it, into
+// a buffer of that size.
+func (b *Block) read(mem procmem.Memory, size int) {
 	if b.buf == nil {
-		b.buf, b.add = pageset.Buffer(BlockSize), b.keep
+		b.buf, b.add = pageset.Buffer(size), b.keep
 	}
 	for _, r := range b.parts {
 		// No error: that would be one of keep, which has none.
 		faults, _ := procmem.ReadFull(mem, r, b.buf[r.Start-b.base:r.End-b.base], b.add)
-		b.faults = append(b.faults, faults...)
+		b.faults = append(b.faults, b.own(faults)...)
 	}
+}
+
+// own leaves out what is a fault of the next block too.
+func (b *Block) own(faults []procmem.Fault) []procmem.Fault {
+	for k := len(faults) - 1; k >= 0 && faults[k].End-1 > b.Last; k-- {
+		if faults[k].Start <= b.Last {
+			faults[k].End = b.Last + 1
+			break
+		}
+		faults = faults[:k]
+	}
+	return faults
 }
 
 // keep notes a piece that was read to where it belongs. Neighbours are one, so

@@ -610,3 +610,96 @@ func TestLikeNaiveCopy(t *testing.T) {
 		}
 	}
 }
+
+// With an overlap a block also holds what follows it, as far as there is no gap,
+// and what it owns is in no other.
+func TestOverlap(t *testing.T) {
+	for seed := range uint64(40) {
+		random := rand.New(rand.NewPCG(seed, 2))
+		var plan []Extent
+		planned, bad := map[procmem.Addr]bool{}, map[procmem.Addr]bool{}
+		a := procmem.Addr(random.IntN(100)) * page
+		if random.IntN(4) == 0 {
+			a = ^procmem.Addr(100*page - 1)
+		}
+		for range 1 + random.IntN(20) {
+			x := Extent{Range: rng(a, a+1+procmem.Addr(random.IntN(4*page)))}
+			plan = append(plan, x)
+			for i := x.Start; i < x.End; i++ {
+				planned[i] = true
+			}
+			if a = x.End; random.IntN(2) == 0 {
+				a += procmem.Addr(random.IntN(page))
+			}
+			if random.IntN(4) == 0 {
+				bad[a.PageDown()] = true
+			}
+		}
+		p := New()
+		p.Size, p.Overlap = page<<random.IntN(3), 1+random.IntN(3*page)
+		there := func(a procmem.Addr) bool { return planned[a] && !bad[a.PageDown()] }
+		owned := map[procmem.Addr]bool{}
+		mem := &memory{bad: func(a procmem.Addr) error {
+			if bad[a] {
+				return errBad
+			}
+			return nil
+		}}
+		faults, err := p.Run(t.Context(), mem, slices.Values(plan), Work{Emit: func(b *Block) error {
+			if b.Follows != planned[b.First-1] || !planned[b.First] {
+				return fmt.Errorf("block at %v: follows %v", b.First, b.Follows)
+			}
+			var last procmem.Addr
+			held := map[procmem.Addr]bool{}
+			for _, x := range b.Pieces {
+				if err := x.sameMemory(); err != nil {
+					return err
+				}
+				for a := x.Addr; a < x.end(); a++ {
+					held[a] = true
+					if last = a; a > b.Last {
+						continue
+					}
+					if owned[a] {
+						return fmt.Errorf("%v is in two blocks", a)
+					}
+					owned[a] = true
+				}
+			}
+			// All that follows without a gap in the plan.
+			for a := b.Last + 1; planned[b.Last] && planned[a] && a-b.Last <= procmem.Addr(p.Overlap); a++ {
+				if there(a) != held[a] {
+					return fmt.Errorf("%v is not in the overlap of the block that ends at %v", a, b.Last)
+				}
+			}
+			if last > b.Last && last-b.Last > procmem.Addr(p.Overlap) {
+				return fmt.Errorf("%v is in the block that ends at %v", last, b.Last)
+			}
+			return nil
+		}})
+		if err != nil {
+			t.Fatalf("seed %d: %v", seed, err)
+		}
+		for a := range planned {
+			if there(a) != owned[a] {
+				t.Fatalf("seed %d: %v is in no block", seed, a)
+			}
+		}
+		for i, f := range faults {
+			if i > 0 && f.Start <= faults[i-1].End {
+				t.Fatalf("seed %d: fault at %v after that at %v", seed, f.Range, faults[i-1].Range)
+			}
+			for a := f.Start; a < f.End; a++ {
+				if !planned[a] || there(a) {
+					t.Fatalf("seed %d: %v is no fault", seed, a)
+				}
+				delete(planned, a)
+			}
+		}
+		for a := range planned {
+			if !there(a) {
+				t.Fatalf("seed %d: %v is in no fault", seed, a)
+			}
+		}
+	}
+}

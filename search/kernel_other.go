@@ -1,0 +1,9 @@
+//go:build !amd64
+
+package search
+
+const hasVectors = false
+
+func pairVectors([]byte, pair) int         { panic("not on this machine") }
+func rangeVectors([]byte, int, span) int   { panic("not on this machine") }
+func printableVectors([]byte, byte) uint64 { panic("not on this machine") }

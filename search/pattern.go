@@ -1,0 +1,133 @@
+package search
+
+import (
+	"errors"
+	"fmt"
+	"slices"
+	"strings"
+	"unicode/utf16"
+
+	"github.com/procmem/procmem"
+)
+
+// MaxLength is the longest literal or hexadecimal pattern, in bytes.
+const MaxLength = 64 << 10
+
+// Pattern is what to look for. Its zero value finds nothing.
+type Pattern struct {
+	text string // as it was written
+
+	// One of these. A literal matches where each byte is value after mask.
+	value, mask []byte
+	number      *number
+	expr        *expression
+
+	align uint64 // of the address; a power of two, 0 is 1
+}
+
+// String returns the pattern as it was written, a literal as its text.
+func (p Pattern) String() string { return p.text }
+
+// Literal matches these bytes; with fold, ASCII letters of either case.
+func Literal(b []byte, fold bool) (Pattern, error) {
+	return literal(string(b), slices.Clone(b), fold, 1)
+}
+
+// LiteralUTF16 matches the text in UTF-16, little endian; with fold, ASCII
+// letters of either case.
+func LiteralUTF16(s string, fold bool) (Pattern, error) {
+	var b []byte
+	for _, u := range utf16.Encode([]rune(s)) {
+		b = append(b, byte(u), byte(u>>8))
+	}
+	return literal(s, b, fold, 2)
+}
+
+// literal makes a pattern of characters of width bytes.
+func literal(text string, b []byte, fold bool, width int) (Pattern, error) {
+	if err := checkLength(b); err != nil {
+		return Pattern{}, err
+	}
+	p := Pattern{text: text, value: b, mask: slices.Repeat([]byte{0xff}, len(b))}
+	for i := 0; fold && i < len(b); i += width {
+		const letterCase = 'a' - 'A'
+		if c := b[i] &^ letterCase; c >= 'A' && c <= 'Z' && (width == 1 || b[i+1] == 0) {
+			b[i], p.mask[i] = c, 0xff&^letterCase
+		}
+	}
+	return p, nil
+}
+
+func checkLength(b []byte) error {
+	switch {
+	case len(b) == 0:
+		return errors.New("an empty pattern would match everywhere")
+	case len(b) > MaxLength:
+		return fmt.Errorf("the pattern is %d bytes long; the limit is %d", len(b), MaxLength)
+	}
+	return nil
+}
+
+// ParseHex reads bytes in hexadecimal. A question mark stands for any half of
+// a byte: "de ad ?? ef", "d? ?f". Blanks between bytes are optional.
+func ParseHex(s string) (Pattern, error) {
+	p := Pattern{text: s}
+	for field := range strings.FieldsSeq(s) {
+		if len(field)%2 != 0 {
+			return Pattern{}, fmt.Errorf("parse hex %q: %q has half a byte too much or too few", s, field)
+		}
+		for i := 0; i < len(field); i += 2 {
+			hi, hiMask, ok1 := nibble(field[i])
+			lo, loMask, ok2 := nibble(field[i+1])
+			if !ok1 || !ok2 {
+				return Pattern{}, fmt.Errorf("parse hex %q: %q is not a byte; want two of 0-9, a-f and ?", s, field[i:i+2])
+			}
+			p.value = append(p.value, hi<<4|lo)
+			p.mask = append(p.mask, hiMask<<4|loMask)
+		}
+	}
+	if err := checkLength(p.value); err != nil {
+		return Pattern{}, fmt.Errorf("parse hex %q: %w", s, err)
+	}
+	if !slices.ContainsFunc(p.mask, func(m byte) bool { return m != 0 }) {
+		return Pattern{}, fmt.Errorf("parse hex %q: it would match everywhere", s)
+	}
+	return p, nil
+}
+
+func nibble(c byte) (value, mask byte, ok bool) {
+	switch {
+	case c == '?':
+		return 0, 0, true
+	case c >= '0' && c <= '9':
+		return c - '0', 0xf, true
+	case c|0x20 >= 'a' && c|0x20 <= 'f':
+		return c | 0x20 - 'a' + 10, 0xf, true
+	}
+	return 0, 0, false
+}
+
+// fixed returns the length of every match, or 0 where they differ.
+func (p *Pattern) fixed() int {
+	if p.number != nil {
+		return p.number.size
+	}
+	return len(p.value)
+}
+
+// at reports whether a pattern of fixed length matches the start of b, which
+// is memory at a.
+func (p *Pattern) at(b []byte, a procmem.Addr) bool {
+	if p.align > 1 && uint64(a)&(p.align-1) != 0 || len(b) < p.fixed() {
+		return false
+	}
+	if p.number != nil {
+		return p.number.holds(b)
+	}
+	for i, v := range p.value {
+		if b[i]&p.mask[i] != v {
+			return false
+		}
+	}
+	return len(p.value) > 0
+}

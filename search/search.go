@@ -1,0 +1,112 @@
+package search
+
+import (
+	"errors"
+	"slices"
+
+	"github.com/procmem/procmem"
+)
+
+// Options tell where to look, and what to bring along.
+type Options struct {
+	// In is where to look; nil is in all mappings. Ranges may overlap, and
+	// what is not mapped is passed over.
+	In []procmem.Range
+	// Context is how many bytes on either side a Match brings along, as far
+	// as they can be read.
+	Context int
+	// Swapped has memory read that is swapped out, which brings it back.
+	Swapped bool
+}
+
+// Match is a place where a pattern was found.
+type Match struct {
+	procmem.Range
+	Pattern int    // index of the pattern
+	Bytes   []byte // what matched; good until the next match
+	// Before and After are what lies on either side; good until the next match.
+	Before, After []byte
+}
+
+// Stats tell how much was searched.
+type Stats struct {
+	Scanned uint64          // bytes
+	Swapped uint64          // bytes that were not, because they are swapped out
+	Faults  []procmem.Fault // what could not be read, ascending
+}
+
+// Searcher looks for patterns. It may be used again, and is of no use to two
+// at once.
+type Searcher struct {
+	engine
+	o     Options
+	stats Stats
+
+	blockSize int // in bytes
+}
+
+// New returns a Searcher for some patterns.
+func New(patterns []Pattern, o Options) (*Searcher, error) {
+	if o.Context < 0 {
+		return nil, errors.New("a context of less than nothing")
+	}
+	s := &Searcher{o: o}
+	s.compile(slices.Clone(patterns))
+	s.size()
+	return s, nil
+}
+
+// size sets the size of blocks, which must not be read twice for the most part.
+func (s *Searcher) size() {
+	s.blockSize = max(blockSize, 16*s.overlap) &^ (procmem.PageSize - 1)
+}
+
+// Stats tells how much the last call of Matches has searched. It is of use
+// after the iteration.
+func (s *Searcher) Stats() Stats { return s.stats }
+
+// compile chooses who looks for each pattern, which may change in the slice.
+func (e *engine) compile(patterns []Pattern) {
+	var literals []int
+	for i := range patterns {
+		p := &patterns[i]
+		if p.number != nil {
+			e.overlap = max(e.overlap, p.number.size-1)
+			if b, ok := p.number.exact(); ok {
+				p.value, p.mask = b, slices.Repeat([]byte{0xff}, len(b))
+			}
+		}
+		switch {
+		case p.expr != nil:
+			e.sequence(i, p.expr)
+		case p.value != nil:
+			e.overlap = max(e.overlap, len(p.value)-1)
+			literals = append(literals, i)
+		case p.number != nil:
+			e.finders = append(e.finders, &numberFinder{p, i})
+		}
+	}
+	if len(literals) > few {
+		var finders []finder
+		finders, literals = newSamples(patterns, literals)
+		e.finders = append(e.finders, finders...)
+	}
+	for _, i := range literals {
+		if p := &patterns[i]; p.number != nil && int(p.align) >= p.number.size {
+			e.finders = append(e.finders, &numberFinder{p, i})
+		} else {
+			e.finders = append(e.finders, newBytesFinder(p, i))
+		}
+	}
+	if len(e.sequences) > 0 {
+		// A seeker must see whether what follows the longest match belongs to it.
+		e.overlap += e.look + 1
+	}
+}
+
+// sequence adds a regular expression.
+func (e *engine) sequence(i int, x *expression) {
+	e.sequences = append(e.sequences, sequence{i, x.seeker})
+	e.overlap = max(e.overlap, x.longest())
+	e.look = max(e.look, 1)
+}
