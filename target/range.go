@@ -1,9 +1,11 @@
 package target
 
 import (
+	"cmp"
 	"errors"
 	"fmt"
 	"math"
+	"slices"
 	"strconv"
 	"strings"
 
@@ -13,7 +15,8 @@ import (
 // Reasons why a name is no range of the target.
 var (
 	ErrNoMapping     = errors.New("no such mapping")
-	ErrAmbiguousName = errors.New("ambiguous name") // several files have the basename
+	ErrAmbiguousName = errors.New("ambiguous name") // several files have the basename, or the symbol
+	ErrNoSymbol      = errors.New("no such symbol")
 )
 
 // DefaultLength is the length in bytes of a range that has only a beginning.
@@ -28,6 +31,7 @@ const DefaultLength = 256
 //	NAME             all mappings of that name
 //	NAME+OFF+LEN     LEN bytes from OFF bytes behind the lowest of them
 //	NAME+OFF         256 bytes from there, fewer where the memory mapped there ends
+//	sym:SYMBOL       the memory of a symbol, or 256 bytes where its size is not known; with +OFF and +LEN as NAME
 //
 // Addresses are hexadecimal. The prefix 0x may be missing where there are 8
 // to 16 digits, as /proc/PID/maps prints them. LEN and OFF are sizes, as
@@ -268,14 +272,40 @@ func parseRest(s string, n int) (reading, *SyntaxError) {
 	return rd, nil
 }
 
+// Symbols returns the memory of the one symbol of that name; where its size is
+// not known, the range ends where it begins. ErrNoSymbol: there is none;
+// ErrAmbiguousName: there are several.
+type Symbols func(name string) (procmem.Range, error)
+
+// symbolPrefix marks the name of a symbol.
+const symbolPrefix = "sym:"
+
+// DefaultTo returns s with another length in place of DefaultLength.
+func (s Spec) DefaultTo(length uint64) Spec {
+	if s.open {
+		s.r.End = s.r.Start + procmem.Addr(min(length, uint64(math.MaxUint64-s.r.Start)))
+	}
+	s.readings = slices.Clone(s.readings)
+	for i := range s.readings {
+		if rd := &s.readings[i]; rd.open || !rd.at {
+			rd.length = length
+		}
+	}
+	return s
+}
+
 // Resolve returns what the range is among the mappings ms, which ascend. The
 // result has at least one range; none is empty, they ascend, and those that
 // touch are merged. Given addresses are returned whether mapped or not.
 //
 // A name that is not there gives ErrNoMapping, with the names that come
 // close; a basename of several files ErrAmbiguousName; and where what follows a
-// name that is there makes no sense, a *SyntaxError.
-func (s Spec) Resolve(ms []procmem.Mapping) ([]procmem.Range, error) {
+// name that is there makes no sense, a *SyntaxError. Symbols are not known:
+// see ResolveWith.
+func (s Spec) Resolve(ms []procmem.Mapping) ([]procmem.Range, error) { return s.ResolveWith(ms, nil) }
+
+// ResolveWith is Resolve where symbols may be known. Their errors are passed on.
+func (s Spec) ResolveWith(ms []procmem.Mapping, symbols Symbols) ([]procmem.Range, error) {
 	if !s.named {
 		if s.r.Empty() {
 			return nil, rangeError(s.text, 0, errors.New("a range is missing"))
@@ -284,6 +314,9 @@ func (s Spec) Resolve(ms []procmem.Mapping) ([]procmem.Range, error) {
 			return []procmem.Range{clip(ms, s.r)}, nil
 		}
 		return []procmem.Range{s.r}, nil
+	}
+	if strings.HasPrefix(s.text, symbolPrefix) {
+		return s.resolveSymbol(ms, symbols)
 	}
 	for _, rd := range s.readings {
 		rs, err := findName(ms, rd.name)
@@ -295,6 +328,30 @@ func (s Spec) Resolve(ms []procmem.Mapping) ([]procmem.Range, error) {
 		}
 	}
 	return nil, s.notFound(ms)
+}
+
+func (s Spec) resolveSymbol(ms []procmem.Mapping, symbols Symbols) ([]procmem.Range, error) {
+	if symbols == nil {
+		return nil, fmt.Errorf("resolve range %q: %w: symbols are not known here", s.text, ErrNoSymbol)
+	}
+	find := func(name string) (procmem.Range, error) { return symbols(strings.TrimPrefix(name, symbolPrefix)) }
+	var err error
+	for _, rd := range s.readings {
+		var r procmem.Range
+		if r, err = find(rd.name); err == nil {
+			if !rd.at && r.Empty() {
+				rd.at, rd.open, rd.length = true, true, cmp.Or(rd.length, DefaultLength)
+			}
+			return s.place(ms, rd, []procmem.Range{r})
+		}
+		if !errors.Is(err, ErrNoSymbol) {
+			return nil, fmt.Errorf("resolve range %q: %w", s.text, err)
+		}
+	}
+	if bad := s.badRest(func(name string) bool { _, err := find(name); return err == nil }); bad != nil {
+		return nil, bad
+	}
+	return nil, fmt.Errorf("resolve range %q: %w", s.text, err)
 }
 
 // place applies the offset and the length, if any, to the mappings rs.

@@ -246,3 +246,86 @@ func FuzzParseRange(f *testing.F) {
 		}
 	})
 }
+
+// Symbols are found by name, the longest first, and take offsets and lengths.
+func TestResolveSymbols(t *testing.T) {
+	known := map[string]procmem.Range{
+		"arena":   {Start: 0x2010, End: 0x2030},
+		"label":   {Start: 0x3ff0, End: 0x3ff0},
+		"op+0x10": {Start: 0x8000, End: 0x8008},
+		"op":      {Start: 0x9000, End: 0x9008},
+	}
+	symbols := func(name string) (procmem.Range, error) {
+		if name == "twice" {
+			return procmem.Range{}, ErrAmbiguousName
+		}
+		if r, ok := known[name]; ok {
+			return r, nil
+		}
+		return procmem.Range{}, ErrNoSymbol
+	}
+	for _, c := range []struct {
+		text       string
+		start, end procmem.Addr
+		err        error
+	}{
+		{"sym:arena", 0x2010, 0x2030, nil},
+		{"sym:arena+0x40", 0x2050, 0x2150, nil},
+		{"sym:arena+8+16", 0x2018, 0x2028, nil},
+		{"sym:label", 0x3ff0, 0x4000, nil}, // no size: to the end of what is mapped
+		{"sym:label+0+64", 0x3ff0, 0x4030, nil},
+		{"sym:op+0x10", 0x8000, 0x8008, nil},
+		{"sym:op+0x10+4", 0x8004, 0x8104, nil}, // the longer name
+		{"sym:op+0x10+4+2", 0x8004, 0x8006, nil},
+		{"sym:nothing", 0, 0, ErrNoSymbol},
+		{"sym:nothing+4", 0, 0, ErrNoSymbol},
+		{"sym:", 0, 0, ErrNoSymbol},
+		{"sym:twice", 0, 0, ErrAmbiguousName},
+		{"sym:twice+4", 0, 0, ErrAmbiguousName},
+		{"sym:arena+0+0", 0, 0, ErrSyntax},
+		{"sym:arena+0xffffffffffffffff+8", 0, 0, ErrSyntax},
+	} {
+		spec, err := ParseRange(c.text)
+		if err != nil {
+			t.Errorf("%s: %v", c.text, err)
+			continue
+		}
+		got, err := spec.ResolveWith(testMappings, symbols)
+		if !errors.Is(err, c.err) || err == nil && (len(got) != 1 || got[0] != procmem.Range{Start: c.start, End: c.end}) {
+			t.Errorf("%s: %v, %v; want %v-%v, %v", c.text, got, err, c.start, c.end, c.err)
+		}
+		if _, err := spec.Resolve(testMappings); !errors.Is(err, ErrNoSymbol) {
+			t.Errorf("%s without symbols: %v", c.text, err)
+		}
+	}
+}
+
+func TestDefaultTo(t *testing.T) {
+	symbols := func(string) (procmem.Range, error) { return procmem.Range{Start: 0x2010, End: 0x2010}, nil }
+	for text, want := range map[string]procmem.Range{
+		"0x1000":             {Start: 0x1000, End: 0x1040},
+		"0x1000+8":           {Start: 0x1000, End: 0x1008},
+		"0xffffffffffffffff": {},
+		"0xfffffffffffffff0": {Start: 0xfffffffffffffff0, End: 0xffffffffffffffff},
+		"[heap]+16":          {Start: 0x8010, End: 0x8050},
+		"[heap]+16+4":        {Start: 0x8010, End: 0x8014},
+		"[heap]":             {Start: 0x8000, End: 0x9000},
+		"sym:label":          {Start: 0x2010, End: 0x2050},
+	} {
+		spec, err := ParseRange(text)
+		if err != nil {
+			if !want.Empty() {
+				t.Errorf("%s: %v", text, err)
+			}
+			continue
+		}
+		got, err := spec.DefaultTo(64).ResolveWith(testMappings, symbols)
+		if err != nil || len(got) != 1 || got[0] != want {
+			t.Errorf("%s: %v, %v; want %v", text, got, err, want)
+		}
+		// The range itself has not changed.
+		if again, err := spec.ResolveWith(testMappings, symbols); err == nil && strings.HasSuffix(text, "+16") && again[0].Size() != DefaultLength {
+			t.Errorf("%s: %v after DefaultTo", text, again)
+		}
+	}
+}

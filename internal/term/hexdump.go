@@ -16,6 +16,7 @@ type Hexdump struct {
 	rows
 	line line
 	hexLayout
+	mark procmem.Range // stands out, where there is colour
 }
 
 // hexLayout is what separates the parts of a row.
@@ -145,7 +146,7 @@ func (h *Hexdump) row(addr procmem.Addr, p []byte) {
 			continue
 		}
 		c := p[i-first]
-		l.paint(classColor[classes[c]])
+		l.paint(h.color(addr+procmem.Addr(i-first), classes[c]))
 		l.b = append(l.b, hexDigits[c>>4], hexDigits[c&15])
 	}
 	l.text(gray, h.beforeTxt)
@@ -159,7 +160,7 @@ func (h *Hexdump) row(addr procmem.Addr, p []byte) {
 		}
 		c := p[i-first]
 		class := classes[c]
-		l.paint(classColor[class])
+		l.paint(h.color(addr+procmem.Addr(i-first), class))
 		switch {
 		case class == classPrint || c == ' ':
 			l.b = append(l.b, c)
@@ -171,6 +172,14 @@ func (h *Hexdump) row(addr procmem.Addr, p []byte) {
 	}
 	l.text(gray, h.right)
 	h.w.Write(l.end())
+}
+
+// color returns the colour of a byte.
+func (h *Hexdump) color(a procmem.Addr, class byteClass) sgr {
+	if h.mark.Contains(a) {
+		return hit
+	}
+	return classColor[class]
 }
 
 // address begins a line.

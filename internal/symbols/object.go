@@ -1,0 +1,249 @@
+package symbols
+
+import (
+	"bytes"
+	"cmp"
+	"debug/elf"
+	"io"
+	"math"
+	"slices"
+	"strings"
+
+	"github.com/procmem/procmem"
+)
+
+// maxName is the longest name in bytes. Those of templates have some hundreds.
+const maxName = 4 << 10
+
+// object is what an ELF file tells of names. Its addresses are those in the
+// file.
+type object struct {
+	loads   []segment
+	symbols []symbol // by value; of equal ones the best name is the last
+	names   []byte
+}
+
+// symbol is the name of [value, end); end is value where nothing tells.
+type symbol struct {
+	value, end uint64
+	reach      uint64 // the highest end up to this one
+	name       uint32 // in names
+	sized      bool
+}
+
+// symbolBytes is what a symbol takes, while a slice grows.
+const symbolBytes = 2 * 32
+
+func (o *object) memory() int64 { return int64(len(o.symbols)*symbolBytes + len(o.names)) }
+
+// readObject reads the symbols of a file of size bytes, as many as fit into
+// room bytes.
+func readObject(r io.ReaderAt, size, room int64) (*object, error) {
+	f, err := openELF(r, size)
+	if err != nil {
+		return nil, err
+	}
+	segs, err := f.segments()
+	if err != nil {
+		return nil, err
+	}
+	o := &object{loads: loadsOf(segs)}
+	sections, err := f.sections()
+	if err != nil {
+		return nil, err
+	}
+	for _, typ := range []elf.SectionType{elf.SHT_SYMTAB, elf.SHT_DYNSYM} {
+		// A file has one of each. One that is damaged leaves what was read of it.
+		if i := slices.IndexFunc(sections, func(s section) bool { return s.typ == typ }); i >= 0 {
+			_ = o.add(f, sections[i], sections, room)
+		}
+	}
+	o.sort()
+	return o, nil
+}
+
+// add reads a symbol table.
+func (o *object) add(f *elfFile, table section, sections []section, room int64) error {
+	if uint64(table.link) >= uint64(len(sections)) {
+		return errNotELF
+	}
+	strtab := sections[table.link]
+	first := uint64(len(o.names))
+	if n := min(strtab.size, maxStrings); int64(n) > room-o.memory() || first+n > math.MaxUint32 {
+		return nil
+	}
+	b, err := f.part(strtab.off, min(strtab.size, maxStrings))
+	if err != nil {
+		return err
+	}
+	if o.names == nil {
+		o.names = b
+	} else {
+		o.names = append(o.names, b...)
+	}
+	return f.entries(table, func(e entry) bool {
+		if uint64(e.name) >= uint64(len(b)) || !worthwhile(e, b[e.name], sections) {
+			return true
+		}
+		s := symbol{value: e.value, end: e.value + e.size, name: uint32(first) + e.name, sized: e.size > 0}
+		if s.end < s.value {
+			return true
+		}
+		if !s.sized && int(e.section) < len(sections) {
+			sec := sections[e.section]
+			if s.end = sec.addr + sec.size; s.end < s.value || sec.addr > s.value {
+				s.end = s.value
+			}
+		}
+		o.symbols = append(o.symbols, s)
+		return o.memory()+symbolBytes <= room
+	})
+}
+
+// worthwhile tells the names of code and data from those of sections, files,
+// thread-local offsets, and the marks of linkers and assemblers. first is the
+// first byte of the name.
+func worthwhile(e entry, first byte, sections []section) bool {
+	if first == 0 || e.section == elf.SHN_UNDEF || e.section == elf.SHN_ABS || e.section == elf.SHN_COMMON {
+		return false
+	}
+	switch e.typ {
+	case elf.STT_FUNC, elf.STT_OBJECT, elf.STT_GNU_IFUNC:
+		return true
+	case elf.STT_NOTYPE: // a function of assembly; jumps go to .L1, and arm64 marks code and data with $x and $d
+		return first != '$' && first != '.' && int(e.section) < len(sections) && sections[e.section].exec
+	}
+	return false
+}
+
+// sort orders the symbols. One without a size ends where the next begins.
+func (o *object) sort() {
+	slices.SortFunc(o.symbols, func(a, b symbol) int {
+		if a.value != b.value {
+			return cmp.Compare(a.value, b.value)
+		}
+		return o.better(a, b)
+	})
+	next, value := uint64(math.MaxUint64), uint64(math.MaxUint64)
+	for i := len(o.symbols) - 1; i >= 0; i-- {
+		s := &o.symbols[i]
+		if s.value != value {
+			if i+1 < len(o.symbols) {
+				next = o.symbols[i+1].value
+			}
+			value = s.value
+		}
+		if !s.sized {
+			s.end = min(s.end, next)
+		}
+	}
+	reach, sized := uint64(0), uint64(0)
+	for i := range o.symbols {
+		s := &o.symbols[i]
+		switch {
+		case s.sized:
+			sized = max(sized, s.end)
+		case sized > s.value: // a label in a function
+			s.end = min(s.end, sized)
+		}
+		reach = max(reach, s.end)
+		s.reach = reach
+	}
+}
+
+// better compares two names of one address: what has a size is better, then
+// what has fewer underscores in front, which a library keeps for itself, then
+// the shorter one.
+func (o *object) better(a, b symbol) int {
+	if a.sized != b.sized {
+		if a.sized {
+			return 1
+		}
+		return -1
+	}
+	if a.end != b.end {
+		return cmp.Compare(b.end, a.end) // the narrower
+	}
+	x, y := o.text(a), o.text(b)
+	underscores := func(s []byte) int { return len(s) - len(bytes.TrimLeft(s, "_")) }
+	return cmp.Or(cmp.Compare(underscores(y), underscores(x)), cmp.Compare(len(y), len(x)), bytes.Compare(y, x))
+}
+
+// text returns the name of a symbol, without the version that the linker adds.
+func (o *object) text(s symbol) []byte {
+	b := o.names[s.name:]
+	b = b[:min(len(b), maxName)]
+	if i := bytes.IndexByte(b, 0); i >= 0 {
+		b = b[:i]
+	}
+	if i := bytes.IndexByte(b, '@'); i > 0 {
+		b = b[:i]
+	}
+	return b
+}
+
+// lookup returns the innermost symbol that holds the address v. One without a
+// size may be a label in a function that has one.
+func (o *object) lookup(v uint64) (name string, offset uint64, ok bool) {
+	const most = 64 // symbols inside of each other, and aliases
+	i, _ := slices.BinarySearchFunc(o.symbols, v, func(s symbol, v uint64) int {
+		if s.value <= v {
+			return -1
+		}
+		return 1
+	})
+	label := -1
+	for k := i - 1; k >= max(0, i-most) && o.symbols[k].reach > v; k-- {
+		s := o.symbols[k]
+		switch {
+		case s.end <= v:
+		case s.sized:
+			return string(o.text(s)), v - s.value, true
+		case label < 0:
+			label = k
+		}
+	}
+	if label < 0 {
+		return "", 0, false
+	}
+	return string(o.text(o.symbols[label])), v - o.symbols[label].value, true
+}
+
+// find returns the symbols of that name.
+func (o *object) find(name string) []symbol {
+	var out []symbol
+	for _, s := range o.symbols {
+		if strings.HasPrefix(string(o.names[s.name:][:min(len(name), len(o.names)-int(s.name))]), name) && string(o.text(s)) == name {
+			if !s.sized {
+				s.end = s.value
+			}
+			out = append(out, s)
+		}
+	}
+	return out
+}
+
+// address returns the address at which the page at offset off of the file is
+// to be loaded.
+func (o *object) address(off uint64) (v uint64, ok bool) {
+	for _, s := range o.loads {
+		if at := pageDown(s.addr) + off - pageDown(s.off); s.covers(off) && (!ok || at < v) {
+			v, ok = at, true
+		}
+	}
+	return v, ok
+}
+
+// holds reports whether the program headers load offset off at the address v.
+func (o *object) holds(v, off uint64) bool {
+	return slices.ContainsFunc(o.loads, func(s segment) bool { return s.covers(off) })
+}
+
+// covers reports whether the pages of a segment hold offset off of the file.
+// Where there is .bss the last page goes on behind the file's part.
+func (s segment) covers(off uint64) bool {
+	return off >= pageDown(s.off) && off-pageDown(s.off) < pageUp(s.fileSize+s.off-pageDown(s.off))
+}
+
+func pageDown(n uint64) uint64 { return n &^ (procmem.PageSize - 1) }
+func pageUp(n uint64) uint64   { return pageDown(n + procmem.PageSize - 1) }

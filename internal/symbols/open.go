@@ -1,0 +1,197 @@
+package symbols
+
+import (
+	"bytes"
+	"debug/elf"
+	"errors"
+	"fmt"
+	"io"
+	"math"
+	"os"
+
+	"golang.org/x/sys/unix"
+
+	"github.com/procmem/procmem"
+)
+
+// Reasons why the file of a mapping cannot be had.
+var (
+	errNoFile  = errors.New("not a regular file that has a name")
+	errChanged = errors.New("the file is not the one that is mapped")
+)
+
+// OfProcess opens the files of a running process, as it sees them: in its own
+// mount namespace, and with CAP_CHECKPOINT_RESTORE or CAP_SYS_ADMIN those
+// without a name too. mem is its memory.
+func OfProcess(pid int, mem procmem.Memory) Opener {
+	return func(m *procmem.Mapping) (File, error) {
+		if m.Path == vdso {
+			return memoryFile{mem, m.Range}, nil
+		}
+		dir := fmt.Sprintf("/proc/%d/", pid)
+		names := []string{fmt.Sprintf("%smap_files/%x-%x", dir, uint64(m.Start), uint64(m.End))}
+		if !m.Deleted() {
+			names = append(names, dir+"root"+m.Path)
+		}
+		err := errNoFile
+		for _, name := range names {
+			var f *file
+			if f, err = openFile(name, m.Inode); err != nil {
+				continue
+			}
+			if sameFile(f, mem, m, false) {
+				return f, nil
+			}
+			f.Close()
+			err = errChanged
+		}
+		return nil, err
+	}
+}
+
+// OfCore opens the files of this machine that have the names and the build ids
+// of those in a core, whose memory mem is.
+func OfCore(mem procmem.Memory) Opener {
+	return func(m *procmem.Mapping) (File, error) {
+		if m.Path == vdso {
+			return memoryFile{mem, m.Range}, nil
+		}
+		if m.Deleted() {
+			return nil, errNoFile
+		}
+		f, err := openFile(m.Path, 0)
+		if err != nil {
+			return nil, err
+		}
+		if !sameFile(f, mem, m, true) {
+			f.Close()
+			return nil, errChanged
+		}
+		return f, nil
+	}
+}
+
+type file struct {
+	*os.File
+	size int64
+}
+
+func (f *file) Size() int64 { return f.size }
+
+// openFile opens a regular file, with the given inode unless that is 0. Another
+// kind is not opened: that could have an effect, or wait.
+func openFile(name string, inode uint64) (*file, error) {
+	var st, opened unix.Stat_t
+	if err := unix.Stat(name, &st); err != nil {
+		return nil, err
+	}
+	if st.Mode&unix.S_IFMT != unix.S_IFREG {
+		return nil, errNoFile
+	}
+	if inode != 0 && st.Ino != inode {
+		return nil, errChanged
+	}
+	f, err := os.OpenFile(name, unix.O_RDONLY|unix.O_NONBLOCK|unix.O_NOCTTY, 0)
+	if err != nil {
+		return nil, err
+	}
+	if err := unix.Fstat(int(f.Fd()), &opened); err != nil || opened.Ino != st.Ino || opened.Dev != st.Dev {
+		f.Close()
+		return nil, errChanged
+	}
+	return &file{f, opened.Size}, nil
+}
+
+// memoryFile is an ELF file that is in memory as it would be on a disk.
+type memoryFile struct {
+	mem procmem.Memory
+	r   procmem.Range
+}
+
+func (f memoryFile) ReadAt(p []byte, off int64) (int, error) {
+	if off < 0 || uint64(off) >= f.r.Size() {
+		return 0, io.EOF
+	}
+	short := uint64(len(p)) > f.r.Size()-uint64(off)
+	n, err := f.mem.ReadAt(p[:min(uint64(len(p)), f.r.Size()-uint64(off))], f.r.Start+procmem.Addr(off))
+	if err == nil && short {
+		err = io.EOF
+	}
+	return n, err
+}
+
+func (f memoryFile) Size() int64 { return int64(min(f.r.Size(), math.MaxInt64)) }
+func (memoryFile) Close() error  { return nil }
+
+// sameFile compares a file with what is in memory of it, where m begins: the
+// headers and the build id. With needID files without one do not pass;
+// otherwise neither do those whose headers cannot be seen in memory.
+func sameFile(f File, mem procmem.Memory, m *procmem.Mapping, needID bool) bool {
+	if m.Offset != 0 {
+		return !needID
+	}
+	onDisk, err := identityOf(f, f.Size(), func(s segment) uint64 { return s.off })
+	if err != nil {
+		return false
+	}
+	loaded := memoryFile{mem, procmem.Range{Start: m.Start, End: math.MaxUint64}}
+	inMemory, err := identityOf(loaded, math.MaxInt64, nil)
+	switch {
+	case err != nil:
+		return !needID
+	case needID && len(onDisk.buildID) == 0:
+		return false
+	}
+	return bytes.Equal(onDisk.headers, inMemory.headers) && bytes.Equal(onDisk.buildID, inMemory.buildID)
+}
+
+// identity is what tells one build of a file from another.
+type identity struct{ headers, buildID []byte }
+
+// identityOf reads it. where is the place of a segment in r; nil where r is
+// memory.
+func identityOf(r io.ReaderAt, size int64, where func(segment) uint64) (identity, error) {
+	f, err := openELF(r, size)
+	if err != nil {
+		return identity{}, err
+	}
+	segs, err := f.segments()
+	if err != nil {
+		return identity{}, err
+	}
+	if where == nil {
+		base, ok := (&object{loads: loadsOf(segs)}).address(0)
+		if !ok {
+			return identity{}, errNotELF
+		}
+		where = func(s segment) uint64 { return s.addr - base }
+	}
+	var id identity
+	if id.headers, err = f.part(f.phoff, uint64(f.phnum*f.phdrSize())); err != nil {
+		return identity{}, err
+	}
+	for _, s := range segs {
+		if s.typ != elf.PT_NOTE || s.fileSize > maxNotes {
+			continue
+		}
+		b, err := f.part(where(s), s.fileSize)
+		if err != nil {
+			return identity{}, err
+		}
+		if id.buildID = buildID(b); id.buildID != nil {
+			break
+		}
+	}
+	return id, nil
+}
+
+// loadsOf returns the segments that are loaded.
+func loadsOf(segs []segment) []segment {
+	var loads []segment
+	for _, s := range segs {
+		if s.typ == elf.PT_LOAD {
+			loads = append(loads, s)
+		}
+	}
+	return loads
+}
