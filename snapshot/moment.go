@@ -1,8 +1,11 @@
 package snapshot
 
 import (
+	"os"
+
 	"github.com/procmem/procmem"
 	"github.com/procmem/procmem/internal/sys"
+	"golang.org/x/sys/unix"
 )
 
 // moment is what the pages of a held process come to: which are known, and
@@ -189,3 +192,29 @@ func (f *freezer) settle(ov *overlay, m *moment) error {
 
 // everything is all addresses that can hold pages of a process.
 var everything = procmem.Range{End: 1 << 63}
+
+// presentReader reads pages that exist, of a process that may run. It does
+// not ask whether they exist. It reads /proc/PID/mem alone: process_vm_readv(2)
+// makes the process copy what it shares with its children (see process.View).
+type presentReader struct {
+	mem *os.File
+}
+
+// ReadAt and Mappings make a procmem.Memory of it.
+func (r presentReader) ReadAt(p []byte, a procmem.Addr) (int, error) {
+	done := 0
+	for done < len(p) {
+		n, err := unix.Pread(int(r.mem.Fd()), p[done:], int64(a)+int64(done))
+		switch {
+		case err == unix.EINTR:
+		case err != nil:
+			return done, &procmem.FaultError{Addr: a + procmem.Addr(done), Err: procmem.ErrUnreadable}
+		case n == 0:
+			return done, &procmem.FaultError{Addr: a + procmem.Addr(done), Err: procmem.ErrGone}
+		}
+		done += max(n, 0)
+	}
+	return done, nil
+}
+
+func (r presentReader) Mappings() ([]procmem.Mapping, error) { return nil, nil }

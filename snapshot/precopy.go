@@ -60,7 +60,7 @@ func precopy(ctx context.Context, p *process.Process, o Options) (s *Snapshot, e
 	if len(k.fds) != 1 {
 		return s, errors.New("keeper: no userfaultfd came")
 	}
-	if f.tracker, err = newTracker(p, k.fds[0], f.read, o.Store); err != nil {
+	if f.tracker, err = newTracker(p, k.fds[0], f.before, o.Store); err != nil {
 		return s, err
 	}
 	s.undo(f.tracker.close)

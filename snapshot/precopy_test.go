@@ -43,7 +43,7 @@ func beginCopying(t testing.TB, p *testproc.Proc, o Options) *copying {
 	if _, err := k.listen(t.Context()); err != nil {
 		t.Fatal(err)
 	}
-	if c.f.tracker, err = newTracker(c.f.p, k.fds[0], c.f.read, c.store); err != nil {
+	if c.f.tracker, err = newTracker(c.f.p, k.fds[0], c.f.before, c.store); err != nil {
 		t.Fatal(err)
 	}
 	c.s.undo(c.f.tracker.close)

@@ -29,7 +29,7 @@ type tracker struct {
 	p      *process.Process
 	uffd   int
 	pm     *os.File // /proc/PID/pagemap
-	read   presentReader
+	view   *process.View
 	store  Store
 	ranges []procmem.Range // that were registered, ascending
 	copied pageset.Set     // as they were when they were protected
@@ -48,32 +48,6 @@ type tracker struct {
 	check func(upTo procmem.Addr) error
 }
 
-// presentReader reads pages that exist, of a process that may run. It does
-// not ask whether they exist. It reads /proc/PID/mem alone: process_vm_readv(2)
-// makes the process copy what it shares with its children (see process.View).
-type presentReader struct {
-	mem *os.File
-}
-
-// ReadAt and Mappings make a procmem.Memory of it.
-func (r presentReader) ReadAt(p []byte, a procmem.Addr) (int, error) {
-	done := 0
-	for done < len(p) {
-		n, err := unix.Pread(int(r.mem.Fd()), p[done:], int64(a)+int64(done))
-		switch {
-		case err == unix.EINTR:
-		case err != nil:
-			return done, &procmem.FaultError{Addr: a + procmem.Addr(done), Err: procmem.ErrUnreadable}
-		case n == 0:
-			return done, &procmem.FaultError{Addr: a + procmem.Addr(done), Err: procmem.ErrGone}
-		}
-		done += max(n, 0)
-	}
-	return done, nil
-}
-
-func (r presentReader) Mappings() ([]procmem.Mapping, error) { return nil, nil }
-
 // Sizes of the steps of a tracker, in bytes.
 const (
 	// scanStep is how much is looked at while the address space is locked
@@ -89,7 +63,7 @@ const (
 )
 
 // newTracker starts to track nothing, with a userfaultfd of the target.
-func newTracker(p *process.Process, uffd int, read presentReader, store Store) (*tracker, error) {
+func newTracker(p *process.Process, uffd int, view *process.View, store Store) (*tracker, error) {
 	if err := sys.UffdTrackWrites(uffd); err != nil {
 		return nil, fmt.Errorf("track writes: the kernel does not know how (6.7 does): %w", err)
 	}
@@ -97,7 +71,7 @@ func newTracker(p *process.Process, uffd int, read presentReader, store Store) (
 	if err != nil {
 		return nil, err
 	}
-	t := &tracker{p: p, uffd: uffd, pm: pm, read: read, store: store, vec: make([]sys.PageRegion, 512),
+	t := &tracker{p: p, uffd: uffd, pm: pm, view: view, store: store, vec: make([]sys.PageRegion, 512),
 		blocks: make(chan *block), done: make(chan *block, copyThreads)}
 	for range copyThreads {
 		t.free = append(t.free, new(block))
@@ -128,7 +102,7 @@ func (t *tracker) copyBlocks() {
 	buf := sys.Aligned(copyBlock)
 	for b := range t.blocks {
 		t.reading.Lock() // one at a time leaves the other processors to the process
-		n, _ := t.read.ReadAt(buf[:b.Size()], b.Start)
+		n, _ := t.view.ReadPresent(buf[:b.Size()], b.Start)
 		t.reading.Unlock()
 		n &^= procmem.PageSize - 1
 		b.copied, b.err = uint64(n), nil

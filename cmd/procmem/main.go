@@ -98,6 +98,7 @@ that is the only one of that name, or the path of a core file.
 
 RANGE is 0xA-0xB (half-open, as in /proc/PID/maps), 0xA+LENGTH, [heap],
 [stack], or a mapped file such as libc.so.6, also with +OFFSET+LENGTH.
+read, search and strings also take sym:NAME, the memory of a symbol.
 Sizes: 512, 0x1000, 4KiB, 1G.
 
 Exit status: 0 done; 1 failed, and nothing half-written is left; 2 bad usage;
@@ -120,7 +121,7 @@ Exit status: 0 done; 1 failed, and nothing half-written is left; 2 bad usage;
 		return usagef("%v: see %s --help", err, cmd.CommandPath())
 	})
 	root.AddCommand(newMaps(g), newRead(g), newDump(g), newCore(g), newThreads(g), newInfo(g),
-		newVerify(g), newPack(), newUnpack(), newDoctor(g), newMan())
+		newSearch(g), newStrings(g), newVerify(g), newPack(), newUnpack(), newDoctor(g), newDiff(g), newMan())
 	root.InitDefaultCompletionCmd()
 	return root
 }

@@ -19,7 +19,7 @@ import (
 const readBlock = 1 << 20
 
 func newRead(g *globals) *cobra.Command {
-	var format string
+	var r reader
 	cmd := g.addJSON(&cobra.Command{
 		Use:   "read TARGET RANGE...",
 		Short: "Print memory: a hexdump on a terminal, raw bytes in a pipe",
@@ -27,49 +27,86 @@ func newRead(g *globals) *cobra.Command {
 bytes in a pipe or file.
 
 A process goes on running while it is read. What can be read is printed; what
-cannot is told on stderr with its reason, and the exit status is 1.`,
+cannot is told on stderr with its reason, and the exit status is 1.
+
+A RANGE may also be sym:NAME, the memory of a symbol, with +OFFSET+LENGTH. The
+symbols are those of the mapped files as far as they have any; for a core, of
+the files of this machine that have the same build ids.
+
+--follow prints words and where they lead to: what each points at, what that
+points at, and so on for 5 steps, until there is a string, a number or code.
+Colours tell pointers to code (red), the stack (magenta), the heap (cyan), other
+memory that can be written (yellow), and what can only be read (bold). A RANGE
+that has only a beginning is 16 words.`,
 		Example: "  procmem read 1234 0x7ffd1000-0x7ffd2000\n  procmem read 1234 '[heap]+0x10+64'\n" +
-			"  procmem read core.1234 '[stack]' --format ptr\n  procmem read 1234 libc.so.6+0+4K > head.bin",
+			"  procmem read core.1234 '[stack]' --format ptr\n  procmem read 1234 libc.so.6+0+4K > head.bin\n" +
+			"  procmem read 1234 sym:main_arena --follow",
 		Args: func(cmd *cobra.Command, args []string) error {
 			if len(args) < 2 {
 				return exactly("TARGET", "RANGE")(cmd, args)
 			}
 			return nil
 		},
-		RunE: func(cmd *cobra.Command, args []string) error {
-			values, err := checkFormat(g, &format)
-			if err != nil {
-				return err
-			}
-			specs := make([]target.Spec, 0, len(args)-1)
-			for _, a := range args[1:] {
-				s, err := target.ParseRange(a)
-				if err != nil {
-					return err
-				}
-				specs = append(specs, s)
-			}
-			t, err := openTarget(args[0])
-			if err != nil {
-				return err
-			}
-			defer t.Close()
-			mem, done, err := t.Memory()
-			if err != nil {
-				return err
-			}
-			defer done()
-			ms, err := mem.Mappings()
-			if err != nil {
-				return onTarget(t, err)
-			}
-			return readRanges(mem, ms, specs, newReadOutput(g, t, ms, format, values))
-		},
+		RunE: func(cmd *cobra.Command, args []string) error { return r.run(g, args[0], args[1:]) },
 	})
-	cmd.Flags().StringVarP(&format, "format", "f", "", "how to print: hex, raw, "+strings.Join(term.Formats(), ", ")+
+	cmd.Flags().StringVarP(&r.format, "format", "f", "", "how to print: hex, raw, "+strings.Join(term.Formats(), ", ")+
 		" (default: hex on a terminal, else raw)")
+	cmd.Flags().BoolVar(&r.follow, "follow", false, "print words, and follow those that are pointers")
 	complete(cmd, "format", append([]string{"hex", "raw"}, term.Formats()...)...)
 	return cmd
+}
+
+// reader is the command read.
+type reader struct {
+	format string
+	values term.Format // if format is one of values
+	follow bool
+}
+
+func (r *reader) run(g *globals, word string, ranges []string) error {
+	if err := r.checkFormat(g); err != nil {
+		return err
+	}
+	specs, err := parseRanges(ranges)
+	if err != nil {
+		return err
+	}
+	t, err := openTarget(word)
+	if err != nil {
+		return err
+	}
+	defer t.Close()
+	mem, done, err := t.Memory()
+	if err != nil {
+		return err
+	}
+	defer done()
+	ms, err := mem.Mappings()
+	if err != nil {
+		return onTarget(t, err)
+	}
+	f := &follower{mem: mem, maps: ms, word: wordSize(t), locate: locator(ms), tab: symbolsOf(t, mem, ms)}
+	if r.follow {
+		for i := range specs {
+			specs[i] = specs[i].DefaultTo(uint64(followWords * f.word))
+		}
+	}
+	found, err := resolveRanges(specs, ms, f.tab)
+	if err != nil {
+		return err
+	}
+	return readRanges(mem, found, r.output(g, f))
+}
+
+// wordSize returns the size of a pointer in bytes.
+func wordSize(t *target.Target) int {
+	if t.Core != nil {
+		return t.Core.Image().Arch.WordSize()
+	}
+	if arch, err := t.Process.Arch(); err == nil {
+		return arch.WordSize()
+	}
+	return 8
 }
 
 // readOutput prints pieces of memory.
@@ -78,47 +115,51 @@ type readOutput interface {
 	Close() error
 }
 
+// faultOutput is a readOutput that tells what could not be read too.
+type faultOutput interface {
+	fault(f procmem.Fault) error
+}
+
 // checkFormat fills in the default format, and parses one of values.
-func checkFormat(g *globals, format *string) (values term.Format, err error) {
-	if g.json {
-		if *format != "" && *format != "hex" {
-			return 0, usagef("--json prints hexadecimal bytes: it does not go with --format %s", *format)
-		}
-		*format = "json"
-		return 0, nil
+func (r *reader) checkFormat(g *globals) (err error) {
+	if r.follow && r.format != "" {
+		return usagef("--follow prints pointers: it does not go with --format %s", r.format)
 	}
-	switch *format {
+	if g.json {
+		if r.format != "" && r.format != "hex" {
+			return usagef("--json prints hexadecimal bytes: it does not go with --format %s", r.format)
+		}
+		r.format = "json"
+		return nil
+	}
+	switch r.format {
 	case "":
-		*format = "raw"
+		r.format = "raw"
 		if term.IsTerminal(os.Stdout) {
-			*format = "hex"
+			r.format = "hex"
 		}
 	case "raw", "hex":
 	default:
-		if values, err = term.ParseFormat(*format); err != nil {
-			return 0, usagef("--format %q: want hex, raw, %s", *format, strings.Join(term.Formats(), ", "))
+		if r.values, err = term.ParseFormat(r.format); err != nil {
+			return usagef("--format %q: want hex, raw, %s", r.format, strings.Join(term.Formats(), ", "))
 		}
 	}
-	return values, nil
+	return nil
 }
 
-func newReadOutput(g *globals, t *target.Target, ms []procmem.Mapping, format string, values term.Format) readOutput {
+func (r *reader) output(g *globals, f *follower) readOutput {
 	color := g.color.Enabled(os.Stdout)
-	switch format {
-	case "json":
+	switch {
+	case r.follow:
+		return f.output(g)
+	case r.format == "json":
 		return jsonBytes{}
-	case "raw":
+	case r.format == "raw":
 		return rawBytes{os.Stdout}
-	case "hex":
+	case r.format == "hex":
 		return term.NewHexdump(os.Stdout, color)
 	}
-	word := 8
-	if t.Core != nil {
-		word = t.Core.Image().Arch.WordSize()
-	} else if arch, err := t.Process.Arch(); err == nil {
-		word = arch.WordSize()
-	}
-	return term.NewValues(os.Stdout, values, word, color, locator(ms))
+	return term.NewValues(os.Stdout, r.values, f.word, color, f.name)
 }
 
 // locator returns what names an address as a RANGE would: by the mapped file,
@@ -174,24 +215,24 @@ func (rawBytes) Close() error { return nil }
 // jsonBytes prints an object for each piece.
 type jsonBytes struct{}
 
-func (jsonBytes) Write(addr procmem.Addr, p []byte) error {
-	return printJSON(struct {
-		Start procmem.Addr `json:"start"`
-		Bytes int          `json:"bytes"`
-		Hex   string       `json:"hex"`
-	}{addr, len(p), hex.EncodeToString(p)})
+func (jsonBytes) Write(addr procmem.Addr, p []byte) error { return printJSON(pieceOf(addr, p)) }
+func (jsonBytes) Close() error                            { return nil }
+func (jsonBytes) fault(f procmem.Fault) error {
+	return printJSON(missing{f.Range, f.Size(), f.Err.Error()})
 }
-func (jsonBytes) Close() error { return nil }
 
-func readRanges(mem procmem.Memory, ms []procmem.Mapping, specs []target.Spec, out readOutput) error {
-	var ranges []procmem.Range
-	for _, s := range specs {
-		rs, err := s.Resolve(ms)
-		if err != nil {
-			return err
-		}
-		ranges = append(ranges, rs...)
-	}
+// pieceJSON is a piece of memory.
+type pieceJSON struct {
+	Start procmem.Addr `json:"start"`
+	Bytes int          `json:"bytes"`
+	Hex   string       `json:"hex"`
+}
+
+func pieceOf(addr procmem.Addr, p []byte) pieceJSON {
+	return pieceJSON{addr, len(p), hex.EncodeToString(p)}
+}
+
+func readRanges(mem procmem.Memory, ranges []procmem.Range, out readOutput) error {
 	buf := make([]byte, readBlock)
 	status := error(nil)
 	for _, r := range ranges {
@@ -200,8 +241,8 @@ func readRanges(mem procmem.Memory, ms []procmem.Mapping, specs []target.Spec, o
 			return stdoutError(err)
 		}
 		for _, f := range faults {
-			if _, ok := out.(jsonBytes); ok {
-				if err := printJSON(missing{f.Range, f.Size(), f.Err.Error()}); err != nil {
+			if o, ok := out.(faultOutput); ok {
+				if err := o.fault(f); err != nil {
 					return err
 				}
 			}

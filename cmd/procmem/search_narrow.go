@@ -1,0 +1,306 @@
+package main
+
+import (
+	"bufio"
+	"cmp"
+	"context"
+	"errors"
+	"fmt"
+	"hash/crc32"
+	"io"
+	"io/fs"
+	"os"
+	"strings"
+
+	"github.com/procmem/procmem"
+	"github.com/procmem/procmem/internal/sink"
+	"github.com/procmem/procmem/internal/term"
+	"github.com/procmem/procmem/search"
+)
+
+// everything makes candidates of all positions.
+func (o *searchFlags) everything(ctx context.Context, g *globals, s *searched) error {
+	if _, err := search.ParseType(o.typ); err != nil {
+		return usageError{err}
+	}
+	save, err := newSaver(o.save, o.info(s))
+	if err != nil {
+		return err
+	}
+	defer save.abort()
+	stats, err := search.EveryPosition(ctx, s.mem, search.Options{In: s.in, Swapped: o.swapped}, save.w)
+	if err != nil {
+		return o.narrowError(s, err)
+	}
+	trouble := tellSkipped(stats, o.swapped)
+	if err := save.commit(); err != nil {
+		return err
+	}
+	if o.count {
+		out := o.output(g, s, nil)
+		if err := errors.Join(out.count("", save.w.Count(), false), out.end()); err != nil {
+			return stdoutError(err)
+		}
+	}
+	tellSaved(o.save, save.w.Count(), 0, false)
+	return searchStatus(save.w.Count() > 0, trouble)
+}
+
+// info returns what candidates of this search are.
+func (o *searchFlags) info(s *searched) search.CandidateInfo {
+	typ := search.Ptr // unless --type says something else
+	if t, err := search.ParseType(o.typ); err == nil {
+		typ = t
+	}
+	info := search.CandidateInfo{Type: typ, Align: o.align, BigEndian: o.bigEndian, Word: s.word, Origin: s.origin()}
+	if info.Align == 0 {
+		info.Align = typ.Size(s.word)
+	}
+	return info
+}
+
+// origin tells the target from others.
+func (s *searched) origin() search.Origin {
+	if c := s.t.Core; c != nil {
+		return search.Origin{Core: s.t.Word}
+	}
+	p := s.t.Process
+	o := search.Origin{PID: p.PID(), Start: p.StartTime()}
+	if b, err := os.ReadFile("/proc/sys/kernel/random/boot_id"); err == nil {
+		o.Boot = strings.TrimSpace(string(b))
+	}
+	// Each program that a process executes gets another auxiliary vector, with
+	// other addresses.
+	if arch, err := p.Arch(); err == nil {
+		if auxv, err := p.Auxv(arch); err == nil {
+			o.Program = crc32.ChecksumIEEE(auxv)
+		}
+	}
+	return o
+}
+
+// sameTarget refuses candidates of another process. Those of a core go with
+// all cores and processes, and those of a process with all cores: what they
+// have in common the user knows.
+func sameTarget(path string, was, now search.Origin) error {
+	switch {
+	case was.Core != "" || now.Core != "" || was == now:
+		return nil
+	case was.PID != now.PID:
+		return fmt.Errorf("%s holds candidates of process %d, and this is process %d", path, was.PID, now.PID)
+	case was.Boot != now.Boot || was.Start != now.Start:
+		return fmt.Errorf("%s holds candidates of another process that had the pid %d before", path, was.PID)
+	}
+	return fmt.Errorf("%s holds candidates of the program that process %d was before it executed this one", path, was.PID)
+}
+
+// narrow looks at candidates again.
+func (o *searchFlags) narrow(ctx context.Context, g *globals, s *searched) error {
+	f, err := os.Open(o.from)
+	if err != nil {
+		return err
+	}
+	defer f.Close()
+	from, err := search.OpenCandidates(bufio.NewReaderSize(f, 1<<20))
+	if err != nil {
+		return fmt.Errorf("%s: %w", o.from, err)
+	}
+	info := from.Info()
+	if err := sameTarget(o.from, info.Origin, s.origin()); err != nil {
+		return err
+	}
+	n := search.Narrowing{Change: o.change(), Swapped: o.swapped}
+	if o.in != nil || o.perm != "" {
+		n.In = s.in
+	}
+	if o.set("value") {
+		vo := info.Options()
+		vo.Tolerance = o.tolerance
+		if n.Value, err = search.ParseValue(info.Type, o.value, vo); err != nil {
+			return usageError{err}
+		}
+	}
+	var save *saver
+	if o.save != "" {
+		info.Origin = s.origin()
+		if save, err = newSaver(o.save, info); err != nil {
+			return err
+		}
+		defer save.abort()
+		n.Save = save.w
+	}
+	return o.narrowInto(ctx, g, s, from, n, save)
+}
+
+func (o *searchFlags) narrowInto(ctx context.Context, g *globals, s *searched, from *search.CandidateReader, n search.Narrowing, save *saver) error {
+	ctx, cancel := context.WithCancelCause(ctx)
+	defer cancel(nil)
+	info := from.Info()
+	out := o.output(g, s, nil)
+	most, printed := o.limit(), uint64(0)
+	if !o.count {
+		n.Each = func(c search.Candidate) bool {
+			if err := out.candidate(c, &info); err != nil {
+				cancel(ownError{stdoutError(err)})
+			}
+			printed++
+			if printed == most && save == nil {
+				cancel(errEnough)
+			}
+			return printed < most
+		}
+	}
+	found, err := search.Narrow(ctx, s.mem, from, n)
+	if err != nil && !errors.Is(err, errEnough) {
+		_ = out.end() // what has been found is printed
+		return o.narrowError(s, err)
+	}
+	if err = nil; o.count {
+		err = out.count("", min(found.Kept-found.Swapped, most), false)
+	}
+	if err := cmp.Or(err, out.end()); err != nil {
+		return stdoutError(err)
+	}
+	tellNarrowed(found)
+	if save != nil {
+		if err := save.commit(); err != nil {
+			return err
+		}
+		tellSaved(o.save, save.w.Count(), printed, !o.count)
+	}
+	return searchStatus(found.Kept > 0, nil)
+}
+
+// ownError is an error that is not one of the target.
+type ownError struct{ error }
+
+// ownWriter is a Writer with such errors.
+type ownWriter struct{ w io.Writer }
+
+func (o ownWriter) Write(p []byte) (int, error) {
+	n, err := o.w.Write(p)
+	if err != nil {
+		err = ownError{err}
+	}
+	return n, err
+}
+
+// narrowError says what an error is about: the files, stdout, or the target.
+func (o *searchFlags) narrowError(s *searched, err error) error {
+	if own, ok := errors.AsType[ownError](err); ok {
+		return own.error
+	}
+	if _, ok := errors.AsType[*search.DamagedError](err); ok {
+		return fmt.Errorf("%s: %w", o.from, err)
+	}
+	return s.wrap(err)
+}
+
+// errEnough: no more candidates are to be printed.
+var errEnough = errors.New("enough")
+
+func (o *searchFlags) change() search.Change {
+	switch {
+	case o.changed:
+		return search.Changed
+	case o.unchanged:
+		return search.Unchanged
+	case o.increased:
+		return search.Increased
+	case o.decreased:
+		return search.Decreased
+	}
+	return search.AnyChange
+}
+
+// tellNarrowed says which candidates could not be looked at.
+func tellNarrowed(n search.Narrowed) {
+	if n.Swapped > 0 {
+		notice("%s swapped out, and kept: whether they still fit is not known (--swapped reads them, which brings them back into memory)", candidates(n.Swapped))
+	}
+	if n.Lost > 0 {
+		notice("%s where nothing can be read any more", candidates(n.Lost))
+	}
+}
+
+func candidates(n uint64) string { return count(int(n), "candidate") }
+
+// tellSaved says what is in a file of candidates, of which some were printed.
+func tellSaved(path string, n, printed uint64, listed bool) {
+	if listed && n > printed {
+		notice("%s in %s; %d not shown", candidates(n), term.Printable(path), n-printed)
+		return
+	}
+	notice("%s in %s", candidates(n), term.Printable(path))
+}
+
+// saver writes a file of candidates.
+type saver struct {
+	w      *search.CandidateWriter
+	file   *sink.File
+	stream *sink.Stream
+	last   procmem.Addr
+}
+
+// newSaver begins a file, which takes the place of another one of candidates.
+func newSaver(path string, info search.CandidateInfo) (*saver, error) {
+	replace, err := holdsCandidates(path)
+	if err != nil {
+		return nil, err
+	}
+	f, err := sink.Create(path, replace)
+	if err != nil {
+		return nil, err
+	}
+	s := &saver{file: f, stream: sink.NewStream(f)}
+	if s.w, err = search.NewCandidateWriter(ownWriter{s.stream}, info); err != nil {
+		f.Abort()
+		return nil, err
+	}
+	return s, nil
+}
+
+// holdsCandidates reports whether there is such a file. Another file is not to
+// be replaced.
+func holdsCandidates(path string) (bool, error) {
+	st, err := os.Lstat(path)
+	if errors.Is(err, fs.ErrNotExist) {
+		return false, nil
+	}
+	if err != nil {
+		return false, err
+	}
+	if st.Mode().IsRegular() {
+		f, err := os.Open(path)
+		if err != nil {
+			return false, err
+		}
+		defer f.Close()
+		if _, err := search.OpenCandidates(f); !errors.Is(err, search.ErrNotCandidates) {
+			return true, nil // perhaps damaged
+		}
+	}
+	return false, fmt.Errorf("create %s: %w, and holds no candidates", path, fs.ErrExist)
+}
+
+// add adds a match. Two patterns may match at one address.
+func (s *saver) add(a procmem.Addr, value []byte) error {
+	if s.w.Count() > 0 && a == s.last {
+		return nil
+	}
+	s.last = a
+	return s.w.Add(a, value)
+}
+
+func (s *saver) commit() error {
+	if err := s.w.Close(); err != nil {
+		return err
+	}
+	if err := s.stream.Flush(); err != nil {
+		return err
+	}
+	return s.file.Commit()
+}
+
+// abort removes what was written, unless commit has been called.
+func (s *saver) abort() { s.file.Abort() }

@@ -1,0 +1,254 @@
+package main
+
+import (
+	"bufio"
+	"context"
+	"encoding/json"
+	"os"
+	"strconv"
+
+	"github.com/spf13/cobra"
+
+	"github.com/procmem/procmem"
+	"github.com/procmem/procmem/internal/term"
+	"github.com/procmem/procmem/search"
+)
+
+func newStrings(g *globals) *cobra.Command {
+	var o stringsFlags
+	cmd := g.addJSON(&cobra.Command{
+		Use:   "strings TARGET",
+		Short: "Print the strings in memory, with their addresses",
+		Long: `Print the runs of printable characters in the memory of a process or a core, as
+strings(1) does of a file: of 4 characters or more, ASCII and the tab. Each line
+is an address, which unlike in strings(1) needs no -t, and the text.
+
+A run goes on from one mapping into the next where these touch. What was never
+touched is not looked at, and what is swapped out only with --swapped: reading
+brings it back into memory.
+
+Exit status: 0 done, whether there are strings or not; 1 failed; 2 bad usage;
+3 done, but memory that should have been readable was not.`,
+		Example: "  procmem strings 1234 -n 8 | grep -i password\n  procmem strings 1234 -e l --in '[heap]'\n" +
+			"  procmem strings core.1234 -t none | sort | uniq -c",
+		Args: exactly("TARGET"),
+		RunE: func(cmd *cobra.Command, args []string) error { return o.run(g, args[0]) },
+	})
+	fl := cmd.Flags()
+	fl.IntVarP(&o.min, "bytes", "n", 4, "the least number of characters")
+	fl.StringVarP(&o.radix, "radix", "t", "x", "addresses in hexadecimal (x), decimal (d), octal (o), or none")
+	fl.StringVarP(&o.encoding, "encoding", "e", "s", "characters: s 7 bits, S 8 bits, l b 16 bits, L B 32 bits (little, big endian)")
+	fl.StringArrayVar(&o.in, "in", nil, "look in this RANGE alone; may be repeated")
+	fl.BoolVar(&o.swapped, "swapped", false, "read what is swapped out too")
+	complete(cmd, "radix", "x", "d", "o", "none")
+	complete(cmd, "encoding", "s", "S", "l", "b", "L", "B")
+	return cmd
+}
+
+type stringsFlags struct {
+	min             int
+	radix, encoding string
+	in              []string
+	swapped         bool
+}
+
+// radixes are the values of -t.
+var radixes = map[string]int{"x": 16, "d": 10, "o": 8, "none": 0}
+
+func (o *stringsFlags) run(g *globals, word string) error {
+	radix, ok := radixes[o.radix]
+	if !ok {
+		return usagef("--radix %q: want x, d, o or none", o.radix)
+	}
+	encoding, err := search.ParseEncoding(o.encoding)
+	if err != nil {
+		return usagef("--encoding: %v", err)
+	}
+	if o.min < 1 {
+		return usagef("--bytes %d: want 1 or more", o.min)
+	}
+	specs, err := parseRanges(o.in)
+	if err != nil {
+		return err
+	}
+	t, err := openTarget(word)
+	if err != nil {
+		return err
+	}
+	defer t.Close()
+	mem, done, err := t.Memory()
+	if err != nil {
+		return err
+	}
+	defer done()
+	ms, err := mem.Mappings()
+	if err != nil {
+		return onTarget(t, err)
+	}
+	in, err := resolveRanges(specs, ms, symbolsOf(t, mem, ms))
+	if err != nil {
+		return err
+	}
+	if len(specs) == 0 {
+		in = ordinary(ms)
+	}
+	s, err := search.NewStrings(search.StringsOptions{Min: o.min, Encoding: encoding}, search.Options{In: in, Swapped: o.swapped})
+	if err != nil {
+		return usageError{err}
+	}
+	out := newStringsOutput(g, encoding, radix)
+	for m, err := range s.Matches(context.Background(), mem) {
+		if err != nil {
+			return onTarget(t, err)
+		}
+		if err := out.add(m); err != nil {
+			return stdoutError(err)
+		}
+	}
+	if err := out.end(); err != nil {
+		return stdoutError(err)
+	}
+	return tellUnsearched(s.Stats(), o.swapped)
+}
+
+// ordinary returns the mappings that are the target's own, and not the
+// kernel's: those cannot be read, or hold its code.
+func ordinary(ms []procmem.Mapping) []procmem.Range {
+	rs := make([]procmem.Range, 0, len(ms))
+	for i := range ms {
+		if !ms[i].Special() || ms[i].Path == "[vdso]" {
+			rs = append(rs, ms[i].Range)
+		}
+	}
+	return rs
+}
+
+// tellUnsearched says what of the memory was not looked at.
+func tellUnsearched(st search.Stats, swapped bool) error {
+	if st.Swapped > 0 && !swapped {
+		notice("%s swapped out: not looked at (--swapped reads that too, which brings it back into memory)", term.Size(st.Swapped))
+	}
+	for _, f := range st.Faults {
+		tellFault(f)
+	}
+	if len(st.Faults) > 0 {
+		return statusError(exitMissing)
+	}
+	return nil
+}
+
+// stringsOutput prints strings.
+type stringsOutput interface {
+	add(m search.Match) error
+	end() error
+}
+
+func newStringsOutput(g *globals, e search.Encoding, radix int) stringsOutput {
+	w := bufio.NewWriterSize(os.Stdout, 256<<10)
+	if g.json {
+		enc := json.NewEncoder(w)
+		enc.SetEscapeHTML(false)
+		return &stringsJSON{w: w, enc: enc, encoding: e}
+	}
+	return &stringLines{w: w, encoding: e, radix: radix, terminal: term.IsTerminal(os.Stdout)}
+}
+
+// stringLines prints a line for each string. A long one comes in pieces, which
+// touch.
+type stringLines struct {
+	w        *bufio.Writer
+	encoding search.Encoding
+	radix    int
+	terminal bool
+	begun    bool
+	next     procmem.Addr // behind the last piece
+	line     []byte
+}
+
+func (l *stringLines) add(m search.Match) error {
+	b := l.line[:0]
+	if !l.begun || m.Start != l.next {
+		if l.begun {
+			b = append(b, '\n')
+		}
+		if l.terminal {
+			// A line that is long in coming leaves those before it visible.
+			if err := l.flush(b); err != nil {
+				return err
+			}
+			b = b[:0]
+		}
+		b = appendAddress(b, m.Start, l.radix)
+	}
+	from := len(b)
+	b = appendCharacters(b, m.Bytes, l.encoding)
+	if l.terminal && l.encoding == search.Latin {
+		b = append(b[:from], term.Printable(string(b[from:]))...)
+	}
+	l.line, l.begun, l.next = b, true, m.End
+	_, err := l.w.Write(b)
+	return err
+}
+
+func (l *stringLines) flush(b []byte) error {
+	if _, err := l.w.Write(b); err != nil {
+		return err
+	}
+	return l.w.Flush()
+}
+
+func (l *stringLines) end() error {
+	if l.begun {
+		return l.flush([]byte{'\n'})
+	}
+	return nil
+}
+
+// appendAddress appends an address as strings(1) would an offset.
+func appendAddress(b []byte, a procmem.Addr, radix int) []byte {
+	const width = 7
+	if radix == 0 {
+		return b
+	}
+	var digits [24]byte
+	d := strconv.AppendUint(digits[:0], uint64(a), radix)
+	for range width - len(d) {
+		b = append(b, ' ')
+	}
+	return append(append(b, d...), ' ')
+}
+
+// appendCharacters appends the text of a string, one byte for each character.
+func appendCharacters(b, p []byte, e search.Encoding) []byte {
+	step := e.Width()
+	if step == 1 {
+		return append(b, p...)
+	}
+	low := 0
+	if e == search.UTF16BE || e == search.UTF32BE {
+		low = step - 1
+	}
+	for ; low < len(p); low += step {
+		b = append(b, p[low])
+	}
+	return b
+}
+
+// stringsJSON prints an object for each piece of a string.
+type stringsJSON struct {
+	w        *bufio.Writer
+	enc      *json.Encoder
+	encoding search.Encoding
+	text     []byte
+}
+
+func (j *stringsJSON) add(m search.Match) error {
+	j.text = appendCharacters(j.text[:0], m.Bytes, j.encoding)
+	return j.enc.Encode(struct {
+		Start procmem.Addr `json:"start"`
+		Bytes int          `json:"bytes"`
+		Text  string       `json:"text"`
+	}{m.Start, len(m.Bytes), string(j.text)})
+}
+
+func (j *stringsJSON) end() error { return j.w.Flush() }
