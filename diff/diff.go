@@ -1,7 +1,6 @@
 package diff
 
 import (
-	"cmp"
 	"context"
 	"errors"
 	"iter"
@@ -30,6 +29,15 @@ const (
 	A Side = "a" // the first memory
 	B Side = "b"
 )
+
+// Error is why one of the two memories cannot be compared.
+type Error struct {
+	Side Side
+	Err  error
+}
+
+func (e *Error) Error() string { return "memory " + string(e.Side) + ": " + e.Err.Error() }
+func (e *Error) Unwrap() error { return e.Err }
 
 // Missing is memory that was not compared, since one of the two cannot show
 // it. Where both cannot, it is the first.
@@ -95,15 +103,16 @@ type Diff struct {
 	done    atomic.Int64
 }
 
-// New looks at the mappings of two memories.
+// New looks at the mappings of two memories. Where one of them has none to
+// show, it fails with an *Error.
 func New(a, b procmem.Memory, o Options) (*Diff, error) {
 	mapsA, err := a.Mappings()
 	if err != nil {
-		return nil, err
+		return nil, &Error{A, err}
 	}
 	mapsB, err := b.Mappings()
 	if err != nil {
-		return nil, err
+		return nil, &Error{B, err}
 	}
 	if o.In != nil {
 		o.In = joined(o.In)
@@ -128,8 +137,8 @@ var errLeft = errors.New("the loop was left")
 
 // Changes compares the memory, and yields what differs, ascending. Both
 // memories are read, and compared, ahead of the loop by a few MiB. An error
-// ends the sequence: that of ctx, procmem.ErrGone, or why a memory cannot tell
-// what it holds. What just cannot be read is no error: see Stats.
+// ends the sequence: that of ctx, or an *Error, as where a process is gone
+// (procmem.ErrGone). What just cannot be read is no error: see Stats.
 func (d *Diff) Changes(ctx context.Context) iter.Seq2[Change, error] {
 	return func(yield func(Change, error) bool) {
 		ctx, cancel := context.WithCancelCause(ctx)
@@ -183,13 +192,16 @@ func (r *comparison) run(ctx context.Context) error {
 		Each: r.each,
 		Emit: func(b *pipe.Block) error { return r.emit(ctx, b) },
 	})
-	if err = cmp.Or(err, r.plan.err); err != nil {
+	if err == nil {
+		err = r.plan.err
+	}
+	if err != nil {
 		return err
 	}
 	var missing missingList
 	for _, f := range faults {
 		if errors.Is(f.Err, procmem.ErrGone) {
-			return f.Err
+			return &Error{A, f.Err}
 		}
 		missing.add(Missing{f, A})
 	}
@@ -257,7 +269,7 @@ func (r *comparison) each(b *pipe.Block) error {
 		}
 		for _, f := range faults {
 			if errors.Is(f.Err, procmem.ErrGone) {
-				return f.Err
+				return &Error{B, f.Err}
 			}
 			n.missing = append(n.missing, Missing{f, B})
 		}

@@ -558,7 +558,7 @@ func TestEnds(t *testing.T) {
 			}
 			for _, err = range d.Changes(t.Context()) {
 			}
-			if !errors.Is(err, procmem.ErrGone) {
+			if e, ok := errors.AsType[*Error](err); !ok || e.Side != side || !errors.Is(err, procmem.ErrGone) {
 				t.Errorf("%s of %s: %v", name, side, err)
 			}
 		}
@@ -593,13 +593,14 @@ func FuzzRuns(f *testing.F) {
 	f.Fuzz(func(t *testing.T, addr uint16, a, b []byte) {
 		n := min(len(a), len(b))
 		a, b = a[:n], b[:n]
-		x, y := newMemory(mapping(0, 1<<20, "rw-p", "")), newMemory(mapping(0, 1<<20, "rw-p", ""))
-		if n > 1<<19 {
+		if n == 0 || n > 1<<19 {
 			return
 		}
-		x.set(procmem.Addr(addr), a...)
-		y.set(procmem.Addr(addr), b...)
-		want, _ := oracle(x, y, Options{In: []procmem.Range{rng(procmem.Addr(addr), procmem.Addr(addr)+procmem.Addr(n))}}, false)
+		whole := mapping(procmem.Addr(addr), procmem.Addr(addr)+procmem.Addr(n), "rw-p", "")
+		x, y := newMemory(whole), newMemory(whole)
+		x.set(whole.Start, a...)
+		y.set(whole.Start, b...)
+		want, _ := oracle(x, y, Options{}, false)
 		got := appendRuns(nil, procmem.Addr(addr), a, b)
 		if !slices.EqualFunc(got, want, func(g run, w Change) bool {
 			return procmem.Addr(g.start)+procmem.Addr(addr) == w.Start && procmem.Addr(g.end)+procmem.Addr(addr) == w.End && uint64(g.differ) == w.Bytes

@@ -2,10 +2,10 @@
 // the process that it was taken of, two processes.
 //
 // Start with New. Mappings tells which mappings came, went, grew or shrank, or
-// are another's or are protected in another way now; Changes yields what differs in the memory that
-// both have mapped, in ascending order of address; Stats tells afterwards how
-// much was compared, where the changes lie in each mapping, and what could not
-// be compared.
+// have another name or permission now; Changes yields what differs in the
+// memory that both have mapped, in ascending order of address; Stats tells
+// afterwards how much was compared, where the changes lie in each mapping, and
+// what could not be compared.
 //
 // Memory is compared by address: no mapping is looked for at another place.
 // Two processes whose addresses were laid out at random (ASLR) have little in

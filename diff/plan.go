@@ -75,11 +75,16 @@ func (s *side) close() {
 	}
 }
 
+// err returns why the memory cannot tell what it holds, if that is so.
 func (s *side) err() error {
-	if s.data.err == nil && s.resident != nil {
-		return s.resident.err
+	err := s.data.err
+	if err == nil && s.resident != nil {
+		err = s.resident.err
 	}
-	return s.data.err
+	if err == nil {
+		return nil
+	}
+	return &Error{s.name, err}
 }
 
 // at tells of an address whether there may be data, whether that is swapped
@@ -183,7 +188,10 @@ func (p *planner) group(from, to int) {
 		for at := x.Start; at < x.End && !p.ended; {
 			dataA, swappedA, untilA := a.at(at)
 			dataB, swappedB, untilB := b.at(at)
-			if p.err = errors.Join(a.err(), b.err()); p.err != nil {
+			if p.err = a.err(); p.err == nil {
+				p.err = b.err()
+			}
+			if p.err != nil {
 				return
 			}
 			piece := procmem.Range{Start: at, End: min(x.End, untilA, untilB)}
@@ -204,8 +212,11 @@ func (p *planner) piece(i int, r procmem.Range, a, b *side, dataA, dataB bool) {
 		end, errB := b.look(procmem.Range{Start: r.Start, End: end}, dataB)
 		sub := procmem.Range{Start: r.Start, End: end}
 		switch {
-		case errors.Is(errA, procmem.ErrGone) || errors.Is(errB, procmem.ErrGone):
-			p.err = procmem.ErrGone
+		case errors.Is(errA, procmem.ErrGone):
+			p.err = &Error{A, errA}
+			return
+		case errors.Is(errB, procmem.ErrGone):
+			p.err = &Error{B, errB}
 			return
 		case errA != nil:
 			p.missing.add(Missing{procmem.Fault{Range: sub, Err: errA}, A})

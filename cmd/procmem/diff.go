@@ -178,7 +178,7 @@ func (o *diffFlags) compare(ctx context.Context, g *globals, sides [2]diffSide, 
 	}
 	d, err := diff.New(sides[0].mem, sides[1].mem, diff.Options{In: in, Swapped: o.swapped})
 	if err != nil {
-		return err
+		return explained(sides, err)
 	}
 	out := newDiffOutput(g, maps[0], o.hex)
 	for _, m := range d.Mappings() {
@@ -193,7 +193,7 @@ func (o *diffFlags) compare(ctx context.Context, g *globals, sides [2]diffSide, 
 	if err := out.end(len(d.Mappings()), &s); err != nil {
 		return err
 	}
-	return o.verdict(sides, len(d.Mappings()), &s)
+	return diffVerdict(sides, len(d.Mappings()), &s)
 }
 
 // changes prints what differs in the memory.
@@ -219,13 +219,11 @@ func (o *diffFlags) changes(ctx context.Context, d *diff.Diff, sides [2]diffSide
 	return nil
 }
 
-// explained has what ended a comparison explained by the process that it is
-// of, if there is one.
+// explained has the error of one of the memories explained by the process that
+// it is of, if there is one.
 func explained(sides [2]diffSide, err error) error {
-	for _, s := range sides {
-		if wrapped := s.wrap(err); wrapped != err && errors.Is(err, procmem.ErrGone) {
-			return wrapped
-		}
+	if e, ok := errors.AsType[*diff.Error](err); ok {
+		return sideOf(sides, e.Side).wrap(e.Err)
 	}
 	return err
 }
@@ -258,8 +256,8 @@ func dataBytes(mem procmem.Sparse, ms []procmem.Mapping) (n int64) {
 	return n
 }
 
-// verdict tells what was not compared, and returns the exit status.
-func (o *diffFlags) verdict(sides [2]diffSide, mappings int, s *diff.Stats) error {
+// diffVerdict tells what was not compared, and returns the exit status.
+func diffVerdict(sides [2]diffSide, mappings int, s *diff.Stats) error {
 	const most = 20 // lines
 	status := exitSame
 	if mappings > 0 || s.Changed > 0 {
