@@ -12,6 +12,8 @@ import (
 	"github.com/procmem/procmem/internal/testproc"
 )
 
+var _ procmem.Resident = (*View)(nil)
+
 // pagesOf returns the addresses of the pages in ranges that must be ascending
 // and inside r.
 func pagesOf(t *testing.T, r procmem.Range, ranges func(func(procmem.Range, error) bool)) (out []procmem.Addr) {

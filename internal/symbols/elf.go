@@ -11,10 +11,9 @@ import (
 
 // Bounds of what is read of one file, whatever it claims.
 const (
-	maxSections = 1 << 16
-	maxNotes    = 64 << 10  // bytes of a PT_NOTE
-	maxEntries  = 1 << 23   // of a symbol table
-	maxStrings  = 256 << 20 // bytes of a string table
+	maxNotes   = 64 << 10  // bytes of a PT_NOTE
+	maxEntries = 1 << 23   // of a symbol table
+	maxStrings = 256 << 20 // bytes of a string table
 )
 
 var errNotELF = errors.New("no ELF file that makes sense")
@@ -121,7 +120,6 @@ func (f *elfFile) sections() ([]section, error) {
 type entry struct {
 	name        uint32
 	typ         elf.SymType
-	bind        elf.SymBind
 	section     elf.SectionIndex
 	value, size uint64
 }
@@ -132,7 +130,7 @@ func (f *elfFile) entry(b []byte) entry {
 	if f.w == 4 {
 		rest = b[12:]
 	}
-	e.typ, e.bind, e.section = elf.ST_TYPE(rest[0]), elf.ST_BIND(rest[0]), elf.SectionIndex(binary.LittleEndian.Uint16(rest[2:]))
+	e.typ, e.section = elf.ST_TYPE(rest[0]), elf.SectionIndex(binary.LittleEndian.Uint16(rest[2:]))
 	return e
 }
 

@@ -236,7 +236,7 @@ func (o *object) address(off uint64) (v uint64, ok bool) {
 
 // holds reports whether the program headers load offset off at the address v.
 func (o *object) holds(v, off uint64) bool {
-	return slices.ContainsFunc(o.loads, func(s segment) bool { return s.covers(off) })
+	return slices.ContainsFunc(o.loads, func(s segment) bool { return s.covers(off) && v-s.addr == off-s.off })
 }
 
 // covers reports whether the pages of a segment hold offset off of the file.

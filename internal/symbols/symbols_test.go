@@ -248,6 +248,9 @@ func TestSameFile(t *testing.T) {
 	other.buildID = nil
 	check("no build id", other.bytes(), false, false)
 	check("no ELF file", []byte("#!/bin/sh\n"), false, false)
+	headers := e.bytes()
+	headers[0x100+48]++ // the alignment of a segment
+	check("other headers", headers, false, false)
 	mem[0x10000] = other.bytes()
 	check("no build id in memory", file, false, false)
 	check("no build id anywhere", other.bytes(), true, false)
@@ -259,7 +262,7 @@ func TestSameFile(t *testing.T) {
 // mapped as data has none where a loader would have put something else.
 func TestPlaces(t *testing.T) {
 	e := elfSpec{wide: true}
-	e.symbols = []testSymbol{{"text", 0x1010, 0x10, 1, 0x12}, {"data", 0x3010, 8, 2, 0x11}, {"bss", 0x4800, 8, 2, 0x11}}
+	e.symbols = []testSymbol{{"text", 0x1010, 0x10, 1, 0x12}, {"data", 0x3010, 8, 2, 0x11}, {"bss", 0x4800, 8, 2, 0x11}, {"far", 0x6010, 8, 2, 0x11}}
 	file := newBytesFile(e.bytes())
 	m := func(start, end procmem.Addr, off uint64, path string) procmem.Mapping {
 		mm := procmem.Mapping{Range: procmem.Range{Start: start, End: end}, Offset: off, Path: path}
@@ -273,15 +276,16 @@ func TestPlaces(t *testing.T) {
 		m(0x20000, 0x22000, 0, "/lib"), m(0x23000, 0x24000, 0x2000, "/lib"), m(0x24000, 0x25000, 0, "[anon:.bss]"), // twice
 		m(0x25000, 0x26000, 0, "[heap]"),
 		m(0x30000, 0x33000, 0, "/lib"), // as data
-		m(0x36000, 0x37000, 0, ""),
+		m(0x3a000, 0x3b000, 0, ""),
 		m(0xfffffffffffef000, 0xffffffffffff1000, 0, "/lib"), m(0xffffffffffff2000, 0xffffffffffff3000, 0x2000, "/lib"),
+		m(0xffffffffffff5000, 0xffffffffffff6000, 0, ""), // touches nothing
 	}
 	tab := New(ms, func(*procmem.Mapping) (File, error) { return file, nil })
 	for a, want := range map[procmem.Addr]string{
 		0x11010: "text", 0x1101f: "text+0xf", 0x11020: "", 0x13010: "data", 0x14800: "bss", 0x14808: "",
 		0x21010: "text", 0x23011: "data+0x1", 0x24800: "bss", 0x25800: "",
-		0x31010: "text", 0x32010: "", 0x33010: "", 0x36800: "", // the data is at 0x32010 there, and has no address
-		0xffffffffffff0010: "text", 0xffffffffffff2010: "data",
+		0x31010: "text", 0x32010: "", 0x33010: "", 0x3a800: "", // the data is at 0x32010 there, and has no address
+		0xffffffffffff0010: "text", 0xffffffffffff2010: "data", 0xffffffffffff5010: "",
 	} {
 		if got := tab.Name(a); got != want {
 			t.Errorf("%v is %q, want %q", a, got, want)
@@ -390,6 +394,16 @@ func TestRoom(t *testing.T) {
 		if n := len(o.symbols); (n == 1000) != (room == maxMemory) {
 			t.Errorf("%d symbols in %d bytes", n, room)
 		}
+	}
+	// All files have the room in common.
+	ms := []procmem.Mapping{
+		{Range: procmem.Range{Start: 0x10000, End: 0x12000}, Inode: 1, Path: "/one"},
+		{Range: procmem.Range{Start: 0x20000, End: 0x22000}, Inode: 2, Path: "/two"},
+	}
+	tab := New(ms, func(*procmem.Mapping) (File, error) { return file, nil })
+	tab.room = 1001*symbolBytes + 15_000
+	if one, two := tab.Name(0x11000), tab.Name(0x21000); one != "symbol0" || two != "" {
+		t.Errorf("%q and %q", one, two)
 	}
 }
 
