@@ -115,6 +115,8 @@ func BenchmarkSearch(b *testing.B) {
 		{"u32-any", one(ParseValue(U32, "3735928559", ValueOptions{Align: 1}))},
 		{"u64-range", one(ParseValue(U64, "3735928559..3735929559", ValueOptions{}))},
 		{"f32", one(ParseValue(F32, "3.14159", ValueOptions{}))},
+		{"regexp", one(ParseRegexp(`[a-z]+@example\.com`, false))},
+		{"regexp-class", one(ParseRegexp(`[0-9a-f]{32}`, false))},
 		{"1000-long", thousand(8)},
 		{"1000-short", thousand(4)},
 		{"1000-mixed", append(thousand(4), thousand(8)...)},

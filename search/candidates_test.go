@@ -156,7 +156,7 @@ func randomInfo(rnd *rand.Rand) CandidateInfo {
 // apart, in any number.
 func TestCandidatesRoundTrip(t *testing.T) {
 	rnd := rand.New(rand.NewPCG(1, 2))
-	for round := range 60 {
+	for round := range 30 {
 		info := randomInfo(rnd)
 		info.Origin = Origin{PID: round, Start: rnd.Uint64(), Boot: "b", Program: rnd.Uint32(), Core: strings.Repeat("c", round)}
 		if round == 0 {
@@ -469,7 +469,7 @@ func randomRanges(rnd *rand.Rand) []procmem.Range {
 // Every position is a candidate, as a naive reader finds them.
 func TestEveryPosition(t *testing.T) {
 	rnd := rand.New(rand.NewPCG(1, 4))
-	for round := range 80 {
+	for round := range 32 {
 		m, info := randomMemory(rnd), randomInfo(rnd)
 		if round%8 == 0 {
 			info.Align = 2 * page
@@ -510,10 +510,56 @@ func TestEveryPosition(t *testing.T) {
 	}
 }
 
+// Positions are found that lie across the seam of two jobs, and one byte that
+// changes is noticed wherever it is.
+func TestCandidateSeams(t *testing.T) {
+	const pages, start = 2*runPages + 5, 0x10000
+	m := newPagedMemory()
+	rnd := rand.New(rand.NewPCG(1, 6))
+	m.add(start, pages, func(b []byte) bool { rngReader{rnd}.Read(b); return true })
+	for _, info := range []CandidateInfo{{Type: U64, Align: 1, Word: 8}, {Type: U64, Align: 8, Word: 8}} {
+		var file bytes.Buffer
+		w, _ := NewCandidateWriter(&file, info)
+		if _, err := EveryPosition(t.Context(), m, Options{}, w); err != nil {
+			t.Fatal(err)
+		}
+		if err := w.Close(); err != nil {
+			t.Fatal(err)
+		}
+		_, got := readAll(t, file.Bytes())
+		if want := (pages*page - 8) / info.Align; len(got) != want+1 {
+			t.Fatalf("%d candidates, want %d", len(got), want+1)
+		}
+		for i, c := range got {
+			if v, _ := m.value(c.addr, 8); c.addr != procmem.Addr(start+i*info.Align) || string(v) != c.value {
+				t.Fatalf("candidate %d is at %v with %x, want %x", i, c.addr, c.value, v)
+			}
+		}
+		for _, off := range []int{0, 7, 8, page - 1, page, runPages*page - 1, runPages * page, pages*page - 1} {
+			b := &m.pages[procmem.Addr(start+off).PageDown()][off%page]
+			*b++
+			r, err := OpenCandidates(bytes.NewReader(file.Bytes()))
+			if err != nil {
+				t.Fatal(err)
+			}
+			var at []procmem.Addr
+			_, err = Narrow(t.Context(), m, r, Narrowing{Change: Changed, Each: func(c Candidate) bool {
+				at = append(at, c.Addr)
+				return true
+			}})
+			*b--
+			first, last := max(0, (off-8+info.Align)/info.Align), min(off, pages*page-8)/info.Align
+			if err != nil || len(at) != last-first+1 || at[0] != procmem.Addr(start+first*info.Align) {
+				t.Errorf("align %d: a byte at %#x changes: %v %v", info.Align, off, at, err)
+			}
+		}
+	}
+}
+
 // Narrowing keeps what a naive reader keeps.
 func TestNarrow(t *testing.T) {
 	rnd := rand.New(rand.NewPCG(1, 5))
-	for round := range 120 {
+	for round := range 50 {
 		m, info := randomMemory(rnd), randomInfo(rnd)
 		old := naivePositions(m, info, Options{Swapped: true})
 		some := old[:0]

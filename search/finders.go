@@ -15,9 +15,10 @@ type hit struct {
 	pattern uint32
 }
 
-func compareHits(a, b hit) int {
-	return cmp.Or(cmp.Compare(a.at, b.at), cmp.Compare(a.pattern, b.pattern))
-}
+// order is by address, then by pattern.
+func (h hit) order() uint64 { return uint64(h.at)<<32 | uint64(h.pattern) }
+
+func compareHits(a, b hit) int { return cmp.Compare(a.order(), b.order()) }
 
 // sortHits sorts what mostly is sorted.
 func sortHits(hits []hit) {

@@ -11,7 +11,7 @@ import (
 const (
 	// blockSize is how much is read at once: what was read is scanned while it
 	// is in the cache of the processor.
-	blockSize = 256 << 10
+	blockSize = 512 << 10
 	// windowSize is how much all finders look at before the next part.
 	windowSize = 32 << 10
 	// enough is the number of hits after which the scan of a block waits until
@@ -185,10 +185,14 @@ func (e *engine) mend(b *pipe.Block, n *progress, w *worker, k int, carry procme
 		upto = n.at
 	}
 	var found []hit
+	next := 0 // of the hits there are
 	c := cursor{from: int(carry - p.Addr), inside: true}
 	for ; c.next(w.seekers[k], p.Bytes, upto); c.pass() {
 		h := hit{uint32(base + c.start), uint32(c.end - c.start), pattern}
-		if _, same := slices.BinarySearchFunc(n.hits, h, compareHits); same {
+		for next < len(n.hits) && n.hits[next].order() < h.order() {
+			next++
+		}
+		if next < len(n.hits) && n.hits[next] == h {
 			upto = c.start
 			break
 		}

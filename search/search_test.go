@@ -187,7 +187,7 @@ func TestMemoryIsBounded(t *testing.T) {
 	s := must(New([]Pattern{must(ParseValue(U8, "0", ValueOptions{})), must(ParseHex("00 0?")), must(ParseRegexp(`\x00`, false))}, Options{}))
 	var n int
 	peak := uint64(0)
-	for _, err := range s.Matches(t.Context(), zeros{6 << 20}) {
+	for _, err := range s.Matches(t.Context(), zeros{2 << 20}) {
 		if err != nil {
 			t.Fatal(err)
 		}
@@ -197,7 +197,7 @@ func TestMemoryIsBounded(t *testing.T) {
 			peak = max(peak, m.HeapAlloc)
 		}
 	}
-	if want := 3*6<<20 - 1; n != want {
+	if want := 3*2<<20 - 1; n != want {
 		t.Errorf("%d matches; want %d", n, want)
 	}
 	if peak > 64<<20 {

@@ -135,7 +135,7 @@ func PointerTo(r procmem.Range, o ValueOptions) (Pattern, error) {
 	return n.pattern(r.String(), o)
 }
 
-// pattern makes a pattern of n: a literal where one value is wanted.
+// pattern makes a pattern of n.
 func (n *number) pattern(text string, o ValueOptions) (Pattern, error) {
 	if w := o.word(); w != 4 && w != 8 {
 		return Pattern{}, fmt.Errorf("pointers of %d bytes: want 4 or 8", w)
@@ -151,13 +151,13 @@ func (n *number) pattern(text string, o ValueOptions) (Pattern, error) {
 }
 
 func integerSpan(t Type, low, high string, width int) ([]span, error) {
-	first, err1 := parseInteger(low, t.signed(), width)
-	last, err2 := parseInteger(high, t.signed(), width)
-	if err := errors.Join(err1); err != nil {
+	first, err := parseInteger(low, t.signed(), width)
+	if err != nil {
 		return nil, err
 	}
-	if err2 != nil {
-		return nil, err2
+	last, err := parseInteger(high, t.signed(), width)
+	if err != nil {
+		return nil, err
 	}
 	if t.signed() && int64(first) > int64(last) || !t.signed() && first > last {
 		return nil, errBackwards

@@ -214,7 +214,7 @@ func (m *Matcher) findFirst(b []byte, from int) (start, end int, ok bool) {
 			return start, end, true
 		}
 		// All others end behind the first end.
-		from = f.first - limit + 1
+		from = max(start+1, f.first-limit+1)
 	}
 	return 0, 0, false
 }

@@ -46,8 +46,9 @@ func (m *memo) begin(d *lazy) {
 	}
 	if m.used {
 		m.cur, m.used = len(m.walk), false
-		m.walk = append(m.walk, walk{pos: -1})
+		m.walk = append(m.walk, walk{})
 	}
+	m.walk[m.cur].pos = -1 // not known: it may go on with another one before its end
 }
 
 // end notes how far the walk has come, in a state of the automaton.
