@@ -44,12 +44,18 @@ type pagemap struct {
 
 var regionPool = sync.Pool{New: func() any { return new([512]sys.PageRegion) }}
 
-// runs yields the runs of pages in r that are in at least one state. own is
-// added to that of pages in memory.
+// scanStep is how much is looked at with one PAGEMAP_SCAN, in bytes, but for
+// where there is nothing: it takes a millisecond, in which the address space
+// is locked against changes, and who waits for the first run has it soon.
+const scanStep = 32 << 20
+
+// runs yields the runs of pages in r that are in at least one state; a long one
+// may come in parts. own is added to that of pages in memory.
 func (pm *pagemap) runs(r procmem.Range, own PageState) iter.Seq2[PageRun, error] {
 	return func(yield func(PageRun, error) bool) {
 		vec := regionPool.Get().(*[512]sys.PageRegion)
 		defer regionPool.Put(vec)
+		step := uint64(scanStep)
 		for a := uint64(r.Start.PageDown()); a < uint64(r.End); {
 			if pm.noScan.Load() {
 				pm.readRuns(procmem.Range{Start: procmem.Addr(a), End: r.End}, own, yield)
@@ -60,6 +66,7 @@ func (pm *pagemap) runs(r procmem.Range, own PageState) iter.Seq2[PageRun, error
 				ret |= sys.PageGuard
 			}
 			end := (uint64(r.End) + procmem.PageSize - 1) &^ (procmem.PageSize - 1)
+			end = a + min(end-a, step)
 			n, walked, err := sys.PagemapScan(pm.f.Fd(), a, end, sys.PagePresent|sys.PageSwapped, ret, vec[:])
 			switch {
 			case err == unix.EINVAL && !pm.noGuard.Load():
@@ -99,6 +106,9 @@ func (pm *pagemap) runs(r procmem.Range, own PageState) iter.Seq2[PageRun, error
 				return
 			}
 			a = walked
+			if step *= 2; n > 0 || step == 0 {
+				step = scanStep
+			}
 		}
 	}
 }

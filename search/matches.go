@@ -224,11 +224,26 @@ func (r *run) there(in procmem.Range) iter.Seq2[procmem.Range, error] {
 func (r *run) countSwapped(in procmem.Range) {
 	resident, ok1 := r.mem.(procmem.Resident)
 	sparse, ok2 := r.mem.(procmem.Sparse)
-	if !ok1 || !ok2 || r.s.o.Swapped {
+	if !ok1 || !ok2 || r.s.o.Swapped || !r.maySwap(in) {
 		return
 	}
 	all, there := size(sparse.Data(in)), size(resident.Resident(in))
 	r.s.stats.Swapped += max(all, there) - there
+}
+
+// maySwap reports whether the mappings tell that any part of a range was
+// swapped out, or do not tell.
+func (r *run) maySwap(in procmem.Range) bool {
+	maps, err := r.mem.Mappings()
+	if err != nil {
+		return true
+	}
+	for i := procmem.FindMapping(maps, in.Start); i < len(maps) && maps[i].Start < in.End; i++ {
+		if u := maps[i].Usage; u == nil || u.Swap > 0 {
+			return true
+		}
+	}
+	return false
 }
 
 func size(ranges iter.Seq2[procmem.Range, error]) (n uint64) {

@@ -11,7 +11,7 @@ import (
 const (
 	// blockSize is how much is read at once: what was read is scanned while it
 	// is in the cache of the processor.
-	blockSize = 512 << 10
+	blockSize = 1 << 20
 	// windowSize is how much all finders look at before the next part.
 	windowSize = 32 << 10
 	// enough is the number of hits after which the scan of a block waits until

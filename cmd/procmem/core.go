@@ -339,7 +339,9 @@ func (j *coreJob) take(ctx context.Context, p *process.Process, filter core.Filt
 
 // wants tells a snapshot what a core will hold.
 func wants(filter core.Filter) func(*procmem.Image, procmem.Memory) []procmem.Range {
-	return func(img *procmem.Image, mem procmem.Memory) []procmem.Range { return dumped(core.Select(img, mem, filter)) }
+	return func(img *procmem.Image, mem procmem.Memory) []procmem.Range {
+		return dumped(core.Select(img, mem, filter))
+	}
 }
 
 func dumped(segs []core.Segment) (ranges []procmem.Range) {

@@ -142,8 +142,7 @@ func TestSearchBrokenPipe(t *testing.T) {
 func TestFlusher(t *testing.T) {
 	flushed := make(chan int, 1)
 	n := 0
-	var f *flusher
-	f = newFlusher(func() error {
+	f := newFlusher(func() error {
 		flushed <- n
 		return io.ErrShortWrite
 	})
