@@ -52,6 +52,8 @@ func (v *View) mappingData(m *procmem.Mapping, r procmem.Range, skip PageState, 
 		return fileData(f, m, r, yield)
 	case untouched(m) && v.stopped:
 		return true // spares old kernels reading the pagemap of a terabyte
+	case skip != 0 && full(m):
+		return yield(r, nil)
 	}
 	for run, err := range v.pm.runs(r, 0) {
 		if err != nil {
@@ -66,6 +68,11 @@ func (v *View) mappingData(m *procmem.Mapping, r procmem.Range, skip PageState, 
 	}
 	return true
 }
+
+// full reports whether each page of a mapping was in memory when the view was
+// made. Of one that has gone since it is no harm to look for it: it reads as
+// zeros.
+func full(m *procmem.Mapping) bool { return m.Usage != nil && m.Usage.RSS == m.Size() }
 
 // inMemory returns a yield that leaves out what is swapped out of a mapping.
 func (v *View) inMemory(m *procmem.Mapping, yield func(procmem.Range, error) bool) func(procmem.Range, error) bool {

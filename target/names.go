@@ -62,12 +62,17 @@ func merge(rs []procmem.Range) []procmem.Range {
 
 // notFound explains why no reading of the text is the name of a mapping.
 func (s Spec) notFound(ms []procmem.Mapping) error {
-	err := s.badRest(func(name string) bool {
-		rs, err := findName(ms, name)
-		return err != nil || len(rs) > 0
-	})
-	if err != nil {
-		return err
+	// Where the text goes on behind a name that is there, what follows is
+	// what is wrong.
+	for i := len(s.text); ; {
+		if i = strings.LastIndexByte(s.text[:i], '+'); i <= 0 {
+			break
+		}
+		if rs, err := findName(ms, s.text[:i]); err != nil || len(rs) > 0 {
+			if _, err := parseRest(s.text, i); err != nil {
+				return err
+			}
+		}
 	}
 	// The shortest reading is the name most likely meant.
 	name := s.readings[len(s.readings)-1].name
@@ -83,19 +88,6 @@ func (s Spec) notFound(ms []procmem.Mapping) error {
 		msg += " (an address is written 0x" + s.text[:n] + ")"
 	}
 	return fmt.Errorf("resolve range %q: %w: %s", s.text, ErrNoMapping, msg)
-}
-
-// badRest returns what is wrong with what follows a name that is there, if that
-// is why there is no reading.
-func (s Spec) badRest(there func(name string) bool) error {
-	for i := len(s.text); ; {
-		if i = strings.LastIndexByte(s.text[:i], '+'); i <= 0 {
-			return nil
-		}
-		if _, err := parseRest(s.text, i); err != nil && there(s.text[:i]) {
-			return err
-		}
-	}
 }
 
 // closeNames returns the names that resemble name, and all names. Files are

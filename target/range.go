@@ -348,8 +348,14 @@ func (s Spec) resolveSymbol(ms []procmem.Mapping, symbols Symbols) ([]procmem.Ra
 			return nil, fmt.Errorf("resolve range %q: %w", s.text, err)
 		}
 	}
-	if bad := s.badRest(func(name string) bool { _, err := find(name); return err == nil }); bad != nil {
-		return nil, bad
+	// Symbols have no + in their names: where the text up to the first one is a
+	// symbol, what follows is what is wrong.
+	if i := strings.IndexByte(s.text, '+'); i > 0 {
+		if _, ferr := find(s.text[:i]); ferr == nil {
+			if _, perr := parseRest(s.text, i); perr != nil {
+				return nil, perr
+			}
+		}
 	}
 	return nil, fmt.Errorf("resolve range %q: %w", s.text, err)
 }

@@ -9,18 +9,11 @@ import (
 	"path/filepath"
 	"runtime"
 
-	"github.com/procmem/procmem/core"
 	"github.com/procmem/procmem/internal/background"
 	"github.com/procmem/procmem/internal/packed"
 	"github.com/procmem/procmem/internal/sink"
 	"github.com/procmem/procmem/internal/upload"
-	"github.com/procmem/procmem/target"
 )
-
-// openTarget resolves a TARGET; a core may be compressed.
-func openTarget(word string) (*target.Target, error) { return target.OpenWith(word, openCore) }
-
-func openCore(path string) (*core.File, error) { return packed.Opener{Notice: notice}.Open(path) }
 
 // notice prints what one should know while it goes on.
 func notice(format string, args ...any) {

@@ -71,31 +71,22 @@ func (r *reader) run(g *globals, word string, ranges []string) error {
 	if err != nil {
 		return err
 	}
-	t, err := openTarget(word)
+	t, err := openMemory(word)
 	if err != nil {
 		return err
 	}
 	defer t.Close()
-	mem, done, err := t.Memory()
-	if err != nil {
-		return err
-	}
-	defer done()
-	ms, err := mem.Mappings()
-	if err != nil {
-		return onTarget(t, err)
-	}
-	f := &follower{mem: mem, maps: ms, word: wordSize(t), locate: locator(ms), tab: symbolsOf(t, mem, ms)}
+	f := &follower{mem: t.mem, maps: t.maps, word: wordSize(t.Target), locate: locator(t.maps), tab: t.symbols}
 	if r.follow {
 		for i := range specs {
 			specs[i] = specs[i].DefaultTo(uint64(followWords * f.word))
 		}
 	}
-	found, err := resolveRanges(specs, ms, f.tab)
+	found, err := resolveRanges(specs, t.maps, t.symbols)
 	if err != nil {
 		return err
 	}
-	return readRanges(mem, found, r.output(g, f))
+	return readRanges(t.mem, found, r.output(g, f))
 }
 
 // wordSize returns the size of a pointer in bytes.

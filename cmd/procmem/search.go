@@ -14,7 +14,6 @@ import (
 	"github.com/procmem/procmem"
 	"github.com/procmem/procmem/internal/term"
 	"github.com/procmem/procmem/search"
-	"github.com/procmem/procmem/target"
 )
 
 // exitNothing is the status of a search that has found nothing.
@@ -157,9 +156,7 @@ func (o *searchFlags) addTo(cmd *cobra.Command) {
 
 // searched is what is searched, opened.
 type searched struct {
-	t      *target.Target
-	mem    procmem.Sparse
-	maps   []procmem.Mapping
+	*opened
 	word   int // bytes of a pointer
 	in     []procmem.Range
 	places *places
@@ -170,7 +167,7 @@ func (s *searched) wrap(err error) error {
 	if _, ok := errors.AsType[errInterrupted](err); ok {
 		return err
 	}
-	return onTarget(s.t, err)
+	return onTarget(s.Target, err)
 }
 
 func (o *searchFlags) run(ctx context.Context, g *globals, word string, words []string) error {
@@ -186,23 +183,13 @@ func (o *searchFlags) run(ctx context.Context, g *globals, word string, words []
 	if err != nil {
 		return err
 	}
-	t, err := openTarget(word)
+	t, err := openMemory(word)
 	if err != nil {
 		return err
 	}
 	defer t.Close()
-	mem, done, err := t.Memory()
-	if err != nil {
-		return err
-	}
-	defer done()
-	ms, err := mem.Mappings()
-	if err != nil {
-		return onTarget(t, err)
-	}
-	tab := symbolsOf(t, mem, ms)
-	s := &searched{t: t, mem: mem, maps: ms, word: wordSize(t), places: newPlaces(ms, tab)}
-	if s.in, err = whereToLook(specs, perm, ms, tab); err != nil {
+	s := &searched{opened: t, word: wordSize(t.Target), places: newPlaces(t.maps, t.symbols)}
+	if s.in, err = whereToLook(specs, perm, t.maps, t.symbols); err != nil {
 		return err
 	}
 	switch {

@@ -61,10 +61,10 @@ func (o *searchFlags) info(s *searched) search.CandidateInfo {
 
 // origin tells the target from others.
 func (s *searched) origin() search.Origin {
-	if c := s.t.Core; c != nil {
-		return search.Origin{Core: s.t.Word}
+	if c := s.Core; c != nil {
+		return search.Origin{Core: s.Word}
 	}
-	p := s.t.Process
+	p := s.Process
 	o := search.Origin{PID: p.PID(), Start: p.StartTime()}
 	if b, err := os.ReadFile("/proc/sys/kernel/random/boot_id"); err == nil {
 		o.Boot = strings.TrimSpace(string(b))

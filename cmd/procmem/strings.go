@@ -71,35 +71,26 @@ func (o *stringsFlags) run(g *globals, word string) error {
 	if err != nil {
 		return err
 	}
-	t, err := openTarget(word)
+	t, err := openMemory(word)
 	if err != nil {
 		return err
 	}
 	defer t.Close()
-	mem, done, err := t.Memory()
-	if err != nil {
-		return err
-	}
-	defer done()
-	ms, err := mem.Mappings()
-	if err != nil {
-		return onTarget(t, err)
-	}
-	in, err := resolveRanges(specs, ms, symbolsOf(t, mem, ms))
+	in, err := resolveRanges(specs, t.maps, t.symbols)
 	if err != nil {
 		return err
 	}
 	if len(specs) == 0 {
-		in = ordinary(ms)
+		in = ordinary(t.maps)
 	}
 	s, err := search.NewStrings(search.StringsOptions{Min: o.min, Encoding: encoding}, search.Options{In: in, Swapped: o.swapped})
 	if err != nil {
 		return usageError{err}
 	}
 	out := newStringsOutput(g, encoding, radix)
-	for m, err := range s.Matches(context.Background(), mem) {
+	for m, err := range s.Matches(context.Background(), t.mem) {
 		if err != nil {
-			return onTarget(t, err)
+			return onTarget(t.Target, err)
 		}
 		if err := out.add(m); err != nil {
 			return stdoutError(err)

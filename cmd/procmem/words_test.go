@@ -128,6 +128,7 @@ func TestBadRanges(t *testing.T) {
 		strings.Repeat("a", 100_000):         {1, "no such mapping"},
 		strings.Repeat("+", 100_000):         {2, "nothing is in front"},
 		"a" + strings.Repeat("+1", 40_000):   {1, "no such mapping"},
+		"sym:a" + strings.Repeat("+1", 9000): {1, "no such symbol"},
 	} {
 		for _, target := range []string{pid, prefix + "." + pid} {
 			for _, format := range []string{"raw", "ptr"} {

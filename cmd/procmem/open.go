@@ -1,0 +1,52 @@
+package main
+
+import (
+	"github.com/procmem/procmem"
+	"github.com/procmem/procmem/core"
+	"github.com/procmem/procmem/internal/packed"
+	"github.com/procmem/procmem/internal/symbols"
+	"github.com/procmem/procmem/target"
+)
+
+// openTarget resolves a TARGET; a core may be compressed.
+func openTarget(word string) (*target.Target, error) { return target.OpenWith(word, openCore) }
+
+// opened is a target whose memory is read, with what names addresses in it.
+type opened struct {
+	*target.Target
+	mem     procmem.Sparse
+	maps    []procmem.Mapping
+	symbols *symbols.Table
+	done    func()
+}
+
+// openMemory opens a TARGET for reading. Close ends it.
+func openMemory(word string) (o *opened, err error) {
+	o = &opened{done: func() {}}
+	if o.Target, err = openTarget(word); err != nil {
+		return nil, err
+	}
+	defer func() {
+		if err != nil {
+			o.Close()
+			o = nil
+		}
+	}()
+	var done func()
+	if o.mem, done, err = o.Memory(); err != nil {
+		return o, err
+	}
+	o.done = done
+	if o.maps, err = o.mem.Mappings(); err != nil {
+		return o, onTarget(o.Target, err)
+	}
+	o.symbols = symbolsOf(o.Target, o.mem, o.maps)
+	return o, nil
+}
+
+func (o *opened) Close() {
+	o.done()
+	o.Target.Close()
+}
+
+func openCore(path string) (*core.File, error) { return packed.Opener{Notice: notice}.Open(path) }
