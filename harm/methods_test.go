@@ -162,7 +162,8 @@ func undone(t testing.TB, pid int, before traces) {
 	testproc.Until(t, "the helper of procmem to end", func() bool { return len(helpers()) == 0 })
 	testproc.Until(t, "nobody to trace the target", func() bool { return untraced(pid) })
 	if after := look(t, pid); !after.equal(before) {
-		t.Fatalf("children, files, threads, watched mappings of the target:\n%+v\nbefore:\n%+v", after, before)
+		stat, _ := os.ReadFile(fmt.Sprintf("/proc/%d/stat", pid)) // with how it ended, if it did
+		t.Fatalf("children, files, threads, watched mappings of the target:\n%+v\nbefore:\n%+v\n%s", after, before, stat)
 	}
 }
 

@@ -107,10 +107,19 @@ func (d *destination) place() string {
 // else that wants the processor. done must be called in the end, and before
 // Close it is an end as well.
 func pack(w io.Writer, inBackground bool) (z *packed.Writer, done func()) {
-	o := packed.Options{Workers: min(8, runtime.GOMAXPROCS(0))} // each takes 6 MiB
+	// Who waits for a disk in a system call keeps a processor of the Go
+	// scheduler to itself for milliseconds, and a reader and a writer do. At
+	// other times more of them would get in the way of the process.
+	n := runtime.GOMAXPROCS(0)
+	runtime.GOMAXPROCS(n + 2)
+	o := packed.Options{Workers: min(8, n)} // each takes 6 MiB
+	restore := func() { runtime.GOMAXPROCS(n) }
 	if !inBackground {
 		z = packed.NewWriter(w, o)
-		return z, z.Abort
+		return z, func() {
+			z.Abort()
+			restore()
+		}
 	}
 	threads := make(chan *background.Thread, o.Workers)
 	for range o.Workers {
@@ -127,5 +136,6 @@ func pack(w io.Writer, inBackground bool) (z *packed.Writer, done func()) {
 		for range o.Workers {
 			(<-threads).Close()
 		}
+		restore()
 	}
 }

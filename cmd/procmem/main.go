@@ -13,7 +13,6 @@ import (
 	"os"
 	"os/signal"
 	"path/filepath"
-	"runtime"
 	"strings"
 	"syscall"
 
@@ -41,9 +40,6 @@ func main() { os.Exit(run()) }
 func run() int {
 	// A closed pipe and a file size limit are errors to report, not to die of.
 	signal.Ignore(syscall.SIGPIPE, syscall.SIGXFSZ, syscall.SIGUSR1)
-	// Who waits for a disk in a system call keeps a processor of the Go
-	// scheduler to itself for milliseconds, and a reader and a writer do.
-	runtime.GOMAXPROCS(runtime.GOMAXPROCS(0) + 2)
 	cmd := newRoot()
 	if filepath.Base(os.Args[0]) == "gcore" {
 		cmd = newGcore()
