@@ -376,3 +376,43 @@ func TestReadAllocatesNothing(t *testing.T) {
 		t.Errorf("in memory afterwards %v; before %v", after, before)
 	}
 }
+
+// ReadPresent reads what exists across mappings, stops in front of what does
+// not, and brings nothing into being.
+func TestReadPresent(t *testing.T) {
+	p := testproc.Start(t, testproc.Zoo, "--nospin")
+	v := view(t, p)
+	a, want := p.Needle(t, "data")
+	page := a.PageDown()
+	got := make([]byte, procmem.PageSize)
+	if n, err := v.ReadPresent(got, page); n != len(got) || err != nil || string(got[a-page:][:len(want)]) != string(want) {
+		t.Errorf("%d, %v, %q; want %q", n, err, got[a-page:][:len(want)], want)
+	}
+	ms, _ := v.Mappings()
+	looked := 0
+	for i := range ms {
+		m := &ms[i]
+		if m.Shared() || m.Special() || m.HasFile() || m.Usage == nil || m.Usage.RSS+m.Usage.Swap >= m.Size() || m.Flags&procmem.VMUffdMiss != 0 {
+			continue
+		}
+		looked++
+		before := memoryOf(t, m.Start, p.PID())
+		present := 0
+		for at := m.Start; at < m.End && at < m.Start+64*procmem.PageSize; at += procmem.PageSize {
+			n, err := v.ReadPresent(got, at)
+			if n > 0 != (err == nil) {
+				t.Fatalf("%v: %d bytes, %v", at, n, err)
+			}
+			present += n
+		}
+		if after := memoryOf(t, m.Start, p.PID()); after != before {
+			t.Errorf("%v: %s, then %s", m.Range, before, after)
+		}
+		if present == int(m.Size()) {
+			t.Errorf("%v: all of it is present, of which %d bytes are", m.Range, m.Usage.RSS)
+		}
+	}
+	if looked == 0 {
+		t.Error("no mapping lacks a page")
+	}
+}

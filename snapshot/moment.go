@@ -3,9 +3,10 @@ package snapshot
 import (
 	"os"
 
+	"golang.org/x/sys/unix"
+
 	"github.com/procmem/procmem"
 	"github.com/procmem/procmem/internal/sys"
-	"golang.org/x/sys/unix"
 )
 
 // moment is what the pages of a held process come to: which are known, and

@@ -60,6 +60,7 @@ The methods by which the moment is taken are those of procmem core.`,
 				}
 				stdout := newUntilDone(ctx, os.Stdout)
 				defer stdout.Close()
+				d.stream = true
 				return d.toTar(ctx, stdout)
 			})
 			d.progress.end()
@@ -78,6 +79,7 @@ The methods by which the moment is taken are those of procmem core.`,
 type dumper struct {
 	target *target.Target
 	method snapshot.Method
+	stream bool   // it goes to a reader who may be slow
 	size   uint64 // of the data, about, in bytes
 	index  dumpIndex
 
@@ -113,7 +115,7 @@ func (d *dumper) memory(ctx context.Context) (mem procmem.Sparse, release func()
 		d.index.Method = "core"
 		return d.target.Core, func() error { return nil }, nil
 	}
-	spool, done, err := newSpool(os.TempDir(), d.size, true)
+	spool, done, err := newSpool(os.TempDir(), d.size, d.method != snapshot.MethodStop)
 	if err != nil {
 		return nil, nil, err
 	}
@@ -127,6 +129,13 @@ func (d *dumper) memory(ctx context.Context) (mem procmem.Sparse, release func()
 		done()
 		return nil, nil, onTarget(d.target, err)
 	}
+	if d.stream && spool != nil {
+		if err := s.Keep(ctx, spool, rangesOf(s.Program().Mappings)); err != nil {
+			s.Close()
+			done()
+			return nil, nil, onTarget(d.target, err)
+		}
+	}
 	d.index.Method = string(s.Method)
 	d.pipe.Background = s.Over()
 	return s, func() error {
@@ -135,6 +144,13 @@ func (d *dumper) memory(ctx context.Context) (mem procmem.Sparse, release func()
 		d.index.PauseMS = milliseconds(s.Release())
 		return onTarget(d.target, errors.Join(err, s.Close()))
 	}, nil
+}
+
+func rangesOf(ms []procmem.Mapping) (ranges []procmem.Range) {
+	for i := range ms {
+		ranges = append(ranges, ms[i].Range)
+	}
+	return ranges
 }
 
 // newSpool makes a place for memory that is copied before it can be written to

@@ -253,7 +253,10 @@ func tellSkipped(st search.Stats, swapped bool) (trouble error) {
 	if st.Swapped > 0 && !swapped {
 		notice("not searched: %s swapped out (--swapped reads that too, which brings it back into memory)", term.Size(st.Swapped))
 	}
-	type skip struct{ ranges, bytes uint64 }
+	type skip struct {
+		ranges, bytes uint64
+		first         procmem.Addr
+	}
 	skipped := map[string]skip{}
 	var reasons []string // in order
 	for _, f := range st.Faults {
@@ -261,14 +264,16 @@ func tellSkipped(st search.Stats, swapped bool) (trouble error) {
 		k := skipped[why]
 		if k.ranges == 0 {
 			reasons = append(reasons, why)
+			k.first = f.Start
 		}
-		skipped[why] = skip{k.ranges + 1, k.bytes + f.Size()}
+		skipped[why] = skip{k.ranges + 1, k.bytes + f.Size(), k.first}
 		if damaged(f.Err) {
 			trouble = statusError(exitTrouble)
 		}
 	}
 	for _, why := range reasons {
-		notice("not searched: %s in %s: %s", term.Size(skipped[why].bytes), count(int(skipped[why].ranges), "range"), term.Printable(why))
+		k := skipped[why]
+		notice("not searched: %s in %s, the first at %v: %s", term.Size(k.bytes), count(int(k.ranges), "range"), k.first, term.Printable(why))
 	}
 	return trouble
 }

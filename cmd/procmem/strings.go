@@ -99,7 +99,11 @@ func (o *stringsFlags) run(g *globals, word string) error {
 	if err := out.end(); err != nil {
 		return stdoutError(err)
 	}
-	return tellUnsearched(s.Stats(), o.swapped)
+	tellSkipped(s.Stats(), o.swapped)
+	if len(s.Stats().Faults) > 0 {
+		return statusError(exitMissing)
+	}
+	return nil
 }
 
 // ordinary returns the mappings that are the target's own, and not the
@@ -112,20 +116,6 @@ func ordinary(ms []procmem.Mapping) []procmem.Range {
 		}
 	}
 	return rs
-}
-
-// tellUnsearched says what of the memory was not looked at.
-func tellUnsearched(st search.Stats, swapped bool) error {
-	if st.Swapped > 0 && !swapped {
-		notice("%s swapped out: not looked at (--swapped reads that too, which brings it back into memory)", term.Size(st.Swapped))
-	}
-	for _, f := range st.Faults {
-		tellFault(f)
-	}
-	if len(st.Faults) > 0 {
-		return statusError(exitMissing)
-	}
-	return nil
 }
 
 // stringsOutput prints strings.
