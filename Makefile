@@ -7,7 +7,7 @@ TOOLS   := $(GO) tool -modfile=tools/go.mod
 TEST_PACKAGES := binutils elfutils gcc gcc-multilib gdb lldb musl-tools nodejs \
 	postgresql python3 redis-server redis-tools strace tmux util-linux zstd
 
-.PHONY: build demo test test-deps torture check bench fuzz man clean
+.PHONY: build demo test test-deps torture check bench engines fuzz man clean
 
 build: ## the static binary
 	CGO_ENABLED=0 $(GO) build -trimpath -ldflags '-s -w -X main.version=$(VERSION)' -o procmem ./cmd/procmem
@@ -28,6 +28,7 @@ check: ## what CI checks beside the tests; quick
 	test -z "$$(gofmt -l .)"
 	$(GO) vet ./...
 	GOARCH=arm64 $(GO) vet ./...
+	$(GO) -C tools/engines vet .
 	$(TOOLS) staticcheck ./...
 	./scripts/layers
 
@@ -38,6 +39,9 @@ fuzz: ## each parser against made-up input
 bench: build ## procmem against gcore on the same processes; writes docs/performance.md
 	@./scripts/install binutils gcc gdb postgresql redis-server redis-tools scanmem yara zstd
 	$(GO) test ./bench -v -count=1 -timeout 75m -args -run-bench -procmem "$(CURDIR)/procmem" -write "$(CURDIR)/docs/performance.md"
+
+engines: ## the regexp engine beside others: the table of docs/architecture.md
+	$(GO) -C tools/engines run .
 
 man: build ## the man pages, into man/
 	./procmem man man

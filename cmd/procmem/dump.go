@@ -52,7 +52,7 @@ The methods by which the moment is taken are those of procmem core.`,
 				return err
 			}
 			defer t.Close()
-			d := &dumper{target: t, method: snapshot.Method(method), pipe: pipe.New(), progress: startProgress(args[0])}
+			d := &dumper{target: t, method: snapshot.Method(method), stream: out == "-", pipe: pipe.New(), progress: startProgress(args[0])}
 			defer d.progress.end()
 			err = undoing(func(ctx context.Context) error {
 				if out != "-" {
@@ -60,7 +60,6 @@ The methods by which the moment is taken are those of procmem core.`,
 				}
 				stdout := newUntilDone(ctx, os.Stdout)
 				defer stdout.Close()
-				d.stream = true
 				return d.toTar(ctx, stdout)
 			})
 			d.progress.end()

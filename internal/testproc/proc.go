@@ -105,6 +105,9 @@ func (p *Proc) start(t testing.TB) error {
 	p.stdin, p.stdout, p.lines = stdin, stdout, bufio.NewReader(stdout)
 	p.cmd.Stdin, p.cmd.Stdout, p.cmd.Stderr = childIn, childOut, stderr
 	t.Cleanup(func() {
+		if said := p.stderr(); t.Failed() && said != "" {
+			t.Logf("testproc: %s%s", p.cmd.Path, said)
+		}
 		p.CloseStdin()
 		_ = stdout.Close()
 	})
