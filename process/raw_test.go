@@ -398,12 +398,17 @@ func TestReadPresent(t *testing.T) {
 		looked++
 		before := memoryOf(t, m.Start, p.PID())
 		present := 0
-		for at := m.Start; at < m.End && at < m.Start+64*procmem.PageSize; at += procmem.PageSize {
-			n, err := v.ReadPresent(got, at)
-			if n > 0 != (err == nil) {
-				t.Fatalf("%v: %d bytes, %v", at, n, err)
+		many := make([]byte, 16*procmem.PageSize)
+		for at := m.Start; at < m.End && at < m.Start+64*procmem.PageSize; {
+			many := many[:min(len(many), int(m.End-at))]
+			n, err := v.ReadPresent(many, at)
+			if n == len(many) != (err == nil) {
+				t.Fatalf("%v: %d bytes of %d, %v", at, n, len(many), err)
 			}
 			present += n
+			if at += procmem.Addr(n); err != nil {
+				at += procmem.PageSize
+			}
 		}
 		if after := memoryOf(t, m.Start, p.PID()); after != before {
 			t.Errorf("%v: %s, then %s", m.Range, before, after)
