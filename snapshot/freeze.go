@@ -324,28 +324,22 @@ func (f *freezer) tracked(r procmem.Range) error {
 // copied.
 const asCopied = 1 << 63
 
-// protected adds the pages of r, where whatever exists is protected.
+// protected adds the pages of r, where whatever exists is protected. Of what
+// was not copied, it may be absent or not.
 func (f *freezer) protected(r procmem.Range) error {
 	const known = sys.PageTracked | sys.PagePresent | asCopied
 	t := f.tracker
 	at := r.Start
-	add := func(to procmem.Addr) {
-		for c := range t.copied.Ranges(procmem.Range{Start: at, End: to}) {
-			for z := range t.zero.Gaps(c) {
-				f.regions = append(f.regions, sys.PageRegion{Start: uint64(z.Start), End: uint64(z.End), Categories: known})
-			}
-		}
-		at = to
-	}
-	for failed := range t.failed.Ranges(r) {
-		add(failed.Start)
-		if err := f.exact(failed); err != nil {
+	for c := range t.copied.Ranges(r) {
+		if err := f.exact(procmem.Range{Start: at, End: c.Start}); err != nil {
 			return err
 		}
-		at = failed.End
+		for z := range t.zero.Gaps(c) {
+			f.regions = append(f.regions, sys.PageRegion{Start: uint64(z.Start), End: uint64(z.End), Categories: known})
+		}
+		at = c.End
 	}
-	add(r.End)
-	return nil
+	return f.exact(procmem.Range{Start: at, End: r.End})
 }
 
 // query returns the pages that exist in r, with categories besides the usual

@@ -4,6 +4,7 @@ import (
 	"bytes"
 	"errors"
 	"fmt"
+	"strings"
 	"testing"
 	"time"
 
@@ -194,6 +195,8 @@ func TestChangesBeforePause(t *testing.T) {
 		{"map anew", "touch untouched", func(*testproc.Proc) string { return "remap untouched 100 1000" }, nil},
 		{"map all anew", "", func(*testproc.Proc) string { return "remap anon" },
 			func(p *testproc.Proc) ([]procmem.Addr, []byte) { return all(p, "anon"), zeros }},
+		{"map beside", "touch untouched; unmap untouched 2048 2048", func(*testproc.Proc) string { return "remap untouched 2048 2048" }, nil},
+		{"grow", "touch untouched; unmap untouched 2048 2048", func(*testproc.Proc) string { return "grow untouched 2048" }, nil},
 		{"map anew over a file", "", func(*testproc.Proc) string { return "remap file" },
 			func(p *testproc.Proc) ([]procmem.Addr, []byte) { return all(p, "file"), zeros }},
 		{"map anew over shared memory", "", func(*testproc.Proc) string { return "remap shared" },
@@ -215,8 +218,10 @@ func TestChangesBeforePause(t *testing.T) {
 				if c.name == "write hugetlb" {
 					p.Map(t, "huge") // or it is skipped
 				}
-				if c.prepare != "" {
-					p.Cmd(t, "%s", c.prepare)
+				for command := range strings.SplitSeq(c.prepare, "; ") {
+					if command != "" {
+						p.Cmd(t, "%s", command)
+					}
 				}
 				cp := beginCopying(t, p, Options{})
 				if c.change != nil {

@@ -24,7 +24,8 @@ import (
 // A page is trusted to be as it was copied if it is present, protected, and in
 // a mapping that has been tracked since before it was copied. Nothing else
 // is: a page that was dropped is absent, and comes back without protection;
-// what is mapped anew, or moved, is not tracked.
+// what is mapped anew, or moved, is not tracked. A page may be protected and
+// not copied, such as one that could not be read: nothing is known of it.
 type tracker struct {
 	p      *process.Process
 	uffd   int
@@ -32,9 +33,9 @@ type tracker struct {
 	view   *process.View
 	store  Store
 	ranges []procmem.Range // that were registered, ascending
+	anew   []procmem.Range // where the next round copies all, protected or not
 	copied pageset.Set     // as they were when they were protected
 	zero   pageset.Set     // those of copied that are zeros, and not in the store
-	failed pageset.Set     // that were protected, and could not be copied
 	stored pageset.Set     // that were put into the store, good or not
 	files  []procmem.Range // where pages may be those of a file
 	vec    []sys.PageRegion
@@ -119,22 +120,25 @@ func (t *tracker) copyBlocks() {
 }
 
 // register has mappings tracked that are not yet. What cannot be is left: it
-// counts as written in the end. Where all are known already, it does nothing.
+// counts as written in the end.
 func (t *tracker) register(maps []procmem.Mapping) {
-	for len(maps) > 0 {
-		run := touching(maps, math.MaxUint64)
-		t.registerRun(run)
-		maps = maps[len(run):]
+	var unknown []procmem.Mapping
+	for i := range maps {
+		if !contains(t.ranges, maps[i].Range) {
+			unknown = append(unknown, maps[i])
+		}
 	}
-	t.ranges = joined(t.ranges)
+	for len(unknown) > 0 {
+		run := touching(unknown, math.MaxUint64)
+		t.registerRun(run)
+		unknown = unknown[len(run):]
+	}
+	t.ranges = joined(append(t.ranges, t.anew...)) // of what has been anew before, they have all
 }
 
 // registerRun registers mappings that touch, one by one if need be.
 func (t *tracker) registerRun(maps []procmem.Mapping) {
 	r := span(maps)
-	if contains(t.ranges, r) {
-		return
-	}
 	if sys.UffdRegister(t.uffd, uint64(r.Start), uint64(r.End)) == nil {
 		t.fresh(r)
 		return
@@ -146,10 +150,12 @@ func (t *tracker) registerRun(maps []procmem.Mapping) {
 	}
 }
 
-// fresh notes that r is tracked from now on: what is known of it is void.
+// fresh notes that r is tracked from now on: what is known of it is void. Some
+// of it may be protected already: that of a mapping that has grown, or was
+// moved here.
 func (t *tracker) fresh(r procmem.Range) {
-	t.ranges = append(t.ranges, r)
 	t.forget(r)
+	t.anew = append(t.anew, r)
 }
 
 // contains reports whether ascending ranges hold all of r.
@@ -167,6 +173,8 @@ func (t *tracker) round(ctx context.Context, ranges []procmem.Range) (written ui
 		}
 		t.rounds++
 	}()
+	anew := joined(t.anew)
+	t.anew = nil
 	for _, tracked := range t.ranges {
 		for i := rangeAt(ranges, tracked.Start); i < len(ranges) && ranges[i].Start < tracked.End; i++ {
 			for r := ranges[i].Intersect(tracked); !r.Empty(); {
@@ -174,15 +182,9 @@ func (t *tracker) round(ctx context.Context, ranges []procmem.Range) (written ui
 					return written, context.Cause(ctx)
 				}
 				step := procmem.Range{Start: r.Start, End: min(r.End, (r.Start|(scanStep-1))+1)}
-				spans, err := t.unprotected(step, near)
-				if err != nil {
-					spans = []procmem.Range{step} // which tells the reason
-				}
-				for _, span := range spans {
-					n, err := t.step(span)
-					if written += n; err != nil {
-						return written, err
-					}
+				n, err := t.look(step, anew)
+				if written += n; err != nil {
+					return written, err
 				}
 				r.Start = step.End
 				if t.check != nil {
@@ -191,6 +193,31 @@ func (t *tracker) round(ctx context.Context, ranges []procmem.Range) (written ui
 					}
 				}
 			}
+		}
+	}
+	return written, nil
+}
+
+// look is round for a range that is looked at at once. What is in anew is
+// copied as a whole.
+func (t *tracker) look(r procmem.Range, anew []procmem.Range) (written uint64, err error) {
+	for i := rangeAt(anew, r.Start); i < len(anew) && anew[i].Start < r.End; i++ {
+		n, err := t.step(anew[i].Intersect(r), true)
+		if written += n; err != nil {
+			return written, err
+		}
+	}
+	if contains(anew, r) {
+		return written, nil
+	}
+	spans, err := t.unprotected(r, near)
+	if err != nil {
+		spans = []procmem.Range{r} // which tells the reason
+	}
+	for _, span := range spans {
+		n, err := t.step(span, false)
+		if written += n; err != nil {
+			return written, err
 		}
 	}
 	return written, nil
@@ -247,12 +274,11 @@ func (t *tracker) writtenBelow(upTo procmem.Addr) (written, all uint64) {
 func (t *tracker) forget(r procmem.Range) {
 	t.copied.Remove(r)
 	t.zero.Remove(r)
-	t.failed.Remove(r)
 }
 
-// step is round for a range that is looked at at once.
-func (t *tracker) step(r procmem.Range) (written uint64, err error) {
-	forced := false // all pages count as written
+// step protects what has been written of a range, and copies it. Where it is
+// forced, all pages count as written.
+func (t *tracker) step(r procmem.Range, forced bool) (written uint64, err error) {
 	for try, a := 0, r.Start; a < r.End; {
 		q := sys.Scan{Start: uint64(a), End: uint64(r.End), Any: sys.PagePresent | sys.PageSwapped,
 			Return: sys.PagePresent | sys.PageSwapped | sys.PageZero, Protect: true, Tracked: true}
@@ -278,7 +304,8 @@ func (t *tracker) step(r procmem.Range) (written uint64, err error) {
 			t.reregister(r)
 			continue
 		case err == unix.EPERM:
-			return written, nil // it changes too fast: it counts as written in the end
+			t.anew = append(t.anew, r) // it changes too fast
+			return written, nil
 		case err == unix.ESRCH:
 			return written, procmem.ErrGone
 		case err != nil:
@@ -359,7 +386,9 @@ func (t *tracker) finish(b *block) error {
 	end := b.Start + procmem.Addr(b.copied)
 	t.copied.Add(procmem.Range{Start: b.Start, End: end})
 	t.stored.Add(procmem.Range{Start: b.Start, End: end})
-	t.failed.Add(procmem.Range{Start: end, End: b.End}) // gone again, most likely
+	if end < b.End { // gone again, most likely
+		t.anew = append(t.anew, procmem.Range{Start: end, End: b.End})
+	}
 	return b.err
 }
 

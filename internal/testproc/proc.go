@@ -105,9 +105,6 @@ func (p *Proc) start(t testing.TB) error {
 	p.stdin, p.stdout, p.lines = stdin, stdout, bufio.NewReader(stdout)
 	p.cmd.Stdin, p.cmd.Stdout, p.cmd.Stderr = childIn, childOut, stderr
 	t.Cleanup(func() {
-		if said := p.stderr(); t.Failed() && said != "" {
-			t.Logf("testproc: %s%s", p.cmd.Path, said)
-		}
 		p.CloseStdin()
 		_ = stdout.Close()
 	})
@@ -120,6 +117,10 @@ func (p *Proc) start(t testing.TB) error {
 
 // end kills the program and waits for it.
 func (p *Proc) end(t testing.TB) {
+	if t.Failed() { // it may have ended, and that be why
+		stat, err := os.ReadFile(fmt.Sprintf("/proc/%d/stat", p.PID()))
+		t.Logf("testproc: %s: %s%v%s", p.cmd.Path, stat, err, p.stderr())
+	}
 	p.Kill()
 	done := make(chan error, 1)
 	go func() {

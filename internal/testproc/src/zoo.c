@@ -486,6 +486,10 @@ static int on_map(int argc, char **argv) {
 		return 1;
 	}
 	size_t first = argc > 2 ? strtoul(argv[2], NULL, 0) : 0;
+	if (!strcmp(what, "grow")) { // in place, what is mapped up to a page; behind it nothing is
+		answer(first * PAGE >= m->len || mremap(m->addr, first * PAGE, m->len, 0) != m->addr);
+		return 1;
+	}
 	size_t count = argc > 3 ? strtoul(argv[3], NULL, 0) : argc > 2 ? 1 : m->len / PAGE;
 	if (first > m->len / PAGE || count > m->len / PAGE - first) return errno = ERANGE, answer(1), 1;
 	char *p = m->addr + first * PAGE;
