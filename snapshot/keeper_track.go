@@ -186,45 +186,67 @@ func callable(p *process.Process) ([]int, error) {
 }
 
 const (
-	// untrackStep is how much memory stops being tracked at once, while
-	// nobody can map or unmap memory in the target: some tenths of a
-	// millisecond.
+	// untrackStep is how much memory is unprotected at once, while nobody can
+	// map or unmap memory in the target: some tenths of a millisecond.
 	untrackStep = 8 << 20
 	// untrackRest is how long others get hold of the address space after so
 	// much work: without a rest they may have to wait for all of it.
 	untrackRest = 200 * time.Microsecond
 )
 
-// untrack ends the tracking of writes in small steps. Closing the userfaultfd
-// would do it in a large one.
+// untracker ends the tracking of writes in small steps. Closing the
+// userfaultfd would do it in a large one.
+type untracker struct {
+	uffd   int
+	edges  edges
+	rested time.Time
+}
+
 func untrack(p *process.Process, uffd int) {
-	maps, err := p.Mappings()
+	file, err := p.OpenMem("maps")
 	if err != nil {
 		return // the process is gone
 	}
-	rested := time.Now()
+	defer file.Close()
+	maps, err := p.Mappings()
+	if err != nil {
+		return
+	}
+	u := untracker{uffd, edges{file}, time.Now()}
 	for len(maps) > 0 {
 		run := touching(maps, untrackStep)
 		maps = maps[len(run):]
-		for r := span(run); !r.Empty(); {
-			end := min(r.End, (r.Start|(untrackStep-1))+1) // aligned: huge pages stay whole
-			switch sys.UffdUnregister(uffd, uint64(r.Start), uint64(end)) {
-			case nil:
-				r.Start = end
-			case unix.ENOMEM: // as many mappings as may be: none can be split
-				sys.UffdUnregister(uffd, uint64(r.Start), uint64(r.End))
-				r.Start = r.End
-			default: // some of it is not tracked, and cannot be
-				for i := range run {
-					sys.UffdUnregister(uffd, uint64(run[i].Start), uint64(run[i].End))
-				}
-				r.Start = r.End
-			}
-			if time.Since(rested) > untrackRest {
-				nap(untrackRest)
-				rested = time.Now()
-			}
+		if u.run(run) || len(run) == 1 {
+			continue
 		}
+		for i := range run { // some of it is not tracked, or is not there any more
+			u.run(run[i : i+1])
+		}
+	}
+}
+
+// run ends the tracking of mappings that touch, and reports whether it could.
+// What takes long is done first, in steps: to unprotect the pages.
+func (u *untracker) run(maps []procmem.Mapping) bool {
+	r := span(maps)
+	for a := r.Start; a < r.End; {
+		end := min(r.End, (a|(untrackStep-1))+1) // aligned: huge pages stay whole
+		if err := sys.UffdUnprotect(u.uffd, uint64(a), uint64(end)); err == unix.ENOENT {
+			return false
+		} else if err != nil {
+			break // of huge pages of hugetlbfs that are larger than a step
+		}
+		u.rest()
+		a = end
+	}
+	defer u.rest()
+	return u.edges.are(r) && sys.UffdUnregister(u.uffd, uint64(r.Start), uint64(r.End)) == nil
+}
+
+func (u *untracker) rest() {
+	if time.Since(u.rested) > untrackRest {
+		nap(untrackRest)
+		u.rested = time.Now()
 	}
 }
 

@@ -10,6 +10,7 @@ import (
 
 	"github.com/procmem/procmem"
 	"github.com/procmem/procmem/internal/testproc"
+	"github.com/procmem/procmem/process"
 )
 
 const page = procmem.PageSize
@@ -377,5 +378,70 @@ func TestPrecopyUnbounded(t *testing.T) {
 	var first [8]byte
 	if err := read(p.Addr(t, "base"), first[:]); err != nil || first == [8]byte{} {
 		t.Errorf("the witness begins with %x, %v", first, err)
+	}
+}
+
+// bordersOf returns the borders of the mappings that overlap r.
+func bordersOf(t testing.TB, pid int, r procmem.Range) (out []procmem.Range) {
+	maps, err := process.ParseMaps(bytes.NewReader(readFile(t, fmt.Sprintf("/proc/%d/maps", pid))))
+	if err != nil {
+		t.Fatal(err)
+	}
+	for i := range maps {
+		if !maps[i].Intersect(r).Empty() {
+			out = append(out, maps[i].Range)
+		}
+	}
+	return out
+}
+
+// A mapping stays one, as long as writes are tracked and when that ends: where
+// it is cut, mremap of it fails.
+func TestPrecopyCutsNothing(t *testing.T) {
+	p := testproc.Start(t, testproc.Zoo, "--nospin", "--untouched", "128M", "--only", "untouched")
+	p.Cmd(t, "touch untouched")
+	m := p.Map(t, "untouched")
+	whole := func(when string) {
+		if b := bordersOf(t, p.PID(), m.Range); len(b) != 1 || b[0] != m.Range {
+			t.Errorf("%s, %v was cut into %v", when, m.Range, b)
+		}
+	}
+	cp := beginCopying(t, p, Options{})
+	whole("after a round")
+	// Mapped anew, it is found not to be tracked in the middle of a round.
+	p.Cmd(t, "remap untouched")
+	looks := 0
+	cp.f.tracker.check = func(procmem.Addr) error {
+		looks++
+		whole("in a round")
+		return nil
+	}
+	if _, err := cp.f.tracker.round(t.Context(), cp.f.wanted); err != nil {
+		t.Fatal(err)
+	}
+	if looks < 4 {
+		t.Errorf("%d steps", looks)
+	}
+	p.Cmd(t, "touch untouched")
+	cp.freeze()
+	done := make(chan struct{})
+	go func() {
+		defer close(done)
+		cp.s.Close()
+	}()
+	looks = 0
+	for ended := false; !ended && !t.Failed(); looks++ {
+		select {
+		case <-done:
+			ended = true
+		default:
+		}
+		whole("while the tracking ended")
+	}
+	if <-done; looks < 2 {
+		t.Error("not seen")
+	}
+	if a := p.Cmd(t, "move untouched"); !strings.HasPrefix(a, "0x") {
+		t.Errorf("mremap: %s", a)
 	}
 }

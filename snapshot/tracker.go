@@ -2,6 +2,7 @@ package snapshot
 
 import (
 	"context"
+	"errors"
 	"fmt"
 	"math"
 	"os"
@@ -30,6 +31,7 @@ type tracker struct {
 	p      *process.Process
 	uffd   int
 	pm     *os.File // /proc/PID/pagemap
+	edges  edges
 	view   *process.View
 	store  Store
 	ranges []procmem.Range // that were registered, ascending
@@ -72,7 +74,12 @@ func newTracker(p *process.Process, uffd int, view *process.View, store Store) (
 	if err != nil {
 		return nil, err
 	}
-	t := &tracker{p: p, uffd: uffd, pm: pm, view: view, store: store, vec: make([]sys.PageRegion, 512),
+	maps, err := p.OpenMem("maps")
+	if err != nil {
+		pm.Close()
+		return nil, err
+	}
+	t := &tracker{p: p, uffd: uffd, pm: pm, edges: edges{maps}, view: view, store: store, vec: make([]sys.PageRegion, 512),
 		blocks: make(chan *block), done: make(chan *block, copyThreads)}
 	for range copyThreads {
 		t.free = append(t.free, new(block))
@@ -83,7 +90,7 @@ func newTracker(p *process.Process, uffd int, view *process.View, store Store) (
 
 func (t *tracker) close() error {
 	close(t.blocks)
-	return t.pm.Close()
+	return errors.Join(t.edges.maps.Close(), t.pm.Close())
 }
 
 // block is a piece of memory that is being copied.
@@ -138,12 +145,7 @@ func (t *tracker) register(maps []procmem.Mapping) {
 
 // registerRun registers mappings that touch, one by one if need be.
 func (t *tracker) registerRun(maps []procmem.Mapping) {
-	r := span(maps)
-	if sys.UffdRegister(t.uffd, uint64(r.Start), uint64(r.End)) == nil {
-		t.fresh(r)
-		return
-	}
-	if len(maps) > 1 {
+	if !t.cover(span(maps)) && len(maps) > 1 {
 		for i := range maps {
 			t.registerRun(maps[i : i+1])
 		}
@@ -329,18 +331,23 @@ func (t *tracker) step(r procmem.Range, forced bool) (written uint64, err error)
 // maxTries bounds how often a range is registered again in one round.
 const maxTries = 4
 
-// reregister tracks what is mapped in r now.
+// reregister tracks what is mapped in r now, and is not tracked yet.
 func (t *tracker) reregister(r procmem.Range) {
 	maps, err := t.p.Mappings()
 	if err != nil {
 		return
 	}
 	for i := procmem.FindMapping(maps, r.Start); i < len(maps) && maps[i].Start < r.End; i++ {
-		if m := &maps[i]; !m.Shared() && !m.Special() {
-			part := m.Range.Intersect(r)
-			sys.UffdRegister(t.uffd, uint64(part.Start), uint64(part.End))
+		if private(&maps[i]) && !t.tracks(maps[i].Start) {
+			t.registerRun(maps[i : i+1])
 		}
 	}
+}
+
+// tracks reports whether the page at a is tracked.
+func (t *tracker) tracks(a procmem.Addr) bool {
+	_, err := t.unprotected(procmem.Range{Start: a, End: a + procmem.PageSize}, 0)
+	return err == nil
 }
 
 // copy copies a run of pages that have been protected just now.

@@ -100,6 +100,7 @@ const (
 	uffdioAPI        = 0xc018aa3f
 	uffdioRegister   = 0xc020aa00
 	uffdioUnregister = 0x8010aa01
+	uffdioProtect    = 0xc018aa06 // UFFDIO_WRITEPROTECT
 
 	uffdFeatureWPUnpopulated = 1 << 13
 	uffdFeatureWPAsync       = 1 << 15
@@ -130,6 +131,13 @@ func UffdTrackWrites(fd int) error {
 func UffdRegister(fd int, start, end uint64) error {
 	reg := struct{ start, len, mode, ioctls uint64 }{start, end - start, uffdModeWP, 0}
 	return ioctl(fd, uffdioRegister, unsafe.Pointer(&reg))
+}
+
+// UffdUnprotect ends the protection of the pages in [start, end), all of which
+// must be tracked.
+func UffdUnprotect(fd int, start, end uint64) error {
+	r := struct{ start, len, mode uint64 }{start, end - start, 0}
+	return ioctl(fd, uffdioProtect, unsafe.Pointer(&r))
 }
 
 // UffdUnregister undoes UffdRegister, and the protection of the pages.
