@@ -55,7 +55,19 @@ type heir struct {
 // Open opens process pid of this /proc. ErrNoProcess: there is none. It asks
 // for no rights yet; those are needed by what is read later, which fails with
 // EACCES (os.ErrPermission) where they are missing.
-func Open(pid int) (*Process, error) {
+func Open(pid int) (p *Process, err error) {
+	// A process is not to be found for a moment while a thread of it that is
+	// not the first executes a program.
+	const tries = 4
+	for try := 1; ; try++ {
+		if p, err = openOnce(pid); try == tries || !errors.Is(err, ErrNoProcess) {
+			return p, err
+		}
+		time.Sleep(time.Millisecond)
+	}
+}
+
+func openOnce(pid int) (*Process, error) {
 	fail := func(err error) (*Process, error) {
 		if errors.Is(err, os.ErrNotExist) || errors.Is(err, unix.ESRCH) {
 			err = ErrNoProcess

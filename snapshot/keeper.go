@@ -298,15 +298,7 @@ func keep() int {
 }
 
 func (k *keeping) do(j job) (err error) {
-	// A process is not to be found for a moment while a thread of it that is
-	// not the first executes a program.
-	for try := 1; ; try++ {
-		k.p, err = process.Open(j.PID)
-		if !errors.Is(err, process.ErrNoProcess) || try == maxTries {
-			break
-		}
-		nap(time.Millisecond)
-	}
+	k.p, err = process.Open(j.PID)
 	if errors.Is(err, process.ErrNoProcess) {
 		err = fmt.Errorf("open process %d: %w", j.PID, procmem.ErrGone)
 	}
