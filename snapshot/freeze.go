@@ -65,7 +65,11 @@ func attempt(o Options, take func() (*Snapshot, error)) (*Snapshot, error) {
 				return nil, err
 			}
 		}
-		if !errors.Is(err, errExec) && !errors.Is(err, errSignalled) || try == maxTries {
+		vanished := errors.Is(err, unix.ESRCH) // as the first thread does while another one executes a program
+		if !errors.Is(err, errExec) && !errors.Is(err, errSignalled) && !vanished || try == maxTries {
+			if vanished {
+				err = fmt.Errorf("%w: %w", procmem.ErrGone, err)
+			}
 			return nil, err
 		}
 	}
@@ -100,13 +104,21 @@ func (f *freezer) readMaps() ([]byte, error) {
 	}
 	defer file.Close()
 	b, err := io.ReadAll(file)
-	if err != nil {
+	switch {
+	case errors.Is(err, unix.ESRCH), err == nil && len(b) == 0:
+		return nil, f.lost()
+	case err != nil:
 		return nil, fmt.Errorf("read mappings: %w", err)
 	}
-	if len(b) == 0 {
-		return nil, procmem.ErrGone
-	}
 	return b, nil
+}
+
+// lost is the error where the memory of the process is not there any more.
+func (f *freezer) lost() error {
+	if f.p.Exists() {
+		return errExec
+	}
+	return procmem.ErrGone
 }
 
 // update takes over a new text of the mappings. What was known of those that
@@ -285,7 +297,7 @@ func (f *freezer) scan() error {
 		return err
 	}
 	if len(f.regions) == 0 {
-		return procmem.ErrGone
+		return f.lost()
 	}
 	return nil
 }
@@ -359,6 +371,8 @@ func (f *freezer) query(r procmem.Range, more uint64) ([]sys.PageRegion, error) 
 			continue
 		case err == unix.EINTR:
 			continue
+		case err == unix.ESRCH:
+			return nil, f.lost()
 		case err != nil:
 			return nil, fmt.Errorf("scan pagemap at %#x: %w", a, err)
 		}

@@ -66,6 +66,9 @@ func precopy(ctx context.Context, p *process.Process, o Options) (s *Snapshot, e
 	s.undo(f.tracker.close)
 	for try := 0; ; try++ {
 		rest, err := f.rounds(ctx)
+		if err == procmem.ErrGone {
+			err = f.lost()
+		}
 		if err != nil {
 			return s, err
 		}
