@@ -85,7 +85,7 @@ func (l *layout) check() error {
 // settle returns the layout with other segments, whose memory lies where the
 // store has a place for it, and to which the store is cut down. Places need not follow one another as addresses
 // do, so a segment may become several.
-func (l *layout) settle(segs []Segment, store *pageset.Store) (*layout, error) {
+func (l *layout) settle(segs []Segment, store store) (*layout, error) {
 	if err := (&layout{class: l.class, segs: segs}).check(); err != nil {
 		return nil, err
 	}

@@ -57,6 +57,13 @@ func (w *Writer) Settle(segs []Segment) error {
 		dumped = append(dumped, x.Range)
 	}
 	w.sums.keep(dumped)
+	if w.log != nil { // of what is written again, the checksum is taken again
+		for _, r := range dumped {
+			for lacks := range w.store.Lacks(r) {
+				w.sums.forget(lacks)
+			}
+		}
+	}
 	w.loose.Store(false)
 	return nil
 }

@@ -25,9 +25,10 @@ type Writer struct {
 	l      *layout
 	out    output
 	sums   *sums
-	stream *streamNotes   // nil for a file
-	store  *pageset.Store // what was put ahead of Copy
-	loose  atomic.Bool    // something was put since the segments were settled
+	stream *streamNotes // nil for a file
+	log    Log          // nil for a file that can be written anywhere
+	store  store        // what was put ahead of Copy
+	loose  atomic.Bool  // something was put since the segments were settled
 	faults []procmem.Fault
 }
 
@@ -126,7 +127,7 @@ func (w *Writer) Copy(ctx context.Context, mem procmem.Memory) (err error) {
 		}
 	}
 	work := pipe.Work{Each: w.write}
-	if w.stream != nil {
+	if w.stream != nil || w.log != nil {
 		work = pipe.Work{Each: w.sum, Emit: w.emit}
 	}
 	p := pipe.New()

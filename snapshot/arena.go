@@ -13,6 +13,12 @@ import (
 
 // Store takes memory by address while a moment is being taken, where it does
 // not fit in memory. What was put may be put again, and forgotten.
+//
+// A Store may have a method Ahead(likely bool) bool: it is told whether what is
+// put from now on is likely to stay as it is, so that it is worth to work on it
+// at once, and reports whether it cares. As long as that is likely, addresses
+// ascend by and large, and Put is called by one goroutine at a time. It is
+// not likely at first.
 type Store interface {
 	// Put keeps whole pages, from a page-aligned address on. It may be
 	// called from several goroutines at once for different pages.

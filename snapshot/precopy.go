@@ -95,10 +95,12 @@ func (f *freezer) rounds(ctx context.Context) (rest uint64, err error) {
 		f.tracker.files = f.privateFiles()
 		began := time.Now()
 		f.tracker.check = nil
-		if round == 1 && f.o.MaxPause > 0 {
-			f.tracker.check = f.hopeless(began)
+		if round == 1 {
+			f.tracker.workAhead(f.s.Rounds == 0)
+			f.tracker.check = f.watch(began)
 		}
 		written, err := f.tracker.round(ctx, f.wanted)
+		f.tracker.workAhead(false)
 		if err != nil {
 			return 0, err
 		}
@@ -115,17 +117,24 @@ func (f *freezer) rounds(ctx context.Context) (rest uint64, err error) {
 	}
 }
 
-// hopeless returns a check for the first round, which ends it where most of
-// what was copied has been written again already.
-func (f *freezer) hopeless(began time.Time) func(procmem.Addr) error {
+// watch returns a check for the first round. Where much of what was copied has
+// been written again, there is no use in working on it ahead; where it is most
+// of it, the round ends.
+func (f *freezer) watch(began time.Time) func(procmem.Addr) error {
 	const every = 100 * time.Millisecond
 	next := began.Add(every)
 	return func(upTo procmem.Addr) error {
-		if time.Now().Before(next) {
+		now := time.Now()
+		if now.Before(next) || !f.tracker.ahead && f.o.MaxPause == 0 {
 			return nil
 		}
-		next = time.Now().Add(every)
-		written, all := f.tracker.writtenBelow(upTo)
+		written, blocks, all := f.tracker.writtenBelow(upTo)
+		next = time.Now().Add(max(every, 20*time.Since(now)))
+		if f.tracker.ahead {
+			// A few blocks are written all the time, wherever the process is busy.
+			f.tracker.workAhead(blocks <= 16 || blocks*aheadBlock <= all*procmem.PageSize/8)
+			return nil // without it the round is faster
+		}
 		if written > all/2 && f.estimate(written*procmem.PageSize) > f.o.MaxPause {
 			return fmt.Errorf("%w: most of what was copied in the first %v was written again", ErrBusy, time.Since(began).Round(time.Millisecond))
 		}

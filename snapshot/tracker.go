@@ -47,6 +47,7 @@ type tracker struct {
 	rounds int // that are over
 
 	reading sync.Mutex
+	ahead   bool // the store works on what is put at once, in the order of addresses
 	// check is asked from time to time whether a round is worth its while.
 	check func(upTo procmem.Addr) error
 }
@@ -97,6 +98,7 @@ func (t *tracker) close() error {
 type block struct {
 	procmem.Range
 	soon   bool   // the process writes more until it is written
+	ahead  bool   // the store wants it in the order of addresses
 	copied uint64 // bytes of it
 	err    error  // of the store
 }
@@ -108,13 +110,22 @@ func (t *tracker) copyBlocks() {
 	thread := background.New()
 	defer thread.Close()
 	buf := sys.Aligned(copyBlock)
-	for b := range t.blocks {
+	for {
 		t.reading.Lock() // one at a time leaves the other processors to the process
+		b, more := <-t.blocks
+		if !more {
+			t.reading.Unlock()
+			return
+		}
 		n, _ := t.view.ReadPresent(buf[:b.Size()], b.Start)
-		t.reading.Unlock()
 		n &^= procmem.PageSize - 1
 		b.copied, b.err = uint64(n), nil
 		put := func() { b.err = t.store.Put(b.Start, buf[:n]) }
+		if b.ahead && n > 0 {
+			thread.Do(put)
+			n = 0
+		}
+		t.reading.Unlock()
 		switch {
 		case n == 0:
 		case b.soon:
@@ -258,18 +269,39 @@ func (t *tracker) unprotected(r procmem.Range, near procmem.Addr) (spans []procm
 	return spans, nil
 }
 
+// aheadBlock is how much memory counts as written where some of it was, in
+// bytes, when it is asked whether it pays to work on memory ahead.
+const aheadBlock = 256 << 10
+
 // writtenBelow returns how many of the pages below an address that have been
-// copied were written since, and how many there are.
-func (t *tracker) writtenBelow(upTo procmem.Addr) (written, all uint64) {
+// copied were written since, in how many aligned blocks of aheadBlock bytes, and how many pages there are.
+func (t *tracker) writtenBelow(upTo procmem.Addr) (written, blocks, all uint64) {
+	next := procmem.Addr(0) // the first block that is not counted
 	for _, tracked := range t.ranges {
-		spans, _ := t.unprotected(tracked.Intersect(procmem.Range{End: upTo}), 0)
-		for _, span := range spans {
-			for r := range t.copied.Ranges(span) {
-				written += r.Size() / procmem.PageSize
+		for r := tracked.Intersect(procmem.Range{End: upTo}); !r.Empty(); {
+			step := procmem.Range{Start: r.Start, End: min(r.End, (r.Start|(scanStep-1))+1)}
+			r.Start = step.End
+			spans, _ := t.unprotected(step, 0)
+			for _, span := range spans {
+				for r := range t.copied.Ranges(span) {
+					written += r.Size() / procmem.PageSize
+					first, end := max(next, r.Start/aheadBlock), (r.End-1)/aheadBlock+1
+					if first < end {
+						blocks += uint64(end - first)
+						next = end
+					}
+				}
 			}
 		}
 	}
-	return written, t.copied.Len()
+	return written, blocks, t.copied.Len()
+}
+
+// workAhead tells the store that what is put from now on is likely to stay as
+// it is, or that it is not.
+func (t *tracker) workAhead(likely bool) {
+	s, ok := t.store.(interface{ Ahead(likely bool) bool })
+	t.ahead = ok && s.Ahead(likely) && likely
 }
 
 // forget notes that nothing is known of r.
@@ -367,7 +399,7 @@ func (t *tracker) copy(r procmem.Range, categories uint64) error {
 			return err
 		}
 		b.Range = procmem.Range{Start: r.Start, End: r.Start + procmem.Addr(min(r.Size(), copyBlock))}
-		b.soon = t.rounds > 0
+		b.soon, b.ahead = t.rounds > 0, t.ahead
 		r.Start = b.End
 		t.blocks <- b
 	}

@@ -15,6 +15,7 @@ import (
 	"github.com/procmem/procmem"
 	"github.com/procmem/procmem/core"
 	"github.com/procmem/procmem/internal/packed"
+	"github.com/procmem/procmem/internal/pageset"
 	"github.com/procmem/procmem/internal/sink"
 	"github.com/procmem/procmem/internal/term"
 	"github.com/procmem/procmem/internal/upload"
@@ -127,11 +128,13 @@ func (j *coreJob) one(ctx context.Context, word string) error {
 	}
 	j.progress = startProgress(fmt.Sprintf("process %d", pid))
 	defer j.progress.end()
-	take, out := j.file, os.Stdout
-	if !j.isFile() || j.compress != "" {
-		take = j.stream
-	}
-	if j.prefix == "-" {
+	take, out := j.stream, os.Stdout
+	switch {
+	case j.isFile() && j.compress == "":
+		take = j.file
+	case j.isFile():
+		take = j.packedFile
+	case j.prefix == "-":
 		out = os.Stderr
 	}
 	r, err := take(ctx, p)
@@ -194,29 +197,96 @@ func onDisk(r *core.Report, path string) {
 	}
 }
 
-// stream takes a core from front to back: to stdout, an object store, or
-// through a compressor. What is copied before its place in the stream is known
-// waits in a file without a name.
+// packedFile takes a core into a compressed file. What is copied before the
+// mappings are final is compressed at once, as long as it is likely to stay.
+func (j *coreJob) packedFile(ctx context.Context, p *process.Process) (*core.Report, error) {
+	began := time.Now()
+	path := j.name(p)
+	filter, plan, err := j.plan(p)
+	if err != nil {
+		return nil, err
+	}
+	f, err := sink.Create(path, j.force)
+	if err != nil {
+		return nil, err
+	}
+	defer f.Abort()
+	// The spool may become as large as the core, beside it.
+	spool, done, err := newSpool(filepath.Dir(path), 2*plan.disk, snapshot.Method(j.method) != snapshot.MethodStop)
+	if err != nil {
+		return nil, err
+	}
+	defer done()
+	packer := newPacker()
+	defer packer.close()
+	packer.background.Store(true)
+	file := sink.NewStream(f)
+	log := packed.NewLog(file, pagesOf(spool), func(head int64) *packed.Writer { return packer.writer(file, head) })
+	defer log.Abort()
+	w, err := core.NewLogWriter(log, plan.arch, plan.segs)
+	if err != nil {
+		return nil, err
+	}
+	var store snapshot.Store
+	if spool != nil {
+		store = w
+	}
+	j.progress.count(w.Written, int64(plan.disk))
+	r, err := j.take(ctx, p, filter, store, func(s *snapshot.Snapshot, segs []core.Segment) (*core.Writer, error) {
+		if spool != nil {
+			if err := s.Keep(ctx, w, dumped(segs)); err != nil {
+				return nil, onProcess(p, err)
+			}
+		}
+		packer.background.Store(s.Over())
+		packer.hurry(true)
+		log.Confirm(s)
+		return w, w.Settle(segs)
+	})
+	if err != nil {
+		return nil, err
+	}
+	j.progress.enter("to the disk")
+	for _, finish := range []func() error{log.Close, file.Flush, f.Commit} {
+		if err := finish(); err != nil {
+			return nil, err
+		}
+	}
+	if abs, err := filepath.Abs(path); err == nil {
+		r.Path = abs
+	}
+	r.DiskBytes = log.Written()
+	r.TotalMS = milliseconds(time.Since(began))
+	return r, nil
+}
+
+// pagesOf returns where a spool keeps pages, nil for no spool.
+func pagesOf(s *sink.Spool) *pageset.Store {
+	if s == nil {
+		return nil
+	}
+	return s.Store
+}
+
+// stream takes a core from front to back, to stdout or an object store. What
+// is copied before its place in the stream is known waits in a file without a
+// name.
 func (j *coreJob) stream(ctx context.Context, p *process.Process) (*core.Report, error) {
 	began := time.Now()
 	filter, plan, err := j.plan(p)
 	if err != nil {
 		return nil, err
 	}
-	name, size := j.name(p), plan.length+plan.length/512+1<<20 // notes and checksums
+	size := plan.length + plan.length/512 + 1<<20 // notes and checksums
 	if j.compress != "" {
 		size = plan.disk + plan.disk/512 + 1<<20
 	}
-	dest, err := openDestination(ctx, name, size, j.force)
+	dest, err := openDestination(ctx, j.name(p), size, j.force)
 	if err != nil {
 		return nil, err
 	}
 	defer dest.abort()
-	spools, room := os.TempDir(), plan.disk
-	if j.isFile() { // beside the core, which may become as large
-		spools, room = filepath.Dir(name), 2*plan.disk
-	}
-	spool, done, err := newSpool(spools, room, snapshot.Method(j.method) != snapshot.MethodStop)
+	spool, done, err := newSpool(os.TempDir(), plan.disk, snapshot.Method(j.method) != snapshot.MethodStop)
 	if err != nil {
 		return nil, err
 	}
@@ -227,8 +297,13 @@ func (j *coreJob) stream(ctx context.Context, p *process.Process) (*core.Report,
 		j.progress.count(spool.Bytes, int64(plan.disk))
 	}
 	var zst *packed.Writer
-	end := func() {}
-	defer func() { end() }()
+	var packer *packer
+	if j.compress != "" {
+		packer = newPacker()
+		defer packer.close()
+		zst = packer.writer(dest, 0)
+		defer zst.Abort()
+	}
 	r, err := j.take(ctx, p, filter, store, func(s *snapshot.Snapshot, segs []core.Segment) (*core.Writer, error) {
 		if spool != nil { // what a stream goes to may be slow
 			if err := s.Keep(ctx, spool, dumped(segs)); err != nil {
@@ -236,8 +311,9 @@ func (j *coreJob) stream(ctx context.Context, p *process.Process) (*core.Report,
 			}
 		}
 		out := dest.Writer
-		if j.compress != "" {
-			zst, end = pack(dest, s.Over())
+		if zst != nil {
+			packer.background.Store(s.Over())
+			packer.hurry(true)
 			out = zst
 		}
 		w, err := core.NewStreamWriter(out, s.Image(), segs)

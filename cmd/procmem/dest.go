@@ -8,6 +8,7 @@ import (
 	"os"
 	"path/filepath"
 	"runtime"
+	"sync/atomic"
 
 	"github.com/procmem/procmem/internal/background"
 	"github.com/procmem/procmem/internal/packed"
@@ -103,39 +104,51 @@ func (d *destination) place() string {
 	return d.name
 }
 
-// pack compresses what is written to w. In the background it gives way to all
-// else that wants the processor. done must be called in the end, and before
-// Close it is an end as well.
-func pack(w io.Writer, inBackground bool) (z *packed.Writer, done func()) {
-	// Who waits for a disk in a system call keeps a processor of the Go
-	// scheduler to itself for milliseconds, and a reader and a writer do. At
-	// other times more of them would get in the way of the process.
+// packer has the threads that compress.
+type packer struct {
+	threads    chan *background.Thread
+	background atomic.Bool // they give way to all else that wants the processor
+	procs      int
+}
+
+func newPacker() *packer {
 	n := runtime.GOMAXPROCS(0)
-	runtime.GOMAXPROCS(n + 2)
-	o := packed.Options{Workers: min(8, n)} // each takes 6 MiB
-	restore := func() { runtime.GOMAXPROCS(n) }
-	if !inBackground {
-		z = packed.NewWriter(w, o)
-		return z, func() {
-			z.Abort()
-			restore()
+	p := &packer{threads: make(chan *background.Thread, min(8, n)), procs: n} // each takes 6 MiB
+	for range cap(p.threads) {
+		p.threads <- background.New()
+	}
+	return p
+}
+
+// hurry gives the Go scheduler more processors, or as many as there are. Who
+// waits for a disk in a system call keeps one of them to itself for
+// milliseconds, and a reader and a writer do. At other times more of them would
+// get in the way of the process.
+func (p *packer) hurry(on bool) {
+	if on {
+		runtime.GOMAXPROCS(p.procs + 2)
+	} else {
+		runtime.GOMAXPROCS(p.procs)
+	}
+}
+
+// writer compresses what is written to it, with head bytes left in front.
+func (p *packer) writer(w io.Writer, head int64) *packed.Writer {
+	return packed.NewWriter(w, packed.Options{Workers: cap(p.threads), Head: head, Thread: func(run func()) {
+		if !p.background.Load() {
+			run()
+			return
 		}
-	}
-	threads := make(chan *background.Thread, o.Workers)
-	for range o.Workers {
-		threads <- background.New()
-	}
-	o.Thread = func(run func()) {
-		t := <-threads
+		t := <-p.threads
 		t.Do(run)
-		threads <- t
+		p.threads <- t
+	}})
+}
+
+// close comes when no writer is left.
+func (p *packer) close() {
+	for range cap(p.threads) {
+		(<-p.threads).Close()
 	}
-	z = packed.NewWriter(w, o)
-	return z, func() {
-		z.Abort()
-		for range o.Workers {
-			(<-threads).Close()
-		}
-		restore()
-	}
+	p.hurry(false)
 }

@@ -130,8 +130,11 @@ func convertStream(ctx context.Context, src *packed.Source, out string, force, t
 	size := src.Size
 	finish := func() error { return nil }
 	if toPacked {
-		z, end := pack(dest, false)
-		defer end()
+		p := newPacker()
+		defer p.close()
+		p.hurry(true)
+		z := p.writer(dest, 0)
+		defer z.Abort()
 		w, zeros, finish, size = z, z.Zeros, z.Close, z.Written
 	}
 	var at int64

@@ -28,15 +28,16 @@ const (
 // ErrNotSeekable: the file has no table of its frames, or one that is wrong.
 var ErrNotSeekable = errors.New("no usable seek table")
 
-// writeTable ends a file whose last frame holds so many bytes.
+// writeTable ends a file whose last frame holds so many bytes, unless it is a
+// part of the head.
 func (w *Writer) writeTable(last int64) error {
 	le := binary.LittleEndian
 	out := bufio.NewWriterSize(writerFunc(w.output), 64<<10)
 	entry := le.AppendUint32(nil, tableMagic)
 	out.Write(le.AppendUint32(entry, uint32(8*len(w.sizes)+footerSize))) // errors stick until Flush
 	for i, size := range w.sizes {
-		plain := uint32(frameSize)
-		if i == len(w.sizes)-1 {
+		plain := uint32(w.plain(i))
+		if i == len(w.sizes)-1 && int64(i)*frameSize >= w.head {
 			plain = uint32(last)
 		}
 		out.Write(le.AppendUint32(le.AppendUint32(entry[:0], size), plain))

@@ -22,6 +22,9 @@ type Options struct {
 	// Workers is how many frames are compressed at once: GOMAXPROCS where it
 	// is 0. Each takes some 6 MiB of memory at the fastest level.
 	Workers int
+	// Head is how many bytes in front are zeros until dst is given others: what
+	// EncodeHead makes of as many takes as much room, whatever they are.
+	Head int64
 	// Thread, where there is one, is called for some frames at a time, by all
 	// workers at once. It runs the compression on a thread of its choice and
 	// returns when that has ended.
@@ -33,6 +36,7 @@ type Options struct {
 type Writer struct {
 	dst    io.Writer
 	cur    *batch // being filled; nil where the next byte begins one
+	head   int64  // bytes in front, in frames of their own
 	frames int64  // begun so far
 	ended  bool
 
@@ -59,10 +63,12 @@ type batch struct {
 	done   chan struct{} // tells that packed is ready
 }
 
-// piece is what is written next: some frames, or a run of frames of zeros.
+// piece is what is written next: some frames, or a run of frames of zeros. Or
+// it is a question.
 type piece struct {
-	batch *batch
-	zeros int64
+	batch   *batch
+	zeros   int64
+	reached chan struct{} // closed when all before is written
 }
 
 var (
@@ -85,10 +91,16 @@ func NewWriter(dst io.Writer, o Options) *Writer {
 	n := 2*o.Workers + 1
 	w := &Writer{
 		dst:  dst,
+		head: o.Head,
 		free: make(chan *batch, n), todo: make(chan *batch, n), order: make(chan piece, n),
 	}
 	for range n {
 		w.free <- &batch{done: make(chan struct{}, 1)}
+	}
+	if o.Head > 0 {
+		head, sizes := encodeHead(make([]byte, o.Head))
+		w.frames = int64(len(sizes))
+		w.put(head, sizes)
 	}
 	for range o.Workers {
 		enc, err := zstd.NewWriter(nil, zstd.WithEncoderLevel(o.Level), zstd.WithWindowSize(frameSize),
@@ -243,6 +255,10 @@ func (w *Writer) write() {
 			w.free <- p.batch
 			continue
 		}
+		if p.reached != nil {
+			close(p.reached)
+			continue
+		}
 		for p.zeros > 0 && w.failure() == nil {
 			n := min(p.zeros, int64(len(zeroSizes)))
 			w.put(zeroFrames()[:n*int64(len(zeroFrame))], zeroSizes[:n])
@@ -270,6 +286,39 @@ func (w *Writer) output(p []byte) error {
 		err = io.ErrShortWrite
 	}
 	return err
+}
+
+// reader returns a Reader of the frames that have been handed on, which src
+// has when they are written, and a copy of what is not in a frame yet. Nothing
+// may be written meanwhile.
+func (w *Writer) reader(src io.ReaderAt) (*Reader, []byte, error) {
+	reached := make(chan struct{})
+	w.order <- piece{reached: reached}
+	<-reached
+	if err := w.failure(); err != nil {
+		return nil, nil, err
+	}
+	frames := make([]extent, 0, len(w.sizes)+1)
+	var at extent
+	for i, size := range w.sizes {
+		at.size = size
+		frames = append(frames, at)
+		at.off, at.start = at.off+int64(size), at.start+w.plain(i)
+	}
+	frames = append(frames, extent{off: at.off, start: at.start})
+	var rest []byte
+	if w.cur != nil {
+		rest = slices.Clone(w.cur.plain)
+	}
+	return &Reader{r: src, frames: frames}, rest, nil
+}
+
+// plain returns how many bytes frame i holds, if it is not the last one.
+func (w *Writer) plain(i int) int64 {
+	if left := w.head - int64(i)*frameSize; left > 0 {
+		return min(left, frameSize)
+	}
+	return frameSize
 }
 
 // Close writes what is left, and the table. It does not close dst.
