@@ -61,8 +61,8 @@ const (
 	// maxGap is how much memory that does not exist is bridged by zeros, in
 	// bytes, so that a sparse mapping is not in a thousand pieces.
 	maxGap = 1 << 20
-	// maxPieces is into how many pieces the log may be divided. What is left
-	// between changes that are near each other is appended again with them.
+	// maxPieces is into how many pieces the log may be divided. Where there
+	// would be more, small ones are appended again with what is between them.
 	maxPieces = 1024
 )
 
@@ -146,9 +146,6 @@ func (l *Log) place(r procmem.Range) (gap int64, ok bool) {
 	defer l.mu.Unlock()
 	i := l.find(r.Start)
 	if !l.ahead || i < len(l.places) && l.places[i].Start < r.End {
-		return 0, false
-	}
-	for range l.raw.Held(r) {
 		return 0, false
 	}
 	l.stale.Remove(r)
@@ -250,19 +247,16 @@ func (l *Log) notLogged(r procmem.Range) procmem.Range {
 	return r
 }
 
-// readLog reads plain bytes that were put.
+// readLog reads plain bytes that were put, not always all.
 func (l *Log) readLog(p []byte, off int64) (int, error) {
 	if err := l.readBack(); err != nil {
 		return 0, err
 	}
-	n := 0
-	if framed := l.back.Size(); off < framed {
-		m, err := l.back.ReadAt(p[:min(int64(len(p)), framed-off)], off)
-		if n = m; err != nil {
-			return n, err
-		}
+	framed := l.back.Size()
+	if off >= framed {
+		return copy(p, l.rest[off-framed:]), nil
 	}
-	return n + copy(p[n:], l.rest[off+int64(n)-l.back.Size():]), nil
+	return l.back.ReadAt(p[:min(int64(len(p)), framed-off)], off)
 }
 
 // readBack makes what was appended so far readable.
@@ -303,10 +297,9 @@ func (l *Log) Settle(ranges []procmem.Range) ([]pageset.Place, error) {
 		}
 	}
 	var out []pageset.Place
-	for near := procmem.Addr(procmem.PageSize); ; near *= 4 {
-		l.takeAlong(near)
+	for unit := procmem.Addr(procmem.PageSize); ; unit *= 4 {
 		var err error
-		if out, err = l.settle(ranges); err != nil {
+		if out, err = l.settle(ranges, unit); err != nil {
 			return nil, err
 		}
 		if len(out) <= maxPieces+2*len(ranges) {
@@ -327,22 +320,9 @@ func (l *Log) Settle(ranges []procmem.Range) ([]pageset.Place, error) {
 	return out, nil
 }
 
-// takeAlong has what is next to a stale page, in an aligned block of this size,
-// appended with it.
-func (l *Log) takeAlong(size procmem.Addr) {
-	var blocks []procmem.Range
-	for _, at := range l.places {
-		for r := range l.stale.Ranges(at.Range) {
-			block := procmem.Range{Start: r.Start &^ (size - 1), End: (r.End - 1) | (size - 1) + 1}
-			blocks = append(blocks, block.Intersect(at.Range))
-		}
-	}
-	for _, b := range blocks {
-		l.stale.Add(b)
-	}
-}
-
-func (l *Log) settle(ranges []procmem.Range) (out []pageset.Place, err error) {
+// settle leaves in the log what makes up aligned blocks of this size, or
+// reaches up to the end of a range.
+func (l *Log) settle(ranges []procmem.Range, unit procmem.Addr) (out []pageset.Place, err error) {
 	l.end = l.length
 	grow := func(start, end procmem.Addr) {
 		size := uint64(end - start)
@@ -360,6 +340,15 @@ func (l *Log) settle(ranges []procmem.Range) (out []pageset.Place, err error) {
 		at := r.Start
 		for i := l.find(r.Start); i < len(l.places) && l.places[i].Start < r.End; i++ {
 			for good := range l.stale.Gaps(l.places[i].Intersect(r)) {
+				if good.Start != r.Start {
+					good.Start = (good.Start-1)&^(unit-1) + unit
+				}
+				if good.End != r.End {
+					good.End &^= unit - 1
+				}
+				if good.Start >= good.End {
+					continue
+				}
 				grow(at, good.Start)
 				out = append(out, pageset.Place{Range: good, Delta: l.places[i].Delta})
 				at = good.End
