@@ -8,6 +8,7 @@ import (
 	"regexp"
 	"slices"
 	"strconv"
+	"strings"
 	"testing"
 
 	"github.com/procmem/procmem"
@@ -57,7 +58,13 @@ func ourCore(t testing.TB, pid int, flags ...string) *corefile {
 	if out.status != 0 && out.status != statusMissing {
 		t.Fatalf("procmem %v: status %d\n%s%s", args, out.status, out.stdout, out.stderr)
 	}
-	c := open(t, fmt.Sprintf("%s.%d", prefix, pid))
+	path := fmt.Sprintf("%s.%d", prefix, pid)
+	if slices.Contains(flags, strings.TrimSpace(packed)) {
+		if out := run(t, "zstd", "-d", "-q", path+".zst", "-o", path); out.status != 0 {
+			t.Fatalf("zstd -d: %s", out.stderr)
+		}
+	}
+	c := open(t, path)
 	r := c.Report()
 	if r == nil {
 		t.Fatal("the core has no report")

@@ -70,6 +70,9 @@ func takenBy(t testing.TB, pid int, dir string, run func(args ...any) result, ar
 		t.Fatalf("%v: %v", args, r)
 	}
 	c := taken{result: r, path: fmt.Sprintf("%s.%d", prefix, pid)}
+	if slices.Contains(args, any("--compress")) {
+		c.path += ".zst"
+	}
 	c.parse(t)
 	c.File = openCore(t, c.path)
 	return c

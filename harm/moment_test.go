@@ -16,8 +16,8 @@ import (
 
 var dumps = flag.Int("dumps", 10, "how many cores TestWitness takes, with each method")
 
-// Each core is one moment of a process that writes all the time, and drops,
-// moves, unmaps and maps memory, while threads are born and die.
+// Each core, compressed or not, is one moment of a process that writes all the
+// time, and drops, moves, unmaps and maps memory, while threads are born and die.
 func TestWitness(t *testing.T) {
 	forEachMethod(t, allMethods, func(t *testing.T, method string) {
 		p := testproc.Start(t, testproc.Witness, "--churn")
@@ -28,7 +28,11 @@ func TestWitness(t *testing.T) {
 			testproc.Until(t, "the witness to go on", func() bool {
 				return p.CmdInts(t, "operations")[0] > operations && p.CmdInts(t, "sweeps")[0] > sweeps
 			})
-			c := take(t, p.PID(), method)
+			var compress []any
+			if i%2 == 1 {
+				compress = []any{"--compress", "zstd"}
+			}
+			c := take(t, p.PID(), method, compress...)
 			c.want(t, 0, "^$")
 			if !c.report.Consistent || len(c.report.Torn) > 0 {
 				t.Errorf("core %d: %+v", i, c.report)
