@@ -54,6 +54,11 @@ func TestNoRoom(t *testing.T) {
 			call(t, verb, "-o", filepath.Join(disk, verb), p.PID()).want(t, 1,
 				`^procmem: write .*: no room: about .* MiB are needed and .* is free there; .*nothing was stopped\)\n$`)
 		}
+		t.Setenv("TMPDIR", disk)
+		for _, form := range [][]any{{"core", "-o", filepath.Join(disk, "core"), "--compress", "zstd"}, {"core", "-o", "-"}, {"dump", "-o", "-"}} {
+			call(t, append(form, "--method", "precopy", p.PID())...).want(t, 1,
+				`^procmem: method precopy copies memory ahead, to .*: no room: about .* MiB may be needed there and .* is free \(nothing was stopped\)\n$`)
+		}
 	})
 	wantNames(t, disk)
 	call(t, "core", "-o", filepath.Join(disk, "core"), p.PID(), p.PID()).want(t, 1, "no room")

@@ -212,7 +212,7 @@ func (j *coreJob) packedFile(ctx context.Context, p *process.Process) (*core.Rep
 	}
 	defer f.Abort()
 	// The spool may become as large as the core, beside it.
-	spool, done, err := newSpool(filepath.Dir(path), 2*plan.disk, snapshot.Method(j.method) != snapshot.MethodStop)
+	spool, done, err := newSpool(filepath.Dir(path), 2*plan.disk, snapshot.Method(j.method))
 	if err != nil {
 		return nil, err
 	}
@@ -286,7 +286,7 @@ func (j *coreJob) stream(ctx context.Context, p *process.Process) (*core.Report,
 		return nil, err
 	}
 	defer dest.abort()
-	spool, done, err := newSpool(os.TempDir(), plan.disk, snapshot.Method(j.method) != snapshot.MethodStop)
+	spool, done, err := newSpool(os.TempDir(), plan.disk, snapshot.Method(j.method))
 	if err != nil {
 		return nil, err
 	}

@@ -114,7 +114,7 @@ func (d *dumper) memory(ctx context.Context) (mem procmem.Sparse, release func()
 		d.index.Method = "core"
 		return d.target.Core, func() error { return nil }, nil
 	}
-	spool, done, err := newSpool(os.TempDir(), d.size, d.method != snapshot.MethodStop)
+	spool, done, err := newSpool(os.TempDir(), d.size, d.method)
 	if err != nil {
 		return nil, nil, err
 	}
@@ -153,12 +153,18 @@ func rangesOf(ms []procmem.Mapping) (ranges []procmem.Range) {
 }
 
 // newSpool makes a place for memory that is copied before it can be written to
-// where it belongs: in a folder, if there is room for it.
-func newSpool(dir string, size uint64, cache bool) (*sink.Spool, func(), error) {
-	if have, err := sink.Room(filepath.Join(dir, "spool")); err == nil && have < size {
+// where it belongs: in a folder, if there is room for it. Only precopy cannot
+// do without.
+func newSpool(dir string, size uint64, method snapshot.Method) (*sink.Spool, func(), error) {
+	switch have, err := sink.Room(filepath.Join(dir, "spool")); {
+	case err != nil || have >= size:
+	case method == snapshot.MethodPrecopy:
+		return nil, nil, fmt.Errorf("method precopy copies memory ahead, to %s: no room: about %s may be needed there and %s is free (nothing was stopped)",
+			dir, term.Size(size), term.Size(have))
+	default:
 		return nil, func() {}, nil
 	}
-	spool, err := sink.NewSpool(dir, cache)
+	spool, err := sink.NewSpool(dir, method != snapshot.MethodStop)
 	if err != nil {
 		return nil, nil, err
 	}
