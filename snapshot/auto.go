@@ -58,12 +58,13 @@ func Auto(ctx context.Context, p *process.Process, o Options) (*Snapshot, error)
 		s.Close()
 		return nil, err
 	}
+	o.looked = &looked{f}
+	defer o.looked.close()
 	x, err := f.measure()
-	all := f.estimates(&x)
-	s.Close()
 	if err != nil {
 		return nil, err
 	}
+	all := f.estimates(&x)
 	if o.Store == nil {
 		all[0].Err = errors.New("there is no room to keep the memory")
 	}

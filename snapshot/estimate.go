@@ -53,20 +53,19 @@ type extent struct {
 	stopped           bool    // by job control
 }
 
-// measure finds that out, which takes as long as rateWindow where there is much
-// memory. Nothing is stopped.
+// measure finds that out. Where there is much memory, it ends at least
+// rateWindow after the freezer has begun to look. Nothing is stopped.
 func (f *freezer) measure() (x extent, err error) {
-	before, err := f.p.Stat()
+	stat, err := f.p.Stat()
 	if err != nil {
 		return x, err
 	}
-	began := time.Now()
 	status, err := f.p.Status()
 	if err != nil {
 		return x, err
 	}
 	x.threads, x.mappings = status.Threads, len(f.maps)
-	x.stopped = before.State == 'T'
+	x.stopped = stat.State == 'T'
 	x.wanted = f.size()
 	torn := f.s.Torn
 	for _, m := range f.s.uncopied(f.before, f.wanted) {
@@ -88,13 +87,11 @@ func (f *freezer) measure() (x extent, err error) {
 	if x.stopped || x.wanted <= arenaSize {
 		return x, nil // it does not matter how busy it is
 	}
-	time.Sleep(rateWindow - time.Since(began))
-	after, err := f.p.Stat()
-	if err != nil {
+	time.Sleep(rateWindow - time.Since(f.began))
+	if stat, err = f.p.Stat(); err != nil {
 		return x, err
 	}
-	ran := after.UserTime + after.SystemTime - before.UserTime - before.SystemTime
-	x.busy = ran.Seconds() / time.Since(began).Seconds()
+	x.busy = (stat.UserTime + stat.SystemTime - f.ran).Seconds() / time.Since(f.began).Seconds()
 	return x, nil
 }
 

@@ -26,6 +26,8 @@ type freezer struct {
 	s     *Snapshot
 	o     Options
 	infos map[int]procmem.Thread
+	began time.Time
+	ran   time.Duration // how long threads of the process had run then
 
 	before  *process.View
 	read    presentReader
@@ -75,10 +77,21 @@ func attempt(o Options, take func() (*Snapshot, error)) (*Snapshot, error) {
 	}
 }
 
-// newFreezer looks at the process.
+// newFreezer looks at the process for a snapshot, unless the options have who
+// has done so.
 func newFreezer(p *process.Process, s *Snapshot, o Options) (f *freezer, err error) {
+	if f := o.looked.take(); f != nil {
+		s.img, s.Torn, s.undos = f.s.img, f.s.Torn, f.s.undos
+		f.s, f.o = s, o
+		return f, f.plan()
+	}
 	o.phase("planning")
-	f = &freezer{p: p, s: s, o: o, room: make([]sys.PageRegion, 4096), regions: make([]sys.PageRegion, 0, 4096)}
+	f = &freezer{p: p, s: s, o: o, began: time.Now(), room: make([]sys.PageRegion, 4096), regions: make([]sys.PageRegion, 0, 4096)}
+	stat, err := p.Stat()
+	if err != nil {
+		return nil, err
+	}
+	f.ran = stat.UserTime + stat.SystemTime
 	if f.infos, err = s.before(p); err != nil {
 		return nil, err
 	}

@@ -182,7 +182,7 @@ func (k *keeper) Read(p []byte) (int, error) {
 
 // listen waits for news. When ctx ends, the keeper is told to undo everything.
 func (k *keeper) listen(ctx context.Context) (*news, error) {
-	stop := context.AfterFunc(ctx, func() { k.conn.CloseWrite() })
+	stop := context.AfterFunc(ctx, k.leave)
 	defer stop()
 	n := new(news)
 	err := k.dec.Decode(n)
@@ -200,6 +200,9 @@ func (k *keeper) listen(ctx context.Context) (*news, error) {
 // goOn is the word that a target that is held for it may go on.
 func (k *keeper) goOn() error { return k.enc.Encode(true) }
 
+// leave has the keeper begin to undo everything.
+func (k *keeper) leave() { k.conn.CloseWrite() }
+
 // close has the keeper undo everything and waits until it has. It returns
 // what could not be undone. It may be called again, and then returns the same.
 func (k *keeper) close() error {
@@ -207,7 +210,7 @@ func (k *keeper) close() error {
 		return k.left
 	}
 	k.closed = true
-	k.conn.CloseWrite()
+	k.leave()
 	undone := false
 	for {
 		n := new(news)

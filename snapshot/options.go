@@ -23,6 +23,27 @@ type Options struct {
 	// Phase is told what comes next: "planning", "round 2", "paused". It must
 	// return at once: the process may be held.
 	Phase func(what string)
+
+	// looked is what has been found out already, for who needs it first.
+	looked *looked
+}
+
+// looked is a freezer that looked at a process and did nothing to it.
+type looked struct{ *freezer }
+
+// take returns the freezer to whoever asks first.
+func (l *looked) take() (f *freezer) {
+	if l != nil {
+		f, l.freezer = l.freezer, nil
+	}
+	return f
+}
+
+// close gives up what nobody has taken.
+func (l *looked) close() {
+	if f := l.take(); f != nil {
+		f.s.Close()
+	}
 }
 
 func (o *Options) phase(what string) {

@@ -73,6 +73,9 @@ func precopy(ctx context.Context, p *process.Process, o Options) (s *Snapshot, e
 			return s, err
 		}
 		err = f.freeze(ctx, rest)
+		if err == nil {
+			k.leave() // while the core is being written
+		}
 		if err != errTooMuch || try == maxTries {
 			if err == errTooMuch {
 				err = ErrBusy
