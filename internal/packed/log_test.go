@@ -29,7 +29,6 @@ type changing struct {
 
 	log  *Log
 	kept pageset.Set // pages of the moment that the log has, as precopy knows it
-	read pageset.Set // pages that were read to be written
 }
 
 func pagesAt(start procmem.Addr, pages int) procmem.Range {
@@ -232,8 +231,7 @@ func (c *changing) finish(t *testing.T, w *core.Writer) {
 			t.Fatal(err)
 		}
 	}
-	reading := &changing{maps: c.maps, pages: c.pages, log: c.log, kept: c.kept}
-	if err := w.Copy(t.Context(), reading); err != nil {
+	if err := w.Copy(t.Context(), c); err != nil {
 		t.Fatal(err)
 	}
 	if err := w.Finish(img, &core.Report{Method: "precopy", Consistent: true}); err != nil {
