@@ -6,6 +6,7 @@ import (
 	"sync/atomic"
 
 	"github.com/procmem/procmem"
+	"github.com/procmem/procmem/internal/pipe"
 )
 
 // hit is a match in a block.
@@ -17,6 +18,10 @@ type hit struct {
 
 // order is by address, then by pattern.
 func (h hit) order() uint64 { return uint64(h.at)<<32 | uint64(h.pattern) }
+
+func (h hit) start(b *pipe.Block) procmem.Addr { return b.First + procmem.Addr(h.at) }
+
+func (h hit) end(b *pipe.Block) procmem.Addr { return h.start(b) + procmem.Addr(h.size) }
 
 func compareHits(a, b hit) int { return cmp.Compare(a.order(), b.order()) }
 

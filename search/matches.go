@@ -15,13 +15,25 @@ import (
 // An error, of mem or why ctx has ended, is the last that is yielded.
 func (s *Searcher) Matches(ctx context.Context, mem procmem.Memory) iter.Seq2[Match, error] {
 	return func(yield func(Match, error) bool) {
-		s.stats = Stats{}
-		if len(s.finders)+len(s.sequences) == 0 {
-			return
-		}
-		r := &run{s: s, mem: mem, yield: yield, blocks: make(chan *pipe.Block), delivered: make(chan struct{})}
-		if err := r.run(ctx); err != nil && !errors.Is(err, errStopped) {
+		r := &run{s: s, mem: mem, context: contextReader{n: s.o.Context}}
+		r.hand = func(b *pipe.Block, n *progress) bool { return r.yieldHits(b, n.hits, yield) }
+		if err := r.run(ctx); err != nil {
 			yield(Match{}, err)
+		}
+	}
+}
+
+// Text is Matches for who makes text of what is found, which takes as long as
+// finding it where much is: add is called by the goroutines that search, several
+// at once, and appends to text what there is to say of a match. It is told
+// whether the match goes on where the one before it ends. Text yields that in
+// order, good until the next is yielded. Matches come without context.
+func (s *Searcher) Text(ctx context.Context, mem procmem.Memory, add func(text []byte, m *Match, goesOn bool) []byte) iter.Seq2[[]byte, error] {
+	return func(yield func([]byte, error) bool) {
+		r := &run{s: s, mem: mem, add: add}
+		r.hand = func(_ *pipe.Block, n *progress) bool { return yield(n.text, nil) }
+		if err := r.run(ctx); err != nil {
+			yield(nil, err)
 		}
 	}
 }
@@ -29,29 +41,40 @@ func (s *Searcher) Matches(ctx context.Context, mem procmem.Memory) iter.Seq2[Ma
 // errStopped: nobody wants more.
 var errStopped = errors.New("stopped")
 
-// run is one call of Matches. Blocks are scanned by goroutines of the pipe, and
-// what was found is yielded by the caller's own: it gets the blocks that have
-// something, in order, one at a time.
+// run is one call of Matches or Text. Blocks are scanned by goroutines of the
+// pipe, which also make the text. What was found is yielded by the caller's own:
+// it gets the blocks that have something, in order, one at a time.
 type run struct {
-	s     *Searcher
-	mem   procmem.Memory
-	yield func(Match, error) bool
+	s    *Searcher
+	mem  procmem.Memory
+	add  func(text []byte, m *Match, goesOn bool) []byte // nil where no text is made
+	hand func(b *pipe.Block, n *progress) bool           // yields what was found
 
 	blocks    chan *pipe.Block
 	delivered chan struct{}
 
 	carry   []procmem.Addr // where the last match of each sequence ends
+	last    procmem.Addr   // where the last match of all ends
 	context contextReader
 	planErr error
 }
 
+// nowhere is where no match begins: the last address is in no range.
+const nowhere = ^procmem.Addr(0)
+
+// run returns no error where nobody wants more.
 func (r *run) run(ctx context.Context) error {
 	s := r.s
+	s.stats = Stats{}
+	if len(s.finders)+len(s.sequences) == 0 {
+		return nil
+	}
 	ctx, stop := context.WithCancelCause(ctx)
 	p := pipe.New()
 	p.Size, p.Overlap = s.blockSize, s.overlap
-	r.carry = make([]procmem.Addr, len(s.sequences))
-	r.context = contextReader{r: r, n: s.o.Context}
+	r.blocks, r.delivered = make(chan *pipe.Block), make(chan struct{})
+	r.carry, r.last = make([]procmem.Addr, len(s.sequences)), nowhere
+	r.context.r = r
 	var err error
 	ended := make(chan struct{})
 	go func() {
@@ -61,7 +84,9 @@ func (r *run) run(ctx context.Context) error {
 			Each: func(b *pipe.Block) error {
 				w := s.worker()
 				defer s.free(w)
-				s.scan(b, s.start(b), w)
+				n := s.start(b)
+				s.scan(b, n, w)
+				r.write(b, n, nowhere)
 				return nil
 			},
 			Emit: func(b *pipe.Block) error { return r.emit(ctx, b) },
@@ -75,7 +100,9 @@ func (r *run) run(ctx context.Context) error {
 	w := s.worker()
 	defer s.free(w)
 	for b := range r.blocks {
-		if err := r.deliver(ctx, b, w); err != nil {
+		if err := r.deliver(ctx, b, w); err == errStopped {
+			return nil
+		} else if err != nil {
 			return err
 		}
 		r.delivered <- struct{}{}
@@ -113,50 +140,91 @@ func (r *run) reachesInto(b *pipe.Block) bool {
 	return false
 }
 
-// deliver yields the matches of a block.
+// deliver yields what was found in a block.
 func (r *run) deliver(ctx context.Context, b *pipe.Block, w *worker) error {
 	n := b.Note.(*progress)
+	stale := len(n.hits) > 0 && n.hits[0].start(b) == r.last
 	for k, carry := range r.carry {
-		if carry > 0 {
-			r.s.mend(b, n, w, k, carry)
+		if carry > 0 && r.s.mend(b, n, w, k, carry) {
+			stale = true
 		}
 	}
+	if stale {
+		r.write(b, n, r.last)
+	}
 	for ctx.Err() == nil {
-		if !r.yieldHits(b, n.hits) {
+		if !r.hand(b, n) {
 			return errStopped
 		}
+		r.pass(b, n.hits)
 		if n.piece == len(b.Pieces) {
 			return nil
 		}
 		r.s.scan(b, n, w)
+		r.write(b, n, r.last)
 	}
 	return context.Cause(ctx)
 }
 
-func (r *run) yieldHits(b *pipe.Block, hits []hit) bool {
-	piece := 0
-	for _, h := range hits {
-		a := b.First + procmem.Addr(h.at)
-		for a-b.Pieces[piece].Addr >= procmem.Addr(len(b.Pieces[piece].Bytes)) {
-			piece++
-		}
-		p := b.Pieces[piece]
-		i := int(a - p.Addr)
-		end := i + int(h.size)
-		m := Match{Range: procmem.Range{Start: a, End: a + procmem.Addr(h.size)}, Pattern: int(h.pattern), Bytes: p.Bytes[i:end:end]}
-		if r.context.n > 0 {
-			m.Before, m.After = r.context.around(p, i, end)
-		}
-		for k, s := range r.s.sequences {
-			if s.pattern == m.Pattern {
-				r.carry[k] = m.End
+// pass notes where matches end that have been delivered.
+func (r *run) pass(b *pipe.Block, hits []hit) {
+	if len(hits) > 0 {
+		r.last = hits[len(hits)-1].end(b)
+	}
+	for k, s := range r.s.sequences {
+		for _, h := range slices.Backward(hits) {
+			if int(h.pattern) == s.pattern {
+				r.carry[k] = h.end(b)
+				break
 			}
 		}
-		if !r.yield(m, nil) {
+	}
+}
+
+// write makes the text of what was found in a block, where the match before it
+// ends at last.
+func (r *run) write(b *pipe.Block, n *progress, last procmem.Addr) {
+	n.text = n.text[:0]
+	if r.add == nil {
+		return
+	}
+	for m := range matches(b, n.hits) {
+		n.text = r.add(n.text, m, m.Start == last)
+		last = m.End
+	}
+}
+
+func (r *run) yieldHits(b *pipe.Block, hits []hit, yield func(Match, error) bool) bool {
+	for m, p := range matches(b, hits) {
+		if r.context.n > 0 {
+			m.Before, m.After = r.context.around(p, m.Range)
+		}
+		if !yield(*m, nil) {
 			return false
 		}
 	}
 	return true
+}
+
+// matches yields what hits are, and the piece of memory that they are in. The
+// Match is one for all.
+func matches(b *pipe.Block, hits []hit) iter.Seq2[*Match, pipe.Piece] {
+	return func(yield func(*Match, pipe.Piece) bool) {
+		var m Match
+		piece := 0
+		for _, h := range hits {
+			m.Range = procmem.Range{Start: h.start(b), End: h.end(b)}
+			for m.Start-b.Pieces[piece].Addr >= procmem.Addr(len(b.Pieces[piece].Bytes)) {
+				piece++
+			}
+			p := b.Pieces[piece]
+			i, end := int(m.Start-p.Addr), int(m.End-p.Addr)
+			m.Pattern, m.Bytes = int(h.pattern), p.Bytes[i:end:end]
+			if !yield(&m, p) {
+				return
+			}
+		}
+	}
 }
 
 // plan yields what is searched: what is there, in the ranges that are asked for.
@@ -262,16 +330,16 @@ type contextReader struct {
 	before, after []byte
 }
 
-// around returns what is before p.Bytes[start] and from end on.
-func (c *contextReader) around(p pipe.Piece, start, end int) (before, after []byte) {
-	first, next := p.Addr+procmem.Addr(start), p.Addr+procmem.Addr(end)
+// around returns what is before a match in p, and behind it.
+func (c *contextReader) around(p pipe.Piece, m procmem.Range) (before, after []byte) {
+	start, end := int(m.Start-p.Addr), int(m.End-p.Addr)
 	before = p.Bytes[max(0, start-c.n):start:start]
-	if want := min(procmem.Addr(c.n), first); len(before) < int(want) {
-		before = c.read(&c.before, first-want, int(want), true)
+	if want := min(procmem.Addr(c.n), m.Start); len(before) < int(want) {
+		before = c.read(&c.before, m.Start-want, int(want), true)
 	}
 	after = p.Bytes[end:min(len(p.Bytes), end+c.n)]
-	if want := min(procmem.Addr(c.n), -next); len(after) < int(want) {
-		after = c.read(&c.after, next, int(want), false)
+	if want := min(procmem.Addr(c.n), -m.End); len(after) < int(want) {
+		after = c.read(&c.after, m.End, int(want), false)
 	}
 	return before, after
 }

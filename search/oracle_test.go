@@ -1,6 +1,7 @@
 package search
 
 import (
+	"bytes"
 	"cmp"
 	"context"
 	"fmt"
@@ -246,10 +247,14 @@ func check(ctx context.Context, s *Searcher, m *fake, mem procmem.Memory, want [
 	slices.SortFunc(want, func(a, b found) int { return cmp.Or(cmp.Compare(a.Start, b.Start), cmp.Compare(a.pattern, b.pattern)) })
 	at := func(a procmem.Addr) byte { return m.pages[(a-m.base)/page][(a-m.base)%page] }
 	i := 0
+	var text []byte
+	last := nowhere
 	for x, err := range s.Matches(ctx, mem) {
 		if err != nil {
 			return err
 		}
+		text = say(text, &x, x.Start == last)
+		last = x.End
 		if i >= len(want) || (found{x.Range, x.Pattern}) != want[i] {
 			return fmt.Errorf("match %d: pattern %d at %v, %x; want %v", i, x.Pattern, x.Range, x.Bytes, want[min(i, len(want)):min(i+1, len(want))])
 		}
@@ -282,6 +287,27 @@ func check(ctx context.Context, s *Searcher, m *fake, mem procmem.Memory, want [
 	}
 	if s.Stats().Scanned != scanned && len(want) > 0 {
 		return fmt.Errorf("%d bytes scanned; want %d", s.Stats().Scanned, scanned)
+	}
+	return checkText(ctx, s, mem, text)
+}
+
+// say appends a line about a match.
+func say(text []byte, m *Match, goesOn bool) []byte {
+	return fmt.Appendf(text, "%v %d %x %t\n", m.Range, m.Pattern, m.Bytes, goesOn)
+}
+
+// checkText compares the text that goroutines make with what the matches say one
+// after the other.
+func checkText(ctx context.Context, s *Searcher, mem procmem.Memory, want []byte) error {
+	var got []byte
+	for text, err := range s.Text(ctx, mem, say) {
+		if err != nil {
+			return err
+		}
+		got = append(got, text...)
+	}
+	if !bytes.Equal(got, want) {
+		return fmt.Errorf("the text is\n%swant\n%s", got, want)
 	}
 	return nil
 }

@@ -1,6 +1,7 @@
 package search
 
 import (
+	"cmp"
 	"slices"
 	"sync"
 
@@ -72,9 +73,10 @@ func (e *engine) free(w *worker) {
 // last time.
 type progress struct {
 	hits    []hit
-	piece   int // index; what is before it has been scanned
-	from    int // where what begins is for the block, in the piece
-	at      int // how far it has been scanned
+	text    []byte // that was made of the hits
+	piece   int    // index; what is before it has been scanned
+	from    int    // where what begins is for the block, in the piece
+	at      int    // how far it has been scanned
 	cursors []cursor
 }
 
@@ -166,10 +168,11 @@ func (e *engine) window(b *pipe.Block, n *progress, w *worker, to int) {
 
 // mend puts right the hits of a sequence, found from the start of a block on,
 // where the last match reaches into the block, up to the address carry: what
-// comes behind that is found from there on, until it is the same.
-func (e *engine) mend(b *pipe.Block, n *progress, w *worker, k int, carry procmem.Addr) {
+// comes behind that is found from there on, until it is the same. It reports
+// whether there was anything to put right.
+func (e *engine) mend(b *pipe.Block, n *progress, w *worker, k int, carry procmem.Addr) bool {
 	if len(b.Pieces) == 0 {
-		return
+		return false
 	}
 	p := b.Pieces[0]
 	first := p.Addr
@@ -177,7 +180,7 @@ func (e *engine) mend(b *pipe.Block, n *progress, w *worker, k int, carry procme
 		first += procmem.Addr(e.look)
 	}
 	if carry < first || carry-p.Addr > procmem.Addr(len(p.Bytes)) {
-		return
+		return false
 	}
 	base, pattern := int(p.Addr-b.First), uint32(e.sequences[k].pattern)
 	upto := e.end(b, p)
@@ -201,7 +204,12 @@ func (e *engine) mend(b *pipe.Block, n *progress, w *worker, k int, carry procme
 	if n.piece == 0 && (!c.ok || c.start >= upto) && upto == n.at {
 		n.cursors[k] = c
 	}
-	kept := slices.DeleteFunc(n.hits, func(h hit) bool { return h.pattern == pattern && int(h.at) < base+upto })
-	n.hits = append(kept, found...)
+	head, _ := slices.BinarySearchFunc(n.hits, base+upto, func(h hit, at int) int { return cmp.Compare(int(h.at), at) })
+	own := func(h hit) bool { return h.pattern == pattern }
+	if len(found) == 0 && !slices.ContainsFunc(n.hits[:head], own) {
+		return false
+	}
+	n.hits = slices.Concat(slices.DeleteFunc(n.hits[:head], own), found, n.hits[head:])
 	sortHits(n.hits)
+	return true
 }

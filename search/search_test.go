@@ -9,6 +9,7 @@ import (
 	"math"
 	"runtime"
 	"slices"
+	"strconv"
 	"strings"
 	"testing"
 	"time"
@@ -95,6 +96,15 @@ func TestLongRuns(t *testing.T) {
 		s.blockSize = size
 		if got := places(t, s, m); !slices.Equal(got, want) {
 			t.Errorf("strings in blocks of %d: %v; want %v", size, got, want)
+		}
+		n := 0
+		for text, err := range s.Text(t.Context(), m, say) {
+			if n += bytes.Count(text, []byte("true\n")); err != nil {
+				t.Fatal(err)
+			}
+		}
+		if n != len(want)-1 {
+			t.Errorf("strings in blocks of %d: %d pieces go on; want %d", size, n, len(want)-1)
 		}
 		s = must(New([]Pattern{must(ParseRegexp("aaaaaa+", false))}, Options{}))
 		s.blockSize = size
@@ -202,6 +212,28 @@ func TestMemoryIsBounded(t *testing.T) {
 	}
 	if peak > 64<<20 {
 		t.Errorf("up to %d MiB", peak>>20)
+	}
+}
+
+// The text of more matches than a block has at once is whole, in parts that are
+// not larger for that; and each match goes on where the last one ends.
+func TestTextOfMany(t *testing.T) {
+	const size = 2<<20 + page
+	s := must(New([]Pattern{must(ParseValue(U8, "0", ValueOptions{}))}, Options{}))
+	var all []byte
+	for text, err := range s.Text(t.Context(), zeros{size}, func(text []byte, _ *Match, goesOn bool) []byte {
+		return strconv.AppendBool(text, goesOn)
+	}) {
+		if err != nil {
+			t.Fatal(err)
+		}
+		if len(text) > 4*(enough+windowSize)+1 {
+			t.Errorf("%d bytes of text at once", len(text))
+		}
+		all = append(all, text...)
+	}
+	if want := "false" + strings.Repeat("true", size-1); string(all) != want {
+		t.Errorf("%d bytes of text begin with %.40q; want %d bytes", len(all), all, len(want))
 	}
 }
 

@@ -1,10 +1,13 @@
 package main
 
 import (
-	"bufio"
+	"bytes"
+	"cmp"
 	"context"
 	"encoding/json"
+	"io"
 	"os"
+	"slices"
 	"strconv"
 
 	"github.com/spf13/cobra"
@@ -87,12 +90,16 @@ func (o *stringsFlags) run(g *globals, word string) error {
 	if err != nil {
 		return usageError{err}
 	}
-	out := newStringsOutput(g, encoding, radix)
-	for m, err := range s.Matches(context.Background(), t.mem) {
+	add := stringLines{encoding, radix, term.IsTerminal(os.Stdout)}.add
+	if g.json {
+		add = stringsJSON{encoding}.add
+	}
+	out := breakLines{w: os.Stdout}
+	for text, err := range s.Text(context.Background(), t.mem, add) {
 		if err != nil {
-			return onTarget(t.Target, err)
+			return cmp.Or(onTarget(t.Target, err), out.end())
 		}
-		if err := out.add(m); err != nil {
+		if err := out.write(text); err != nil {
 			return stdoutError(err)
 		}
 	}
@@ -118,71 +125,47 @@ func ordinary(ms []procmem.Mapping) []procmem.Range {
 	return rs
 }
 
-// stringsOutput prints strings.
-type stringsOutput interface {
-	add(m search.Match) error
-	end() error
+// breakLines writes lines that have their line break in front of them, as it
+// shows late whether a string goes on.
+type breakLines struct {
+	w     io.Writer
+	begun bool
 }
 
-func newStringsOutput(g *globals, e search.Encoding, radix int) stringsOutput {
-	w := bufio.NewWriterSize(os.Stdout, 256<<10)
-	if g.json {
-		enc := json.NewEncoder(w)
-		enc.SetEscapeHTML(false)
-		return &stringsJSON{w: w, enc: enc, encoding: e}
+func (l *breakLines) write(b []byte) error {
+	if !l.begun {
+		b = b[1:]
 	}
-	return &stringLines{w: w, encoding: e, radix: radix, terminal: term.IsTerminal(os.Stdout)}
+	l.begun = true
+	_, err := l.w.Write(b)
+	return err
 }
 
-// stringLines prints a line for each string. A long one comes in pieces, which
-// touch.
+func (l *breakLines) end() error {
+	if !l.begun {
+		return nil
+	}
+	_, err := l.w.Write([]byte{'\n'})
+	return err
+}
+
+// stringLines makes a line of each string. A long one comes in pieces.
 type stringLines struct {
-	w        *bufio.Writer
 	encoding search.Encoding
 	radix    int
 	terminal bool
-	begun    bool
-	next     procmem.Addr // behind the last piece
-	line     []byte
 }
 
-func (l *stringLines) add(m search.Match) error {
-	b := l.line[:0]
-	if !l.begun || m.Start != l.next {
-		if l.begun {
-			b = append(b, '\n')
-		}
-		if l.terminal {
-			// A line that is long in coming leaves those before it visible.
-			if err := l.flush(b); err != nil {
-				return err
-			}
-			b = b[:0]
-		}
-		b = appendAddress(b, m.Start, l.radix)
+func (l stringLines) add(b []byte, m *search.Match, goesOn bool) []byte {
+	if !goesOn {
+		b = appendAddress(append(b, '\n'), m.Start, l.radix)
 	}
 	from := len(b)
 	b = appendCharacters(b, m.Bytes, l.encoding)
 	if l.terminal && l.encoding == search.Latin {
 		b = append(b[:from], term.Printable(string(b[from:]))...)
 	}
-	l.line, l.begun, l.next = b, true, m.End
-	_, err := l.w.Write(b)
-	return err
-}
-
-func (l *stringLines) flush(b []byte) error {
-	if _, err := l.w.Write(b); err != nil {
-		return err
-	}
-	return l.w.Flush()
-}
-
-func (l *stringLines) end() error {
-	if l.begun {
-		return l.flush([]byte{'\n'})
-	}
-	return nil
+	return b
 }
 
 // appendAddress appends an address as strings(1) would an offset.
@@ -191,12 +174,12 @@ func appendAddress(b []byte, a procmem.Addr, radix int) []byte {
 	if radix == 0 {
 		return b
 	}
-	var digits [24]byte
-	d := strconv.AppendUint(digits[:0], uint64(a), radix)
-	for range width - len(d) {
-		b = append(b, ' ')
+	from := len(b)
+	b = strconv.AppendUint(b, uint64(a), radix)
+	for len(b) < from+width {
+		b = slices.Insert(b, from, ' ')
 	}
-	return append(append(b, d...), ' ')
+	return append(b, ' ')
 }
 
 // appendCharacters appends the text of a string, one byte for each character.
@@ -215,21 +198,17 @@ func appendCharacters(b, p []byte, e search.Encoding) []byte {
 	return b
 }
 
-// stringsJSON prints an object for each piece of a string.
-type stringsJSON struct {
-	w        *bufio.Writer
-	enc      *json.Encoder
-	encoding search.Encoding
-	text     []byte
-}
+// stringsJSON makes an object of each piece of a string.
+type stringsJSON struct{ encoding search.Encoding }
 
-func (j *stringsJSON) add(m search.Match) error {
-	j.text = appendCharacters(j.text[:0], m.Bytes, j.encoding)
-	return j.enc.Encode(struct {
+func (j stringsJSON) add(b []byte, m *search.Match, _ bool) []byte {
+	out := bytes.NewBuffer(append(b, '\n'))
+	enc := json.NewEncoder(out)
+	enc.SetEscapeHTML(false)
+	_ = enc.Encode(struct { // a string and two numbers, which is no error
 		Start procmem.Addr `json:"start"`
 		Bytes int          `json:"bytes"`
 		Text  string       `json:"text"`
-	}{m.Start, len(m.Bytes), string(j.text)})
+	}{m.Start, len(m.Bytes), string(appendCharacters(nil, m.Bytes, j.encoding))})
+	return bytes.TrimSuffix(out.Bytes(), []byte{'\n'})
 }
-
-func (j *stringsJSON) end() error { return j.w.Flush() }
