@@ -81,21 +81,24 @@ func indexRangeGeneric(b []byte, size int, s span) int {
 	return -1
 }
 
-// printable returns a bit for each of the first 64 bytes of b, the lowest for
-// the first: whether it is one from blank to tilde, a tab, or has a bit of high,
+// printable puts a bit into bits for each byte of b, 64 into each, the lowest
+// first: whether it is one from blank to tilde, a tab, or has a bit of high,
 // which is 0x80 or 0. Where there are fewer bytes the rest are zeros.
-func printable(b []byte, high byte) uint64 {
-	if hasVectors && len(b) >= 64 {
-		return printableVectors(b, high)
+func printable(bits []uint64, b []byte, high byte) {
+	if n := min(len(bits), len(b)/64); hasVectors && n > 0 {
+		printableVectors(bits[:n], b, high)
+		bits, b = bits[n:], b[64*n:]
 	}
-	return printableGeneric(b, high)
+	printableGeneric(bits, b, high)
 }
 
-func printableGeneric(b []byte, high byte) (bits uint64) {
-	for i, c := range b[:min(len(b), 64)] {
-		if c-' ' <= '~'-' ' || c == '\t' || c&high != 0 {
-			bits |= 1 << i
+func printableGeneric(bits []uint64, b []byte, high byte) {
+	clear(bits)
+	for i, c := range b[:min(len(b), 64*len(bits))] {
+		if isPrintable(c, high) {
+			bits[i/64] |= 1 << (i % 64)
 		}
 	}
-	return bits
 }
+
+func isPrintable(c, high byte) bool { return c-' ' <= '~'-' ' || c == '\t' || c&high != 0 }

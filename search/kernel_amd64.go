@@ -36,6 +36,6 @@ func rangeVectors(b []byte, size int, s span) int {
 }
 
 //go:noescape
-func printableAVX2(b []byte, high byte) uint64
+func printableAVX2(bits []uint64, b []byte, high byte)
 
-func printableVectors(b []byte, high byte) uint64 { return printableAVX2(b, high) }
+func printableVectors(bits []uint64, b []byte, high byte) { printableAVX2(bits, b, high) }

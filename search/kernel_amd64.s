@@ -215,13 +215,19 @@ DATA printable<>+1(SB)/1, $0x5e // to the tilde
 DATA printable<>+2(SB)/1, $0x09
 GLOBL printable<>(SB), RODATA, $3
 
-// func printableAVX2(b []byte, high byte) uint64
-TEXT ·printableAVX2(SB), NOSPLIT, $0-40
-	MOVQ b_base+0(FP), SI
+// func printableAVX2(bits []uint64, b []byte, high byte)
+//
+// There is at least one of bits, and 64 bytes of b for each.
+TEXT ·printableAVX2(SB), NOSPLIT, $0-49
+	MOVQ bits_base+0(FP), DI
+	MOVQ bits_len+8(FP), CX
+	MOVQ b_base+24(FP), SI
 	VPBROADCASTB printable<>+0(SB), Y0
 	VPBROADCASTB printable<>+1(SB), Y1
 	VPBROADCASTB printable<>+2(SB), Y2
-	VPBROADCASTB high+24(FP), Y3
+	VPBROADCASTB high+48(FP), Y3
+
+loop:
 	VMOVDQU (SI), Y4
 	VMOVDQU 32(SI), Y5
 	VPSUBB Y0, Y4, Y6
@@ -242,6 +248,10 @@ TEXT ·printableAVX2(SB), NOSPLIT, $0-40
 	VPMOVMSKB Y7, BX
 	SHLQ $32, BX
 	ORQ BX, AX
-	MOVQ AX, ret+32(FP)
+	MOVQ AX, (DI)
+	ADDQ $64, SI
+	ADDQ $8, DI
+	DECQ CX
+	JNZ  loop
 	VZEROUPPER
 	RET

@@ -41,7 +41,10 @@ func TestVectors(t *testing.T) {
 			t.Fatalf("seed %d: %d bytes in %+v at %d of %x; want %d", seed, size, s, got, whole, want)
 		}
 		for i := range b {
-			if got, want := printable(b[i:], b[0]&0x80), printableGeneric(b[i:], b[0]&0x80); got != want {
+			var got, want [5]uint64
+			printable(got[:], b[i:], b[0]&0x80)
+			printableGeneric(want[:], b[i:], b[0]&0x80)
+			if got != want {
 				t.Fatalf("seed %d: %x are printable in %x; want %x", seed, got, b[i:], want)
 			}
 		}

@@ -38,3 +38,5 @@ func (x *expression) seeker() seeker { return matcher{x.Clone()} }
 type matcher struct{ *dfa.Matcher }
 
 func (m matcher) seek(b []byte, from int, _ bool) (start, end int, ok bool) { return m.Find(b, from) }
+
+func (matcher) forget() {}

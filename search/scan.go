@@ -25,6 +25,8 @@ type seeker interface {
 	// seek returns the first match in b that begins at from or behind it. With
 	// inside, one may begin in the midst of what would be a longer match.
 	seek(b []byte, from int, inside bool) (start, end int, ok bool)
+	// forget is called when b is not what it was the last time.
+	forget()
 }
 
 // sequence is a pattern that is found by seekers.
@@ -158,6 +160,7 @@ func (e *engine) window(b *pipe.Block, n *progress, w *worker, to int) {
 		f.find(&win)
 	}
 	for k, s := range e.sequences {
+		w.seekers[k].forget()
 		for c := &n.cursors[k]; c.next(w.seekers[k], p.Bytes, to); c.pass() {
 			win.add(c.start, c.end-c.start, s.pattern)
 		}
@@ -189,6 +192,7 @@ func (e *engine) mend(b *pipe.Block, n *progress, w *worker, k int, carry procme
 	}
 	var found []hit
 	next := 0 // of the hits there are
+	w.seekers[k].forget()
 	c := cursor{from: int(carry - p.Addr), inside: true}
 	for ; c.next(w.seekers[k], p.Bytes, upto); c.pass() {
 		h := hit{uint32(base + c.start), uint32(c.end - c.start), pattern}

@@ -68,9 +68,9 @@ func NewStrings(o StringsOptions, so Options) (*Searcher, error) {
 	if err != nil {
 		return nil, err
 	}
-	f := newRuns(o)
-	s.sequences = []sequence{{make: func() seeker { return f }}}
-	s.look, s.overlap = f.width, MaxString+2*f.width
+	s.sequences = []sequence{{make: func() seeker { return newRuns(o) }}}
+	s.look = o.Encoding.Width()
+	s.overlap = MaxString + 2*s.look
 	s.size()
 	return s, nil
 }
@@ -83,6 +83,11 @@ type runs struct {
 	low   int  // which of them is not zero
 	least int  // bytes of a run
 	high  byte // 0x80 where bytes above 127 are characters
+
+	// What was seen of b from an offset on, so many bytes: one match after the
+	// other is in it.
+	seen     [65]uint64
+	at, size int
 }
 
 func newRuns(o StringsOptions) *runs {
@@ -97,9 +102,29 @@ func newRuns(o StringsOptions) *runs {
 	return r
 }
 
+// forget implements seeker.
+func (r *runs) forget() { r.size = 0 }
+
+// printable returns a bit for each of 64 bytes from i on, the lowest for the
+// first: whether it is a character of one byte.
+func (r *runs) printable(b []byte, i int) uint64 {
+	k := uint(i - r.at)
+	if k >= uint(r.size) {
+		return r.see(b, min(i, len(b)))
+	}
+	return r.seen[k/64]>>(k%64) | r.seen[k/64+1]<<1<<(63-k%64)
+}
+
+// see is printable for what has not been seen.
+func (r *runs) see(b []byte, i int) uint64 {
+	printable(r.seen[:], b[i:], r.high)
+	r.at, r.size = i, 64*(len(r.seen)-1)
+	return r.seen[0]
+}
+
 // char reports whether there is a character at i.
 func (r *runs) char(b []byte, i int) bool {
-	if i < 0 || i+r.width > len(b) || printableGeneric(b[i+r.low:][:1], r.high) == 0 {
+	if i < 0 || i+r.width > len(b) || !isPrintable(b[i+r.low], r.high) {
 		return false
 	}
 	for k := range r.width {
@@ -119,7 +144,7 @@ func (r *runs) runFrom(b []byte, i, limit int) int {
 		return i
 	}
 	for ; i < limit; i += 64 {
-		if n := bits.TrailingZeros64(^printable(b[min(i, len(b)):], r.high)); n < 64 {
+		if n := bits.TrailingZeros64(^r.printable(b, i)); n < 64 {
 			return min(i+n, limit)
 		}
 	}
@@ -129,7 +154,7 @@ func (r *runs) runFrom(b []byte, i, limit int) int {
 // seek implements seeker. Where the run is not from its start, it is either what
 // the last match has left or belongs to the last block.
 func (r *runs) seek(b []byte, from int, inside bool) (start, end int, ok bool) {
-	if r.char(b, from-r.width) && r.char(b, from) {
+	if r.char(b, from) && r.char(b, from-r.width) {
 		if end = r.runFrom(b, from, from+MaxString); inside {
 			return from, end, true
 		}
@@ -149,7 +174,7 @@ func (r *runs) seek(b []byte, from int, inside bool) (start, end int, ok bool) {
 func (r *runs) longRun(b []byte, from int) int {
 	run := 0 // characters before i
 	for i := from; i < len(b); i += 64 {
-		m := printable(b[i:], r.high)
+		m := r.printable(b, i)
 		run += bits.TrailingZeros64(^m)
 		if run >= r.least {
 			return i + bits.TrailingZeros64(^m) - run
@@ -158,8 +183,9 @@ func (r *runs) longRun(b []byte, from int) int {
 			continue
 		}
 		// A bit stays where as many follow it as a run must have.
+		// That takes the same way for each m, which a processor foresees.
 		long, more := m, r.least-1
-		for n := 1; more > 0 && long != 0; n *= 2 {
+		for n := 1; more > 0; n *= 2 {
 			n = min(n, more)
 			long &= long >> n
 			more -= n
