@@ -175,6 +175,10 @@ func (p *Pipe) reader(work <-chan *Block, do, done func(*Block)) {
 	var b *Block
 	one := func() { do(b) }
 	for b = range work {
+		// Those whom this has woken come first: in a system call it would keep
+		// the processor from them, until the scheduler gives that to another
+		// thread, and these then take turns for each block.
+		runtime.Gosched()
 		run(one)
 		done(b)
 	}
