@@ -3,7 +3,9 @@
 // func pairAVX2(b []byte, gap int, v1, m1, v2, m2 byte) int
 //
 // The length of b without the gap is at least 32. The last 32 places overlap
-// those before them, which have been found not to match.
+// those before them, which have been found not to match. What was read lies in
+// the second cache or behind it, and the processor by itself does not fetch it
+// from there beyond the end of a page.
 TEXT ·pairAVX2(SB), NOSPLIT, $0-48
 	MOVQ b_base+0(FP), SI
 	MOVQ b_len+8(FP), CX
@@ -20,6 +22,7 @@ TEXT ·pairAVX2(SB), NOSPLIT, $0-48
 	JL   last
 
 loop:
+	PREFETCHT0 1024(SI)(AX*1)
 	VPAND     (SI)(AX*1), Y1, Y4
 	VPAND     (DI)(AX*1), Y3, Y5
 	VPCMPEQB  Y0, Y4, Y4
