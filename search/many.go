@@ -56,12 +56,27 @@ func newSamples(patterns []Pattern, indices []int) (finders []finder, rest []int
 		}
 		byLength[k] = append(byLength[k], i)
 	}
+	join(&byLength)
 	for k, indices := range byLength {
 		if len(indices) > 0 {
 			finders = append(finders, samplesOf(patterns, indices, samplings[k]))
 		}
 	}
 	return finders, rest
+}
+
+// join makes one group of those with keys of one size: at all the places that
+// the shortest literals need is looked in any case.
+func join(byLength *[len(samplings)][]int) {
+	shortest := len(samplings) - 1
+	for k := shortest - 1; k >= 0; k-- {
+		if len(byLength[shortest]) == 0 || samplings[k].keySize != samplings[shortest].keySize {
+			shortest = k
+			continue
+		}
+		byLength[shortest] = append(byLength[shortest], byLength[k]...)
+		byLength[k] = nil
+	}
 }
 
 // solid reports whether byte i of a pattern is known, but for its case.

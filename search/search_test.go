@@ -440,3 +440,22 @@ func TestRefused(t *testing.T) {
 }
 
 func second[T any](_ T, err error) error { return err }
+
+// Literals of different lengths are looked for at the same places, but for those
+// so short that fewer bytes must do.
+func TestGroupsOfLiterals(t *testing.T) {
+	var patterns []Pattern
+	var indices []int
+	for i, length := range []int{16, 8, 11, 7, 3, 4, 16} {
+		patterns = append(patterns, must(Literal([]byte("abcdefghijklmnop")[:length], false)))
+		indices = append(indices, i)
+	}
+	finders, rest := newSamples(patterns, indices)
+	var steps []int
+	for _, f := range finders {
+		steps = append(steps, f.(*samples).step)
+	}
+	if want := []int{4, 1}; !slices.Equal(steps, want) || rest != nil {
+		t.Errorf("looks at every %v bytes, and %v are left; want %v", steps, rest, want)
+	}
+}
