@@ -189,14 +189,14 @@ func (s *samples) find(w *window) {
 func (s *samples) maybe(b []byte, i, end int) (int, bool) {
 	step, mask, shift := s.step, s.mask, s.shift&31
 	bitmap, last := s.bitmap, uint32(len(s.bitmap)-1)
-	for stop := min(end, len(b)-3) - step; i < stop; i += 2 * step {
-		h := binary.LittleEndian.Uint32(b[i:]) & mask * multiplier >> shift
-		if bitmap[h>>6&last]&(1<<(h&63)) != 0 {
-			return i, true
-		}
-		h = binary.LittleEndian.Uint32(b[i+step:]) & mask * multiplier >> shift
-		if bitmap[h>>6&last]&(1<<(h&63)) != 0 {
-			return i + step, true
+	// bit is the lowest.
+	bit := func(i int) uint64 {
+		h := binary.LittleEndian.Uint32(b[i:i+4]) & mask * multiplier >> shift
+		return bitmap[h>>6&last] >> (h & 63)
+	}
+	for stop := min(end, len(b)-3) - 3*step; i < stop; i += 4 * step {
+		if (bit(i)|bit(i+step)|bit(i+2*step)|bit(i+3*step))&1 != 0 {
+			break
 		}
 	}
 	for ; i < end; i += step {
