@@ -36,6 +36,15 @@ type coreJob struct {
 	compress compressFlag
 
 	progress *progress // of the core that is being taken
+	packer   *packer   // what compresses it, nil for nothing
+}
+
+// enter tells what comes next.
+func (j *coreJob) enter(phase string) {
+	if j.packer != nil {
+		j.packer.hurry(phase != "paused")
+	}
+	j.progress.enter(phase)
 }
 
 func newCore(g *globals) *cobra.Command {
@@ -217,11 +226,11 @@ func (j *coreJob) packedFile(ctx context.Context, p *process.Process) (*core.Rep
 		return nil, err
 	}
 	defer done()
-	packer := newPacker()
-	defer packer.close()
-	packer.background.Store(true)
+	j.packer = newPacker()
+	defer j.packer.close()
+	j.packer.background.Store(true)
 	file := sink.NewStream(f)
-	log := packed.NewLog(file, pagesOf(spool), func(head int64) *packed.Writer { return packer.writer(file, head) })
+	log := packed.NewLog(file, pagesOf(spool), func(head int64) *packed.Writer { return j.packer.writer(file, head) })
 	defer log.Abort()
 	w, err := core.NewLogWriter(log, plan.arch, plan.segs)
 	if err != nil {
@@ -238,8 +247,7 @@ func (j *coreJob) packedFile(ctx context.Context, p *process.Process) (*core.Rep
 				return nil, onProcess(p, err)
 			}
 		}
-		packer.background.Store(s.Over())
-		packer.hurry(true)
+		j.packer.background.Store(s.Over())
 		log.Confirm(s)
 		return w, w.Settle(segs)
 	})
@@ -297,11 +305,10 @@ func (j *coreJob) stream(ctx context.Context, p *process.Process) (*core.Report,
 		j.progress.count(spool.Bytes, int64(plan.disk))
 	}
 	var zst *packed.Writer
-	var packer *packer
 	if j.compress != "" {
-		packer = newPacker()
-		defer packer.close()
-		zst = packer.writer(dest, 0)
+		j.packer = newPacker()
+		defer j.packer.close()
+		zst = j.packer.writer(dest, 0)
 		defer zst.Abort()
 	}
 	r, err := j.take(ctx, p, filter, store, func(s *snapshot.Snapshot, segs []core.Segment) (*core.Writer, error) {
@@ -312,8 +319,7 @@ func (j *coreJob) stream(ctx context.Context, p *process.Process) (*core.Report,
 		}
 		out := dest.Writer
 		if zst != nil {
-			packer.background.Store(s.Over())
-			packer.hurry(true)
+			j.packer.background.Store(s.Over())
 			out = zst
 		}
 		w, err := core.NewStreamWriter(out, s.Image(), segs)
@@ -368,7 +374,7 @@ func (j *coreJob) take(ctx context.Context, p *process.Process, filter core.Filt
 	began := time.Now()
 	s, err := snapshot.Take(ctx, p, snapshot.Options{
 		Method: snapshot.Method(j.method), MaxPause: time.Duration(j.maxPause), Store: store,
-		Want: wants(filter), Phase: j.progress.enter,
+		Want: wants(filter), Phase: j.enter,
 	})
 	if err != nil {
 		return nil, onProcess(p, err)
@@ -384,9 +390,9 @@ func (j *coreJob) take(ctx context.Context, p *process.Process, filter core.Filt
 	}
 	w.Background = s.Over()
 	if s.Over() || s.Method == snapshot.MethodLive {
-		j.progress.enter("writing")
+		j.enter("writing")
 	} else {
-		j.progress.enter("paused, writing")
+		j.enter("paused, writing")
 	}
 	if err := w.Copy(ctx, s); err != nil {
 		return nil, err

@@ -122,8 +122,8 @@ func newPacker() *packer {
 
 // hurry gives the Go scheduler more processors, or as many as there are. Who
 // waits for a disk in a system call keeps one of them to itself for
-// milliseconds, and a reader and a writer do. At other times more of them would
-// get in the way of the process.
+// milliseconds, and a reader and a writer do. While the process is held, more of
+// them would get in the way of its threads.
 func (p *packer) hurry(on bool) {
 	if on {
 		runtime.GOMAXPROCS(p.procs + 2)
