@@ -1,6 +1,7 @@
 package core
 
 import (
+	"bytes"
 	"hash/crc32"
 	"iter"
 	"sort"
@@ -68,6 +69,9 @@ func (s *sums) each(a procmem.Addr, p []byte, change func(old, fresh uint32) uin
 // less that of zeros alone.
 func sumOf(off int, p []byte) uint32 {
 	if len(p) == procmem.PageSize {
+		if bytes.Equal(p, zeroBlock[:procmem.PageSize]) { // which is seen sooner
+			return 0
+		}
 		return crc32.Checksum(p, castagnoli) ^ zeroSum
 	}
 	sum := crc32.Update(0, castagnoli, zeroBlock[:off])

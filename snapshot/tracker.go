@@ -47,7 +47,8 @@ type tracker struct {
 	rounds int // that are over
 
 	reading sync.Mutex
-	ahead   bool // the store works on what is put at once, in the order of addresses
+	putting sync.Mutex // while the store works ahead; taken before reading is given up, so that blocks stay in order
+	ahead   bool       // the store works on what is put at once, in the order of addresses
 	// check is asked from time to time whether a round is worth its while.
 	check func(upTo procmem.Addr) error
 }
@@ -121,9 +122,8 @@ func (t *tracker) copyBlocks() {
 		n &^= procmem.PageSize - 1
 		b.copied, b.err = uint64(n), nil
 		put := func() { b.err = t.store.Put(b.Start, buf[:n]) }
-		if b.ahead && n > 0 {
-			thread.Do(put)
-			n = 0
+		if b.ahead {
+			t.putting.Lock()
 		}
 		t.reading.Unlock()
 		switch {
@@ -132,6 +132,9 @@ func (t *tracker) copyBlocks() {
 			put()
 		default:
 			thread.Do(put)
+		}
+		if b.ahead {
+			t.putting.Unlock()
 		}
 		t.done <- b
 	}

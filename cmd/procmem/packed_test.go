@@ -19,6 +19,7 @@ import (
 	"golang.org/x/sys/unix"
 
 	"github.com/procmem/procmem"
+	"github.com/procmem/procmem/internal/packed"
 	"github.com/procmem/procmem/internal/testproc"
 )
 
@@ -177,6 +178,29 @@ func TestCompressedCore(t *testing.T) {
 			t.Errorf("gdb prints\n%s\nwant %q and 9 threads", out, want)
 		}
 	})
+}
+
+// Memory that stays as it is lies in a compressed core as it does in the
+// process, in one piece: it was compressed in the order of addresses.
+func TestCompressedAhead(t *testing.T) {
+	p := testproc.Start(t, testproc.Many, "fill", "256M", "mixed")
+	dir, pid := t.TempDir(), strconv.Itoa(p.PID())
+	ok(t, "core", "--compress", "zstd", "--method", "precopy", "-o", filepath.Join(dir, "core"), pid)
+	c, err := packed.Opener{}.Open(filepath.Join(dir, "core."+pid+".zst"))
+	if err != nil {
+		t.Fatal(err)
+	}
+	defer c.Close()
+	fill := p.Fill(t)
+	var pieces []procmem.Range
+	for _, s := range c.Segments() {
+		if x := s.Intersect(fill.Range); !x.Empty() {
+			pieces = append(pieces, x)
+		}
+	}
+	if len(pieces) != 1 || pieces[0] != fill.Range {
+		t.Errorf("%v lies in pieces: %v", fill.Range, pieces)
+	}
 }
 
 // Who reads a page of a large core does not read the core.
