@@ -179,13 +179,15 @@ func (l *Log) Forget(r procmem.Range) error {
 		l.stale.Add(dropped.Intersect(r))
 	}
 	l.logged.Remove(r)
-	useless := len(l.places) > 0 && l.logged.Len() == 0
 	l.mu.Unlock()
-	if !useless {
+	if !l.useless() {
 		return nil
 	}
 	l.appending.Lock()
 	defer l.appending.Unlock()
+	if !l.useless() { // any more
+		return nil
+	}
 	l.w.Abort()
 	if err := l.file.Rewind(); err != nil {
 		return err
@@ -194,6 +196,13 @@ func (l *Log) Forget(r procmem.Range) error {
 	defer l.mu.Unlock()
 	l.begin()
 	return nil
+}
+
+// useless reports whether nothing of the log is true.
+func (l *Log) useless() bool {
+	l.mu.Lock()
+	defer l.mu.Unlock()
+	return len(l.places) > 0 && l.logged.Len() == 0
 }
 
 // ReadAt reads back what was put and not forgotten. While it runs nothing may
