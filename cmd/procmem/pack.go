@@ -130,10 +130,10 @@ func convertStream(ctx context.Context, src *packed.Source, out string, force, t
 	size := src.Size
 	finish := func() error { return nil }
 	if toPacked {
-		p := newPacker()
-		defer p.close()
-		p.hurry(true)
-		z := p.writer(dest, 0)
+		packer := newPacker()
+		defer packer.close()
+		packer.hurry(true)
+		z := packer.writer(dest, 0)
 		defer z.Abort()
 		w, zeros, finish, size = z, z.Zeros, z.Close, z.Written
 	}

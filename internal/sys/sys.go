@@ -36,12 +36,16 @@ func ReadProcess(pid int, p []byte, addr uint64) (int, error) {
 // ReadProcessMarked is ReadProcess that fills mark from markAddr at the same
 // time: all is of one address space, which a pid does not promise from one
 // call to the next. EFAULT: mark could not be read.
+//
+// The scheduler is not told of the system call, which is for pages that exist
+// and ends in a fraction of a millisecond: it would give the processor to
+// another thread, and those that read would take turns.
 func ReadProcessMarked(pid int, p []byte, addr uint64, mark []byte, markAddr uint64) (int, error) {
 	local := [2]unix.Iovec{{Base: &mark[0]}, {Base: unsafe.SliceData(p)}}
 	local[0].SetLen(len(mark))
 	local[1].SetLen(len(p))
 	remote := [2]unix.RemoteIovec{{Base: uintptr(markAddr), Len: len(mark)}, {Base: uintptr(addr), Len: len(p)}}
-	n, _, e := unix.Syscall6(unix.SYS_PROCESS_VM_READV, uintptr(pid),
+	n, _, e := unix.RawSyscall6(unix.SYS_PROCESS_VM_READV, uintptr(pid),
 		uintptr(unsafe.Pointer(&local)), 2, uintptr(unsafe.Pointer(&remote)), 2, 0)
 	runtime.KeepAlive(p)
 	runtime.KeepAlive(mark)
