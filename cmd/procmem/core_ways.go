@@ -1,0 +1,256 @@
+package main
+
+import (
+	"context"
+	"fmt"
+	"os"
+	"path/filepath"
+	"time"
+
+	"golang.org/x/sys/unix"
+
+	"github.com/procmem/procmem"
+	"github.com/procmem/procmem/core"
+	"github.com/procmem/procmem/internal/packed"
+	"github.com/procmem/procmem/internal/pageset"
+	"github.com/procmem/procmem/internal/sink"
+	"github.com/procmem/procmem/internal/term"
+	"github.com/procmem/procmem/process"
+	"github.com/procmem/procmem/snapshot"
+)
+
+// The ways that a core goes: into a file, into a compressed one, and as a stream.
+
+// file takes a core into a file. All that can be known to fail fails before
+// the process is stopped.
+func (j *coreJob) file(ctx context.Context, p *process.Process) (*core.Report, error) {
+	began := time.Now()
+	path := j.name(p)
+	filter, plan, err := j.plan(p)
+	if err != nil {
+		return nil, err
+	}
+	if err := checkRoom(path, plan.disk, plan.length); err != nil {
+		return nil, err
+	}
+	f, err := sink.Create(path, j.force)
+	if err != nil {
+		return nil, err
+	}
+	defer f.Abort() // nothing is left unless Commit has come first
+	if err := f.Reserve(int64(plan.disk)); err != nil {
+		return nil, fmt.Errorf("write %s: no room: %w (nothing was stopped)", path, err)
+	}
+	w, err := core.NewFileWriter(f, plan.arch, plan.segs)
+	if err != nil {
+		return nil, err
+	}
+	j.progress.count(w.Written, int64(plan.disk))
+	// What is copied before the mappings are final goes to where it belongs.
+	r, err := j.take(ctx, p, filter, w, func(s *snapshot.Snapshot, segs []core.Segment) (*core.Writer, error) {
+		return w, w.Settle(segs)
+	})
+	if err != nil {
+		return nil, err
+	}
+	j.progress.enter("to the disk")
+	if err := f.Commit(); err != nil {
+		return nil, err
+	}
+	if abs, err := filepath.Abs(path); err == nil {
+		r.Path = abs
+	}
+	r.TotalMS = milliseconds(time.Since(began))
+	onDisk(r, path)
+	return r, nil
+}
+
+// onDisk corrects the report by what the file has become.
+func onDisk(r *core.Report, path string) {
+	var st unix.Stat_t
+	if unix.Stat(path, &st) == nil {
+		r.FileBytes, r.DiskBytes = st.Size, st.Blocks*512
+	}
+}
+
+// packedFile takes a core into a compressed file. What is copied before the
+// mappings are final is compressed at once, as long as it is likely to stay.
+func (j *coreJob) packedFile(ctx context.Context, p *process.Process) (*core.Report, error) {
+	began := time.Now()
+	path := j.name(p)
+	filter, plan, err := j.plan(p)
+	if err != nil {
+		return nil, err
+	}
+	f, err := sink.Create(path, j.force)
+	if err != nil {
+		return nil, err
+	}
+	defer f.Abort()
+	// The spool may become as large as the core, beside it.
+	spool, done, err := newSpool(filepath.Dir(path), 2*plan.disk, snapshot.Method(j.method))
+	if err != nil {
+		return nil, err
+	}
+	defer done()
+	j.packer = newPacker()
+	defer j.packer.close()
+	j.packer.background.Store(true)
+	file := sink.NewStream(f)
+	log := packed.NewLog(file, pagesOf(spool), func(head int64) *packed.Writer { return j.packer.writer(file, head) })
+	defer log.Abort()
+	w, err := core.NewLogWriter(log, plan.arch, plan.segs)
+	if err != nil {
+		return nil, err
+	}
+	var store snapshot.Store
+	if spool != nil {
+		store = w
+	}
+	j.progress.count(w.Written, int64(plan.disk))
+	r, err := j.take(ctx, p, filter, store, func(s *snapshot.Snapshot, segs []core.Segment) (*core.Writer, error) {
+		if spool != nil {
+			if err := s.Keep(ctx, w, dumped(segs)); err != nil {
+				return nil, onProcess(p, err)
+			}
+		}
+		j.packer.background.Store(s.Over())
+		log.Confirm(s)
+		return w, w.Settle(segs)
+	})
+	if err != nil {
+		return nil, err
+	}
+	j.progress.enter("to the disk")
+	for _, finish := range []func() error{log.Close, file.Flush, f.Commit} {
+		if err := finish(); err != nil {
+			return nil, err
+		}
+	}
+	if abs, err := filepath.Abs(path); err == nil {
+		r.Path = abs
+	}
+	r.DiskBytes = log.Written()
+	r.TotalMS = milliseconds(time.Since(began))
+	return r, nil
+}
+
+// pagesOf returns where a spool keeps pages, nil for no spool.
+func pagesOf(s *sink.Spool) *pageset.Store {
+	if s == nil {
+		return nil
+	}
+	return s.Store
+}
+
+// stream takes a core from front to back, to stdout or an object store. What
+// is copied before its place in the stream is known waits in a file without a
+// name.
+func (j *coreJob) stream(ctx context.Context, p *process.Process) (*core.Report, error) {
+	began := time.Now()
+	filter, plan, err := j.plan(p)
+	if err != nil {
+		return nil, err
+	}
+	size := plan.length + plan.length/512 + 1<<20 // notes and checksums
+	if j.compress != "" {
+		size = plan.disk + plan.disk/512 + 1<<20
+	}
+	dest, err := openDestination(ctx, j.name(p), size, j.force)
+	if err != nil {
+		return nil, err
+	}
+	defer dest.abort()
+	spool, done, err := newSpool(os.TempDir(), plan.disk, snapshot.Method(j.method))
+	if err != nil {
+		return nil, err
+	}
+	defer done()
+	var store snapshot.Store
+	if spool != nil {
+		store = spool
+		j.progress.count(spool.Bytes, int64(plan.disk))
+	}
+	var zst *packed.Writer
+	if j.compress != "" {
+		j.packer = newPacker()
+		defer j.packer.close()
+		zst = j.packer.writer(dest, 0)
+		defer zst.Abort()
+	}
+	r, err := j.take(ctx, p, filter, store, func(s *snapshot.Snapshot, segs []core.Segment) (*core.Writer, error) {
+		if spool != nil { // what a stream goes to may be slow
+			if err := s.Keep(ctx, spool, dumped(segs)); err != nil {
+				return nil, onProcess(p, err)
+			}
+		}
+		out := dest.Writer
+		if zst != nil {
+			j.packer.background.Store(s.Over())
+			out = zst
+		}
+		w, err := core.NewStreamWriter(out, s.Image(), segs)
+		if err == nil {
+			j.progress.count(w.Written, w.Size())
+		}
+		return w, err
+	})
+	if err == nil && zst != nil {
+		if err = zst.Close(); err == nil {
+			r.DiskBytes = zst.Written()
+		}
+	}
+	if err == nil {
+		j.progress.enter("finishing")
+		err = dest.commit()
+	}
+	if err != nil {
+		return nil, stdoutError(err)
+	}
+	r.Path = dest.place()
+	r.TotalMS = milliseconds(time.Since(began))
+	return r, nil
+}
+
+// plan is what a core of a running process would be.
+type plan struct {
+	arch   procmem.Arch
+	segs   []core.Segment
+	disk   uint64 // bytes that it would take at most; notes come to little more
+	length uint64 // of the file, with its holes
+}
+
+func newPlan(p *process.Process, filter core.Filter) (*plan, error) {
+	img, err := liveImage(p)
+	if err != nil {
+		return nil, err
+	}
+	v, err := p.View()
+	if err != nil {
+		return nil, err
+	}
+	defer v.Close()
+	img.Mappings, _ = v.Mappings()
+	out := &plan{arch: img.Arch, segs: core.Select(img, v, filter)}
+	out.length, out.disk, err = held(out.segs, v)
+	return out, err
+}
+
+// checkRoom compares what is to be written with the room for it: the limit on
+// the size of a file counts holes too.
+func checkRoom(path string, want, length uint64) error {
+	have, err := sink.Room(path)
+	if err != nil {
+		return err
+	}
+	if want > have {
+		return fmt.Errorf("write %s: no room: about %s are needed and %s is free there; choose another place with -o, or a stream with -o - (nothing was stopped)",
+			path, term.Size(want), term.Size(have))
+	}
+	var lim unix.Rlimit
+	if unix.Getrlimit(unix.RLIMIT_FSIZE, &lim) == nil && length > lim.Cur {
+		return fmt.Errorf("write %s: the limit on file sizes is %s and the file would have about %s, holes included: raise the limit with ulimit -f (nothing was stopped)",
+			path, term.Size(lim.Cur), term.Size(length))
+	}
+	return nil
+}
