@@ -13,7 +13,6 @@ import (
 // time.
 type worker struct {
 	*pages
-	t    *testing.T
 	wait func(put uint64) // called before each Put that is worked on
 
 	mu       sync.Mutex
@@ -57,7 +56,7 @@ func TestWorkAhead(t *testing.T) {
 		t.Run("writer "+rate, func(t *testing.T) {
 			p := testproc.Start(t, testproc.Many, "fill", "256M", "random", "--writer", rate)
 			began, waited := time.Now(), false
-			w := &worker{pages: newPages(), t: t}
+			w := &worker{pages: newPages()}
 			w.wait = func(worked uint64) {
 				if worked < some || waited {
 					return

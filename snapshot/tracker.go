@@ -277,7 +277,8 @@ func (t *tracker) unprotected(r procmem.Range, near procmem.Addr) (spans []procm
 const aheadBlock = 256 << 10
 
 // writtenBelow returns how many of the pages below an address that have been
-// copied were written since, in how many aligned blocks of aheadBlock bytes, and how many pages there are.
+// copied were written since, in how many aligned blocks of aheadBlock bytes they
+// are, and how many have been copied.
 func (t *tracker) writtenBelow(upTo procmem.Addr) (written, blocks, all uint64) {
 	next := procmem.Addr(0) // the first block that is not counted
 	for _, tracked := range t.ranges {

@@ -34,10 +34,14 @@ type coreJob struct {
 	packer   *packer   // what compresses it, nil for nothing
 }
 
-// enter tells what comes next.
+// enter tells what comes next. Only the first round compresses, and what comes
+// after the pause. To change the number of processors, all goroutines have to
+// stop, which takes its time where the process keeps the machine busy: that is
+// over before the last round, not between it and the pause.
 func (j *coreJob) enter(phase string) {
 	if j.packer != nil {
-		j.packer.hurry(phase != "paused")
+		again := strings.HasPrefix(phase, "round ") && phase != "round 1"
+		j.packer.hurry(!again && phase != "paused")
 	}
 	j.progress.enter(phase)
 }

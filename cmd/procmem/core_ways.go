@@ -207,7 +207,7 @@ func (j *coreJob) stream(ctx context.Context, p *process.Process) (*core.Report,
 	if err != nil {
 		return nil, stdoutError(err)
 	}
-	r.Path = dest.place()
+	r.Path = dest.name
 	r.TotalMS = milliseconds(time.Since(began))
 	return r, nil
 }
@@ -221,16 +221,11 @@ type plan struct {
 }
 
 func newPlan(p *process.Process, filter core.Filter) (*plan, error) {
-	img, err := liveImage(p)
-	if err != nil {
-		return nil, err
-	}
-	v, err := p.View()
+	img, v, err := liveView(p)
 	if err != nil {
 		return nil, err
 	}
 	defer v.Close()
-	img.Mappings, _ = v.Mappings()
 	out := &plan{arch: img.Arch, segs: core.Select(img, v, filter)}
 	out.length, out.disk, err = held(out.segs, v)
 	return out, err

@@ -6,7 +6,6 @@ import (
 	"fmt"
 	"io"
 	"os"
-	"path/filepath"
 	"runtime"
 	"sync/atomic"
 
@@ -91,17 +90,6 @@ func openDestination(ctx context.Context, name string, size uint64, force bool) 
 		}
 		return f.Commit()
 	}, f.Abort}, nil
-}
-
-// place makes the name of where it is absolute.
-func (d *destination) place() string {
-	if d.name == "" || upload.IsURL(d.name) {
-		return d.name
-	}
-	if abs, err := filepath.Abs(d.name); err == nil {
-		return abs
-	}
-	return d.name
 }
 
 // packer has the threads that compress.

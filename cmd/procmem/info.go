@@ -107,16 +107,11 @@ func infoOf(img *procmem.Image) *infoJSON {
 }
 
 func processInfo(p *process.Process) (*infoJSON, error) {
-	img, err := liveImage(p)
-	if err != nil {
-		return nil, err
-	}
-	v, err := p.View()
+	img, v, err := liveView(p)
 	if err != nil {
 		return nil, err
 	}
 	defer v.Close()
-	img.Mappings, _ = v.Mappings()
 	i := infoOf(img)
 	i.Kind = "process"
 	tids, err := p.Threads()
@@ -130,6 +125,20 @@ func processInfo(p *process.Process) (*infoJSON, error) {
 	}
 	i.Memory, i.Data, err = held(core.Select(img, v, core.Filter(filter)), v)
 	return i, err
+}
+
+// liveView is liveImage with the mappings, and a view of the memory.
+func liveView(p *process.Process) (*procmem.Image, *process.View, error) {
+	img, err := liveImage(p)
+	if err != nil {
+		return nil, nil, err
+	}
+	v, err := p.View()
+	if err != nil {
+		return nil, nil, err
+	}
+	img.Mappings, _ = v.Mappings()
+	return img, v, nil
 }
 
 // liveImage returns what is needed of a running process to plan a core,
