@@ -9,6 +9,7 @@ import (
 	"math"
 	"os"
 	"path/filepath"
+	"slices"
 	"strings"
 	"testing"
 
@@ -40,6 +41,9 @@ func patch(b []byte, at int, v ...byte) []byte {
 	return b
 }
 
+// notes is where noteCore has them.
+const notes = 64 + 56
+
 func TestHostile(t *testing.T) {
 	good := craft(1, []phdr{load(0x1000, 0x1000, 0x78, 0)}, nil)
 	if _, err := NewReader(bytes.NewReader(good), int64(len(good))); err != nil {
@@ -48,22 +52,9 @@ func TestHostile(t *testing.T) {
 	extended := appendCountHeader(craft(1, []phdr{load(0x1000, 0x1000, 0, 0)}, nil), elf.ELFCLASS64, math.MaxUint32)
 	extended = patch(extended, 56, 0xff, 0xff)
 	extended = patch(extended, 40, 64+56)
-	lying := func(namesz, descsz uint32) []byte {
-		b := appendNote(nil, Note{"CORE", 1, make([]byte, 336)})
-		binary.LittleEndian.PutUint32(b, namesz)
-		binary.LittleEndian.PutUint32(b[4:], descsz)
-		return noteCore(b)
-	}
 	many := make([]phdr, 40)
 	for i := range many {
 		many[i] = phdr{typ: uint32(elf.PT_NOTE), off: 64, filesz: 40*56 - 100}
-	}
-	fileNote := func(words ...uint64) []byte {
-		var d []byte
-		for _, w := range words {
-			d = binary.LittleEndian.AppendUint64(d, w)
-		}
-		return noteCore(appendNote(nil, Note{"CORE", ntFile, d}))
 	}
 	for name, c := range map[string]struct {
 		b    []byte
@@ -92,14 +83,6 @@ func TestHostile(t *testing.T) {
 		"offset and size wrap":   {craft(1, []phdr{load(0x1000, math.MaxInt64, 0x1000, math.MaxInt64)}, nil), 64, "out of range"},
 		"notes wrap":             {craft(1, []phdr{{typ: uint32(elf.PT_NOTE), off: 1, filesz: math.MaxInt64}}, nil), 64, "out of range"},
 		"notes overlap":          {craft(40, many, nil), 64 + 56, "overlap"},
-		"name too long":          {lying(1<<31, 336), 64 + 56, "leaves its segment"},
-		"descriptor too long":    {lying(5, 337), 64 + 56, "leaves its segment"},
-		"descriptor of 4 GiB":    {lying(5, math.MaxUint32), 64 + 56, "leaves its segment"},
-		"FILE without header":    {fileNote(1), 64 + 56 + 20, "has no header"},
-		"FILE with 2^61 entries": {fileNote(1<<61, 4096, 0, 0, 0), 64 + 56 + 20, "claims"},
-		"FILE entry missing":     {fileNote(2, 4096, 0, 4096, 0), 64 + 56 + 20, "claims 2 entries"},
-		"FILE without names":     {fileNote(1, 4096, 0, 4096, 0), 64 + 56 + 20, "0 names for 1 entries"},
-		"FILE offset":            {fileNote(1, 4096, 0, 4096, math.MaxUint64, 0), 64 + 56 + 20, "out of range"},
 	} {
 		f, err := NewReader(bytes.NewReader(c.b), int64(len(c.b)))
 		fe, ok := errors.AsType[*FormatError](err)
@@ -110,6 +93,142 @@ func TestHostile(t *testing.T) {
 		if fe.Off != c.off && name != "notes overlap" {
 			t.Errorf("%s: offset %#x, want %#x (%v)", name, fe.Off, c.off, err)
 		}
+	}
+}
+
+// Notes that make no sense are told, and the memory is there.
+func TestBrokenNotes(t *testing.T) {
+	lying := func(namesz, descsz uint32) []byte {
+		b := appendNote(nil, Note{"CORE", 1, make([]byte, 336)})
+		binary.LittleEndian.PutUint32(b, namesz)
+		binary.LittleEndian.PutUint32(b[4:], descsz)
+		return noteCore(b)
+	}
+	fileNote := func(words ...uint64) []byte {
+		var d []byte
+		for _, w := range words {
+			d = binary.LittleEndian.AppendUint64(d, w)
+		}
+		return noteCore(appendNote(nil, Note{"CORE", ntFile, d}))
+	}
+	for name, c := range map[string]struct {
+		b    []byte
+		off  int64
+		want string
+	}{
+		"name too long":          {lying(1<<31, 336), notes, "leaves its segment"},
+		"descriptor too long":    {lying(5, 337), notes, "leaves its segment"},
+		"descriptor of 4 GiB":    {lying(5, math.MaxUint32), notes, "leaves its segment"},
+		"FILE without header":    {fileNote(1), notes + 20, "has no header"},
+		"FILE with 2^61 entries": {fileNote(1<<61, 4096, 0, 0, 0), notes + 20, "claims"},
+		"FILE entry missing":     {fileNote(2, 4096, 0, 4096, 0), notes + 20, "claims 2 entries"},
+		"FILE without names":     {fileNote(1, 4096, 0, 4096, 0), notes + 20, "0 names for 1 entries"},
+		"FILE offset":            {fileNote(1, 4096, 0, 4096, math.MaxUint64, 0), notes + 20, "out of range"},
+		"no notes":               {craft(1, []phdr{load(0x1000, 0x1000, 0x78, 0)}, nil), 0, "no program header leads to notes"},
+	} {
+		f, err := NewReader(bytes.NewReader(c.b), int64(len(c.b)))
+		if err != nil {
+			t.Errorf("%s: %v", name, err)
+			continue
+		}
+		d := f.Damaged()
+		if len(d) != 1 || d[0].Offset != c.off || !strings.Contains(d[0].Reason, c.want) {
+			t.Errorf("%s: %+v", name, d)
+		}
+		v, err := f.Verify(t.Context())
+		if err != nil || v.Checked || len(v.Damaged) != 1 {
+			t.Errorf("%s: %+v, %v", name, v, err)
+		}
+	}
+}
+
+// patchy is a file of which a part cannot be read, as one bad frame of a
+// compressed one.
+type patchy struct {
+	*bytes.Reader
+	bad span
+}
+
+var errPatchy = errors.New("bad frame")
+
+func (p patchy) ReadAt(b []byte, off int64) (int, error) {
+	if off < p.bad.end && off+int64(len(b)) > p.bad.off {
+		n := 0
+		if off < p.bad.off {
+			n, _ = p.Reader.ReadAt(b[:p.bad.off-off], off)
+		}
+		return n, errPatchy
+	}
+	return p.Reader.ReadAt(b, off)
+}
+
+// Wherever a part of the notes cannot be read, the memory can, and is compared
+// as long as the checksums are there.
+func TestPatchyNotes(t *testing.T) {
+	img, fake := scene(procmem.AMD64)
+	for i := range 12 {
+		th := img.Threads[0]
+		th.TID = 1000 + i
+		th.Regsets = []procmem.Regset{{Type: procmem.NTX86XState, Data: bytes.Repeat([]byte{byte(i)}, 1000)}}
+		img.Threads = append(img.Threads, th)
+	}
+	b, w := writeCore(t, img, fake, Select(img, fake, FilterDefault), false, &Report{})
+	whole, err := NewReader(bytes.NewReader(b), int64(len(b)))
+	if err != nil {
+		t.Fatal(err)
+	}
+	compared := 0
+	for off := w.l.noteOff; off < int64(len(b)); off += 100 {
+		bad := span{off, min(off+64, int64(len(b)))}
+		f, err := NewReader(patchy{bytes.NewReader(b), bad}, int64(len(b)))
+		if err != nil {
+			t.Fatalf("%#x: %v", off, err)
+		}
+		for _, s := range whole.Segments() {
+			if !s.Dumped {
+				continue
+			}
+			r := s.Range
+			want, got := make([]byte, r.Size()), make([]byte, r.Size())
+			if _, err := whole.ReadAt(want, r.Start); err != nil {
+				continue // the report tells, which may be lost
+			}
+			if _, err := f.ReadAt(got, r.Start); err != nil || !bytes.Equal(got, want) {
+				t.Fatalf("%#x: memory %v: %v", off, r, err)
+			}
+		}
+		for _, th := range f.Image().Threads {
+			i := slices.IndexFunc(img.Threads, func(x procmem.Thread) bool { return x.TID == th.TID })
+			if th.Err == nil && i < 0 {
+				t.Errorf("%#x: thread %d", off, th.TID)
+			}
+			for k := range th.Regsets {
+				r := &th.Regsets[k]
+				if want := img.Threads[max(i, 0)].Regset(r.Type); i >= 0 && r.Type == procmem.NTX86XState && !bytes.Equal(r.Data, want) {
+					t.Errorf("%#x: register set %#x of another thread than %d", off, r.Type, th.TID)
+				}
+			}
+		}
+		v, err := f.Verify(t.Context())
+		if err != nil || len(v.Damaged) == 0 {
+			t.Fatalf("%#x: %+v, %v", off, v, err)
+		}
+		for _, d := range v.Damaged {
+			if !d.Empty() {
+				t.Errorf("%#x: memory: %v", off, d)
+			}
+		}
+		// It is looked for behind the page that cannot be read.
+		behind := (whole.sums.off-noteHeaderSize-8)/page > (bad.end-1)/page
+		if behind {
+			compared++
+		}
+		if behind && (!v.Checked || v.MemoryBytes != w.l.memory) {
+			t.Errorf("%#x: memory was not compared: %+v", off, v)
+		}
+	}
+	if compared == 0 {
+		t.Error("the notes are too short for this test")
 	}
 }
 

@@ -24,20 +24,24 @@ type noteReader struct {
 	maps  []procmem.Mapping
 	names string          // of the threads: text of the ntThreads note
 	seen  map[string]bool // notes of the process that came already: the first of each counts
+	own   bool            // something before was lost: only notes of procmem stand for themselves
 }
 
-// readNotes fills in the image and the report.
-func (f *File) readNotes() error {
+// readNotes fills in the image and the report, as far as the notes make sense.
+// Sections may be behind them.
+func (f *File) readNotes(sections bool) {
 	nr := noteReader{f: f, seen: map[string]bool{}}
 	for _, s := range f.notes {
-		var inner error
-		err := scanNotes(f.r, s.off, s.end, f.size, func(n NoteInfo) bool {
-			inner = nr.take(n)
-			return inner == nil
-		})
-		if err = errors.Join(inner, err); err != nil {
-			return err
-		}
+		nr.segment(s)
+	}
+	if f.report == nil && f.sums == (span{}) && !sections {
+		nr.unnamed()
+	}
+	switch {
+	case len(f.notes) == 0:
+		nr.damaged(0, f.size, errors.New("no program header leads to notes, which every core of a process has"))
+	case f.report != nil && f.sums == (span{}) && f.promised() < maxSummed:
+		nr.damaged(f.notes[len(f.notes)-1].off, 0, errors.New("no checksums, which procmem has put here"))
 	}
 	if nr.maps != nil {
 		f.img.Mappings = nr.maps
@@ -48,7 +52,68 @@ func (f *File) readNotes() error {
 	f.img.Exe = exePath(&f.img)
 	applyThreads(nr.names, f.img.Threads)
 	f.applyReport()
-	return nil
+}
+
+// segment reads the notes of a segment. Behind what makes no sense it goes on
+// with the next note of procmem.
+func (nr *noteReader) segment(s span) {
+	f := nr.f
+	for at := s.off; ; {
+		err := scanNotes(f.r, at, s.end, f.size, func(n NoteInfo) bool {
+			at = n.Offset + notePad(n.Size)
+			if nr.own && n.Name != ownerProcmem {
+				return true
+			}
+			if err := nr.take(n); err != nil {
+				nr.damaged(n.Offset, n.Size, err)
+			}
+			return true
+		})
+		if err == nil {
+			return
+		}
+		end := min(s.end, f.size)
+		next := findOwnNote(f.r, at+4, end)
+		nr.damaged(at, next-at, err)
+		if at, nr.own = next, true; next == end {
+			return
+		}
+	}
+}
+
+// unnamed looks for notes of procmem behind all that the headers name: theirs is
+// the last place of the file.
+func (nr *noteReader) unnamed() {
+	f := nr.f
+	var at int64
+	for _, s := range f.segs {
+		at = max(at, s.off+int64(s.dumped-s.Start))
+	}
+	for _, s := range f.notes {
+		at = max(at, s.end)
+	}
+	if at = findOwnNote(f.r, at, f.size); at < f.size {
+		nr.own = true
+		nr.segment(span{at, f.size})
+		nr.damaged(at, f.size-at, errors.New("notes to which no program header leads"))
+	}
+}
+
+// maxBroken is how many parts of a file are told to be damaged.
+const maxBroken = 100
+
+func (nr *noteReader) damaged(off, size int64, err error) {
+	if len(nr.f.broken) < maxBroken {
+		nr.f.broken = append(nr.f.broken, Damage{Offset: off, Size: size, Reason: err.Error()})
+	}
+}
+
+// promised is how much memory the file should hold, in bytes.
+func (f *File) promised() (n uint64) {
+	for _, s := range f.segs {
+		n += uint64(s.dumped - s.Start)
+	}
+	return n
 }
 
 // take reads one note.
@@ -57,10 +122,8 @@ func (nr *noteReader) take(n NoteInfo) error {
 	switch {
 	case n.Name == ownerCore && n.Type == procmem.NTPRStatus:
 		b, err := nr.desc(n, maxRegsetNote)
-		if err != nil {
-			return err
-		}
-		img.Threads = append(img.Threads, decodePRStatus(img.Arch, b))
+		img.Threads = append(img.Threads, decodePRStatus(img.Arch, b)) // the notes behind it are not of the thread before
+		return err
 	case n.Name == ownerCore && n.Type == ntPRPSInfo && nr.first(n):
 		b, err := nr.desc(n, maxRegsetNote)
 		if err != nil {

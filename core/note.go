@@ -1,10 +1,13 @@
 package core
 
 import (
+	"bytes"
 	"encoding/binary"
 	"fmt"
 	"io"
 	"math"
+
+	"github.com/procmem/procmem"
 )
 
 // Types of notes that are not register sets (include/uapi/linux/elf.h).
@@ -129,6 +132,39 @@ func scanNotes(r io.ReaderAt, off, end, size int64, yield func(NoteInfo) bool) e
 		off = desc + notePad(descsz)
 	}
 	return nil
+}
+
+// maxSearch bounds how far notes are looked for, in bytes: a file may be one
+// big hole, or damaged all over.
+const maxSearch = 64 << 20
+
+// findOwnNote returns where the next note of procmem begins, or end. Pages that
+// cannot be read are passed over.
+func findOwnNote(r io.ReaderAt, off, end int64) int64 {
+	owner := []byte(ownerProcmem + "\x00")
+	buf := make([]byte, 64<<10)
+	for limit := off + maxSearch; off < min(end, limit); {
+		b := buf[:min(int64(len(buf)), end-off)]
+		n, _ := r.ReadAt(b, off)
+		for i := noteHeaderSize; ; i++ {
+			k := bytes.Index(b[min(i, n):n], owner)
+			if k < 0 {
+				break
+			}
+			i += k
+			head := b[i-noteHeaderSize:]
+			if le32(head) == uint32(len(owner)) && le32(head[8:]) >= ntMaps && le32(head[8:]) <= ntSums {
+				return off + int64(i) - noteHeaderSize
+			}
+		}
+		if n < len(b) {
+			off = (off+int64(n))&^(procmem.PageSize-1) + procmem.PageSize
+			continue
+		}
+		// The next piece begins with what may be the front of a note.
+		off += max(int64(n)-noteHeaderSize-int64(len(owner)), 1)
+	}
+	return end
 }
 
 // cString returns the bytes before the first NUL.

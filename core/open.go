@@ -28,6 +28,7 @@ type File struct {
 	img    procmem.Image
 	report *Report
 	sums   span // the descriptor with the checksums; empty where there is none
+	broken []Damage
 }
 
 // segment is a PT_LOAD: memory at Range, of which the file holds what lies
@@ -97,8 +98,9 @@ func kindOf(m os.FileMode) string {
 }
 
 // NewReader reads a core of size bytes from r. A file that is not a core that
-// makes sense gives a *FormatError; one that is cut off behind its program
-// headers is opened, with its notes as far as there are any, and Truncated
+// makes sense gives a *FormatError. One whose notes make no sense is opened, and
+// Damaged tells which; one that is cut off behind its program
+// headers is, too, with its notes as far as there are any, and Truncated
 // tells what memory it lacks. A reader that knows where there are zeros tells
 // so with NextData(off int64) (start, end int64): the first run of data at or
 // behind off. Where two segments overlap, the memory that
@@ -121,9 +123,7 @@ func newFile(r io.ReaderAt, size int64) (*File, error) {
 		return nil, err
 	}
 	f.sortSegments()
-	if err := f.readNotes(); err != nil {
-		return nil, err
-	}
+	f.readNotes(h.shoff > 0)
 	return f, nil
 }
 
@@ -288,6 +288,10 @@ func (f *File) Close() error {
 // change it.
 func (f *File) Image() *procmem.Image { return &f.img }
 
+// Damaged returns the parts of the file that should tell of the process and make
+// no sense, as opening it has shown. Verify compares all of it.
+func (f *File) Damaged() []Damage { return f.broken }
+
 // Report returns the report of a core that procmem wrote, and nil for others
 // and for one that is cut off before it.
 func (f *File) Report() *Report { return f.report }
@@ -333,7 +337,7 @@ func (f *File) Notes() iter.Seq[NoteInfo] {
 	return func(yield func(NoteInfo) bool) {
 		more := true
 		for _, s := range f.notes {
-			// Opening the file has shown that the notes can be read.
+			// Opening the file has shown what cannot be read.
 			_ = scanNotes(f.r, s.off, s.end, f.size, func(n NoteInfo) bool {
 				more = yield(n)
 				return more

@@ -74,6 +74,10 @@ func spanOf(off int64, p []byte) fileSpan {
 	return fileSpan{off, int64(len(p)), crc32.Checksum(p, castagnoli)}
 }
 
+// maxSummed is how much memory has checksums for sure, in bytes, whatever pieces
+// it is made of.
+const maxSummed = 1 << 39
+
 // sumsSize returns the size of the descriptor, or 0 where it would be too
 // large for a note: of some 4 TiB of memory there are no checksums.
 func sumsSize(spans int, extents iter.Seq[pageSums]) (size int64, n uint64) {

@@ -41,6 +41,7 @@ func (f *File) Verify(ctx context.Context) (*Verdict, error) {
 		v.load()
 	}
 	v.cutOff()
+	v.broken()
 	if v.sums != nil {
 		if err := v.memory(ctx); err != nil {
 			return nil, err
@@ -112,6 +113,19 @@ func (v *verifier) cutOff() {
 	}
 	for _, r := range f.Truncated() {
 		v.damaged(Damage{Range: r.Range, Reason: procmem.ErrTruncated.Error()})
+	}
+}
+
+// broken notes what opening the file has shown, but for what is inside a part
+// that is not as it was written.
+func (v *verifier) broken() {
+	known := v.Damaged
+	for _, b := range v.f.broken {
+		if !slices.ContainsFunc(known, func(d Damage) bool {
+			return d.Empty() && b.Offset >= d.Offset && b.Offset+b.Size <= d.Offset+d.Size
+		}) {
+			v.damaged(b)
+		}
 	}
 }
 
