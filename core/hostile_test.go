@@ -135,7 +135,7 @@ func TestBrokenNotes(t *testing.T) {
 		if len(d) != 1 || d[0].Offset != c.off || !strings.Contains(d[0].Reason, c.want) {
 			t.Errorf("%s: %+v", name, d)
 		}
-		v, err := f.Verify(t.Context())
+		v, err := f.Verify(t.Context(), nil)
 		if err != nil || v.Checked || len(v.Damaged) != 1 {
 			t.Errorf("%s: %+v, %v", name, v, err)
 		}
@@ -209,7 +209,7 @@ func TestPatchyNotes(t *testing.T) {
 				}
 			}
 		}
-		v, err := f.Verify(t.Context())
+		v, err := f.Verify(t.Context(), nil)
 		if err != nil || len(v.Damaged) == 0 {
 			t.Fatalf("%#x: %+v, %v", off, v, err)
 		}

@@ -33,9 +33,11 @@ type Verdict struct {
 }
 
 // Verify compares the core with the checksums in it: each page, the notes, and
-// the headers. The error is that of ctx.
-func (f *File) Verify(ctx context.Context) (*Verdict, error) {
-	v := &verifier{f: f}
+// the headers. Where progress is not nil, it is called with the bytes of memory
+// that were read since the last call, by several goroutines. The error is that
+// of ctx.
+func (f *File) Verify(ctx context.Context, progress func(n int)) (*Verdict, error) {
+	v := &verifier{f: f, progress: progress}
 	v.Checked = f.sums != span{}
 	if v.Checked {
 		v.load()
@@ -55,7 +57,8 @@ func (f *File) Verify(ctx context.Context) (*Verdict, error) {
 type verifier struct {
 	f *File
 	Verdict
-	sums *sums // nil where they are of no use
+	sums     *sums // nil where they are of no use
+	progress func(n int)
 
 	mu sync.Mutex // for Damaged
 }
@@ -152,6 +155,9 @@ func (v *verifier) memory(ctx context.Context) error {
 	faults, err := pipe.New().Run(ctx, raw, plan, pipe.Work{Each: func(b *pipe.Block) error {
 		for _, p := range b.Pieces {
 			v.compare(p)
+			if v.progress != nil {
+				v.progress(len(p.Bytes))
+			}
 		}
 		return nil
 	}})

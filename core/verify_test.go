@@ -15,7 +15,7 @@ func verify(t *testing.T, b []byte) *Verdict {
 	if err != nil {
 		t.Fatal(err)
 	}
-	v, err := f.Verify(t.Context())
+	v, err := f.Verify(t.Context(), nil)
 	if err != nil {
 		t.Fatal(err)
 	}
@@ -53,7 +53,7 @@ func TestVerify(t *testing.T) {
 			for range 12 {
 				size := random.Int64N(int64(len(b)))
 				if c, err := NewReader(bytes.NewReader(b[:size]), size); err == nil {
-					if v, err := c.Verify(t.Context()); err != nil || len(v.Damaged) == 0 {
+					if v, err := c.Verify(t.Context(), nil); err != nil || len(v.Damaged) == 0 {
 						t.Errorf("cut to %d of %d: %+v, %v", size, len(b), v, err)
 					}
 				}
@@ -69,7 +69,7 @@ func checkFlip(t *testing.T, f *File, b []byte, off int64) {
 	if err != nil {
 		return // seen
 	}
-	v, err := c.Verify(t.Context())
+	v, err := c.Verify(t.Context(), nil)
 	if err != nil {
 		t.Fatal(err)
 	}
@@ -175,7 +175,7 @@ func TestVerifyForeign(t *testing.T) {
 		t.Fatal(err)
 	}
 	f.sums, f.report = span{}, nil
-	if v, err := f.Verify(t.Context()); err != nil || v.Checked || len(v.Damaged) > 0 {
+	if v, err := f.Verify(t.Context(), nil); err != nil || v.Checked || len(v.Damaged) > 0 {
 		t.Errorf("%+v, %v", v, err)
 	}
 	if s := (Damage{Offset: 16, Size: 4, Reason: "x"}).String(); !strings.Contains(s, "0x10") {

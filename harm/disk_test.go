@@ -65,6 +65,21 @@ func TestNoRoom(t *testing.T) {
 	unharmed(t, p)
 }
 
+// Pages of zeros take no room, and are looked for where that matters.
+func TestRoomWithoutZeros(t *testing.T) {
+	p := testproc.Start(t, testproc.Many, "fill", "32M", "zero")
+	disk := smallDisk(t, 8<<20)
+	doctor := call(t, "doctor", "-o", filepath.Join(disk, "core"), p.PID())
+	doctor.want(t, 0, "^$")
+	if !strings.Contains(doctor.stdout, "it fits") {
+		t.Errorf("doctor says %v", doctor)
+	}
+	call(t, "core", "-o", disk+"/", p.PID()).want(t, 0, "^$")
+	openCore(t, fmt.Sprintf("%s/core.%d", disk, p.PID()))
+	call(t, "dump", "-o", filepath.Join(disk, "dump"), p.PID()).want(t, 0, "^$")
+	unharmed(t, p)
+}
+
 // The limit on file sizes counts the holes of a core, which the room on the
 // disk does not.
 func TestFileSizeLimit(t *testing.T) {
@@ -112,7 +127,7 @@ func TestDiskFillsUp(t *testing.T) {
 				t.Fatal(err)
 			}
 		}
-		call(t, args...).want(t, 1, `^procmem: .*core\.\d+\.partial: no space left on device\n$`)
+		call(t, args...).want(t, 1, `^procmem: .*core\.\d+\.partial: no space left on device: choose another place with -o, or a stream with -o -\n$`)
 		unharmed(t, p)
 		if !force {
 			wantNames(t, disk)
@@ -153,7 +168,7 @@ func TestDiskIsFilled(t *testing.T) {
 				if got.status == 0 {
 					continue // it was quicker
 				}
-				got.want(t, 1, `^procmem: .*no space left on device\n$`)
+				got.want(t, 1, `^procmem: .*no space left on device: choose another place with -o, or a stream with -o -\n$`)
 				wantNames(t, disk, "filler")
 				return
 			}

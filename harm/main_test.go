@@ -7,6 +7,7 @@ import (
 	"io/fs"
 	"os"
 	"os/exec"
+	"os/signal"
 	"path/filepath"
 	"regexp"
 	"strings"
@@ -34,6 +35,13 @@ func buildAndRun(m *testing.M) int {
 	if err := unix.Setrlimit(unix.RLIMIT_CORE, &unix.Rlimit{}); err != nil {
 		fmt.Fprintln(os.Stderr, "harm:", err)
 		return 1
+	}
+	// A shell has what it runs in the background ignore SIGINT, and procmem would
+	// inherit that. What is caught is not inherited.
+	for _, sig := range []os.Signal{syscall.SIGINT, syscall.SIGHUP} {
+		if signal.Ignored(sig) {
+			signal.Notify(make(chan os.Signal, 1), sig)
+		}
 	}
 	// Other users run it too: see unprivileged.
 	dir, err := os.MkdirTemp("", "procmem-harm-")

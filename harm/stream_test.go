@@ -97,6 +97,37 @@ func TestInterruptedCompression(t *testing.T) {
 	}
 }
 
+// What is ignored when procmem is started stays so, as with nohup(1).
+func TestIgnoredSignals(t *testing.T) {
+	w := startWriter(t, "1M")
+	r, stdout := pipe(t)
+	b := begin(t, &exec.Cmd{Path: "/bin/sh", Stdout: stdout,
+		Args: []string{"sh", "-c", `trap "" HUP INT; exec "$0" core -o - "$1"`, program, fmt.Sprint(w.PID())}})
+	stdout.Close()
+	testproc.Until(t, "procmem to fill the pipe", func() bool { return b.ended() || writing(b.pid()) })
+	for _, sig := range []syscall.Signal{syscall.SIGHUP, syscall.SIGINT} {
+		b.signal(sig)
+	}
+	n, err := io.Copy(io.Discard, r)
+	if got := b.wait(t); got.status != 0 || err != nil || n < 1<<20 {
+		t.Errorf("%d bytes, %v, %v", n, err, got)
+	}
+	unharmed(t, w.Proc)
+}
+
+// A stdout that is closed is no place for a core.
+func TestClosedStdout(t *testing.T) {
+	p := testproc.Start(t, testproc.Kids)
+	neverStopped(t, p, func() {
+		for _, verb := range []string{"core", "dump"} {
+			cmd := &exec.Cmd{Path: "/bin/sh", Args: []string{"sh", "-c", `exec "$0" "$1" -o - "$2" >&-`, program, verb, fmt.Sprint(p.PID())}}
+			begin(t, cmd).wait(t).want(t, 1, "^procmem: stdout is closed\n$")
+		}
+	})
+	cmd := &exec.Cmd{Path: "/bin/sh", Args: []string{"sh", "-c", `exec "$0" core -o - "$1" >/dev/null`, program, fmt.Sprint(p.PID())}}
+	begin(t, cmd).wait(t).want(t, 0, "^the stream: ")
+}
+
 // Signals end procmem also while its compressor waits for who does not read.
 func TestStuckCompression(t *testing.T) {
 	w := startWriter(t, "16M")

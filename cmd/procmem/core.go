@@ -77,7 +77,7 @@ The methods differ in how long the process is held (docs/pause.md):
 			return undoing(func(ctx context.Context) error { return job.run(ctx, args) })
 		},
 	})
-	cmd.Flags().StringVarP(&job.prefix, "output", "o", "core", "write to PREFIX.PID, which may be s3://BUCKET/PREFIX; or with - one core to stdout")
+	cmd.Flags().StringVarP(&job.prefix, "output", "o", "core", "write to PREFIX.PID, which may be s3://BUCKET/PREFIX, or to FOLDER/core.PID; or with - one core to stdout")
 	cmd.Flags().BoolVarP(&job.all, "all", "a", false, "dump all mappings, whatever coredump_filter and MADV_DONTDUMP say")
 	addMethod(cmd, &job.method)
 	cmd.Flags().Var(&job.maxPause, "max-pause", "refuse, before anything is stopped, what would hold the process for longer, such as 20ms")
@@ -92,6 +92,12 @@ The methods differ in how long the process is held (docs/pause.md):
 func (j *coreJob) run(ctx context.Context, words []string) error {
 	if j.prefix == "" {
 		return usagef("the output prefix is empty")
+	}
+	if err := checkURL(j.prefix); err != nil {
+		return err
+	}
+	if !j.gcore {
+		j.prefix = inFolder(j.prefix)
 	}
 	if j.prefix == "-" {
 		switch {
@@ -118,6 +124,17 @@ func (j *coreJob) run(ctx context.Context, words []string) error {
 		return statusError(status)
 	}
 	return nil
+}
+
+// inFolder makes a prefix of what names a folder or a bucket.
+func inFolder(prefix string) string {
+	switch {
+	case upload.IsURL(prefix) && strings.Count(prefix, "/") == 2:
+		return prefix + "/core"
+	case strings.HasSuffix(prefix, "/"):
+		return prefix + "core"
+	}
+	return prefix
 }
 
 // one takes one core.
@@ -147,6 +164,9 @@ func (j *coreJob) one(ctx context.Context, word string) error {
 	}
 	r, err := take(ctx, p)
 	j.progress.end()
+	if err != nil && j.isFile() {
+		return noRoom(err)
+	}
 	if err != nil {
 		return err
 	}
@@ -273,7 +293,11 @@ func (j *coreJob) tell(w *os.File, r *core.Report) error {
 		if n := len(r.Torn) + r.TornMore; n > 0 {
 			fmt.Fprintf(w, "%s may be of another moment: procmem info tells which\n", count(n, "range"))
 		}
-		fmt.Fprintf(w, "%s on disk, file length %s; %s\n", term.Size(uint64(r.DiskBytes)), term.Size(uint64(r.FileBytes)), missingText(r))
+		written := "on disk"
+		if !j.isFile() {
+			written = "written"
+		}
+		fmt.Fprintf(w, "%s %s, file length %s; %s\n", term.Size(uint64(r.DiskBytes)), written, term.Size(uint64(r.FileBytes)), missingText(r))
 		if j.gcore {
 			fmt.Fprintf(w, "Saved corefile %s.%d\n", j.prefix, r.PID)
 		}

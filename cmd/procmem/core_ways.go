@@ -5,6 +5,7 @@ import (
 	"fmt"
 	"os"
 	"path/filepath"
+	"sync/atomic"
 	"time"
 
 	"golang.org/x/sys/unix"
@@ -13,6 +14,7 @@ import (
 	"github.com/procmem/procmem/core"
 	"github.com/procmem/procmem/internal/packed"
 	"github.com/procmem/procmem/internal/pageset"
+	"github.com/procmem/procmem/internal/pipe"
 	"github.com/procmem/procmem/internal/sink"
 	"github.com/procmem/procmem/internal/term"
 	"github.com/procmem/procmem/process"
@@ -30,7 +32,12 @@ func (j *coreJob) file(ctx context.Context, p *process.Process) (*core.Report, e
 	if err != nil {
 		return nil, err
 	}
-	if err := checkRoom(path, plan.disk, plan.length); err != nil {
+	plan.disk, err = fit(path, plan.disk, plan.length, notThisCore, func() (uint64, error) {
+		j.progress.enter("looking for zeros")
+		n, err := plan.data(ctx, p)
+		return n, onProcess(p, err)
+	})
+	if err != nil {
 		return nil, err
 	}
 	f, err := sink.Create(path, j.force)
@@ -39,7 +46,7 @@ func (j *coreJob) file(ctx context.Context, p *process.Process) (*core.Report, e
 	}
 	defer f.Abort() // nothing is left unless Commit has come first
 	if err := f.Reserve(int64(plan.disk)); err != nil {
-		return nil, fmt.Errorf("write %s: no room: %w (nothing was stopped)", path, err)
+		return nil, fmt.Errorf("write %s: no room: %v; choose %s (nothing was stopped)", path, err, notThisCore)
 	}
 	w, err := core.NewFileWriter(f, plan.arch, plan.segs)
 	if err != nil {
@@ -231,21 +238,64 @@ func newPlan(p *process.Process, filter core.Filter) (*plan, error) {
 	return out, err
 }
 
-// checkRoom compares what is to be written with the room for it: the limit on
-// the size of a file counts holes too.
-func checkRoom(path string, want, length uint64) error {
-	have, err := sink.Room(path)
+// data returns how much of the plan is not zeros now, in bytes.
+func (plan *plan) data(ctx context.Context, p *process.Process) (uint64, error) {
+	v, err := p.View()
 	if err != nil {
-		return err
+		return 0, err
+	}
+	defer v.Close()
+	return notZero(ctx, v, dumped(plan.segs))
+}
+
+// notZero returns how many bytes of pages that are not zeros there are now.
+func notZero(ctx context.Context, mem procmem.Sparse, ranges []procmem.Range) (uint64, error) {
+	var n atomic.Uint64
+	_, err := pipe.New().Run(ctx, mem, func(yield func(pipe.Extent) bool) {
+		for _, r := range ranges {
+			for d, err := range mem.Data(r) {
+				if !yield(pipe.Extent{Range: d, Err: err}) {
+					return
+				}
+			}
+		}
+	}, pipe.Work{Each: func(b *pipe.Block) error {
+		for _, p := range b.Pieces {
+			for d := range p.Data() {
+				n.Add(uint64(len(d.Bytes)))
+			}
+		}
+		return nil
+	}})
+	return n.Load(), err
+}
+
+// fit compares what is to be written, want at most, with the room for it, and
+// returns how much that is. Pages of zeros take none, but to find them all memory
+// has to be read: data does, which is only called where they matter. The limit on
+// the size of a file counts holes too.
+func fit(path string, want, length uint64, instead string, data func() (uint64, error)) (uint64, error) {
+	have, err := sink.Room(path)
+	if err == nil && want > have {
+		want, err = data()
+	}
+	if err != nil {
+		return 0, err
 	}
 	if want > have {
-		return fmt.Errorf("write %s: no room: about %s are needed and %s is free there; choose another place with -o, or a stream with -o - (nothing was stopped)",
-			path, term.Size(want), term.Size(have))
+		return 0, fmt.Errorf("write %s: no room: about %s are needed and %s is free there; choose %s (nothing was stopped)",
+			path, term.Size(want), term.Size(have), instead)
 	}
 	var lim unix.Rlimit
 	if unix.Getrlimit(unix.RLIMIT_FSIZE, &lim) == nil && length > lim.Cur {
-		return fmt.Errorf("write %s: the limit on file sizes is %s and the file would have about %s, holes included: raise the limit with ulimit -f (nothing was stopped)",
+		return 0, fmt.Errorf("write %s: the limit on file sizes is %s and the file would have about %s, holes included: raise the limit with ulimit -f (nothing was stopped)",
 			path, term.Size(lim.Cur), term.Size(length))
 	}
-	return nil
+	return want, nil
 }
+
+// Where else a core or a dump can go.
+const (
+	notThisCore = "another place with -o, --compress zstd, or a stream with -o -"
+	notThisDump = "another place with -o, or a stream with -o -"
+)

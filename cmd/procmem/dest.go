@@ -7,7 +7,10 @@ import (
 	"io"
 	"os"
 	"runtime"
+	"strings"
 	"sync/atomic"
+
+	"golang.org/x/sys/unix"
 
 	"github.com/procmem/procmem/internal/background"
 	"github.com/procmem/procmem/internal/packed"
@@ -51,12 +54,35 @@ type destination struct {
 	abort  func()
 }
 
+// checkURL refuses what is meant to be a URL, and is none that is understood.
+func checkURL(name string) error {
+	if scheme, _, ok := strings.Cut(name, "://"); ok && !upload.IsURL(name) && !strings.Contains(scheme, "/") {
+		return usagef("%s: of URLs, only s3://BUCKET/NAME is understood (a file of such a name is ./%s)", name, name)
+	}
+	return nil
+}
+
+// checkStdout tells where stdout is closed: the Go runtime has opened /dev/null
+// instead, for reading too, as nobody does who wants nothing of what is written.
+func checkStdout() error {
+	var null, st unix.Stat_t
+	flags, err := unix.FcntlInt(1, unix.F_GETFL, 0)
+	if err == nil && flags&unix.O_ACCMODE == unix.O_RDWR && unix.Fstat(1, &st) == nil &&
+		unix.Stat(os.DevNull, &null) == nil && st.Rdev == null.Rdev && st.Mode&unix.S_IFMT == unix.S_IFCHR {
+		return errors.New("stdout is closed")
+	}
+	return nil
+}
+
 // openDestination begins the destination called name, which is - for stdout.
 // size is about what will be written.
 func openDestination(ctx context.Context, name string, size uint64, force bool) (*destination, error) {
 	nothing := func() error { return nil }
 	switch {
 	case name == "-":
+		if err := checkStdout(); err != nil {
+			return nil, err
+		}
 		out := newUntilDone(ctx, os.Stdout)
 		return &destination{out, "", nothing, out.Close}, nil
 	case upload.IsURL(name):
@@ -90,6 +116,17 @@ func openDestination(ctx context.Context, name string, size uint64, force bool) 
 		}
 		return f.Commit()
 	}, f.Abort}, nil
+}
+
+// noRoom adds to an error what one can do where there is no room for a file.
+func noRoom(err error) error {
+	switch {
+	case errors.Is(err, unix.ENOSPC), errors.Is(err, unix.EDQUOT):
+		return fmt.Errorf("%w: choose another place with -o, or a stream with -o -", err)
+	case errors.Is(err, unix.EFBIG):
+		return fmt.Errorf("%w: raise the limit on file sizes with ulimit -f, or choose a stream with -o -", err)
+	}
+	return err
 }
 
 // packer has the threads that compress.

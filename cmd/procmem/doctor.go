@@ -1,6 +1,7 @@
 package main
 
 import (
+	"context"
 	"fmt"
 	"os"
 	"path/filepath"
@@ -113,14 +114,22 @@ func predictCore(p *process.Process, prefix string) (*prediction, error) {
 	}
 	out := &prediction{MemoryBytes: i.Memory, DiskBytes: i.Data, Threads: i.Threads, Mappings: i.Mappings,
 		SwapBytes: status.Swap, Folder: filepath.Dir(prefix)}
-	out.RoomBytes, _ = sink.Room(prefix)
-	if err := checkRoom(prefix+"."+strconv.Itoa(p.PID()), i.Data, i.Memory); err != nil {
-		out.Obstacle = err.Error()
-	}
-	out.Fits = out.Obstacle == ""
 	filter, err := p.CoredumpFilter()
 	if err != nil {
 		return nil, err
+	}
+	out.RoomBytes, _ = sink.Room(prefix)
+	disk, err := fit(prefix+"."+strconv.Itoa(p.PID()), i.Data, i.Memory, notThisCore, func() (uint64, error) {
+		plan, err := newPlan(p, core.Filter(filter))
+		if err != nil {
+			return 0, err
+		}
+		return plan.data(context.Background(), p)
+	})
+	if out.Fits = err == nil; out.Fits {
+		out.DiskBytes = disk
+	} else {
+		out.Obstacle = err.Error()
 	}
 	all, err := snapshot.Estimates(p, snapshot.Options{Want: wants(core.Filter(filter))})
 	for _, e := range all {

@@ -46,6 +46,8 @@ The methods by which the moment is taken are those of procmem core.`,
 				return usagef("-o is missing: want a new folder, or - for a tar archive on stdout")
 			case out == "-" && term.IsTerminal(os.Stdout):
 				return usagef("a dump is not written to a terminal: use -o DIR, or a pipe")
+			case strings.Contains(out, "://"):
+				return usagef("%s: a dump is a folder or a stream: procmem core can write to s3://", out)
 			}
 			t, err := openTarget(args[0])
 			if err != nil {
@@ -58,13 +60,16 @@ The methods by which the moment is taken are those of procmem core.`,
 				if out != "-" {
 					return d.toDir(ctx, out)
 				}
+				if err := checkStdout(); err != nil {
+					return err
+				}
 				stdout := newUntilDone(ctx, os.Stdout)
 				defer stdout.Close()
 				return d.toTar(ctx, stdout)
 			})
 			d.progress.end()
 			if err != nil {
-				return stdoutError(err)
+				return noRoom(stdoutError(err))
 			}
 			return d.tell(g, out)
 		},
@@ -198,13 +203,29 @@ func (d *dumper) measure() (longest uint64, err error) {
 	return longest, nil
 }
 
+// notZero returns how much there is to copy that is not zeros now, in bytes.
+func (d *dumper) notZero(ctx context.Context) (uint64, error) {
+	d.progress.enter("looking for zeros")
+	mem, done, err := d.target.Memory()
+	if err != nil {
+		return 0, err
+	}
+	defer done()
+	ms, err := mem.Mappings()
+	if err != nil {
+		return 0, onTarget(d.target, err)
+	}
+	return notZero(ctx, mem, rangesOf(ms))
+}
+
 func (d *dumper) toDir(ctx context.Context, path string) error {
 	path = filepath.Clean(path)
 	longest, err := d.measure()
 	if err != nil {
 		return err
 	}
-	if err := checkRoom(path, d.size, longest); err != nil {
+	d.size, err = fit(path, d.size, longest, notThisDump, func() (uint64, error) { return d.notZero(ctx) })
+	if err != nil {
 		return err
 	}
 	dir, err := sink.CreateDir(path, ourName)
@@ -218,7 +239,7 @@ func (d *dumper) toDir(ctx context.Context, path string) error {
 		}
 	}()
 	if err := dir.Reserve(int64(d.size)); err != nil {
-		return fmt.Errorf("write %s: no room: %w (nothing was stopped)", path, err)
+		return fmt.Errorf("write %s: no room: %v; choose %s (nothing was stopped)", path, err, notThisDump)
 	}
 	err = d.each(ctx, func(m *procmem.Mapping, data []procmem.Range) error {
 		name := fileName(m.Range)
@@ -451,7 +472,7 @@ func (d *dumper) indexJSON() ([]byte, error) {
 func (d *dumper) tell(g *globals, out string) error {
 	w := os.Stdout
 	if out == "-" {
-		w = os.Stderr
+		w, out = os.Stderr, "the stream"
 	}
 	if g.json {
 		if err := writeJSON(w, &d.index); err != nil {

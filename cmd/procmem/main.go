@@ -56,13 +56,18 @@ func (e errInterrupted) Error() string { return "stopped by " + e.sig.String() }
 // the first SIGINT, SIGTERM or SIGHUP, so that the target is let go and what is
 // half-written removed. A second one ends procmem at once, which lets the
 // target go as well. Other commands just end. Control-Z does nothing: who is
-// stopped lets nobody go.
+// stopped lets nobody go. A signal that was ignored when procmem was started, as
+// nohup(1) does, stays so.
 func undoing(run func(ctx context.Context) error) error {
 	ctx, cancel := context.WithCancelCause(context.Background())
 	defer cancel(nil)
 	ch := make(chan os.Signal, 1)
 	signal.Ignore(syscall.SIGTSTP)
-	signal.Notify(ch, syscall.SIGINT, syscall.SIGTERM, syscall.SIGHUP)
+	for _, sig := range []os.Signal{syscall.SIGINT, syscall.SIGTERM, syscall.SIGHUP} {
+		if !signal.Ignored(sig) {
+			signal.Notify(ch, sig)
+		}
+	}
 	defer signal.Stop(ch)
 	go func() {
 		select {

@@ -5,6 +5,7 @@ import (
 	"github.com/procmem/procmem/core"
 	"github.com/procmem/procmem/internal/packed"
 	"github.com/procmem/procmem/internal/symbols"
+	"github.com/procmem/procmem/internal/term"
 	"github.com/procmem/procmem/target"
 )
 
@@ -49,4 +50,14 @@ func (o *opened) Close() {
 	o.Target.Close()
 }
 
-func openCore(path string) (*core.File, error) { return packed.Opener{Notice: notice}.Open(path) }
+// openCore opens a core, and says what is damaged of what it should tell.
+func openCore(path string) (*core.File, error) {
+	c, err := packed.Opener{Notice: notice}.Open(path)
+	if err != nil {
+		return nil, err
+	}
+	for _, d := range c.Damaged() {
+		notice("%s is damaged: %v; what it tells of the process may be wrong (procmem verify compares all)", term.Printable(path), term.Printable(d.String()))
+	}
+	return c, nil
+}

@@ -2,6 +2,7 @@ package main
 
 import (
 	"context"
+	"errors"
 	"fmt"
 	"io"
 	"os"
@@ -12,6 +13,7 @@ import (
 	"golang.org/x/sys/unix"
 
 	"github.com/procmem/procmem"
+	"github.com/procmem/procmem/core"
 	"github.com/procmem/procmem/internal/packed"
 	"github.com/procmem/procmem/internal/pipe"
 	"github.com/procmem/procmem/internal/sink"
@@ -27,7 +29,10 @@ func newPack() *cobra.Command {
 		Short: "Compress a core so that every command still reads it as it is",
 		Long: `Compress a core into CORE.zst, in the seekable zstd format: procmem reads it in
 place, and zstd -d gives the core back. One that is compressed already, as a
-whole (.zst, .gz), is compressed anew. The core itself stays.`,
+whole (.zst, .gz), is compressed anew. The core itself stays.
+
+Exit status: 3 where the core is cut off or damaged, and what is left of it is
+compressed.`,
 		Example: "  procmem pack core.1234",
 		Args:    exactly("CORE"),
 		RunE: func(cmd *cobra.Command, args []string) error {
@@ -46,7 +51,10 @@ func newUnpack() *cobra.Command {
 		Short: "Write a compressed core as it was, with holes for its zeros",
 		Long: `Write a compressed core (.zst, .gz) as it was before it was compressed, into a
 file of its name without the ending. Pages of zeros become holes, so it takes
-no more room than what is used. The compressed core stays.`,
+no more room than what is used. The compressed core stays.
+
+Exit status: 3 where it is cut off or damaged, and what is left of it is written:
+what cannot be unpacked is told, and zeros.`,
 		Example: "  procmem unpack core.1234.zst",
 		Args:    exactly("CORE"),
 		RunE: func(cmd *cobra.Command, args []string) error {
@@ -65,8 +73,16 @@ func addOutput(cmd *cobra.Command, out *string, force *bool, usual string) {
 // convert compresses a core, or undoes that.
 func convert(path, out string, force, toPacked bool) error {
 	return undoing(func(ctx context.Context) error {
-		cut := false
-		src, err := packed.Opener{Notice: notice, CutOff: func() { cut = true }}.Source(path)
+		if path == "-" {
+			return usagef("a core is not read from a stream: write it into a file first")
+		}
+		if err := checkURL(out); err != nil {
+			return err
+		}
+		p := startProgress(path)
+		defer p.end()
+		whole := true
+		src, err := packed.Opener{Notice: p.notice, Damaged: func() { whole = false }, Progress: p.unpacking}.Source(path)
 		if err != nil {
 			return err
 		}
@@ -79,26 +95,48 @@ func convert(path, out string, force, toPacked bool) error {
 		if out == "-" && term.IsTerminal(os.Stdout) {
 			return usagef("a core is not written to a terminal: use -o FILE, or a pipe")
 		}
-		p := startProgress(path)
-		defer p.end()
+		if err := isWhole(src); err != nil {
+			if bad, ok := errors.AsType[*core.FormatError](err); ok && toPacked {
+				return fmt.Errorf("pack %s: %w", path, bad)
+			}
+			p.notice("%s: what is in it is no whole core: %v", path, err)
+			whole = false
+		}
 		var size int64
+		var lost []procmem.Fault
 		if toPacked || out == "-" || upload.IsURL(out) {
-			size, err = convertStream(ctx, src, out, force, toPacked, p)
+			size, lost, err = convertStream(ctx, src, out, force, toPacked, p)
 		} else {
-			size, err = unpackFile(ctx, src, out, force, p)
+			size, lost, err = unpackFile(ctx, src, out, force, p)
 		}
 		p.end()
 		if err != nil {
-			return stdoutError(err)
+			return noRoom(stdoutError(err))
+		}
+		for _, l := range lost {
+			notice("%s: offset %#x: %v: %s are zeros in what was written", path, uint64(l.Start), term.Printable(l.Err.Error()), bytesOf(l.Size()))
 		}
 		if out != "-" {
 			fmt.Printf("%s: %s, of a core of %s\n", term.Printable(out), term.Size(uint64(size)), term.Size(uint64(src.Size())))
 		}
-		if cut { // which the notice has told
+		if !whole || len(lost) > 0 { // which notices have told
 			return statusError(exitMissing)
 		}
 		return nil
 	})
+}
+
+// isWhole returns an error where the plain file is no core, or one that is cut
+// off.
+func isWhole(src *packed.Source) error {
+	c, err := core.NewReader(src, src.Size())
+	if err != nil {
+		return err
+	}
+	if cut := c.Truncated(); len(cut) > 0 {
+		return fmt.Errorf("%v: %w", cut[0].Range, cut[0].Err)
+	}
+	return nil
 }
 
 // convertedName is the usual name of what a core becomes.
@@ -119,10 +157,10 @@ func convertedName(path string, toPacked bool) (string, error) {
 }
 
 // convertStream writes a core from front to back.
-func convertStream(ctx context.Context, src *packed.Source, out string, force, toPacked bool, p *progress) (int64, error) {
+func convertStream(ctx context.Context, src *packed.Source, out string, force, toPacked bool, p *progress) (int64, []procmem.Fault, error) {
 	dest, err := openDestination(ctx, out, uint64(src.Size()), force)
 	if err != nil {
-		return 0, err
+		return 0, nil, err
 	}
 	defer dest.abort()
 	w := io.Writer(dest)
@@ -138,7 +176,7 @@ func convertStream(ctx context.Context, src *packed.Source, out string, force, t
 		w, zeros, finish, size = z, z.Zeros, z.Close, z.Written
 	}
 	var at int64
-	err = carry(ctx, src, p, pipe.Work{Emit: func(b *pipe.Block) error {
+	lost, err := carry(ctx, src, p, pipe.Work{Emit: func(b *pipe.Block) error {
 		for _, x := range b.Pieces {
 			if err := zeros(int64(x.Addr) - at); err != nil {
 				return err
@@ -159,7 +197,7 @@ func convertStream(ctx context.Context, src *packed.Source, out string, force, t
 	if err == nil {
 		err = dest.commit()
 	}
-	return size(), err
+	return size(), lost, err
 }
 
 // fileMemory is a file as a Memory, whose addresses are offsets.
@@ -178,15 +216,20 @@ func (m *fileMemory) ReadAt(p []byte, addr procmem.Addr) (int, error) {
 	if err == nil || err == io.EOF {
 		err = io.ErrUnexpectedEOF
 	}
-	return n, &procmem.FaultError{Addr: addr + procmem.Addr(n), Err: err}
+	fault := &procmem.FaultError{Addr: addr + procmem.Addr(n), Err: err}
+	if frame, ok := errors.AsType[*packed.FrameError](err); ok {
+		fault.Until = procmem.Addr(frame.Offset + frame.Len)
+	}
+	return n, fault
 }
 
-// carry has the parts of a file that are not known to be zeros worked on.
-func carry(ctx context.Context, src *packed.Source, p *progress, w pipe.Work) error {
+// carry has the parts of a file that are not known to be zeros worked on. It
+// returns those that cannot be read.
+func carry(ctx context.Context, src *packed.Source, p *progress, w pipe.Work) ([]procmem.Fault, error) {
 	mem := &fileMemory{src: src}
 	p.enter("writing")
 	p.count(mem.done.Load, src.Size())
-	faults, err := pipe.New().Run(ctx, mem, func(yield func(pipe.Extent) bool) {
+	return pipe.New().Run(ctx, mem, func(yield func(pipe.Extent) bool) {
 		for off := int64(0); ; {
 			start, end := src.NextData(off)
 			if start >= end || !yield(pipe.Extent{Range: procmem.Range{Start: procmem.Addr(start), End: procmem.Addr(end)}}) {
@@ -195,10 +238,6 @@ func carry(ctx context.Context, src *packed.Source, p *progress, w pipe.Work) er
 			off = end
 		}
 	}, w)
-	if err == nil && len(faults) > 0 {
-		err = fmt.Errorf("read %s at offset %#x: %w", src.Name(), uint64(faults[0].Start), faults[0].Err)
-	}
-	return err
 }
 
 func writeZeros(w io.Writer, n int64) error {
@@ -213,13 +252,13 @@ func writeZeros(w io.Writer, n int64) error {
 }
 
 // unpackFile writes a core with holes, and returns what it takes on the disk.
-func unpackFile(ctx context.Context, src *packed.Source, out string, force bool, p *progress) (int64, error) {
+func unpackFile(ctx context.Context, src *packed.Source, out string, force bool, p *progress) (int64, []procmem.Fault, error) {
 	f, err := sink.Create(out, force)
 	if err != nil {
-		return 0, err
+		return 0, nil, err
 	}
 	defer f.Abort()
-	err = carry(ctx, src, p, pipe.Work{Each: func(b *pipe.Block) error {
+	lost, err := carry(ctx, src, p, pipe.Work{Each: func(b *pipe.Block) error {
 		for _, x := range b.Pieces {
 			for d := range x.Data() {
 				if _, err := f.WriteAt(d.Bytes, int64(d.Addr)); err != nil {
@@ -233,14 +272,14 @@ func unpackFile(ctx context.Context, src *packed.Source, out string, force bool,
 		err = f.Truncate(src.Size())
 	}
 	if err != nil {
-		return 0, err
+		return 0, nil, err
 	}
 	if err := f.Commit(); err != nil {
-		return 0, err
+		return 0, nil, err
 	}
 	var st unix.Stat_t
 	if err := unix.Stat(out, &st); err != nil {
-		return 0, err
+		return 0, nil, err
 	}
-	return st.Blocks * 512, nil
+	return st.Blocks * 512, lost, nil
 }

@@ -269,7 +269,7 @@ func TestOrdinaryCompression(t *testing.T) {
 	prefix := filepath.Join(dir, "core")
 	plain := prefix + "." + pid
 	ok(t, "core", "-o", prefix, pid)
-	const notice = `^procmem: \S+ is compressed as one piece: unpacking it to a temporary file first; procmem pack would make it quick to open\n$`
+	const notice = `^procmem: \S+ (has no seek table|is compressed with gzip): unpacking it to a temporary file first; procmem pack would make it quick to open\n$`
 	for name, argv := range map[string][]string{
 		"zst": {"zstd", "-q", "-3", "-k", plain, "-o"}, "gz": {"sh", "-c", `gzip -1 <"$1" >"$2"`, "sh", plain}, "xx": {"sh", "-c", `gzip -1 <"$1" >"$2"`, "sh", plain},
 	} {
@@ -584,7 +584,46 @@ func TestDamagedCompressedCore(t *testing.T) {
 			t.Errorf("page %v before or behind the damage: status %d, %s", addr, status, msg)
 		}
 	}
-	fails(t, 1, `^procmem: .*\n$`, "unpack", zst, "-o", filepath.Join(t.TempDir(), "x"))
+	// What can be unpacked is, and what cannot is told, and zeros.
+	for _, form := range [][]string{{"unpack", zst}, {"pack", zst}} {
+		rescued := filepath.Join(t.TempDir(), "x")
+		fails(t, 3, `^procmem: \S+: offset 0x\w+: unpack frame .*: 262144 bytes are zeros in what was written\n$`, append(form, "-o", rescued)...)
+		v2 := verifyJSON(t, 1, `^procmem: verify \S+: \d+ parts? damaged\n$`, rescued)
+		if len(v2.Damaged) != 1 || v2.Damaged[0].Start != d.Start || v2.Damaged[0].End != d.End {
+			t.Errorf("%s: damaged %+v, as in the compressed core %+v", form[0], v2.Damaged, d)
+		}
+	}
+
+	// A bit in the frame of the notes: the memory can be read, and is compared.
+	plain := filepath.Join(t.TempDir(), "plain")
+	bad = slices.Clone(want)
+	for off := len(bad) - 1; ; off -= 500 { // the table lies behind
+		bad[off] ^= 4
+		write(bad)
+		if _, msg, status := procmemCommand(t, "info", zst); status == 0 && strings.Contains(msg, "is damaged: file offset") {
+			break
+		}
+		if bad[off] ^= 4; off < 500 {
+			t.Fatal("no byte of the notes was found")
+		}
+	}
+	out, msg, status := procmemCommand(t, "read", zst, fill.Start.String()+"+4096", "-f", "raw")
+	if fill.Want(page, 0); status != 0 || out != string(page) || !strings.Contains(msg, "is damaged: file offset") {
+		t.Errorf("memory of a core with damaged notes: status %d, %s", status, msg)
+	}
+	v = verifyJSON(t, 1, `^procmem: verify \S+: \d+ parts? damaged\n$`, zst)
+	if len(v.Damaged) == 0 || slices.ContainsFunc(v.Damaged, func(d damage) bool { return d.Start > 0 }) {
+		t.Errorf("damaged notes: %+v", v)
+	}
+	fails(t, 3, `.* are zeros in what was written\n$`, "unpack", zst, "-o", plain)
+
+	// A bit in the table, without which all the data is still there.
+	bad = slices.Clone(want)
+	bad[len(bad)-15] ^= 4
+	write(bad)
+	if out, msg, status := procmemCommand(t, "verify", zst); status != 1 || out != "" || !strings.Contains(msg, "cut off or damaged") {
+		t.Errorf("a damaged table: status %d, %s%s", status, out, msg)
+	}
 
 	// The end is missing: first of the table, without which it is still a zstd
 	// file, then of the data.
@@ -593,14 +632,13 @@ func TestDamagedCompressedCore(t *testing.T) {
 		if _, msg, status := procmemCommand(t, "verify", zst); status != 1 || !strings.Contains(msg, "is cut off") {
 			t.Errorf("without its last %d bytes: status %d, %s", cut, status, msg)
 		}
-		plain := filepath.Join(t.TempDir(), "plain")
-		if _, msg, status := procmemCommand(t, "unpack", zst, "-o", plain); status != 3 || !strings.Contains(msg, "is cut off") {
+		if _, msg, status := procmemCommand(t, "unpack", zst, "-o", plain, "--force"); status != 3 || !strings.Contains(msg, "is cut off") {
 			t.Errorf("unpacked without its last %d bytes: status %d, %s", cut, status, msg)
 		}
 	}
 	for _, n := range []int{len(want) * 3 / 4, 1 << 20} {
 		write(want[:n])
-		v := verifyJSON(t, 1, `^procmem: \S+ is compressed as one piece.*\nprocmem: \S+ is cut off: .*\nprocmem: verify \S+: \d+ parts? damaged\n$`, zst)
+		v := verifyJSON(t, 1, `^procmem: \S+ has no seek table.*\nprocmem: \S+ is cut off, or damaged: .*\nprocmem: verify \S+: \d+ parts? damaged\n$`, zst)
 		if !slices.ContainsFunc(v.Damaged, func(d damage) bool { return d.Start > 0 && d.End >= fill.End }) {
 			t.Errorf("of %d bytes the first %d: %+v", len(want), n, v.Damaged)
 		}
@@ -609,5 +647,47 @@ func TestDamagedCompressedCore(t *testing.T) {
 		write(want[:n])
 		fails(t, 1, `procmem: .*\n$`, "verify", zst)
 		fails(t, 1, `procmem: .*\n$`, "info", zst)
+	}
+}
+
+// What is no core is not packed, and when it is unpacked that is told.
+func TestPackNoCore(t *testing.T) {
+	dir := t.TempDir()
+	save := func(name string, b []byte) string {
+		path := filepath.Join(dir, name)
+		if err := os.WriteFile(path, b, 0o600); err != nil {
+			t.Fatal(err)
+		}
+		return path
+	}
+	out := filepath.Join(dir, "out")
+	text := save("text", []byte("no core\n"))
+	tool(t, "zstd", "-q", text)
+	twice := text + ".zst.gz"
+	tool(t, "sh", "-c", `gzip <"$1" >"$2"`, "sh", text+".zst", twice)
+	for path, want := range map[string]string{text: "no ELF header", save("xz", []byte("\xfd7zXZ\x00...")): "compressed with xz", twice: "compressed with zstd", save("empty", nil): "the file is empty"} {
+		fails(t, 1, `^(procmem: .*\n)?procmem: pack \S+: offset 0x0: not a core file: .*`+want+`.*\n$`, "pack", path, "-o", out)
+	}
+	fails(t, 3, `no seek table(.|\n)*what is in it is no whole core: .*no ELF header\n$`, "unpack", text+".zst", "-o", out)
+	if b, err := os.ReadFile(out); err != nil || string(b) != "no core\n" {
+		t.Errorf("unpacked: %q, %v", b, err)
+	}
+	fails(t, 2, "not read from a stream", "pack", "-")
+	fails(t, 2, "only s3://", "pack", text, "-o", "gs://bucket/x")
+
+	// Half of a core is packed, and told to be no more.
+	p := testproc.Start(t, testproc.Many, "fill", "1M")
+	ok(t, "core", "-o", filepath.Join(dir, "core"), strconv.Itoa(p.PID()))
+	plain := fmt.Sprint(dir, "/core.", p.PID())
+	info, err := os.Stat(plain)
+	if err != nil {
+		t.Fatal(err)
+	}
+	if err := os.Truncate(plain, info.Size()/2); err != nil {
+		t.Fatal(err)
+	}
+	fails(t, 3, `no whole core: .*\n$`, "pack", plain)
+	if b := contentOf(t, plain+".zst"); len(b) == 0 {
+		t.Error("nothing was packed")
 	}
 }

@@ -25,6 +25,7 @@ type progress struct {
 	mu  sync.Mutex
 	now moment
 
+	lines         chan string // to be printed
 	stop, stopped chan struct{}
 }
 
@@ -40,8 +41,12 @@ type moment struct {
 // showAfter is how long a work takes at least for which there is a bar.
 const showAfter = 300 * time.Millisecond
 
+// tellAfter is how long something moves at least before its speed means
+// anything.
+const tellAfter = 200 * time.Millisecond
+
 func startProgress(what string) *progress {
-	p := &progress{what: what, out: os.Stderr, stop: make(chan struct{}), stopped: make(chan struct{})}
+	p := &progress{what: what, out: os.Stderr, lines: make(chan string), stop: make(chan struct{}), stopped: make(chan struct{})}
 	p.enter("planning")
 	signals := make(chan os.Signal, 1)
 	signal.Notify(signals, syscall.SIGUSR1)
@@ -62,6 +67,21 @@ func (p *progress) count(done func() int64, total int64) {
 	defer p.mu.Unlock()
 	p.now.done, p.now.total, p.now.since = done, total, time.Now()
 	p.now.count++
+}
+
+// notice is the function of that name, while there may be a bar.
+func (p *progress) notice(format string, args ...any) {
+	select {
+	case p.lines <- fmt.Sprintf(format, args...):
+	case <-p.stopped:
+		notice(format, args...)
+	}
+}
+
+// unpacking is count for a file that is unpacked before anything else.
+func (p *progress) unpacking(done func() int64, total int64) {
+	p.enter("unpacking")
+	p.count(done, total)
 }
 
 func (p *progress) look() moment {
@@ -96,6 +116,9 @@ func (p *progress) run(signals chan os.Signal, terminal bool) {
 		case <-signals:
 			b.clear()
 			fmt.Fprintln(p.out, "procmem:", p.what+": "+p.look().String())
+		case line := <-p.lines:
+			b.clear()
+			fmt.Fprintln(p.out, "procmem:", line)
 		case <-ticks:
 			b.on = b.on || time.Since(began) > showAfter
 			b.draw(p.look())
@@ -140,7 +163,7 @@ func (b *bar) draw(m moment) {
 		b.clear()
 	}
 	n := m.moved()
-	if n <= m.total/100 { // nothing to tell the time left by
+	if n <= m.total/100 || time.Since(m.since) < tellAfter { // nothing to tell the time left by
 		fmt.Fprint(b, clearLine, m.phase)
 		return
 	}
@@ -166,9 +189,12 @@ func (m moment) String() string {
 	if m.total > 0 {
 		text += " of " + term.Size(uint64(m.total))
 	}
+	if time.Since(m.since) < tellAfter {
+		return text
+	}
 	speed := float64(n) / time.Since(m.since).Seconds()
 	text += ", " + term.Size(uint64(speed)) + "/s"
-	if left := m.total - n; left > 0 && speed > 0 {
+	if left := m.total - n; left > 0 && n > m.total/100 {
 		text += ", " + (time.Duration(float64(left)/speed) * time.Second).String() + " left"
 	}
 	return text

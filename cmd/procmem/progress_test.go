@@ -17,6 +17,7 @@ import (
 	"testing"
 	"time"
 
+	"github.com/klauspost/compress/zstd"
 	"golang.org/x/sys/unix"
 
 	"github.com/procmem/procmem/internal/testproc"
@@ -93,7 +94,7 @@ func TestProgressOnSignal(t *testing.T) {
 				phase = "paused, writing"
 			}
 			lines := bufio.NewReader(msgs)
-			want := regexp.MustCompile(`^procmem: process ` + pid + `: ` + phase + `, ` + amount + ` of ` + amount + `, ` + amount + `/s(, \d+\S* left)?\n$`)
+			want := regexp.MustCompile(`^procmem: process ` + pid + `: ` + phase + `, ` + amount + ` of ` + amount + `(, ` + amount + `/s(, \d+\S* left)?)?\n$`)
 			for range 2 {
 				if err := s.Process.Signal(syscall.SIGUSR1); err != nil {
 					t.Fatal(err)
@@ -112,6 +113,41 @@ func TestProgressOnSignal(t *testing.T) {
 		})
 	}
 	p.Cmd(t, "ping")
+}
+
+// What is unpacked before anything else takes its time, too.
+func TestProgressOfUnpacking(t *testing.T) {
+	z, err := zstd.NewWriter(nil)
+	if err != nil {
+		t.Fatal(err)
+	}
+	path := filepath.Join(t.TempDir(), "zeros.zst")
+	if err := os.WriteFile(path, bytes.Repeat(z.EncodeAll(make([]byte, 32<<20), nil), 1024), 0o600); err != nil {
+		t.Fatal(err)
+	}
+	for _, verb := range []string{"verify", "unpack"} {
+		cmd := exec.Command("procmem", verb, path)
+		msgs, err := cmd.StderrPipe()
+		if err != nil {
+			t.Fatal(err)
+		}
+		if err := cmd.Start(); err != nil {
+			t.Fatal(err)
+		}
+		lines := bufio.NewReader(msgs)
+		if line, err := lines.ReadString('\n'); err != nil || !strings.Contains(line, "has no seek table") {
+			t.Errorf("%s: %q, %v", verb, line, err)
+		}
+		for line := ""; err == nil && !strings.Contains(line, ": unpacking, "); {
+			_ = cmd.Process.Signal(syscall.SIGUSR1)
+			line, err = lines.ReadString('\n')
+		}
+		if err != nil {
+			t.Errorf("%s: it has not told how far it is: %v", verb, err)
+		}
+		_ = cmd.Process.Kill()
+		_ = cmd.Wait()
+	}
 }
 
 // Who has nothing to tell is not ended by the signal either.

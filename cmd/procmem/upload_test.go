@@ -200,6 +200,13 @@ func TestCoreToStore(t *testing.T) {
 		t.Errorf("the target was stopped:\n%s\nbefore:\n%s", after, before)
 	}
 	s.has(t, key)
+	for _, to := range []string{"s3://" + storeBucket, "s3://" + storeBucket + "/"} {
+		ok(t, "core", "-o", to, pid)
+		s.has(t, "core."+pid, key)
+		if err := s.RemoveObject(t.Context(), storeBucket, "core."+pid, minio.RemoveObjectOptions{}); err != nil {
+			t.Fatal(err)
+		}
+	}
 
 	ok(t, "core", "--force", "-o", prefix, "--method", "fork", pid)
 	ok(t, "verify", s.get(t, key))

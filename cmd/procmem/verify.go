@@ -3,6 +3,7 @@ package main
 import (
 	"context"
 	"fmt"
+	"sync/atomic"
 
 	"github.com/spf13/cobra"
 
@@ -33,29 +34,35 @@ there.`,
 		Example: "  procmem verify core.1234.zst",
 		Args:    exactly("CORE"),
 		RunE: func(cmd *cobra.Command, args []string) error {
-			cut := false
-			c, err := packed.Opener{Notice: notice, CutOff: func() { cut = true }}.Open(args[0])
+			p := startProgress(args[0])
+			defer p.end()
+			whole := true
+			c, err := packed.Opener{Notice: p.notice, Damaged: func() { whole = false }, Progress: p.unpacking}.Open(args[0])
 			if err != nil {
 				return err
 			}
 			defer c.Close()
+			var done atomic.Int64
+			p.enter("verifying")
+			_, data, _ := held(c.Segments(), c) // a file always tells
+			p.count(done.Load, int64(data))
 			var v *core.Verdict
 			err = undoing(func(ctx context.Context) error {
-				v, err = c.Verify(ctx)
+				v, err = c.Verify(ctx, func(n int) { done.Add(int64(n)) })
 				return err
 			})
+			p.end()
 			if err != nil {
 				return err
 			}
-			if err := tellVerdict(g, args[0], v); err != nil || !cut {
-				return err
-			}
-			return fmt.Errorf("verify %s: the compressed file is cut off", args[0])
+			return tellVerdict(g, args[0], v, whole)
 		},
 	})
 }
 
-func tellVerdict(g *globals, path string, v *core.Verdict) error {
+// tellVerdict prints what was found. The compressed file around the core may not
+// be whole.
+func tellVerdict(g *globals, path string, v *core.Verdict, whole bool) error {
 	if g.json {
 		out := verdictJSON{path, v.Checked, v.MemoryBytes, v.Damaged}
 		if out.Damaged == nil {
@@ -68,13 +75,15 @@ func tellVerdict(g *globals, path string, v *core.Verdict) error {
 		for _, d := range v.Damaged {
 			fmt.Println(term.Printable(d.String()))
 		}
-		if len(v.Damaged) == 0 && v.Checked {
+		if len(v.Damaged) == 0 && v.Checked && whole {
 			fmt.Printf("%s: whole: %s of memory, headers and notes are as they were written\n", term.Printable(path), term.Size(v.MemoryBytes))
 		}
 	}
 	switch {
 	case len(v.Damaged) > 0:
 		return fmt.Errorf("verify %s: %s damaged", path, count(len(v.Damaged), "part"))
+	case !whole:
+		return fmt.Errorf("verify %s: the compressed file is cut off or damaged, but nothing of the core that it promises is missing", path)
 	case !v.Checked:
 		notice("%s has no checksums: all that it promises is there, but whether it is as it was written nobody can tell", term.Printable(path))
 		return statusError(exitMissing)

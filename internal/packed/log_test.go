@@ -184,7 +184,7 @@ func (c *changing) checkCore(t *testing.T, path string) []*elf.Prog {
 			}
 		}
 	}
-	bad, err := f.Verify(t.Context())
+	bad, err := f.Verify(t.Context(), nil)
 	if err != nil || len(bad.Damaged) > 0 || !bad.Checked {
 		t.Errorf("verify: %+v, %v", bad, err)
 	}

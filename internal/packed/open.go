@@ -15,9 +15,12 @@ type Opener struct {
 	// Notice, where there is one, is told what takes time or is not as it
 	// should be, in a line each.
 	Notice func(format string, args ...any)
-	// CutOff, where there is one, is called when a file is cut off, and what
-	// there is of it is opened.
-	CutOff func()
+	// Damaged, where there is one, is called when a file is cut off or damaged,
+	// and what there is of it is opened.
+	Damaged func()
+	// Progress, where there is one, is given what tells how much of so many
+	// bytes is unpacked.
+	Progress func(done func() int64, total int64)
 }
 
 // Open opens the core at path, whatever its name. A plain one is opened by
@@ -64,18 +67,25 @@ func (o Opener) plain(f *os.File, head []byte, path string) (r io.ReaderAt, size
 	if !errors.Is(err, ErrNotSeekable) {
 		return nil, 0, nil, err
 	}
-	what := "is compressed as one piece"
+	what := "has no seek table"
 	if err != ErrNotSeekable {
 		what = fmt.Sprintf("cannot be read in place (%v)", err)
 	}
+	if isGzip(head) {
+		what = "is compressed with gzip"
+	}
 	o.notice("%s %s: unpacking it to a temporary file first; procmem pack would make it quick to open", path, what)
+	if errors.Is(err, errTable) {
+		o.damaged()
+	}
 
-	tmp, size, err := unpackFile(f, head)
-	if errors.Is(err, io.ErrUnexpectedEOF) && size > 0 {
-		o.notice("%s is cut off: what could be unpacked of it are %d bytes", path, size)
-		if o.CutOff != nil {
-			o.CutOff()
+	tmp, size, err := o.unpackFile(f, head)
+	if bad, ok := errors.AsType[*badFile](err); ok {
+		if size == 0 {
+			return nil, 0, nil, fmt.Errorf("it %w", bad)
 		}
+		o.notice("%s %v: what could be unpacked of it are %d bytes", path, bad, size)
+		o.damaged()
 		err = nil
 	}
 	if err != nil {
@@ -107,6 +117,12 @@ func own(r io.ReaderAt, size int64, c io.Closer) (*core.File, error) {
 	}
 	f.Owns(c)
 	return f, nil
+}
+
+func (o Opener) damaged() {
+	if o.Damaged != nil {
+		o.Damaged()
+	}
 }
 
 func (o Opener) notice(format string, args ...any) {

@@ -146,12 +146,12 @@ func TestOpen(t *testing.T) {
 	}{
 		{"plain", plain, ""},
 		{"seekable", pack(t, plain, 1<<20), ""},
-		{"zst", zst(t, plain), "is compressed as one piece: unpacking it"},
-		{"many.frames", zst(t, plain[:half], nil, plain[half:]), "is compressed as one piece: unpacking it"},
-		{"skippable.first", append([]byte("\x5f\x2a\x4d\x18\x02\x00\x00\x00ab"), zst(t, plain)...), "is compressed as one piece: unpacking it"},
+		{"zst", zst(t, plain), "has no seek table: unpacking it"},
+		{"many.frames", zst(t, plain[:half], nil, plain[half:]), "has no seek table: unpacking it"},
+		{"skippable.first", append([]byte("\x5f\x2a\x4d\x18\x02\x00\x00\x00ab"), zst(t, plain)...), "has no seek table: unpacking it"},
 		{"damaged.table", broken, "cannot be read in place (no usable seek table: "},
-		{"gz", gz(t, plain), "is compressed as one piece: unpacking it"},
-		{"two.gz", gz(t, plain[:half], plain[half:]), "is compressed as one piece: unpacking it"},
+		{"gz", gz(t, plain), "is compressed with gzip: unpacking it"},
+		{"two.gz", gz(t, plain[:half], plain[half:]), "is compressed with gzip: unpacking it"},
 	} {
 		t.Run(c.name, func(t *testing.T) {
 			before := descriptors(t)
@@ -229,6 +229,83 @@ func TestOpenTruncated(t *testing.T) {
 	}
 }
 
+// Of a file that is damaged all can be had that is in front of the damage, and
+// it is always told.
+func TestOpenDamaged(t *testing.T) {
+	emptyTemp(t)
+	mem := heap(random(300*pageSize, 1))
+	plain := newCore(t, mem)
+	seekable := pack(t, plain, len(plain))
+	for name, c := range map[string]struct {
+		b    []byte
+		told string
+		all  bool
+	}{
+		"zst":            {append(zst(t, plain[:len(plain)/2]), "rubbish"...), "is damaged (", false},
+		"zst, checksum":  {flipped(zst(t, plain), -2), "is damaged (", true},
+		"gz":             {flipped(gz(t, plain), -3), "is damaged (", true},
+		"two.gz":         {append(gz(t, plain), flipped(gz(t, nil), -3)...), "is damaged (", true},
+		"size in table":  {flipped(bytes.Clone(seekable), -footerSize-8), "cannot be read in place (no usable seek table: it is damaged", true},
+		"flags in table": {flipped(bytes.Clone(seekable), -5), "cannot be read in place (no usable seek table: it is damaged", true},
+	} {
+		var told notices
+		o, damaged := told.opener(), false
+		o.Damaged = func() { damaged = true }
+		f, err := o.Open(save(t, "x", c.b))
+		if err != nil {
+			t.Errorf("%s: %v", name, err)
+			continue
+		}
+		if !damaged || !strings.Contains(strings.Join(told, "\n"), c.told) {
+			t.Errorf("%s: damaged %v, told %q", name, damaged, told)
+		}
+		got := make([]byte, len(mem))
+		n, err := f.ReadAt(got, heapAt)
+		if !bytes.Equal(got[:n], mem[:n]) || n == 0 || (n == len(mem)) != c.all || c.all != (err == nil) {
+			t.Errorf("%s: %d of %d bytes, %v", name, n, len(mem), err)
+		}
+		f.Close()
+	}
+}
+
+// flipped has one bit of a file changed, counted from its end.
+func flipped(b []byte, fromEnd int) []byte {
+	b[len(b)+fromEnd] ^= 0x10
+	return b
+}
+
+// What is behind a gzip file is no part of it, and no damage.
+func TestGzipGarbage(t *testing.T) {
+	emptyTemp(t)
+	mem := heap(random(3*pageSize, 1))
+	plain := newCore(t, mem)
+	for name, b := range map[string][]byte{
+		"text":     append(gz(t, plain), "garbage\n"...),
+		"a byte":   append(gz(t, plain), 0x1f, 0x8c),
+		"zeros":    append(gz(t, plain[:5000], plain[5000:]), make([]byte, 10000)...),
+		"another":  append(gz(t, plain[:5000], plain[5000:]), "\x1f\x8b"+"\x07 no deflate"...),
+		"nothing":  gz(t, plain[:5000], nil, plain[5000:]),
+		"compress": append(gz(t, plain), "\x1f\x9d"...),
+	} {
+		var told notices
+		o := told.opener()
+		o.Damaged = func() { t.Errorf("%s: damaged", name) }
+		f, err := o.Open(save(t, "x", b))
+		if err != nil {
+			t.Errorf("%s: %v", name, err)
+			continue
+		}
+		got := make([]byte, len(mem))
+		if _, err := f.ReadAt(got, heapAt); err != nil || !bytes.Equal(got, mem) {
+			t.Errorf("%s: %v", name, err)
+		}
+		if ignored := strings.Contains(strings.Join(told, "\n"), "is ignored"); ignored != (name != "nothing") {
+			t.Errorf("%s: told %q", name, told)
+		}
+		f.Close()
+	}
+}
+
 // A cut is never taken for the end, wherever it is but between frames.
 func TestUnpackTellsCuts(t *testing.T) {
 	var blocks bytes.Buffer
@@ -253,7 +330,7 @@ func TestUnpackTellsCuts(t *testing.T) {
 				t.Fatal(err)
 			}
 			var n int64
-			in, done, err := unpacker(bytes.NewReader(b[:cut]), b[:4])
+			in, done, err := Opener{}.unpacker(bytes.NewReader(b[:cut]), b[:4], name)
 			if err == nil {
 				n, err = unpack(dst, in)
 				done()
@@ -270,7 +347,7 @@ func TestOpenErrors(t *testing.T) {
 	dir := emptyTemp(t)
 	noCore := text(10000, 1)
 	damaged := zst(t, newCore(t, heap(text(1<<20, 1))))
-	damaged[len(damaged)-2]++
+	damaged[20] ^= 0xff
 	before := descriptors(t)
 	for _, c := range []struct {
 		path string
@@ -280,12 +357,12 @@ func TestOpenErrors(t *testing.T) {
 		{dir, "directory"},
 		{save(t, "text", noCore), "not a core file"},
 		{save(t, "empty", nil), "not a core file: the file is empty"},
-		{save(t, "short", []byte("\x28\xb5\x2f\xfd")), "unexpected EOF"},
+		{save(t, "short", []byte("\x28\xb5\x2f\xfd")), "it is cut off"},
 		{save(t, "packed", pack(t, noCore, 1<<20)), "not a core file"},
 		{save(t, "gz", gz(t, noCore)), "not a core file"},
 		{save(t, "nothing", pack(t, nil, 1)), "not a core file: the file is empty"},
-		{save(t, "damaged", damaged), "unpack: "},
-		{save(t, "no.gz", []byte("\x1f\x8b\x08\xff0123456789")), "unpack: "},
+		{save(t, "damaged", damaged), "it is cut off, or damaged"},
+		{save(t, "no.gz", []byte("\x1f\x8b\x08\xff0123456789")), "it is cut off, or damaged"},
 	} {
 		var told notices
 		f, err := told.opener().Open(c.path)

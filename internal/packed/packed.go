@@ -42,5 +42,7 @@ func isZstd(head []byte) bool {
 	return magic == zstdMagic || magic&^0xf == skippableMagic
 }
 
-// isGzip asks for the method deflate too, the only one there is.
-func isGzip(head []byte) bool { return bytes.HasPrefix(head, []byte{0x1f, 0x8b, 8}) }
+// gzipMagic is the magic number with the method deflate, the only one there is.
+const gzipMagic = "\x1f\x8b\x08"
+
+func isGzip(head []byte) bool { return bytes.HasPrefix(head, []byte(gzipMagic)) }

@@ -28,6 +28,9 @@ const (
 // ErrNotSeekable: the file has no table of its frames, or one that is wrong.
 var ErrNotSeekable = errors.New("no usable seek table")
 
+// errTable: there is a table, and it is damaged. The frames may be whole.
+var errTable = fmt.Errorf("%w: it is damaged", ErrNotSeekable)
+
 // writeTable ends a file whose last frame holds so many bytes, unless it is a
 // part of the head.
 func (w *Writer) writeTable(last int64) error {
@@ -84,14 +87,14 @@ func readTable(r io.ReaderAt, size int64) ([]extent, error) {
 	content := int64(n)*step + footerSize
 	begin := size - content - headerSize
 	if flags&flagsReserved != 0 || n > maxFrames || begin < 0 {
-		return nil, fmt.Errorf("%w: %d frames with flags %#x do not fit a file of %d bytes", ErrNotSeekable, n, flags, size)
+		return nil, fmt.Errorf("%w: %d frames with flags %#x do not fit a file of %d bytes", errTable, n, flags, size)
 	}
 	in := bufio.NewReaderSize(io.NewSectionReader(r, begin, size-begin), 64<<10)
 	if _, err := io.ReadFull(in, b[:headerSize]); err != nil {
 		return nil, fmt.Errorf("read seek table: %w", err)
 	}
 	if le.Uint32(b[:]) != tableMagic || int64(le.Uint32(b[4:])) != content {
-		return nil, fmt.Errorf("%w: no table of %d frames at %#x", ErrNotSeekable, n, begin)
+		return nil, fmt.Errorf("%w: no table of %d frames at %#x", errTable, n, begin)
 	}
 
 	var t []extent // grows with what is read: the file may be one big hole
@@ -113,7 +116,11 @@ func readTable(r io.ReaderAt, size int64) ([]extent, error) {
 			err = contradicts(r, at, plain)
 		}
 		if err != nil {
-			return nil, fmt.Errorf("%w: frame %d: %w", ErrNotSeekable, i, err)
+			kind := errTable
+			if plain > maxPlain && contradicts(r, at, plain) == nil {
+				kind = ErrNotSeekable
+			}
+			return nil, fmt.Errorf("%w: frame %d: %w", kind, i, err)
 		}
 		if plain > 0 { // else it is empty, or to be skipped
 			t = append(t, at)
@@ -123,7 +130,7 @@ func readTable(r io.ReaderAt, size int64) ([]extent, error) {
 		at.start += int64(plain)
 	}
 	if at.off != begin {
-		return nil, fmt.Errorf("%w: it is about %d bytes of %d", ErrNotSeekable, at.off, begin)
+		return nil, fmt.Errorf("%w: it is about %d bytes of %d", errTable, at.off, begin)
 	}
 	return append(t, extent{off: at.off, start: at.start}), nil
 }

@@ -2,11 +2,13 @@ package packed
 
 import (
 	"bufio"
+	"bytes"
 	"errors"
 	"fmt"
 	"io"
 	"os"
 	"path/filepath"
+	"sync/atomic"
 
 	"github.com/klauspost/compress/gzip"
 	"github.com/klauspost/compress/zstd"
@@ -17,17 +19,41 @@ import (
 	"github.com/procmem/procmem/internal/sink"
 )
 
+// badFile tells why a compressed file cannot be unpacked to its end.
+type badFile struct{ err error }
+
+func (e *badFile) Error() string {
+	switch {
+	case errors.Is(e.err, io.ErrUnexpectedEOF):
+		return "is cut off, or damaged"
+	case errors.Is(e.err, zstd.ErrUnknownDictionary):
+		return "is compressed with a dictionary: unpack it with zstd -d -D DICTIONARY"
+	}
+	return fmt.Sprintf("is damaged (%v)", e.err)
+}
+
+func (e *badFile) Unwrap() error { return e.err }
+
 // unpackFile unpacks f into a file without a name, which ends with the
-// process however it comes. One that is cut off gives io.ErrUnexpectedEOF and
-// what there is; with another error there is no file.
-func unpackFile(f *os.File, head []byte) (*os.File, int64, error) {
-	in, done, err := unpacker(f, head)
+// process however it comes. One that is cut off or damaged gives a *badFile and
+// what there is in front of that; with another error, or a size of 0, there is no
+// file.
+func (o Opener) unpackFile(f *os.File, head []byte) (*os.File, int64, error) {
+	info, err := f.Stat()
+	if err != nil {
+		return nil, 0, err
+	}
+	packed := &counter{r: f}
+	if o.Progress != nil {
+		o.Progress(packed.n.Load, info.Size())
+	}
+	in, done, err := o.unpacker(packed, head, f.Name())
 	if err != nil {
 		return nil, 0, err
 	}
 	defer done()
 	dir := os.TempDir()
-	if err := checkRoom(f, dir); err != nil {
+	if err := checkRoom(info.Size(), dir); err != nil {
 		return nil, 0, err
 	}
 	tmp, err := sink.Unnamed(dir)
@@ -38,7 +64,7 @@ func unpackFile(f *os.File, head []byte) (*os.File, int64, error) {
 	if errors.Is(err, unix.ENOSPC) || errors.Is(err, unix.EDQUOT) {
 		err = noRoom(dir, err)
 	}
-	if err == nil || errors.Is(err, io.ErrUnexpectedEOF) && size > 0 {
+	if bad := (*badFile)(nil); err == nil || errors.As(err, &bad) && size > 0 {
 		if terr := tmp.Truncate(size); terr == nil {
 			return tmp, size, err
 		} else {
@@ -46,17 +72,29 @@ func unpackFile(f *os.File, head []byte) (*os.File, int64, error) {
 		}
 	}
 	tmp.Close()
-	return nil, 0, fmt.Errorf("unpack: %w", err)
+	return nil, 0, err
+}
+
+// counter counts what is read.
+type counter struct {
+	r io.Reader
+	n atomic.Int64
+}
+
+func (c *counter) Read(p []byte) (int, error) {
+	n, err := c.r.Read(p)
+	c.n.Add(int64(n))
+	return n, err
 }
 
 // unpacker returns the plain data of a file that begins with head, and what is
 // to be called when it is no longer needed.
-func unpacker(file io.Reader, head []byte) (io.Reader, func(), error) {
+func (o Opener) unpacker(file io.Reader, head []byte, name string) (io.Reader, func(), error) {
 	r := bufio.NewReaderSize(file, 256<<10)
 	if isZstd(head) {
 		z, err := zstd.NewReader(r)
 		if err != nil {
-			return nil, nil, fmt.Errorf("unpack: %w", err)
+			return nil, nil, &badFile{err}
 		}
 		return z, z.Close, nil
 	}
@@ -65,9 +103,38 @@ func unpacker(file io.Reader, head []byte) (io.Reader, func(), error) {
 		err = io.ErrUnexpectedEOF
 	}
 	if err != nil {
-		return nil, nil, fmt.Errorf("unpack: %w", err)
+		return nil, nil, &badFile{err}
 	}
-	return z, func() {}, nil
+	z.Multistream(false)
+	return &members{z, r, func() { o.notice("%s: what is behind its end is ignored, as gzip does", name) }}, func() {}, nil
+}
+
+// members reads a gzip file, which may be several in a row. What is behind them
+// is not part of it.
+type members struct {
+	*gzip.Reader
+	in      *bufio.Reader
+	garbage func()
+}
+
+func (m *members) Read(p []byte) (int, error) {
+	n, err := m.Reader.Read(p)
+	if err != io.EOF {
+		return n, err
+	}
+	head, _ := m.in.Peek(3)
+	switch {
+	case len(head) == 0:
+		return n, io.EOF
+	case !bytes.HasPrefix([]byte(gzipMagic), head) && string(head) != gzipMagic:
+		m.garbage()
+		return n, io.EOF
+	}
+	if err = m.Reset(m.in); err == io.EOF {
+		err = io.ErrUnexpectedEOF
+	}
+	m.Multistream(false)
+	return n, err
 }
 
 // unpack writes what it reads to dst, and leaves out pages of zeros. It
@@ -90,24 +157,20 @@ func unpack(dst io.WriterAt, src io.Reader) (size int64, err error) {
 		size += int64(n)
 	}
 	if err == io.EOF {
-		err = nil
+		return size, nil
 	}
-	return size, err
+	return size, &badFile{err}
 }
 
-// checkRoom finds out in advance that f cannot be unpacked into dir: but for
-// zeros, which take no room, it takes no less than it does now.
-func checkRoom(f *os.File, dir string) error {
-	info, err := f.Stat()
-	if err != nil {
-		return err
-	}
+// checkRoom finds out in advance that a file of packed bytes cannot be unpacked into
+// dir: but for zeros, which take no room, it takes no less than it does now.
+func checkRoom(packed int64, dir string) error {
 	room, err := sink.Room(filepath.Join(dir, "core"))
 	if err != nil {
 		return err
 	}
-	if uint64(info.Size()) > room {
-		return noRoom(dir, fmt.Errorf("%d bytes, and %d compressed", room, info.Size()))
+	if uint64(packed) > room {
+		return noRoom(dir, fmt.Errorf("%d bytes, and %d compressed", room, packed))
 	}
 	return nil
 }

@@ -66,10 +66,11 @@ func Create(path string, force bool) (*File, error) {
 // openDirect opens f again, to go around the page cache; nil where that is
 // refused or of no use.
 func openDirect(f *os.File) *os.File {
-	d, err := os.OpenFile(fmt.Sprintf("/proc/self/fd/%d", f.Fd()), os.O_RDWR|unix.O_DIRECT, 0)
+	fd, err := unix.Open(fmt.Sprintf("/proc/self/fd/%d", f.Fd()), unix.O_RDWR|unix.O_DIRECT|unix.O_CLOEXEC, 0)
 	if err != nil {
 		return nil
 	}
+	d := os.NewFile(uintptr(fd), f.Name()) // which errors tell
 	if !onDisk(d) {
 		d.Close()
 		return nil

@@ -8,6 +8,7 @@ import (
 	"net/http"
 	"net/url"
 	"os"
+	"strings"
 	"syscall"
 	"time"
 
@@ -84,12 +85,13 @@ func newTransport(secure bool) (http.RoundTripper, error) {
 }
 
 func parseEndpoint(s string) (*url.URL, error) {
+	if !strings.HasPrefix(s, "http://") && !strings.HasPrefix(s, "https://") {
+		return nil, errors.New("it does not begin with http:// or https://")
+	}
 	u, err := url.Parse(s)
 	switch {
 	case err != nil:
 		return nil, errors.Unwrap(err)
-	case u.Scheme != "http" && u.Scheme != "https":
-		return nil, errors.New("it does not begin with http:// or https://")
 	case u.Hostname() == "":
 		return nil, errors.New("there is no host in it")
 	case u.Path != "" && u.Path != "/" || u.RawQuery != "" || u.Fragment != "" || u.User != nil:

@@ -125,6 +125,7 @@ func TestRefusedInTheBeginning(t *testing.T) {
 		"key":          {env: map[string]string{"AWS_ACCESS_KEY_ID": "wrong"}, want: []string{"XAdminUserNotFound"}},
 		"secret":       {env: map[string]string{"AWS_SECRET_ACCESS_KEY": "wrong"}, want: []string{"SignatureDoesNotMatch"}},
 		"half":         {env: map[string]string{"AWS_SECRET_ACCESS_KEY": ""}, want: []string{"AWS_SECRET_ACCESS_KEY is not"}},
+		"no scheme":    {env: map[string]string{"AWS_ENDPOINT_URL": none}, want: []string{"AWS_ENDPOINT_URL=" + none, "does not begin with http:// or https://"}},
 		"no server":    {env: map[string]string{"AWS_ENDPOINT_URL": "http://" + none}, want: []string{none, "connection refused"}},
 		"no TLS":       {env: map[string]string{"AWS_ENDPOINT_URL": "https://" + s.addr}, want: []string{"HTTP response to HTTPS client"}},
 		"endpoint":     {env: map[string]string{"AWS_ENDPOINT_URL_S3": "localhost:9000"}, want: []string{"AWS_ENDPOINT_URL_S3=", "http://"}},
