@@ -18,6 +18,7 @@ import (
 
 	"github.com/spf13/cobra"
 
+	"github.com/procmem/procmem"
 	"github.com/procmem/procmem/access"
 	"github.com/procmem/procmem/internal/term"
 	"github.com/procmem/procmem/process"
@@ -180,16 +181,20 @@ func complain(err error) {
 // onTarget wraps the error of working on a target, so that complain can
 // explain it.
 func onTarget(t *target.Target, err error) error {
-	if err == nil || t.Process == nil {
+	if t.Process == nil {
 		return err
 	}
-	return &target.ProcessError{PID: t.Process.PID(), Err: err}
+	return onProcess(t.Process, err)
 }
 
-// onProcess is onTarget for a process.
+// onProcess is onTarget for a process. One that was there and is no more needs no
+// explanation.
 func onProcess(p *process.Process, err error) error {
 	if err == nil {
 		return nil
+	}
+	if (errors.Is(err, syscall.ESRCH) || errors.Is(err, process.ErrNoProcess)) && syscall.Kill(p.PID(), 0) == syscall.ESRCH {
+		err = procmem.ErrGone
 	}
 	return &target.ProcessError{PID: p.PID(), Err: err}
 }

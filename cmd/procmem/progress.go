@@ -135,14 +135,35 @@ type bar struct {
 	on    bool // else nothing is written
 	lib   *progressbar.ProgressBar
 	count int // of the moment for which lib was made
+
+	column int // of the terminal
 }
 
-// Write passes on what is drawn.
+// Write passes on what is drawn, as much of it as the terminal has columns for: a
+// line that goes on in the next could not be taken away.
 func (b *bar) Write(p []byte) (int, error) {
 	if !b.on {
 		return len(p), nil
 	}
-	return b.out.Write(p)
+	f, _ := b.out.(*os.File)
+	width := columnsOf(f)
+	if width == 0 {
+		return b.out.Write(p)
+	}
+	var fits []rune
+	for _, r := range string(p) {
+		switch b.column++; {
+		case r == '\r':
+			b.column = 0
+		case r == '\x1b':
+			b.column = -2 // the rest of clearLine takes no room either
+		case b.column >= width:
+			continue
+		}
+		fits = append(fits, r)
+	}
+	_, err := b.out.Write([]byte(string(fits)))
+	return len(p), err
 }
 
 // clearLine goes to the start of a line and takes away what is there.

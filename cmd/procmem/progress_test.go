@@ -256,18 +256,26 @@ func screen(text string) string {
 // On a terminal one sees it move, and in the end nothing of that is left.
 func TestProgressOnTerminal(t *testing.T) {
 	p := testproc.Start(t, testproc.Many, "fill", "16M")
-	for _, method := range []string{"stop", "precopy"} {
+	for method, columns := range map[string]uint16{"stop": 6, "precopy": 120} {
 		t.Run(method, func(t *testing.T) {
 			slave, text := terminal(t)
+			if err := unix.IoctlSetWinsize(int(slave.Fd()), unix.TIOCSWINSZ, &unix.Winsize{Row: 24, Col: columns}); err != nil {
+				t.Fatal(err)
+			}
 			s := beginStuck(t, slave, "core", "-o", "-", "--method", method, strconv.Itoa(p.PID()))
 			testproc.Until(t, "the phase", func() bool {
-				return strings.Contains(screen(text()), "writing")
+				return strings.Contains(screen(text()), map[string]string{"stop": "writi", "precopy": "writing"}[method])
 			})
 			// How far it is can be asked for all the same.
 			if err := s.Process.Signal(syscall.SIGUSR1); err != nil {
 				t.Fatal(err)
 			}
 			testproc.Until(t, "a line", func() bool { return strings.Contains(text(), "procmem: process") })
+			for piece := range strings.SplitSeq(text(), "\r") {
+				if n := len([]rune(strings.TrimPrefix(piece, clearLine[1:]))); n >= int(columns) && !strings.Contains(piece, "procmem: process") {
+					t.Errorf("%d columns in a terminal of %d: %q", n, columns, piece)
+				}
+			}
 			s.finish(t)
 			testproc.Until(t, "the report", func() bool { return strings.Contains(text(), "memory is missing") })
 			end := screen(text())

@@ -23,6 +23,9 @@ func newProse(f *os.File) *prose { return &prose{w: f, width: columnsOf(f)} }
 
 // columnsOf returns the width of a terminal, 0 where f is none.
 func columnsOf(f *os.File) int {
+	if f == nil {
+		return 0
+	}
 	width, _, err := xterm.GetSize(int(f.Fd()))
 	if err != nil {
 		return 0
