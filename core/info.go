@@ -75,7 +75,7 @@ func (nr *noteReader) segment(s span) {
 		end := min(s.end, f.size)
 		next := findOwnNote(f.r, at+4, end)
 		nr.damaged(at, next-at, err)
-		if at, nr.own = next, true; next == end {
+		if at, nr.own = next, true; next == end || len(f.broken) == maxBroken {
 			return
 		}
 	}
@@ -99,7 +99,8 @@ func (nr *noteReader) unnamed() {
 	}
 }
 
-// maxBroken is how many parts of a file are told to be damaged.
+// maxBroken is how many parts of a file are told to be damaged. Behind them
+// nothing is looked for: a file may be made to cost time.
 const maxBroken = 100
 
 func (nr *noteReader) damaged(off, size int64, err error) {

@@ -27,8 +27,8 @@ type File struct {
 	lost   []procmem.Fault
 	img    procmem.Image
 	report *Report
-	sums   span // the descriptor with the checksums; empty where there is none
-	broken []Damage
+	sums   span     // the descriptor with the checksums; empty where there is none
+	broken []Damage // what makes no sense of the notes
 }
 
 // segment is a PT_LOAD: memory at Range, of which the file holds what lies
@@ -99,11 +99,11 @@ func kindOf(m os.FileMode) string {
 
 // NewReader reads a core of size bytes from r. A file that is not a core that
 // makes sense gives a *FormatError. One whose notes make no sense is opened, and
-// Damaged tells which; one that is cut off behind its program
-// headers is, too, with its notes as far as there are any, and Truncated
-// tells what memory it lacks. A reader that knows where there are zeros tells
-// so with NextData(off int64) (start, end int64): the first run of data at or
-// behind off. Where two segments overlap, the memory that
+// Damaged tells which. One that is cut off behind its program headers is, too,
+// with its notes as far as there are any, and Truncated tells what memory it
+// lacks. A reader that knows where there are zeros tells so with
+// NextData(off int64) (start, end int64): the first run of data at or behind
+// off. Where two segments overlap, the memory that
 // both claim belongs to the one that starts lower, or comes first in the file.
 func NewReader(r io.ReaderAt, size int64) (*File, error) {
 	f, err := newFile(r, size)

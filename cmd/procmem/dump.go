@@ -176,18 +176,28 @@ func newSpool(dir string, size uint64, method snapshot.Method) (*sink.Spool, fun
 	return spool, spool.Close, nil
 }
 
+// look opens the memory as it is before anything is stopped.
+func (d *dumper) look() (procmem.Sparse, []procmem.Mapping, func(), error) {
+	mem, done, err := d.target.Memory()
+	if err != nil {
+		return nil, nil, nil, err
+	}
+	ms, err := mem.Mappings()
+	if err != nil {
+		done()
+		return nil, nil, nil, onTarget(d.target, err)
+	}
+	return mem, ms, done, nil
+}
+
 // measure finds out, before anything is stopped, how much there is to copy,
 // and how long the longest file would be.
 func (d *dumper) measure() (longest uint64, err error) {
-	mem, done, err := d.target.Memory()
+	mem, ms, done, err := d.look()
 	if err != nil {
 		return 0, err
 	}
 	defer done()
-	ms, err := mem.Mappings()
-	if err != nil {
-		return 0, onTarget(d.target, err)
-	}
 	for i := range ms {
 		data, _, err := d.dataOf(mem, ms[i].Range)
 		if err != nil {
@@ -206,15 +216,11 @@ func (d *dumper) measure() (longest uint64, err error) {
 // notZero returns how much there is to copy that is not zeros now, in bytes.
 func (d *dumper) notZero(ctx context.Context) (uint64, error) {
 	d.progress.enter("looking for zeros")
-	mem, done, err := d.target.Memory()
+	mem, ms, done, err := d.look()
 	if err != nil {
 		return 0, err
 	}
 	defer done()
-	ms, err := mem.Mappings()
-	if err != nil {
-		return 0, onTarget(d.target, err)
-	}
 	return notZero(ctx, mem, rangesOf(ms))
 }
 
