@@ -15,11 +15,15 @@ build: ## the static binary
 demo: build ## a sample process, read and dumped, and its core in gdb
 	@./demo/run ./procmem
 
-# harm and fidelity test procmem as a program, whose code does not run in the test.
+# What runs procmem as a program, or one goroutine, has nothing for the race
+# detector. What takes longest comes first.
+UNRACED := ./harm ./fidelity ./access ./internal/testproc
+LONG    := ./snapshot ./cmd/procmem ./core ./search
+PACKAGES = $(patsubst $(shell $(GO) list -m)%,.%,$(shell $(GO) list ./...))
+
 test: test-deps ## every test, with the race detector
-	PROCMEM_TEST_ALL=1 $(GO) test -count=1 -timeout 14m ./harm ./fidelity
-	PROCMEM_TEST_ALL=1 CGO_ENABLED=1 $(GO) test -race -count=1 -timeout 14m \
-		$$($(GO) list ./... | grep -v -e '/harm$$' -e '/fidelity$$')
+	PROCMEM_TEST_ALL=1 $(GO) test -count=1 -timeout 14m $(UNRACED)
+	PROCMEM_TEST_ALL=1 CGO_ENABLED=1 $(GO) test -race -count=1 -timeout 14m $(LONG) $(filter-out $(UNRACED) $(LONG),$(PACKAGES))
 
 test-deps:
 	@./scripts/install $(TEST_PACKAGES)

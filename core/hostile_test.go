@@ -178,7 +178,7 @@ func TestPatchyNotes(t *testing.T) {
 		t.Fatal(err)
 	}
 	compared := 0
-	for off := w.l.noteOff; off < int64(len(b)); off += 100 {
+	for off := w.l.noteOff; off < int64(len(b)); off += 500 {
 		bad := span{off, min(off+64, int64(len(b)))}
 		f, err := NewReader(patchy{bytes.NewReader(b), bad}, int64(len(b)))
 		if err != nil {
