@@ -37,12 +37,12 @@ func TestVerify(t *testing.T) {
 				t.Fatal(err)
 			}
 			random := rand.New(rand.NewPCG(1, 2))
-			for try := range 120 {
+			for try := range 60 {
 				off := random.Int64N(int64(len(b)))
 				switch {
-				case try < 40: // headers and the notes in front
+				case try < 20: // headers and the notes in front
 					off = random.Int64N(w.l.headRoom)
-				case try < 80: // notes behind
+				case try < 40: // notes behind
 					off = w.l.memEnd + random.Int64N(int64(len(b))-w.l.memEnd)
 				}
 				bit := byte(1) << random.IntN(8)

@@ -139,7 +139,7 @@ func TestStorm(t *testing.T) {
 
 func testStorm(t *testing.T, method string) {
 	p := testproc.Start(t, testproc.Many, "storm", "30")
-	for range 15 {
+	for range 8 {
 		c := take(t, p.PID(), method)
 		c.want(t, 0, "^$")
 		img := c.Image()
