@@ -127,7 +127,7 @@ func convert(path, out string, force, toPacked bool) error {
 }
 
 // isWhole returns an error where the plain file is no core, or one that is cut
-// off.
+// off or has damaged notes. It does not compare checksums.
 func isWhole(src *packed.Source) error {
 	c, err := core.NewReader(src, src.Size())
 	if err != nil {
@@ -135,6 +135,9 @@ func isWhole(src *packed.Source) error {
 	}
 	if cut := c.Truncated(); len(cut) > 0 {
 		return fmt.Errorf("%v: %w", cut[0].Range, cut[0].Err)
+	}
+	if bad := c.Damaged(); len(bad) > 0 {
+		return errors.New(bad[0].String())
 	}
 	return nil
 }

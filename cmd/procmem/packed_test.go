@@ -675,10 +675,17 @@ func TestPackNoCore(t *testing.T) {
 	fails(t, 2, "not read from a stream", "pack", "-")
 	fails(t, 2, "only s3://", "pack", text, "-o", "gs://bucket/x")
 
-	// Half of a core is packed, and told to be no more.
+	// What is left of a core is packed, and told to be no more.
 	p := testproc.Start(t, testproc.Many, "fill", "1M")
 	ok(t, "core", "-o", filepath.Join(dir, "core"), strconv.Itoa(p.PID()))
 	plain := fmt.Sprint(dir, "/core.", p.PID())
+	b, err := os.ReadFile(plain)
+	if err != nil {
+		t.Fatal(err)
+	}
+	b[bytes.Index(b, []byte("CORE\x00"))-6] = 0xff // of the size of the first note
+	save("notes", b)
+	fails(t, 3, `no whole core: file offset .*\n$`, "pack", filepath.Join(dir, "notes"))
 	info, err := os.Stat(plain)
 	if err != nil {
 		t.Fatal(err)
