@@ -24,7 +24,6 @@ type noteReader struct {
 	maps  []procmem.Mapping
 	names string          // of the threads: text of the ntThreads note
 	seen  map[string]bool // notes of the process that came already: the first of each counts
-	own   bool            // something before was lost: only notes of procmem stand for themselves
 }
 
 // readNotes fills in the image and the report, as far as the notes make sense.
@@ -55,15 +54,12 @@ func (f *File) readNotes(sections bool) {
 }
 
 // segment reads the notes of a segment. Behind what makes no sense it goes on
-// with the next note of procmem.
+// with the next note of procmem: these come last, and each stands for itself.
 func (nr *noteReader) segment(s span) {
 	f := nr.f
 	for at := s.off; ; {
 		err := scanNotes(f.r, at, s.end, f.size, func(n NoteInfo) bool {
 			at = n.Offset + notePad(n.Size)
-			if nr.own && n.Name != ownerProcmem {
-				return true
-			}
 			if err := nr.take(n); err != nil {
 				nr.damaged(n.Offset, n.Size, err)
 			}
@@ -75,7 +71,7 @@ func (nr *noteReader) segment(s span) {
 		end := min(s.end, f.size)
 		next := findOwnNote(f.r, at+4, end)
 		nr.damaged(at, next-at, err)
-		if at, nr.own = next, true; next == end || len(f.broken) == maxBroken {
+		if at = next; next == end || len(f.broken) == maxBroken {
 			return
 		}
 	}
@@ -93,7 +89,6 @@ func (nr *noteReader) unnamed() {
 		at = max(at, s.end)
 	}
 	if at = findOwnNote(f.r, at, f.size); at < f.size {
-		nr.own = true
 		nr.segment(span{at, f.size})
 		nr.damaged(at, f.size-at, errors.New("notes to which no program header leads"))
 	}

@@ -105,14 +105,18 @@ func scanNotes(r io.ReaderAt, off, end, size int64, yield func(NoteInfo) bool) e
 	for end-off >= noteHeaderSize {
 		b := buf[:min(int64(len(buf)), end-off)]
 		n, err := r.ReadAt(b, off)
-		if n < noteHeaderSize {
-			if err == io.EOF || off+noteHeaderSize > size {
+		b = b[:n]
+		namesz, head := int64(0), int64(noteHeaderSize)
+		if n >= noteHeaderSize {
+			namesz = int64(binary.LittleEndian.Uint32(b[0:]))
+			head += min(namesz, maxNoteName)
+		}
+		if int64(n) < min(head, end-off) {
+			if err == io.EOF || off+head > size {
 				return nil // cut off
 			}
 			return fmt.Errorf("read note at offset %#x: %w", off, err)
 		}
-		b = b[:n]
-		namesz := int64(binary.LittleEndian.Uint32(b[0:]))
 		descsz := int64(binary.LittleEndian.Uint32(b[4:]))
 		typ := binary.LittleEndian.Uint32(b[8:])
 		if namesz == 0 && descsz == 0 && typ == 0 {
