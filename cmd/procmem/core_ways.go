@@ -34,7 +34,7 @@ func (j *coreJob) file(ctx context.Context, p *process.Process) (*core.Report, e
 	}
 	plan.disk, err = fit(path, plan.disk, plan.length, notThisCore, func() (uint64, error) {
 		j.progress.enter("looking for zeros")
-		n, err := plan.data(ctx, p)
+		n, err := plan.zeros(ctx, p)
 		return n, onProcess(p, err)
 	})
 	if err != nil {
@@ -238,22 +238,27 @@ func newPlan(p *process.Process, filter core.Filter) (*plan, error) {
 	return out, err
 }
 
-// data returns how much of the plan is not zeros now, in bytes.
-func (plan *plan) data(ctx context.Context, p *process.Process) (uint64, error) {
+// zeros returns how much of the plan is pages of zeros now, in bytes.
+func (plan *plan) zeros(ctx context.Context, p *process.Process) (uint64, error) {
 	v, err := p.View()
 	if err != nil {
 		return 0, err
 	}
 	defer v.Close()
-	return notZero(ctx, v, dumped(plan.segs))
+	return zeros(ctx, v, dumped(plan.segs))
 }
 
-// notZero returns how many bytes of pages that are not zeros there are now.
-func notZero(ctx context.Context, mem procmem.Sparse, ranges []procmem.Range) (uint64, error) {
+// zeros returns how many bytes of pages of zeros there are now where data may
+// be. What is swapped out is not read, which would bring it back.
+func zeros(ctx context.Context, mem procmem.Sparse, ranges []procmem.Range) (uint64, error) {
+	data := mem.Data
+	if m, ok := mem.(procmem.Resident); ok {
+		data = m.Resident
+	}
 	var n atomic.Uint64
 	_, err := pipe.New().Run(ctx, mem, func(yield func(pipe.Extent) bool) {
 		for _, r := range ranges {
-			for d, err := range mem.Data(r) {
+			for d, err := range data(r) {
 				if !yield(pipe.Extent{Range: d, Err: err}) {
 					return
 				}
@@ -261,9 +266,11 @@ func notZero(ctx context.Context, mem procmem.Sparse, ranges []procmem.Range) (u
 		}
 	}, pipe.Work{Each: func(b *pipe.Block) error {
 		for _, p := range b.Pieces {
+			left := len(p.Bytes)
 			for d := range p.Data() {
-				n.Add(uint64(len(d.Bytes)))
+				left -= len(d.Bytes)
 			}
+			n.Add(uint64(left))
 		}
 		return nil
 	}})
@@ -271,13 +278,15 @@ func notZero(ctx context.Context, mem procmem.Sparse, ranges []procmem.Range) (u
 }
 
 // fit compares what is to be written, want at most, with the room for it, and
-// returns how much that is. Pages of zeros take none, but to find them all memory
-// has to be read: data does, which is only called where they matter. The limit on
+// returns how much that is. Pages of zeros take none, but to find them memory
+// has to be read: zeros does, which is only called where they matter. The limit on
 // the size of a file counts holes too.
-func fit(path string, want, length uint64, instead string, data func() (uint64, error)) (uint64, error) {
+func fit(path string, want, length uint64, instead string, zeros func() (uint64, error)) (uint64, error) {
 	have, err := sink.Room(path)
 	if err == nil && want > have {
-		want, err = data()
+		var n uint64
+		n, err = zeros()
+		want -= min(n, want)
 	}
 	if err != nil {
 		return 0, err

@@ -124,7 +124,7 @@ func predictCore(p *process.Process, prefix string) (*prediction, error) {
 		if err != nil {
 			return 0, err
 		}
-		return plan.data(context.Background(), p)
+		return plan.zeros(context.Background(), p)
 	})
 	if out.Fits = err == nil; out.Fits {
 		out.DiskBytes = disk

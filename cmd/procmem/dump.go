@@ -213,15 +213,16 @@ func (d *dumper) measure() (longest uint64, err error) {
 	return longest, nil
 }
 
-// notZero returns how much there is to copy that is not zeros now, in bytes.
-func (d *dumper) notZero(ctx context.Context) (uint64, error) {
+// zeros returns how much of what there is to copy is pages of zeros now, in
+// bytes.
+func (d *dumper) zeros(ctx context.Context) (uint64, error) {
 	d.progress.enter("looking for zeros")
 	mem, ms, done, err := d.look()
 	if err != nil {
 		return 0, err
 	}
 	defer done()
-	return notZero(ctx, mem, rangesOf(ms))
+	return zeros(ctx, mem, rangesOf(ms))
 }
 
 func (d *dumper) toDir(ctx context.Context, path string) error {
@@ -230,7 +231,7 @@ func (d *dumper) toDir(ctx context.Context, path string) error {
 	if err != nil {
 		return err
 	}
-	d.size, err = fit(path, d.size, longest, notThisDump, func() (uint64, error) { return d.notZero(ctx) })
+	d.size, err = fit(path, d.size, longest, notThisDump, func() (uint64, error) { return d.zeros(ctx) })
 	if err != nil {
 		return err
 	}

@@ -4,6 +4,7 @@ import (
 	"bytes"
 	"compress/gzip"
 	"context"
+	"encoding/binary"
 	"errors"
 	"fmt"
 	"io"
@@ -11,6 +12,7 @@ import (
 	"path/filepath"
 	"strings"
 	"testing"
+	"testing/iotest"
 
 	"github.com/klauspost/compress/zstd"
 	"golang.org/x/sys/unix"
@@ -265,6 +267,39 @@ func TestOpenDamaged(t *testing.T) {
 			t.Errorf("%s: %d of %d bytes, %v", name, n, len(mem), err)
 		}
 		f.Close()
+	}
+}
+
+// A table with a frame that is too large to be read in place is whole all the
+// same.
+func TestOpenLargeFrames(t *testing.T) {
+	emptyTemp(t)
+	const plain = maxPlain + 1<<20
+	frame := zst(t, make([]byte, plain))
+	le := binary.LittleEndian
+	b := le.AppendUint32(le.AppendUint32(bytes.Clone(frame), tableMagic), 8+footerSize)
+	b = le.AppendUint32(le.AppendUint32(b, uint32(len(frame))), plain)
+	b = le.AppendUint32(append(le.AppendUint32(b, 1), 0), footerMagic)
+	var told notices
+	o := told.opener()
+	o.Damaged = func() { t.Error("it is taken for damaged") }
+	src, err := o.Source(save(t, "large", b))
+	if err != nil || src.Size() != plain || len(told) != 1 || !strings.Contains(told[0], "more than can be read at once") {
+		t.Fatalf("%v, told %q", err, told)
+	}
+	src.Close()
+}
+
+// A disk that fails between two members of a gzip file is not the end of it.
+func TestGzipReadError(t *testing.T) {
+	b := gz(t, text(1000, 1))
+	in, done, err := Opener{}.unpacker(io.MultiReader(bytes.NewReader(b), iotest.ErrReader(errors.New("broken disk"))), b[:4], "x")
+	if err != nil {
+		t.Fatal(err)
+	}
+	defer done()
+	if n, err := io.Copy(io.Discard, in); n != 1000 || err == nil || err.Error() != "broken disk" {
+		t.Errorf("%d bytes, %v", n, err)
 	}
 }
 

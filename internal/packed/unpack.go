@@ -112,28 +112,28 @@ func (o Opener) unpacker(file io.Reader, head []byte, name string) (io.Reader, f
 // members reads a gzip file, which may be several in a row. What is behind them
 // is not part of it.
 type members struct {
-	*gzip.Reader
+	one     *gzip.Reader
 	in      *bufio.Reader
 	garbage func()
 }
 
 func (m *members) Read(p []byte) (int, error) {
-	n, err := m.Reader.Read(p)
+	n, err := m.one.Read(p)
 	if err != io.EOF {
 		return n, err
 	}
-	head, _ := m.in.Peek(3)
+	head, err := m.in.Peek(len(gzipMagic))
 	switch {
 	case len(head) == 0:
-		return n, io.EOF
+		return n, err
 	case !bytes.HasPrefix([]byte(gzipMagic), head) && string(head) != gzipMagic:
 		m.garbage()
 		return n, io.EOF
 	}
-	if err = m.Reset(m.in); err == io.EOF {
+	if err = m.one.Reset(m.in); err == io.EOF {
 		err = io.ErrUnexpectedEOF
 	}
-	m.Multistream(false)
+	m.one.Multistream(false)
 	return n, err
 }
 
