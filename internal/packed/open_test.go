@@ -248,6 +248,7 @@ func TestOpenDamaged(t *testing.T) {
 		"gz":             {flipped(gz(t, plain), -3), "is damaged (", true},
 		"two.gz":         {append(gz(t, plain), flipped(gz(t, nil), -3)...), "is damaged (", true},
 		"size in table":  {flipped(bytes.Clone(seekable), -footerSize-8), "cannot be read in place (no usable seek table: it is damaged", true},
+		"end of table":   {flipped(bytes.Clone(seekable), -2), "cannot be read in place (no usable seek table: it is damaged", true},
 		"flags in table": {flipped(bytes.Clone(seekable), -5), "cannot be read in place (no usable seek table: it is damaged", true},
 	} {
 		var told notices

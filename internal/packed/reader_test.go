@@ -372,6 +372,7 @@ func tables(t testing.TB) map[string][]byte {
 		"many frames":      with(len(good)-footerSize, 0xffffffff),
 		"size of table":    with(at-4, 1),
 		"magic of table":   with(at-8, skippableMagic),
+		"magic at the end": with(len(good)-4, footerMagic^1),
 		"no size":          with(at, 0),
 		"too long":         with(at, 0xffffffff),
 		"too short":        with(at, 100),

@@ -77,24 +77,30 @@ func readTable(r io.ReaderAt, size int64) ([]extent, error) {
 	if err := readFull(r, b[:footerSize], size-footerSize); err != nil {
 		return nil, fmt.Errorf("read seek table: %w", err)
 	}
-	if le.Uint32(b[5:]) != footerMagic {
-		return nil, ErrNotSeekable
-	}
+	marked := le.Uint32(b[5:]) == footerMagic
 	n, flags, step := le.Uint32(b[:]), b[4], int64(8)
 	if flags&flagChecksums != 0 {
 		step = 12
 	}
 	content := int64(n)*step + footerSize
 	begin := size - content - headerSize
-	if flags&flagsReserved != 0 || n > maxFrames || begin < 0 {
+	if fits := flags&flagsReserved == 0 && n <= maxFrames && begin >= 0; !fits {
+		if !marked {
+			return nil, ErrNotSeekable
+		}
 		return nil, fmt.Errorf("%w: %d frames with flags %#x do not fit a file of %d bytes", errTable, n, flags, size)
 	}
 	in := bufio.NewReaderSize(io.NewSectionReader(r, begin, size-begin), 64<<10)
 	if _, err := io.ReadFull(in, b[:headerSize]); err != nil {
 		return nil, fmt.Errorf("read seek table: %w", err)
 	}
-	if le.Uint32(b[:]) != tableMagic || int64(le.Uint32(b[4:])) != content {
+	switch found := le.Uint32(b[:]) == tableMagic && int64(le.Uint32(b[4:])) == content; {
+	case !found && !marked:
+		return nil, ErrNotSeekable
+	case !found:
 		return nil, fmt.Errorf("%w: no table of %d frames at %#x", errTable, n, begin)
+	case !marked:
+		return nil, fmt.Errorf("%w: it does not end with its magic number", errTable)
 	}
 
 	var t []extent // grows with what is read: the file may be one big hole
