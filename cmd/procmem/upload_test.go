@@ -234,45 +234,69 @@ func TestInterruptedUpload(t *testing.T) {
 	pid := strconv.Itoa(p.PID())
 	for _, method := range []string{"stop", "fork", "precopy"} {
 		t.Run(method, func(t *testing.T) {
-			first, arrived, end := make(chan struct{}), make(chan struct{}, 100), make(chan struct{})
-			s.front(t, func(w http.ResponseWriter, r *http.Request, next http.Handler) {
-				if isPart(r, 2) {
-					<-first // the server has all of it
-					arrived <- struct{}{}
-					select {
-					case <-r.Context().Done():
-					case <-end:
-					}
-					return
-				}
-				next.ServeHTTP(w, r)
-				if isPart(r, 1) {
-					close(first)
-				}
-			})
-			defer close(end)
-			cmd := exec.Command("procmem", "core", "--method", method, "-o", "s3://"+storeBucket+"/core", pid)
-			var msg bytes.Buffer
-			cmd.Stderr = &msg
-			if err := cmd.Start(); err != nil {
-				t.Fatal(err)
-			}
-			ended := make(chan error, 1)
-			go func() { ended <- cmd.Wait() }()
-			select {
-			case <-arrived:
-				_ = cmd.Process.Signal(syscall.SIGTERM)
-			case err := <-ended:
-				t.Fatalf("it ends: %v, %s", err, &msg)
-			}
-			exit, isExit := errors.AsType[*exec.ExitError](<-ended)
-			if !isExit || exit.ExitCode() != 1 || !strings.Contains(msg.String(), "stopped by terminated") || strings.Count(msg.String(), "\n") != 1 {
-				t.Errorf("%v, %s", exit, &msg)
+			cmd, msg := s.interrupt(t, syscall.SIGTERM, "core", "--method", method, "-o", "s3://"+storeBucket+"/core", pid)
+			if cmd.ProcessState.ExitCode() != 1 || !strings.Contains(msg, "stopped by terminated") || strings.Count(msg, "\n") != 1 {
+				t.Errorf("%v, %s", cmd.ProcessState, msg)
 			}
 			s.has(t)
 			unharmed(t, p)
 		})
 	}
+}
+
+// procmem is killed in mid-upload: somebody has the server forget what it got.
+func TestKilledUpload(t *testing.T) {
+	s := startStore(t)
+	p := testproc.Start(t, testproc.Torture)
+	pid := strconv.Itoa(p.PID())
+	for _, method := range []string{"stop", "precopy"} {
+		cmd, msg := s.interrupt(t, syscall.SIGKILL, "core", "--method", method, "-o", "s3://"+storeBucket+"/core", pid)
+		if cmd.ProcessState.String() != "signal: killed" ||
+			msg != "procmem: s3://cores/core."+pid+": procmem was killed in mid-upload; the server was told to forget what it was sent\n" {
+			t.Errorf("%v, %s", cmd.ProcessState, msg)
+		}
+		s.has(t)
+		unharmed(t, p)
+	}
+}
+
+// interrupt sends procmem a signal when a part is at the server and another is
+// on its way, and waits until nobody is left who could write to its stderr.
+func (s *store) interrupt(t *testing.T, sig syscall.Signal, args ...string) (cmd *exec.Cmd, msg string) {
+	t.Helper()
+	first, arrived, end := make(chan struct{}), make(chan struct{}, 100), make(chan struct{})
+	s.front(t, func(w http.ResponseWriter, r *http.Request, next http.Handler) {
+		if isPart(r, 2) {
+			<-first // the server has all of it
+			arrived <- struct{}{}
+			select {
+			case <-r.Context().Done():
+			case <-end:
+			}
+			return
+		}
+		next.ServeHTTP(w, r)
+		if isPart(r, 1) {
+			close(first)
+		}
+	})
+	defer close(end)
+	cmd = exec.Command("procmem", args...)
+	var out bytes.Buffer
+	cmd.Stderr = &out
+	if err := cmd.Start(); err != nil {
+		t.Fatal(err)
+	}
+	ended := make(chan error, 1)
+	go func() { ended <- cmd.Wait() }()
+	select {
+	case <-arrived:
+		_ = cmd.Process.Signal(sig)
+		<-ended
+	case err := <-ended:
+		t.Fatalf("it ends: %v, %s", err, &out)
+	}
+	return cmd, out.String()
 }
 
 // unharmed checks that torture has noticed nothing.

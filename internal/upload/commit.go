@@ -33,6 +33,7 @@ func (o *Object) Commit() error {
 	case err == nil:
 		o.ended = true
 		o.cancel(errEnded)
+		o.heir.dismiss()
 		return nil
 	case errors.As(err, &m), errors.Is(err, os.ErrExist):
 		err = fmt.Errorf("finish %s: %w", o.url, err)
@@ -158,9 +159,18 @@ func (o *Object) Abort() error {
 	o.ended = true
 	o.cancel(errEnded)
 	o.wait() // a part that arrives later would stay
-	ctx, done := context.WithTimeoutCause(context.WithoutCancel(o.ctx), abortTime, fmt.Errorf("no answer within %v", abortTime))
+	ctx, done := abortSoon(context.WithoutCancel(o.ctx))
 	defer done()
-	err := o.forget(ctx)
+	defer o.heir.dismiss()
+	return o.remains(o.forget(ctx))
+}
+
+func abortSoon(ctx context.Context) (context.Context, context.CancelFunc) {
+	return context.WithTimeoutCause(ctx, abortTime, fmt.Errorf("no answer within %v", abortTime))
+}
+
+// remains tells what the server keeps if it could not be told to forget it.
+func (o *Object) remains(err error) error {
 	if err == nil {
 		return nil
 	}

@@ -58,6 +58,7 @@ type Object struct {
 	mark             string // in the object's metadata: it is this one
 	replaces         bool   // there was one before
 	opts             Options
+	heir             *heir // has the server forget it if we are killed; nil for none
 
 	ctx    context.Context // ends with the upload; the cause is what was wrong
 	cancel context.CancelCauseFunc
@@ -156,16 +157,24 @@ func (o *Object) begin(ctx context.Context) error {
 	case !notFound(err) && !blind:
 		return err
 	}
+	if o.heir, err = startHeir(); err != nil {
+		o.notice("%s: if procmem is killed, what it has sent will stay on the server: %v", o.url, err)
+	}
 	err = try(ctx, patience, func(ctx context.Context) (err error) {
 		o.id, err = o.core.NewMultipartUpload(ctx, o.bucket, o.key, minio.PutObjectOptions{
 			UserMetadata: map[string]string{markName: o.mark},
 		})
 		return err
 	})
-	if err == nil && blind && !o.opts.Force {
+	if err != nil {
+		o.heir.dismiss()
+		return err
+	}
+	o.heir.inherits(will{Region: region, URL: o.url, Bucket: o.bucket, Key: o.key, ID: o.id})
+	if blind && !o.opts.Force {
 		o.notice("whether %s exists cannot be seen with these credentials; the server is asked not to replace it", o.url)
 	}
-	return err
+	return nil
 }
 
 // stat asks for the object of this name.
