@@ -81,6 +81,7 @@ const (
 	VMHugeTLB    VMFlags = 1 << 19 // ht: hugetlb pages
 	VMWipeOnFork VMFlags = 1 << 22 // wf: MADV_WIPEONFORK
 	VMDontDump   VMFlags = 1 << 23 // dd: MADV_DONTDUMP
+	VMMergeable  VMFlags = 1 << 28 // mg: equal pages are shared (MADV_MERGEABLE)
 	VMUffdMiss   VMFlags = 1 << 29 // um: userfaultfd serves missing pages
 	VMUffdWP     VMFlags = 1 << 30 // uw: userfaultfd write-protects pages
 )

@@ -6,6 +6,7 @@ import (
 	"io"
 	"iter"
 	"math"
+	"slices"
 
 	"golang.org/x/sys/unix"
 
@@ -115,6 +116,34 @@ func (v *View) pinOnce(p []byte, a uint64) (int, error) {
 		return 0, err
 	}
 	return n, nil
+}
+
+// ReadWritten reads pages of a process that is held, all of which it has written
+// since the view was made: those are its own, unless it has forked since. They go
+// into p one range behind the other, as far as process_vm_readv(2) reads them.
+// It returns how much of p that is; where it leaves a trace, that is nothing.
+func (v *View) ReadWritten(p []byte, ranges []procmem.Range) (done int) {
+	if v.mark == 0 || !v.pm.alone(v.mark) || v.witness != 0 && !v.pm.alone(v.witness) {
+		return 0
+	}
+	var mark [markSize]byte
+	remote := make([]unix.RemoteIovec, 0, sys.MaxRanges)
+	for some := range slices.Chunk(ranges, sys.MaxRanges-1) {
+		remote = append(remote[:0], unix.RemoteIovec{Base: uintptr(v.mark), Len: markSize})
+		size := 0
+		for _, r := range some {
+			remote = append(remote, unix.RemoteIovec{Base: uintptr(r.Start), Len: int(r.Size())})
+			size += int(r.Size())
+		}
+		n, err := sys.ReadProcessRanges(v.tid, mark[:], p[done:done+size], remote)
+		if err != nil || !v.markIs(mark[:]) {
+			break
+		}
+		if done += n; n < size {
+			break
+		}
+	}
+	return done
 }
 
 // markSize is half of what the kernel puts at AT_RANDOM, in bytes: one of the

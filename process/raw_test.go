@@ -421,3 +421,43 @@ func TestReadPresent(t *testing.T) {
 		t.Error("no mapping lacks a page")
 	}
 }
+
+// ReadWritten reads many ranges at once, up to one that it cannot read, and
+// nothing of a process that has a child, which would be given copies.
+func TestReadWritten(t *testing.T) {
+	p := testproc.Start(t, testproc.Kids, "--ballast", "16M")
+	m := p.Map(t, "ballast")
+	v := view(t, p)
+	var ranges []procmem.Range // more than go into one call
+	var want []byte
+	for i := range m.Pages() / 2 {
+		a := m.Page(2 * i)
+		ranges = append(ranges, procmem.Range{Start: a, End: a + page})
+		want = append(want, p.Stamp(t, a)...)
+	}
+	got := make([]byte, len(want))
+	if n := v.ReadWritten(got, ranges); n != len(want) || !bytes.Equal(got, want) {
+		t.Errorf("%d bytes of %d", n, len(want))
+	}
+	if n := v.ReadWritten(nil, nil); n != 0 {
+		t.Errorf("%d bytes of nothing", n)
+	}
+	clear(got)
+	ranges[1500] = procmem.Range{Start: 1 << 46, End: 1<<46 + page}
+	if n := v.ReadWritten(got, ranges); n != 1500*page || !bytes.Equal(got[:n], want[:n]) {
+		t.Errorf("%d bytes in front of one that is not mapped; want %d", n, 1500*page)
+	}
+	child := int(p.CmdInts(t, "fork")[0])
+	p.WaitBlocked(t, 1)
+	testproc.Until(t, "the child to wait", func() bool { return testproc.State(child, child) == 'S' })
+	for range 2 { // where the mark is shared, and where it is not
+		was := memoryOf(t, m.Start, p.PID(), child)
+		if n := v.ReadWritten(got, ranges); n != 0 {
+			t.Errorf("%d bytes of a process with a child", n)
+		}
+		if is := memoryOf(t, m.Start, p.PID(), child); is != was {
+			t.Errorf("memory afterwards\n%s\nbefore\n%s", is, was)
+		}
+		rewrite(t, p.PID(), v.mark, markSize)
+	}
+}

@@ -96,6 +96,31 @@ func (a *arena) copy(mem procmem.Memory, r procmem.Range) {
 	}
 }
 
+// gather copies ranges like copy, as many at once as read can, which returns
+// how much of its buffer it has filled with them.
+func (a *arena) gather(read func(p []byte, ranges []procmem.Range) int, mem procmem.Memory, ranges []procmem.Range) {
+	for len(ranges) > 0 {
+		free, n := a.buf[a.used:], 0
+		size := 0
+		for n < len(ranges) && size+int(ranges[n].Size()) <= len(free) {
+			size += int(ranges[n].Size())
+			n++
+		}
+		done := read(free[:size], ranges[:n])
+		if size = int(ranges[0].Size()); done < size {
+			break
+		}
+		for ; len(ranges) > 0 && done >= int(ranges[0].Size()); ranges = ranges[1:] {
+			size := int(ranges[0].Size())
+			a.pieces = append(a.pieces, piece{ranges[0], a.buf[a.used : a.used+size]})
+			a.used, done = a.used+size, done-size
+		}
+	}
+	for _, r := range ranges {
+		a.copy(mem, r)
+	}
+}
+
 // keep reads a part for which there is room.
 func (a *arena) keep(mem procmem.Memory, r procmem.Range) {
 	buf := a.buf[a.used : a.used+int(r.Size())]

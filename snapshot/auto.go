@@ -139,8 +139,9 @@ func (c *chooser) try(ctx context.Context, e Estimate) (*Snapshot, error) {
 	o := c.o
 	o.Method = e.Method
 	if e.Method == MethodPrecopy && o.MaxPause == 0 && c.all[1].Err == nil {
-		// A fork is better than a pause that is longer.
-		o.MaxPause = max(defaultPause, c.all[1].Pause)
+		// A fork is better than a pause that is much longer: it goes on
+		// costing the process something after it.
+		o.MaxPause = max(defaultPause, 2*c.all[1].Pause)
 	}
 	return take(ctx, c.p, o)
 }

@@ -273,7 +273,7 @@ func (f *freezer) hold(ctx context.Context, ov *overlay) (*moment, error) {
 	if err != nil {
 		return nil, err
 	}
-	if f.o.MaxPause > 0 && f.estimate(m.dirtyBytes) > f.o.MaxPause {
+	if f.o.MaxPause > 0 && f.estimate(m.work()) > f.o.MaxPause {
 		f.text = nil // what is fresh is to be planned for
 		return nil, errTooMuch
 	}

@@ -16,7 +16,8 @@ type moment struct {
 	ov         *overlay
 	whole      []procmem.Mapping
 	known      []procmem.Range // as they were copied
-	dirty      []procmem.Range
+	dirty      []procmem.Range // to be copied now
+	written    []procmem.Range // likewise: the process has written all of it since it is tracked
 	dirtyBytes uint64
 	err        error
 }
@@ -147,21 +148,34 @@ func (m *moment) region(mp *procmem.Mapping, v sys.PageRegion, files bool) {
 			m.known = append(m.known, known)
 		}
 		for unknown := range t.copied.Gaps(r) {
-			m.add(unknown)
+			m.dirty = append(m.dirty, unknown)
+			m.dirtyBytes += unknown.Size()
 		}
 		return
 	}
-	m.add(r)
-}
-
-// add notes that r must be copied now.
-func (m *moment) add(r procmem.Range) {
-	m.dirty = append(m.dirty, r)
+	if m.f.tracker != nil && ownWrites(mp, v.Categories) {
+		m.written = append(m.written, r)
+	} else {
+		m.dirty = append(m.dirty, r)
+	}
 	m.dirtyBytes += r.Size()
 }
 
+// ownWrites reports whether a run of tracked pages is all in memory, readable,
+// and in no other process, unless this one has forked.
+func ownWrites(mp *procmem.Mapping, categories uint64) bool {
+	const own = sys.PageTracked | sys.PageWritten | sys.PagePresent
+	const others = procmem.VMMergeable | procmem.VMHugeTLB | procmem.VMUffdMiss
+	return categories&(own|sys.PageFile) == own && !mp.Shared() && mp.Perm&procmem.PermRead != 0 &&
+		mp.Flags != 0 && mp.Flags&others == 0
+}
+
+// work is what copy has to do.
+func (m *moment) work() work { return work{m.dirtyBytes, uint64(len(m.dirty) + len(m.written))} }
+
 // copy copies what must be copied while the process is held.
 func (m *moment) copy() {
+	m.ov.arena.gather(m.f.before.ReadWritten, m.f.read, m.written)
 	for _, r := range m.dirty {
 		m.ov.arena.copy(m.f.read, r)
 	}

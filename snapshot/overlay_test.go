@@ -277,6 +277,60 @@ func TestArenaGrows(t *testing.T) {
 	}
 }
 
+// Ranges are copied, whatever of them can be read at once.
+func TestArenaGathers(t *testing.T) {
+	mem := fake{of: func(a procmem.Addr) (byte, error) { return byte(a / page), nil }}
+	var ranges []procmem.Range
+	var all uint64
+	for i := range procmem.Addr(20) {
+		r := procmem.Range{Start: 0x10000 + i*4*page}
+		r.End = r.Start + (1+i%3)*page
+		ranges = append(ranges, r)
+		all += r.Size()
+	}
+	for _, room := range []uint64{0, page, 5 * page, all, 2 * all} {
+		for _, atOnce := range []int{0, page, 2*page + 100, 7 * page, int(all)} {
+			a, err := newArena(room, newPages())
+			if err != nil {
+				t.Fatal(err)
+			}
+			calls := 0
+			a.gather(func(p []byte, some []procmem.Range) (done int) {
+				calls++
+				for _, r := range some {
+					if done+int(r.Size()) > atOnce {
+						if part := p[done:][:r.Size()]; done < atOnce { // some pages of it
+							return done + copy(part[:atOnce-done], make([]byte, page))
+						}
+						break
+					}
+					mem.ReadAt(p[done:][:r.Size()], r.Start)
+					done += int(r.Size())
+				}
+				return done
+			}, mem, ranges)
+			if err := a.seal(); err != nil || len(a.faults) > 0 {
+				t.Errorf("%v, %v", err, a.faults)
+			}
+			if calls > len(ranges)+1 {
+				t.Errorf("room %d, %d at once: %d calls", room, atOnce, calls)
+			}
+			o := overlay{own: ranges, data: ranges, arena: a, store: a.store, base: nothing{}}
+			for spilled := range a.spilled.Ranges(everything) {
+				o.held.Add(spilled)
+			}
+			for _, r := range ranges {
+				got, want := make([]byte, r.Size()), make([]byte, r.Size())
+				mem.ReadAt(want, r.Start)
+				if _, err := o.ReadAt(got, r.Start); err != nil || !bytes.Equal(got, want) {
+					t.Errorf("room %d, %d at once, %v: differs, %v", room, atOnce, r, err)
+				}
+			}
+			a.close()
+		}
+	}
+}
+
 // Ranges that touch or overlap are one.
 func TestJoined(t *testing.T) {
 	random := rand.New(rand.NewPCG(3, 4))

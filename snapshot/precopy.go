@@ -20,8 +20,10 @@ const (
 	// to begin: there is no use in another round.
 	fewBytes = 256 << 10
 	// copySpeed is how fast memory is copied during a pause, in bytes a
-	// second, counted low: small pieces are slower than large ones.
+	// second, and runTime what each run of pages takes besides: to find it, and
+	// to read it apart from others.
 	copySpeed = 4 << 30
+	runTime   = 1500 * time.Nanosecond
 	// pauseBase is about what a pause takes in which nothing is copied.
 	pauseBase = time.Millisecond
 )
@@ -109,14 +111,14 @@ func (f *freezer) rounds(ctx context.Context) (rest uint64, err error) {
 		}
 		f.s.Rounds++
 		took := time.Since(began)
-		few := written <= fewBytes
-		if round > 1 && (few || written > last/4*3 || round == maxRounds) {
+		few := written.bytes <= fewBytes
+		if round > 1 && (few || written.bytes > last/4*3 || round == maxRounds) {
 			if few || f.o.MaxPause == 0 || f.estimate(written) <= f.o.MaxPause {
-				return written, nil
+				return written.bytes, nil
 			}
-			return 0, fmt.Errorf("%w: %d MiB in the last %v", ErrBusy, written>>20, took.Round(time.Millisecond))
+			return 0, fmt.Errorf("%w: %d MiB in the last %v", ErrBusy, written.bytes>>20, took.Round(time.Millisecond))
 		}
-		last = written
+		last = written.bytes
 	}
 }
 
@@ -138,7 +140,7 @@ func (f *freezer) watch(began time.Time) func(procmem.Addr) error {
 			f.tracker.workAhead(blocks <= 16 || blocks*aheadBlock <= all*procmem.PageSize/8)
 			return nil // without it the round is faster
 		}
-		if written > all/2 && f.estimate(written*procmem.PageSize) > f.o.MaxPause {
+		if written > all/2 && f.estimate(work{bytes: written * procmem.PageSize}) > f.o.MaxPause {
 			return fmt.Errorf("%w: most of what was copied in the first %v was written again", ErrBusy, time.Since(began).Round(time.Millisecond))
 		}
 		return nil
@@ -146,8 +148,8 @@ func (f *freezer) watch(began time.Time) func(procmem.Addr) error {
 }
 
 // estimate is about how long a pause takes in which so much is copied.
-func (f *freezer) estimate(bytes uint64) time.Duration {
-	return pauseBase + time.Duration(float64(bytes+f.inPause)/copySpeed*float64(time.Second))
+func (f *freezer) estimate(w work) time.Duration {
+	return pauseBase + seconds(w.bytes+f.inPause, copySpeed) + time.Duration(w.runs)*runTime
 }
 
 // privateFiles returns where pages may be those of a file.

@@ -180,9 +180,17 @@ func contains(ranges []procmem.Range, r procmem.Range) bool {
 	return i < len(ranges) && ranges[i].Start <= r.Start && ranges[i].End >= r.End
 }
 
+// work is what is to be copied: so many bytes, in so many runs of pages.
+type work struct{ bytes, runs uint64 }
+
+func (w *work) add(more work) {
+	w.bytes += more.bytes
+	w.runs += more.runs
+}
+
 // round protects what has been written in the ranges, and copies it. It
-// returns how many bytes that was.
-func (t *tracker) round(ctx context.Context, ranges []procmem.Range) (written uint64, err error) {
+// returns how much that was.
+func (t *tracker) round(ctx context.Context, ranges []procmem.Range) (written work, err error) {
 	defer func() {
 		if derr := t.drain(); err == nil {
 			err = derr
@@ -198,8 +206,8 @@ func (t *tracker) round(ctx context.Context, ranges []procmem.Range) (written ui
 					return written, context.Cause(ctx)
 				}
 				step := procmem.Range{Start: r.Start, End: min(r.End, (r.Start|(scanStep-1))+1)}
-				n, err := t.look(step, anew)
-				if written += n; err != nil {
+				more, err := t.look(step, anew)
+				if written.add(more); err != nil {
 					return written, err
 				}
 				r.Start = step.End
@@ -216,10 +224,10 @@ func (t *tracker) round(ctx context.Context, ranges []procmem.Range) (written ui
 
 // look is round for a range that is looked at at once. What is in anew is
 // copied as a whole.
-func (t *tracker) look(r procmem.Range, anew []procmem.Range) (written uint64, err error) {
+func (t *tracker) look(r procmem.Range, anew []procmem.Range) (written work, err error) {
 	for i := rangeAt(anew, r.Start); i < len(anew) && anew[i].Start < r.End; i++ {
-		n, err := t.step(anew[i].Intersect(r), true)
-		if written += n; err != nil {
+		more, err := t.step(anew[i].Intersect(r), true)
+		if written.add(more); err != nil {
 			return written, err
 		}
 	}
@@ -231,8 +239,8 @@ func (t *tracker) look(r procmem.Range, anew []procmem.Range) (written uint64, e
 		spans = []procmem.Range{r} // which tells the reason
 	}
 	for _, span := range spans {
-		n, err := t.step(span, false)
-		if written += n; err != nil {
+		more, err := t.step(span, false)
+		if written.add(more); err != nil {
 			return written, err
 		}
 	}
@@ -316,7 +324,7 @@ func (t *tracker) forget(r procmem.Range) {
 
 // step protects what has been written of a range, and copies it. Where it is
 // forced, all pages count as written.
-func (t *tracker) step(r procmem.Range, forced bool) (written uint64, err error) {
+func (t *tracker) step(r procmem.Range, forced bool) (written work, err error) {
 	for try, a := 0, r.Start; a < r.End; {
 		q := sys.Scan{Start: uint64(a), End: uint64(r.End), Any: sys.PagePresent | sys.PageSwapped,
 			Return: sys.PagePresent | sys.PageSwapped | sys.PageZero, Protect: true, Tracked: true}
@@ -354,7 +362,7 @@ func (t *tracker) step(r procmem.Range, forced bool) (written uint64, err error)
 			if err := t.copy(run, v.Categories); err != nil {
 				return written, err
 			}
-			written += run.Size()
+			written.add(work{run.Size(), 1})
 		}
 		if end <= uint64(a) {
 			break
