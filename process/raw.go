@@ -118,10 +118,11 @@ func (v *View) pinOnce(p []byte, a uint64) (int, error) {
 	return n, nil
 }
 
-// ReadWritten reads pages of a process that is held, all of which it has written
-// since the view was made: those are its own, unless it has forked since. They go
-// into p one range behind the other, as far as process_vm_readv(2) reads them.
-// It returns how much of p that is; where it leaves a trace, that is nothing.
+// ReadWritten reads pages in memory, all of which the process has written since
+// the view was made: those are its own, unless it has forked since. They go into p
+// one range behind the other, as far as process_vm_readv(2) reads them. It
+// returns how much of p that is: nothing where it would leave a trace. In a process
+// that is not held, pages come into existence again that go away in between.
 func (v *View) ReadWritten(p []byte, ranges []procmem.Range) (done int) {
 	if v.mark == 0 || !v.pm.alone(v.mark) || v.witness != 0 && !v.pm.alone(v.witness) {
 		return 0

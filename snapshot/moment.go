@@ -161,13 +161,18 @@ func (m *moment) region(mp *procmem.Mapping, v sys.PageRegion, files bool) {
 	m.dirtyBytes += r.Size()
 }
 
-// ownWrites reports whether a run of tracked pages is all in memory, readable,
-// and in no other process, unless this one has forked.
+// ownWrites reports whether a run of tracked pages is all in memory, and was
+// written by the process itself.
 func ownWrites(mp *procmem.Mapping, categories uint64) bool {
 	const own = sys.PageTracked | sys.PageWritten | sys.PagePresent
+	return categories&(own|sys.PageFile) == own && ownMapping(mp)
+}
+
+// ownMapping reports whether a page that the process has written is in no other
+// process, unless this one has forked since, and can be read by it.
+func ownMapping(mp *procmem.Mapping) bool {
 	const others = procmem.VMMergeable | procmem.VMHugeTLB | procmem.VMUffdMiss
-	return categories&(own|sys.PageFile) == own && !mp.Shared() && mp.Perm&procmem.PermRead != 0 &&
-		mp.Flags != 0 && mp.Flags&others == 0
+	return private(mp) && mp.Perm&procmem.PermRead != 0 && mp.Flags != 0 && mp.Flags&others == 0
 }
 
 // work is what copy has to do.

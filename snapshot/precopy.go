@@ -16,6 +16,7 @@ var ErrBusy = errors.New("the process writes its memory faster than it can be co
 // Bounds of precopy.
 const (
 	maxRounds = 16
+	maxVain   = 2
 	// fewBytes is what is written in any case in the time that a pause takes
 	// to begin: there is no use in another round.
 	fewBytes = 256 << 10
@@ -91,6 +92,7 @@ func precopy(ctx context.Context, p *process.Process, o Options) (s *Snapshot, e
 // about how many bytes that is.
 func (f *freezer) rounds(ctx context.Context) (rest uint64, err error) {
 	var last uint64
+	vain := 0 // rounds after which there was hardly less left than before
 	for round := 1; ; round++ {
 		if err := f.plan(); err != nil {
 			return 0, err
@@ -98,6 +100,7 @@ func (f *freezer) rounds(ctx context.Context) (rest uint64, err error) {
 		f.o.phase(fmt.Sprintf("round %d", f.s.Rounds+1))
 		f.tracker.register(f.trackable())
 		f.tracker.files = f.privateFiles()
+		f.tracker.own = f.ownMappings()
 		began := time.Now()
 		f.tracker.check = nil
 		if round == 1 {
@@ -112,7 +115,10 @@ func (f *freezer) rounds(ctx context.Context) (rest uint64, err error) {
 		f.s.Rounds++
 		took := time.Since(began)
 		few := written.bytes <= fewBytes
-		if round > 1 && (few || written.bytes > last/4*3 || round == maxRounds) {
+		if round > 1 && written.bytes > last/4*3 {
+			vain++ // a machine that is busy for a moment does it, too
+		}
+		if round > 1 && (few || vain == maxVain || round == maxRounds) {
 			if few || f.o.MaxPause == 0 || f.estimate(written) <= f.o.MaxPause {
 				return written.bytes, nil
 			}
@@ -156,6 +162,16 @@ func (f *freezer) estimate(w work) time.Duration {
 func (f *freezer) privateFiles() (out []procmem.Range) {
 	for i := range f.maps {
 		if m := &f.maps[i]; m.HasFile() && private(m) {
+			out = append(out, m.Range)
+		}
+	}
+	return out
+}
+
+// ownMappings returns where what the process has written is its own.
+func (f *freezer) ownMappings() (out []procmem.Range) {
+	for i := range f.maps {
+		if m := &f.maps[i]; ownMapping(m) {
 			out = append(out, m.Range)
 		}
 	}

@@ -40,11 +40,13 @@ type tracker struct {
 	zero   pageset.Set     // those of copied that are zeros, and not in the store
 	stored pageset.Set     // that were put into the store, good or not
 	files  []procmem.Range // where pages may be those of a file
+	own    []procmem.Range // mappings of which what was written is no other process's, by ownMapping
 	vec    []sys.PageRegion
 	blocks chan *block // to the copying threads
 	done   chan *block // from them
 	free   []*block
-	rounds int // that are over
+	small  *block // being filled with runs, nil for none
+	rounds int    // that are over
 
 	reading sync.Mutex
 	putting sync.Mutex // while the store works ahead; taken before reading is given up, so that blocks stay in order
@@ -63,8 +65,12 @@ const (
 	registerStep = 256
 	copyBlock    = 2 << 20
 	// copyThreads is how many blocks are copied at once: one is read while
-	// the other is written.
+	// the other is written. There is one block more, which is being filled.
 	copyThreads = 2
+	copyBlocks  = copyThreads + 1
+	// smallRun is the size from which on it is not worth it to read a run of
+	// pages together with others.
+	smallRun = 128 << 10
 )
 
 // newTracker starts to track nothing, with a userfaultfd of the target.
@@ -82,9 +88,11 @@ func newTracker(p *process.Process, uffd int, view *process.View, store Store) (
 		return nil, err
 	}
 	t := &tracker{p: p, uffd: uffd, pm: pm, edges: edges{maps}, view: view, store: store, vec: make([]sys.PageRegion, 512),
-		blocks: make(chan *block), done: make(chan *block, copyThreads)}
-	for range copyThreads {
+		blocks: make(chan *block), done: make(chan *block, copyBlocks)}
+	for range copyBlocks {
 		t.free = append(t.free, new(block))
+	}
+	for range copyThreads {
 		go t.copyBlocks()
 	}
 	return t, nil
@@ -95,13 +103,48 @@ func (t *tracker) close() error {
 	return errors.Join(t.edges.maps.Close(), t.pm.Close())
 }
 
-// block is a piece of memory that is being copied.
+// block is some memory that is copied together: one run of pages, or many small
+// ones that the process has written.
 type block struct {
-	procmem.Range
-	soon   bool   // the process writes more until it is written
-	ahead  bool   // the store wants it in the order of addresses
-	copied uint64 // bytes of it
-	err    error  // of the store
+	runs   []procmem.Range
+	size   uint64   // of all of them, in bytes
+	copied []uint64 // bytes of each
+	soon   bool     // the process writes more until it is written
+	ahead  bool     // the store wants it in the order of addresses
+	err    error    // of the store
+}
+
+func (b *block) add(r procmem.Range) {
+	b.runs = append(b.runs, r)
+	b.size += r.Size()
+}
+
+// read reads the runs into buf, each behind the room for the one before it.
+func (b *block) read(v *process.View, buf []byte) {
+	b.copied = b.copied[:0]
+	together := 0
+	if len(b.runs) > 1 {
+		together = v.ReadWritten(buf[:b.size], b.runs)
+	}
+	for _, r := range b.runs {
+		n := int(r.Size())
+		if together -= n; together < 0 {
+			n, _ = v.ReadPresent(buf[:n], r.Start)
+		}
+		b.copied = append(b.copied, uint64(n)&^(procmem.PageSize-1))
+		buf = buf[r.Size():]
+	}
+}
+
+// put puts what was read into the store.
+func (b *block) put(store Store, buf []byte) {
+	b.err = nil
+	for i, r := range b.runs {
+		if n := b.copied[i]; n > 0 && b.err == nil {
+			b.err = store.Put(r.Start, buf[:n])
+		}
+		buf = buf[r.Size():]
+	}
 }
 
 // copyBlocks copies one block after the other. What is written in the first
@@ -118,20 +161,15 @@ func (t *tracker) copyBlocks() {
 			t.reading.Unlock()
 			return
 		}
-		n, _ := t.view.ReadPresent(buf[:b.Size()], b.Start)
-		n &^= procmem.PageSize - 1
-		b.copied, b.err = uint64(n), nil
-		put := func() { b.err = t.store.Put(b.Start, buf[:n]) }
+		b.read(t.view, buf)
 		if b.ahead {
 			t.putting.Lock()
 		}
 		t.reading.Unlock()
-		switch {
-		case n == 0:
-		case b.soon:
-			put()
-		default:
-			thread.Do(put)
+		if b.soon {
+			b.put(t.store, buf)
+		} else {
+			thread.Do(func() { b.put(t.store, buf) })
 		}
 		if b.ahead {
 			t.putting.Unlock()
@@ -359,7 +397,7 @@ func (t *tracker) step(r procmem.Range, forced bool) (written work, err error) {
 		}
 		for _, v := range t.vec[:n] {
 			run := procmem.Range{Start: procmem.Addr(v.Start), End: procmem.Addr(v.End)}
-			if err := t.copy(run, v.Categories); err != nil {
+			if err := t.copy(run, v.Categories, !forced); err != nil {
 				return written, err
 			}
 			written.add(work{run.Size(), 1})
@@ -394,8 +432,9 @@ func (t *tracker) tracks(a procmem.Addr) bool {
 	return err == nil
 }
 
-// copy copies a run of pages that have been protected just now.
-func (t *tracker) copy(r procmem.Range, categories uint64) error {
+// copy copies a run of pages that have been protected just now, and written
+// since they were before.
+func (t *tracker) copy(r procmem.Range, categories uint64, written bool) error {
 	t.forget(r)
 	switch {
 	case categories&sys.PageFile != 0:
@@ -404,18 +443,45 @@ func (t *tracker) copy(r procmem.Range, categories uint64) error {
 		t.copied.Add(r)
 		t.zero.Add(r)
 		return t.store.Forget(r)
+	case written && r.Size() < smallRun && categories&sys.PagePresent != 0 && contains(t.own, r):
+		return t.gather(r)
 	}
 	for !r.Empty() {
 		b, err := t.freeBlock()
 		if err != nil {
 			return err
 		}
-		b.Range = procmem.Range{Start: r.Start, End: r.Start + procmem.Addr(min(r.Size(), copyBlock))}
-		b.soon, b.ahead = t.rounds > 0, t.ahead
-		r.Start = b.End
+		b.add(procmem.Range{Start: r.Start, End: r.Start + procmem.Addr(min(r.Size(), copyBlock))})
+		r.Start += procmem.Addr(b.size)
 		t.blocks <- b
 	}
 	return nil
+}
+
+// gather copies a run of pages together with others.
+func (t *tracker) gather(r procmem.Range) (err error) {
+	if t.small != nil && (t.small.size+r.Size() > copyBlock || len(t.small.runs) == maxTogether) {
+		t.flush()
+	}
+	if t.small == nil {
+		if t.small, err = t.freeBlock(); err != nil {
+			return err
+		}
+	}
+	t.small.add(r)
+	return nil
+}
+
+// maxTogether bounds how many runs are read together, and so for how long the
+// first of them waits while it may be written again.
+const maxTogether = 512
+
+// flush begins to copy what was gathered.
+func (t *tracker) flush() {
+	if t.small != nil {
+		t.blocks <- t.small
+		t.small = nil
+	}
 }
 
 // freeBlock waits for a block that is not being copied.
@@ -428,24 +494,29 @@ func (t *tracker) freeBlock() (*block, error) {
 	k := len(t.free) - 1
 	b := t.free[k]
 	t.free = t.free[:k]
+	b.runs, b.size = b.runs[:0], 0
+	b.soon, b.ahead = t.rounds > 0, t.ahead
 	return b, nil
 }
 
 // finish takes note of what has been copied.
 func (t *tracker) finish(b *block) error {
 	t.free = append(t.free, b)
-	end := b.Start + procmem.Addr(b.copied)
-	t.copied.Add(procmem.Range{Start: b.Start, End: end})
-	t.stored.Add(procmem.Range{Start: b.Start, End: end})
-	if end < b.End { // gone again, most likely
-		t.anew = append(t.anew, procmem.Range{Start: end, End: b.End})
+	for i, r := range b.runs {
+		end := r.Start + procmem.Addr(b.copied[i])
+		t.copied.Add(procmem.Range{Start: r.Start, End: end})
+		t.stored.Add(procmem.Range{Start: r.Start, End: end})
+		if end < r.End { // gone again, most likely
+			t.anew = append(t.anew, procmem.Range{Start: end, End: r.End})
+		}
 	}
 	return b.err
 }
 
 // drain waits for all that is being copied.
 func (t *tracker) drain() (err error) {
-	for len(t.free) < copyThreads {
+	t.flush()
+	for len(t.free) < copyBlocks {
 		if ferr := t.finish(<-t.done); err == nil {
 			err = ferr
 		}
