@@ -177,7 +177,7 @@ func (k *keeper) Read(p []byte) (int, error) {
 	if n == 0 && err == nil {
 		err = io.EOF
 	}
-	return n, err
+	return max(n, 0), err // -1 with an error
 }
 
 // listen waits for news. When ctx ends, the keeper is told to undo everything.
