@@ -7,6 +7,7 @@ import (
 	"hash/crc32"
 	"io"
 	"iter"
+	"os"
 	"slices"
 	"sync"
 
@@ -136,6 +137,11 @@ func (v *verifier) broken() {
 // holes where there should be none.
 func (v *verifier) memory(ctx context.Context) error {
 	raw := &File{r: v.f.r, size: v.f.size, segs: v.f.segs} // what is missing is zeros in the file
+	if f, ok := raw.r.(*os.File); ok {
+		c := newCold(f, raw.size)
+		defer c.close()
+		raw.r = c
+	}
 	plan := func(yield func(pipe.Extent) bool) {
 		for _, s := range raw.segs {
 			at, end := s.Start, min(s.dumped, s.inFile(raw.size))
