@@ -77,4 +77,3 @@ func TestVerifyLeavesTheCacheAlone(t *testing.T) {
 		}
 	}
 }
-
