@@ -11,7 +11,6 @@ import (
 	"golang.org/x/sys/unix"
 
 	"github.com/procmem/procmem"
-	"github.com/procmem/procmem/internal/background"
 	"github.com/procmem/procmem/internal/pageset"
 	"github.com/procmem/procmem/internal/sys"
 	"github.com/procmem/procmem/process"
@@ -101,81 +100,6 @@ func newTracker(p *process.Process, uffd int, view *process.View, store Store) (
 func (t *tracker) close() error {
 	close(t.blocks)
 	return errors.Join(t.edges.maps.Close(), t.pm.Close())
-}
-
-// block is some memory that is copied together: one run of pages, or many small
-// ones that the process has written.
-type block struct {
-	runs   []procmem.Range
-	size   uint64   // of all of them, in bytes
-	copied []uint64 // bytes of each
-	soon   bool     // the process writes more until it is written
-	ahead  bool     // the store wants it in the order of addresses
-	err    error    // of the store
-}
-
-func (b *block) add(r procmem.Range) {
-	b.runs = append(b.runs, r)
-	b.size += r.Size()
-}
-
-// read reads the runs into buf, each behind the room for the one before it.
-func (b *block) read(v *process.View, buf []byte) {
-	b.copied = b.copied[:0]
-	together := 0
-	if len(b.runs) > 1 {
-		together = v.ReadWritten(buf[:b.size], b.runs)
-	}
-	for _, r := range b.runs {
-		n := int(r.Size())
-		if together -= n; together < 0 {
-			n, _ = v.ReadPresent(buf[:n], r.Start)
-		}
-		b.copied = append(b.copied, uint64(n)&^(procmem.PageSize-1))
-		buf = buf[r.Size():]
-	}
-}
-
-// put puts what was read into the store.
-func (b *block) put(store Store, buf []byte) {
-	b.err = nil
-	for i, r := range b.runs {
-		if n := b.copied[i]; n > 0 && b.err == nil {
-			b.err = store.Put(r.Start, buf[:n])
-		}
-		buf = buf[r.Size():]
-	}
-}
-
-// copyBlocks copies one block after the other. What is written in the first
-// round is written in the background; but who reads holds the lock of the address space, for which
-// the process would wait if the reader had to wait for a processor.
-func (t *tracker) copyBlocks() {
-	thread := background.New()
-	defer thread.Close()
-	buf := sys.Aligned(copyBlock)
-	for {
-		t.reading.Lock() // one at a time leaves the other processors to the process
-		b, more := <-t.blocks
-		if !more {
-			t.reading.Unlock()
-			return
-		}
-		b.read(t.view, buf)
-		if b.ahead {
-			t.putting.Lock()
-		}
-		t.reading.Unlock()
-		if b.soon {
-			b.put(t.store, buf)
-		} else {
-			thread.Do(func() { b.put(t.store, buf) })
-		}
-		if b.ahead {
-			t.putting.Unlock()
-		}
-		t.done <- b
-	}
 }
 
 // register has mappings tracked that are not yet. What cannot be is left: it
@@ -456,72 +380,6 @@ func (t *tracker) copy(r procmem.Range, categories uint64, written bool) error {
 		t.blocks <- b
 	}
 	return nil
-}
-
-// gather copies a run of pages together with others.
-func (t *tracker) gather(r procmem.Range) (err error) {
-	if t.small != nil && (t.small.size+r.Size() > copyBlock || len(t.small.runs) == maxTogether) {
-		t.flush()
-	}
-	if t.small == nil {
-		if t.small, err = t.freeBlock(); err != nil {
-			return err
-		}
-	}
-	t.small.add(r)
-	return nil
-}
-
-// maxTogether bounds how many runs are read together, and so for how long the
-// first of them waits while it may be written again.
-const maxTogether = 512
-
-// flush begins to copy what was gathered.
-func (t *tracker) flush() {
-	if t.small != nil {
-		t.blocks <- t.small
-		t.small = nil
-	}
-}
-
-// freeBlock waits for a block that is not being copied.
-func (t *tracker) freeBlock() (*block, error) {
-	for len(t.free) == 0 {
-		if err := t.finish(<-t.done); err != nil {
-			return nil, err
-		}
-	}
-	k := len(t.free) - 1
-	b := t.free[k]
-	t.free = t.free[:k]
-	b.runs, b.size = b.runs[:0], 0
-	b.soon, b.ahead = t.rounds > 0, t.ahead
-	return b, nil
-}
-
-// finish takes note of what has been copied.
-func (t *tracker) finish(b *block) error {
-	t.free = append(t.free, b)
-	for i, r := range b.runs {
-		end := r.Start + procmem.Addr(b.copied[i])
-		t.copied.Add(procmem.Range{Start: r.Start, End: end})
-		t.stored.Add(procmem.Range{Start: r.Start, End: end})
-		if end < r.End { // gone again, most likely
-			t.anew = append(t.anew, procmem.Range{Start: end, End: r.End})
-		}
-	}
-	return b.err
-}
-
-// drain waits for all that is being copied.
-func (t *tracker) drain() (err error) {
-	t.flush()
-	for len(t.free) < copyBlocks {
-		if ferr := t.finish(<-t.done); err == nil {
-			err = ferr
-		}
-	}
-	return err
 }
 
 // trusted reports which pages of a run, as the scan during the pause told it,
