@@ -495,3 +495,12 @@ func TestBlockOfRuns(t *testing.T) {
 		}
 	}
 }
+
+// To copy many runs of pages takes longer than as much memory in one.
+func TestRunsTakeTime(t *testing.T) {
+	f := &freezer{}
+	one, many := f.estimate(work{64 << 20, 1}), f.estimate(work{64 << 20, 16384})
+	if took := many - one; took < 10*time.Millisecond || took > 100*time.Millisecond {
+		t.Errorf("%v for 64 MiB at once, %v for 16384 runs", one, many)
+	}
+}

@@ -14,8 +14,8 @@ import (
 // An heir is a process of its own that has the server forget an upload whose
 // owner was killed: parts that nobody asks for are paid for month after month.
 // It is this program, run again, in a session of its own and deaf to signals
-// that end programs. It waits at a pipe until the upload has ended, or the
-// owner is gone.
+// that end programs. It waits at a pipe that ends with its owner, and is
+// killed when the upload has ended.
 type heir struct {
 	cmd  *exec.Cmd
 	pipe *os.File
