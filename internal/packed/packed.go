@@ -9,11 +9,13 @@ package packed
 import (
 	"bytes"
 	"encoding/binary"
+
+	"github.com/procmem/procmem/internal/zenc"
 )
 
 // frameSize is how much plain data a frame holds, but for the last: what is
 // decompressed to read a single page, and enough to compress well.
-const frameSize = 256 << 10
+const frameSize = zenc.MaxFrame
 
 // zeroFrame is how Writer compresses frameSize zeros. A block of a single byte
 // comes first because zstd up to 1.4.3 refuses a frame that begins with a

@@ -10,17 +10,14 @@ import (
 	"sync"
 	"sync/atomic"
 
-	"github.com/klauspost/compress/zstd"
-
 	"github.com/procmem/procmem/internal/pageset"
+	"github.com/procmem/procmem/internal/zenc"
 )
 
 // Options of a Writer. The zero value is the fastest.
 type Options struct {
-	// Level is how hard to compress: zstd.SpeedFastest where it is 0.
-	Level zstd.EncoderLevel
 	// Workers is how many frames are compressed at once: GOMAXPROCS where it
-	// is 0. Each takes some 6 MiB of memory at the fastest level.
+	// is 0. Each takes some 5 MiB of memory.
 	Workers int
 	// Head is how many bytes in front are zeros until dst is given others: what
 	// EncodeHead makes of as many takes as much room, whatever they are.
@@ -81,9 +78,6 @@ func NewWriter(dst io.Writer, o Options) *Writer {
 	if o.Workers <= 0 {
 		o.Workers = runtime.GOMAXPROCS(0)
 	}
-	if o.Level == 0 {
-		o.Level = zstd.SpeedFastest
-	}
 	if o.Thread == nil {
 		o.Thread = func(run func()) { run() }
 	}
@@ -103,13 +97,7 @@ func NewWriter(dst io.Writer, o Options) *Writer {
 		w.put(head, sizes)
 	}
 	for range o.Workers {
-		enc, err := zstd.NewWriter(nil, zstd.WithEncoderLevel(o.Level), zstd.WithWindowSize(frameSize),
-			zstd.WithEncoderConcurrency(1), zstd.WithLowerEncoderMem(true), zstd.WithSingleSegment(true), zstd.WithEncoderCRC(true))
-		if err != nil {
-			w.fail(fmt.Errorf("compress core: %w", err))
-			break
-		}
-		w.wait.Go(func() { w.compress(enc, o.Thread) })
+		w.wait.Go(func() { w.compress(o.Thread) })
 	}
 	w.wait.Go(w.write)
 	return w
@@ -213,8 +201,9 @@ func (w *Writer) hand() {
 }
 
 // compress compresses batches until there are no more.
-func (w *Writer) compress(enc *zstd.Encoder, thread func(func())) {
+func (w *Writer) compress(thread func(func())) {
 	var b *batch
+	enc := new(zenc.Encoder)
 	run := func() { b.compress(enc) }
 	for b = range w.todo {
 		if w.failure() == nil {
@@ -224,9 +213,9 @@ func (w *Writer) compress(enc *zstd.Encoder, thread func(func())) {
 	}
 }
 
-func (b *batch) compress(enc *zstd.Encoder) {
+func (b *batch) compress(enc *zenc.Encoder) {
 	if b.packed == nil {
-		b.packed = make([]byte, 0, batchSize/frameSize*enc.MaxEncodedSize(frameSize))
+		b.packed = make([]byte, 0, batchSize/frameSize*zenc.MaxLen(frameSize))
 	}
 	b.packed, b.sizes = b.packed[:0], b.sizes[:0]
 	for p := range slices.Chunk(b.plain, frameSize) {
@@ -234,7 +223,7 @@ func (b *batch) compress(enc *zstd.Encoder) {
 		if len(p) == frameSize && pageset.Run(true, p) == frameSize {
 			b.packed = append(b.packed, zeroFrame...)
 		} else {
-			b.packed = enc.EncodeAll(p, b.packed)
+			b.packed = enc.Append(b.packed, p)
 		}
 		b.sizes = append(b.sizes, uint32(len(b.packed)-had))
 	}

@@ -1,0 +1,162 @@
+// Package zenc compresses frames of zstd (RFC 8878) quickly, and about as well
+// as the fastest level of zstd does: one look at a small table finds matches,
+// huff0 writes the literals, and the sequences have FSE tables of their own in
+// each block.
+package zenc
+
+import (
+	"encoding/binary"
+
+	"github.com/cespare/xxhash/v2"
+	"github.com/klauspost/compress/huff0"
+)
+
+const (
+	// MaxFrame is how much a frame holds at most, in bytes.
+	MaxFrame = 256 << 10
+
+	maxBlock   = 128 << 10 // of the format
+	magic      = 0xFD2FB528
+	descriptor = 0xa4 // one segment, with a checksum, its size in four bytes
+)
+
+// Kinds of a block, and of literals.
+const (
+	raw        = 0
+	repeated   = 1 // a byte
+	compressed = 2
+)
+
+// Encoder compresses one frame after the other. The zero value is ready. It
+// takes some 1 MiB of memory.
+type Encoder struct {
+	window  window
+	recent  table
+	offsets [3]uint32 // the last ones; those of the format to begin with
+
+	// Of the block.
+	seqs     [maxBlock / minMatch]sequence
+	seqCount int
+	lits     [maxBlock + wide]byte
+	litCount int
+
+	huff                     huff0.Scratch
+	litLen, offset, matchLen coder
+	bits                     [maxBlock + 8]byte
+}
+
+// MaxLen returns how long the frame of n bytes is at most.
+func MaxLen(n int) int { return 4 + 1 + 4 + 3*(n/maxBlock+1) + n + 4 }
+
+// Append appends a frame of p, MaxFrame bytes at most, to dst. The frame has its size
+// and its checksum.
+func (e *Encoder) Append(dst, p []byte) []byte {
+	le := binary.LittleEndian
+	dst = le.AppendUint32(dst, magic)
+	dst = append(dst, descriptor)
+	dst = le.AppendUint32(dst, uint32(len(p)))
+	copy(e.window[:MaxFrame], p)
+	e.recent = table{}
+	e.offsets = [3]uint32{1, 4, 8}
+	for begin := 0; ; {
+		end := min(begin+maxBlock, len(p))
+		dst = e.block(dst, begin, end, end == len(p))
+		if begin = end; begin == len(p) {
+			break
+		}
+	}
+	return le.AppendUint32(dst, uint32(xxhash.Sum64(p)))
+}
+
+// block appends a block of that part of the window.
+func (e *Encoder) block(dst []byte, begin, end int, last bool) []byte {
+	before := e.offsets
+	e.search(begin, end)
+	head := len(dst)
+	dst = append(dst, 0, 0, 0)
+	dst, ok := e.sequences(e.literals(dst))
+	kind, size := compressed, len(dst)-head-3
+	if !ok || size >= end-begin {
+		kind, size = raw, end-begin
+		dst = append(dst[:head+3], e.window[begin:end]...)
+		e.offsets = before // it has no sequences
+	}
+	h := size<<3 | kind<<1
+	if last {
+		h |= 1
+	}
+	dst[head], dst[head+1], dst[head+2] = byte(h), byte(h>>8), byte(h>>16)
+	return dst
+}
+
+// Literals that are not worth a code: for so few, and those that it makes less
+// than a sixteenth shorter.
+const (
+	fewLiterals = 64
+	worth       = 4
+)
+
+// even reports whether no code makes these literals a sixteenth shorter: some
+// of them are so evenly spread that their entropy is above 7.5 bits, since it
+// is no less than that of collisions, -log2 of the sum of squares of the shares.
+func even(lits []byte) bool {
+	const piece, every = 64, 2 << 10
+	if len(lits) < 8*every {
+		return false
+	}
+	var count [256]uint32
+	n := 0
+	for ; len(lits) >= every; lits = lits[every:] {
+		for _, b := range lits[:piece] {
+			count[b]++
+		}
+		n += piece
+	}
+	squares := 0
+	for _, c := range count {
+		squares += int(c * c)
+	}
+	return squares*181 < n*n // 181 is 2 to the power of 7.5
+}
+
+// literals appends the literals of the block.
+func (e *Encoder) literals(dst []byte) []byte {
+	n, lits := e.litCount, e.lits[:e.litCount]
+	one := n < 1<<10 // stream
+	e.huff.Reuse, e.huff.WantLogLess = huff0.ReusePolicyNone, worth
+	var packed []byte
+	err := huff0.ErrIncompressible
+	switch {
+	case n < fewLiterals || even(lits):
+	case one:
+		packed, _, err = huff0.Compress1X(lits, &e.huff)
+	default:
+		packed, _, err = huff0.Compress4X(lits, &e.huff)
+	}
+	if err != nil {
+		kind := raw
+		if err == huff0.ErrUseRLE {
+			kind, lits = repeated, lits[:1]
+		}
+		switch {
+		case n < 1<<5:
+			dst = append(dst, byte(n<<3|kind))
+		case n < 1<<12:
+			dst = append(dst, byte(n<<4|1<<2|kind), byte(n>>4))
+		default:
+			dst = append(dst, byte(n<<4|3<<2|kind), byte(n>>4), byte(n>>12))
+		}
+		return append(dst, lits...)
+	}
+	switch m := len(packed); {
+	case one:
+		h := m<<14 | n<<4 | compressed
+		dst = append(dst, byte(h), byte(h>>8), byte(h>>16))
+	case n < 1<<14:
+		dst = binary.LittleEndian.AppendUint32(dst, uint32(m<<18|n<<4|2<<2|compressed))
+	default:
+		h := m<<22 | n<<4 | 3<<2 | compressed
+		dst = append(dst, byte(h), byte(h>>8), byte(h>>16), byte(h>>24), byte(h>>32))
+	}
+	return append(dst, packed...)
+}

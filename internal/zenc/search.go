@@ -1,0 +1,116 @@
+package zenc
+
+import (
+	"encoding/binary"
+	"math/bits"
+)
+
+// window holds the frame. An index is cut to what it can be, so that no bounds
+// are checked: with a check for each, the search takes a quarter longer.
+type window [MaxFrame + 8]byte
+
+func (w *window) at(i int) uint64 { return binary.LittleEndian.Uint64(w[i&(MaxFrame-1):]) }
+
+// table holds where bytes of a hash were seen last, 0 where they were not. It
+// fits the first level of the cache: one of twice the size is slower, and
+// compresses hardly better.
+type table [1 << tableBits]uint32
+
+const tableBits = 13
+
+// hash is of the lower six bytes.
+func hash(v uint64) uint64 { return v << 16 * 0x9E3779B97F4A7C15 >> (64 - tableBits) }
+
+const (
+	// minMatch is how long a match is at least.
+	minMatch = 4
+	// margin is how far from the end of a block the last search is: eight bytes
+	// are compared, twice, before it is asked where the end is.
+	margin = 24
+	// patience is after how many bytes without a match every second is skipped,
+	// then two of three and so on.
+	patience = 6 // a power of two
+	// wide is how many literals are copied at once.
+	wide = 16
+)
+
+// search finds the sequences of a block: at each place the offset of the last
+// match is tried for the next byte, then what was seen last of the hash here,
+// and behind each match the offset before the last one.
+func (e *Encoder) search(begin, end int) {
+	w, recent := &e.window, &e.recent
+	last, last2, last3 := int(e.offsets[0]), int(e.offsets[1]), int(e.offsets[2])
+	seqs, lits := 0, 0
+	from := begin // of the literals
+	for i := max(begin, 8); i < end-margin; {
+		v := w.at(i)
+		slot := &recent[hash(v)]
+		c := int(*slot)
+		*slot = uint32(i)
+		var length int
+		var value uint32
+		if uint32(w.at(i+1-last)) == uint32(v>>8) {
+			i++
+			length, value = w.match(i, i-last, end), 1
+		} else if x := w.at(c) ^ v; uint32(x) == 0 {
+			length = bits.TrailingZeros64(x) / 8
+			if x == 0 {
+				length = 8 + w.common(i+8, c+8, end)
+			}
+			offset := i - c
+			if c >= 8 {
+				back := min(bits.LeadingZeros64(w.at(i-8)^w.at(c-8))/8, i-from)
+				i, length = i-back, length+back
+			}
+			switch {
+			case offset != last2:
+				value, last3 = uint32(offset)+3, last2
+			case i > from:
+				value = 2
+			default: // without literals they are counted from the second one on
+				value = 1
+			}
+			last, last2 = offset, last
+		} else {
+			i += 1 + (i-from)>>patience
+			continue
+		}
+		n := i - from
+		if n <= wide {
+			*(*[wide]byte)(e.lits[lits&(maxBlock-1):]) = [wide]byte(w[from&(MaxFrame-1):])
+		} else {
+			copy(e.lits[lits:], w[from:i])
+		}
+		e.seqs[seqs] = sequence{lits: uint32(n), match: uint32(length), value: value}
+		lits, seqs, i = lits+n, seqs+1, i+length
+		if i < end-margin {
+			recent[hash(w.at(i-2))] = uint32(i - 2)
+		}
+		for ; i < end-margin && uint32(w.at(i)) == uint32(w.at(i-last2)); i += length {
+			last, last2 = last2, last
+			length = w.match(i, i-last, end)
+			e.seqs[seqs] = sequence{match: uint32(length), value: 1}
+			seqs++
+		}
+		from = i
+	}
+	lits += copy(e.lits[lits:], w[from:end])
+	e.seqCount, e.litCount = seqs, lits
+	e.offsets = [3]uint32{uint32(last), uint32(last2), uint32(last3)}
+}
+
+// match returns how long a match is of which the shortest part is known.
+func (w *window) match(i, c, end int) int {
+	return minMatch + w.common(i+minMatch, c+minMatch, end)
+}
+
+// common returns how many bytes from i on are those from c on. There are eight
+// at least before the end.
+func (w *window) common(i, c, end int) int {
+	for at := i; ; i, c = i+8, c+8 {
+		x := w.at(i) ^ w.at(c)
+		if x != 0 || i+8 > end {
+			return min(i+bits.TrailingZeros64(x)/8, end) - at
+		}
+	}
+}
