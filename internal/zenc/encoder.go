@@ -32,7 +32,7 @@ const (
 type Encoder struct {
 	window  window
 	recent  table
-	offsets [3]uint32 // the last ones; those of the format to begin with
+	offsets [2]int // the last ones; of the third the search makes no use
 
 	// Of the block.
 	seqs     [maxBlock / minMatch]sequence
@@ -57,7 +57,7 @@ func (e *Encoder) Append(dst, p []byte) []byte {
 	dst = le.AppendUint32(dst, uint32(len(p)))
 	copy(e.window[:MaxFrame], p)
 	e.recent = table{}
-	e.offsets = [3]uint32{1, 4, 8}
+	e.offsets = [2]int{1, 4} // by the format
 	for begin := 0; ; {
 		end := min(begin+maxBlock, len(p))
 		dst = e.block(dst, begin, end, end == len(p))
@@ -79,7 +79,7 @@ func (e *Encoder) block(dst []byte, begin, end int, last bool) []byte {
 	if !ok || size >= end-begin {
 		kind, size = raw, end-begin
 		dst = append(dst[:head+3], e.window[begin:end]...)
-		e.offsets = before // it has no sequences
+		e.offsets = before // it tells none
 	}
 	h := size<<3 | kind<<1
 	if last {
@@ -97,14 +97,15 @@ const (
 )
 
 // even reports whether no code makes these literals a sixteenth shorter: some
-// of them are so evenly spread that their entropy is above 7.5 bits, since it
-// is no less than that of collisions, -log2 of the sum of squares of the shares.
+// of them are so evenly spread that their entropy is above 7.5 bits. It is no
+// less than -log2 of how likely two of them are the same, which is what pairs
+// tell.
 func even(lits []byte) bool {
 	const piece, every = 64, 2 << 10
 	if len(lits) < 8*every {
 		return false
 	}
-	var count [256]uint32
+	var count [256]int
 	n := 0
 	for ; len(lits) >= every; lits = lits[every:] {
 		for _, b := range lits[:piece] {
@@ -112,11 +113,11 @@ func even(lits []byte) bool {
 		}
 		n += piece
 	}
-	squares := 0
+	same := 0
 	for _, c := range count {
-		squares += int(c * c)
+		same += c * (c - 1)
 	}
-	return squares*181 < n*n // 181 is 2 to the power of 7.5
+	return same*181 < n*(n-1) // 181 is 2 to the power of 7.5
 }
 
 // literals appends the literals of the block.

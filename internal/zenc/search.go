@@ -39,7 +39,7 @@ const (
 // and behind each match the offset before the last one.
 func (e *Encoder) search(begin, end int) {
 	w, recent := &e.window, &e.recent
-	last, last2, last3 := int(e.offsets[0]), int(e.offsets[1]), int(e.offsets[2])
+	last, last2 := e.offsets[0], e.offsets[1]
 	seqs, lits := 0, 0
 	from := begin // of the literals
 	for i := max(begin, 8); i < end-margin; {
@@ -64,7 +64,7 @@ func (e *Encoder) search(begin, end int) {
 			}
 			switch {
 			case offset != last2:
-				value, last3 = uint32(offset)+3, last2
+				value = uint32(offset) + 3
 			case i > from:
 				value = 2
 			default: // without literals they are counted from the second one on
@@ -96,7 +96,7 @@ func (e *Encoder) search(begin, end int) {
 	}
 	lits += copy(e.lits[lits:], w[from:end])
 	e.seqCount, e.litCount = seqs, lits
-	e.offsets = [3]uint32{uint32(last), uint32(last2), uint32(last3)}
+	e.offsets = [2]int{last, last2}
 }
 
 // match returns how long a match is of which the shortest part is known.
