@@ -54,7 +54,7 @@ const batchSize = 4 * frameSize
 // batch is the buffers of some frames, used again and again. Only the last one
 // of them may be short.
 type batch struct {
-	plain  []byte
+	plain  []byte // room for batchSize, and what the encoder wants behind it
 	packed []byte
 	sizes  []uint32      // of the frames in packed
 	done   chan struct{} // tells that packed is ready
@@ -169,7 +169,7 @@ func (w *Writer) begin() error {
 	if w.cur == nil {
 		w.cur = <-w.free
 		if w.cur.plain == nil {
-			w.cur.plain = make([]byte, batchSize)
+			w.cur.plain = make([]byte, batchSize+zenc.Behind)
 		}
 		w.cur.plain = w.cur.plain[:0]
 	}
@@ -218,12 +218,13 @@ func (b *batch) compress(enc *zenc.Encoder) {
 		b.packed = make([]byte, 0, batchSize/frameSize*zenc.MaxLen(frameSize))
 	}
 	b.packed, b.sizes = b.packed[:0], b.sizes[:0]
-	for p := range slices.Chunk(b.plain, frameSize) {
-		had := len(b.packed)
-		if len(p) == frameSize && pageset.Run(true, p) == frameSize {
+	for at := 0; at < len(b.plain); at += frameSize {
+		had, n := len(b.packed), min(frameSize, len(b.plain)-at)
+		w := (*zenc.Window)(b.plain[at:cap(b.plain)])
+		if n == frameSize && pageset.Run(true, w[:n]) == n {
 			b.packed = append(b.packed, zeroFrame...)
 		} else {
-			b.packed = enc.Append(b.packed, p)
+			b.packed = enc.Append(b.packed, w, n)
 		}
 		b.sizes = append(b.sizes, uint32(len(b.packed)-had))
 	}

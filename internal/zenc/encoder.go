@@ -14,6 +14,9 @@ import (
 const (
 	// MaxFrame is how much a frame holds at most, in bytes.
 	MaxFrame = 256 << 10
+	// Behind is how many bytes there must be behind those of a frame, whatever
+	// they are.
+	Behind = 8
 
 	maxBlock   = 128 << 10 // of the format
 	magic      = 0xFD2FB528
@@ -28,9 +31,9 @@ const (
 )
 
 // Encoder compresses one frame after the other. The zero value is ready. It
-// takes some 1 MiB of memory.
+// takes about 1 MiB of memory.
 type Encoder struct {
-	window  window
+	window  *Window
 	recent  table
 	offsets [2]int // the last ones; of the third the search makes no use
 
@@ -48,24 +51,24 @@ type Encoder struct {
 // MaxLen returns how long the frame of n bytes is at most.
 func MaxLen(n int) int { return 4 + 1 + 4 + 3*(n/maxBlock+1) + n + 4 }
 
-// Append appends a frame of p, MaxFrame bytes at most, to dst. The frame has its size
-// and its checksum.
-func (e *Encoder) Append(dst, p []byte) []byte {
+// Append appends a frame of the first n bytes of w to dst. It has their number
+// and their checksum.
+func (e *Encoder) Append(dst []byte, w *Window, n int) []byte {
 	le := binary.LittleEndian
 	dst = le.AppendUint32(dst, magic)
 	dst = append(dst, descriptor)
-	dst = le.AppendUint32(dst, uint32(len(p)))
-	copy(e.window[:MaxFrame], p)
+	dst = le.AppendUint32(dst, uint32(n))
+	e.window = w
 	e.recent = table{}
 	e.offsets = [2]int{1, 4} // by the format
 	for begin := 0; ; {
-		end := min(begin+maxBlock, len(p))
-		dst = e.block(dst, begin, end, end == len(p))
-		if begin = end; begin == len(p) {
+		end := min(begin+maxBlock, n)
+		dst = e.block(dst, begin, end, end == n)
+		if begin = end; begin == n {
 			break
 		}
 	}
-	return le.AppendUint32(dst, uint32(xxhash.Sum64(p)))
+	return le.AppendUint32(dst, uint32(xxhash.Sum64(w[:n])))
 }
 
 // block appends a block of that part of the window.

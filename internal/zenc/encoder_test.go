@@ -29,6 +29,12 @@ func unpack(t testing.TB, frames []byte) []byte {
 	return p
 }
 
+// pack compresses p, with something else behind it.
+func pack(e *Encoder, dst, p []byte) []byte {
+	w := Window(bytes.Repeat([]byte{0xff}, len(Window{})))
+	return e.Append(dst, &w, copy(w[:], p))
+}
+
 func noise(n int, seed uint64) []byte {
 	p := make([]byte, n+8)
 	r := rand.New(rand.NewPCG(seed, 0))
@@ -140,7 +146,7 @@ func TestRoundTrip(t *testing.T) {
 		for _, n := range sizes {
 			for _, p := range [][]byte{data[:n], data[len(data)-n:]} {
 				const before = "before"
-				out := used.Append([]byte(before), p)
+				out := pack(used, []byte(before), p)
 				frame, ok := bytes.CutPrefix(out, []byte(before))
 				if !ok || len(frame) > MaxLen(n) {
 					t.Fatalf("%s, %d bytes: a frame of %d; MaxLen is %d", name, n, len(frame), MaxLen(n))
@@ -148,7 +154,7 @@ func TestRoundTrip(t *testing.T) {
 				if !bytes.Equal(unpack(t, frame), p) {
 					t.Fatalf("%s, %d bytes: they differ", name, n)
 				}
-				if fresh := new(Encoder).Append(nil, p); !bytes.Equal(fresh, frame) {
+				if fresh := pack(new(Encoder), nil, p); !bytes.Equal(fresh, frame) {
 					t.Fatalf("%s, %d bytes: a used encoder makes another frame", name, n)
 				}
 			}
@@ -162,7 +168,7 @@ func TestZstdCommand(t *testing.T) {
 	e := new(Encoder)
 	for _, data := range kinds(t) {
 		for _, p := range [][]byte{data, data[:len(data)/3], data[:100]} {
-			plain, packed = append(plain, p...), e.Append(packed, p)
+			plain, packed = append(plain, p...), pack(e, packed, p)
 		}
 	}
 	cmd := exec.Command("zstd", "-d", "-c")
@@ -256,7 +262,7 @@ func TestSequences(t *testing.T) {
 // where there are no literals, as the second otherwise.
 func TestLastButOne(t *testing.T) {
 	for lits := range 3 {
-		e := new(Encoder)
+		e := &Encoder{window: new(Window)}
 		const far = 1000
 		copy(e.window[:], noise(MaxFrame, 1))
 		at := maxBlock + lits
@@ -342,7 +348,7 @@ func TestSize(t *testing.T) {
 	} {
 		var ours, theirs int
 		for p := range slices.Chunk(data, MaxFrame) {
-			ours += len(e.Append(nil, p))
+			ours += len(pack(e, nil, p))
 			theirs += len(lib.EncodeAll(p, nil))
 		}
 		t.Logf("%-10s %d bytes: %d, the library %d", name, len(data), ours, theirs)
@@ -354,8 +360,9 @@ func TestSize(t *testing.T) {
 
 // Nothing is allocated for a frame where there is room for it.
 func TestAllocates(t *testing.T) {
-	data, out, e := logLines(MaxFrame, 1), make([]byte, 0, MaxLen(MaxFrame)), new(Encoder)
-	if n := testing.AllocsPerRun(10, func() { e.Append(out, data) }); n > 0 {
+	w, out, e := new(Window), make([]byte, 0, MaxLen(MaxFrame)), new(Encoder)
+	copy(w[:], logLines(MaxFrame, 1))
+	if n := testing.AllocsPerRun(10, func() { e.Append(out, w, MaxFrame) }); n > 0 {
 		t.Errorf("%v allocations for a frame", n)
 	}
 }
@@ -371,7 +378,7 @@ func FuzzAppend(f *testing.F) {
 			p = append(p, p[min(len(p), n*int(skip)):min(len(p), n*int(skip)+int(repeat))]...)
 		}
 		p = p[:min(len(p), MaxFrame)]
-		if !bytes.Equal(unpack(t, e.Append(nil, p)), p) {
+		if !bytes.Equal(unpack(t, pack(e, nil, p)), p) {
 			t.Errorf("%d bytes differ", len(p))
 		}
 	})
@@ -389,14 +396,14 @@ func library(t testing.TB) *zstd.Encoder {
 // Each kind by the encoder and by the library, in turns: their ratio is what
 // counts.
 func BenchmarkAppend(b *testing.B) {
-	e, lib := new(Encoder), library(b)
+	e, w, lib := new(Encoder), new(Window), library(b)
 	for name, data := range map[string][]byte{
 		"log": logLines(4*MaxFrame, 1), "objects": objects(4*MaxFrame, 1), "program": programText(b, 4*MaxFrame), "noise": noise(4*MaxFrame, 1),
 	} {
 		for _, by := range []struct {
 			name   string
 			append func(dst, p []byte) []byte
-		}{{"ours", e.Append}, {"library", func(dst, p []byte) []byte { return lib.EncodeAll(p, dst) }}} {
+		}{{"ours", func(dst, p []byte) []byte { return e.Append(dst, w, copy(w[:], p)) }}, {"library", func(dst, p []byte) []byte { return lib.EncodeAll(p, dst) }}} {
 			b.Run(name+"/"+by.name, func(b *testing.B) {
 				b.SetBytes(int64(len(data)))
 				var out []byte

@@ -5,11 +5,12 @@ import (
 	"math/bits"
 )
 
-// window holds the frame. An index is cut to what it can be, so that no bounds
-// are checked: with a check for each, the search takes a quarter longer.
-type window [MaxFrame + 8]byte
+// Window holds what is compressed.
+type Window [MaxFrame + Behind]byte
 
-func (w *window) at(i int) uint64 { return binary.LittleEndian.Uint64(w[i&(MaxFrame-1):]) }
+// at cuts an index to what it can be, so that no bounds are checked: with a
+// check for each, the search takes a quarter longer.
+func (w *Window) at(i int) uint64 { return binary.LittleEndian.Uint64(w[i&(MaxFrame-1):]) }
 
 // table holds where bytes of a hash were seen last, 0 where they were not. It
 // fits the first level of the cache: one of twice the size is slower, and
@@ -38,7 +39,7 @@ const (
 // match is tried for the next byte, then what was seen last of the hash here,
 // and behind each match the offset before the last one.
 func (e *Encoder) search(begin, end int) {
-	w, recent := &e.window, &e.recent
+	w, recent := e.window, &e.recent
 	last, last2 := e.offsets[0], e.offsets[1]
 	seqs, lits := 0, 0
 	from := begin // of the literals
@@ -100,13 +101,13 @@ func (e *Encoder) search(begin, end int) {
 }
 
 // match returns how long a match is of which the shortest part is known.
-func (w *window) match(i, c, end int) int {
+func (w *Window) match(i, c, end int) int {
 	return minMatch + w.common(i+minMatch, c+minMatch, end)
 }
 
 // common returns how many bytes from i on are those from c on. There are eight
 // at least before the end.
-func (w *window) common(i, c, end int) int {
+func (w *Window) common(i, c, end int) int {
 	for at := i; ; i, c = i+8, c+8 {
 		x := w.at(i) ^ w.at(c)
 		if x != 0 || i+8 > end {

@@ -101,28 +101,24 @@ func (e *Encoder) stream(seqs []sequence) int {
 		if at > maxBlock-16 {
 			return 0
 		}
-		// No base of a code has bits of those that are told.
-		lb, mb := litBits[s.litCode%maxCodes]%32, matchBits[s.matchCode%maxCodes]%32
-		x := uint64(s.lits&(1<<lb-1)) | uint64((s.match-shortest)&(1<<mb-1))<<lb
+		// No base of a code has bits of those that are told: 31 of both lengths
+		// at most, in a block, and 18 of the offset.
+		lb, mb, ob := litBits[s.litCode%maxCodes]%32, matchBits[s.matchCode%maxCodes]%32, s.valueCode%32
+		x := uint64(s.lits&(1<<lb-1)) | uint64((s.match-shortest)&(1<<mb-1))<<lb | uint64(s.value&(1<<ob-1))<<((lb+mb)%64)
 		acc |= x << (n % 64)
-		n += lb + mb
-		binary.LittleEndian.PutUint64(e.bits[at&(maxBlock-1):], acc)
-		at, acc, n = at+int(n/8), acc>>(n&^7), n%8
-
-		ob := s.valueCode % 32
-		x = uint64(s.value & (1<<ob - 1))
+		if n += lb + mb + ob; n > 64-3*maxLog || i == 0 {
+			binary.LittleEndian.PutUint64(e.bits[at&(maxBlock-1):], acc)
+			at, acc, n = at+int(n/8), acc>>(n&^7), n%8
+		}
 		if i == 0 {
-			acc |= x << (n % 64)
-			n += ob
 			break
 		}
 		s = &seqs[i-1]
 		x1, b1 := e.offset.next(&offset, s.valueCode)
 		x2, b2 := e.matchLen.next(&match, s.matchCode)
 		x3, b3 := e.litLen.next(&lit, s.litCode)
-		x |= uint64(x1)<<ob | (uint64(x2)|uint64(x3)<<(b2%64))<<((ob+b1)%64)
-		acc |= x << (n % 64)
-		n += ob + b1 + b2 + b3
+		acc |= (uint64(x1) | (uint64(x2)|uint64(x3)<<(b2%64))<<(b1%64)) << (n % 64)
+		n += b1 + b2 + b3
 		binary.LittleEndian.PutUint64(e.bits[at&(maxBlock-1):], acc)
 		at, acc, n = at+int(n/8), acc>>(n&^7), n%8
 	}
