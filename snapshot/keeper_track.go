@@ -189,9 +189,10 @@ const (
 	// untrackStep is how much memory is unprotected at once, while nobody can
 	// map or unmap memory in the target: some tenths of a millisecond.
 	untrackStep = 8 << 20
-	// untrackRest is how long others get hold of the address space after so
-	// much work: without a rest they may have to wait for all of it.
-	untrackRest = 200 * time.Microsecond
+	// untrackWork is after how much work others get hold of the address space,
+	// for untrackRest: without a rest they may have to wait for all of it.
+	untrackWork = 500 * time.Microsecond
+	untrackRest = 100 * time.Microsecond
 )
 
 // untracker ends the tracking of writes in small steps. Closing the
@@ -244,7 +245,7 @@ func (u *untracker) run(maps []procmem.Mapping) bool {
 }
 
 func (u *untracker) rest() {
-	if time.Since(u.rested) > untrackRest {
+	if time.Since(u.rested) > untrackWork {
 		nap(untrackRest)
 		u.rested = time.Now()
 	}
