@@ -111,6 +111,35 @@ func TestAutoChooses(t *testing.T) {
 	}
 }
 
+// Precopy may hold the process for twice as long as a fork would, which goes on
+// costing it something, and not for longer.
+func TestPrecopyBeforeFork(t *testing.T) {
+	if err := canTrack(); err != nil {
+		t.Skip(err)
+	}
+	// What is written in each round takes some 26 ms to copy.
+	p := testproc.Start(t, testproc.Zoo, "--nospin", "--only", "untouched", "--untouched", "104M")
+	p.Cmd(t, "touch untouched")
+	for _, c := range []struct {
+		fork time.Duration
+		busy bool
+	}{{15 * time.Millisecond, false}, {5 * time.Millisecond, true}} {
+		o := Options{Method: MethodAuto, Store: newPages(), Phase: func(what string) {
+			if strings.HasPrefix(what, "round ") {
+				p.Cmd(t, "touch untouched")
+			}
+		}}
+		chooser := chooser{p: open(t, p), o: o, all: []Estimate{{Method: MethodPrecopy}, {Method: MethodFork, Pause: c.fork}, {Method: MethodStop}}}
+		s, err := chooser.try(t.Context(), chooser.all[0])
+		if err == nil {
+			s.Close()
+		}
+		if errors.Is(err, ErrBusy) != c.busy || !c.busy && err != nil {
+			t.Errorf("where a fork takes %v: %v", c.fork, err)
+		}
+	}
+}
+
 // What cannot be taken is told of another architecture.
 func TestOtherArchitecture(t *testing.T) {
 	p := testproc.Start(t, testproc.Kids.With(testproc.M32))

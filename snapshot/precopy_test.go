@@ -134,6 +134,31 @@ next:
 	return out
 }
 
+// A round after which there is as much left as before it may be the machine's
+// doing: there is one more, and another one in vain is the last.
+func TestRoundInVain(t *testing.T) {
+	for _, c := range []struct {
+		busy   string // rounds before which the process writes all again
+		rounds int
+		much   bool // left in the end
+	}{{"round 2", 3, false}, {"round 2, round 3", 3, true}} {
+		t.Run(c.busy, func(t *testing.T) {
+			p := testproc.Start(t, testproc.Zoo, "--nospin", "--only", "untouched", "--untouched", "8M")
+			p.Cmd(t, "touch untouched")
+			copying := beginCopying(t, p, Options{Phase: func(what string) {
+				if strings.Contains(c.busy, what) {
+					p.Cmd(t, "touch untouched")
+				}
+			}})
+			if copying.s.Rounds != c.rounds || (copying.rest >= 8<<20) != c.much {
+				t.Errorf("%d rounds, and %d bytes are left; want %d", copying.s.Rounds, copying.rest, c.rounds)
+			}
+			copying.freeze()
+			checkAll(t, p, copying.s, p.Map(t, "untouched").Range)
+		})
+	}
+}
+
 // aligned returns the first whole page table of a mapping, as page numbers.
 func aligned(m testproc.Map) (first, count int) {
 	const table = 2 << 20
