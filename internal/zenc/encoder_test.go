@@ -352,7 +352,7 @@ func TestSize(t *testing.T) {
 			theirs += len(lib.EncodeAll(p, nil))
 		}
 		t.Logf("%-10s %d bytes: %d, the library %d", name, len(data), ours, theirs)
-		if ours > theirs+theirs/7 || name == "hex" && ours > theirs*2/3 {
+		if ours > theirs+theirs/10 || name == "hex" && ours > theirs*2/3 {
 			t.Errorf("%s: %d bytes, the library has %d", name, ours, theirs)
 		}
 	}

@@ -19,8 +19,9 @@ type table [1 << tableBits]uint32
 
 const tableBits = 13
 
-// hash is of the lower six bytes.
-func hash(v uint64) uint64 { return v << 16 * 0x9E3779B97F4A7C15 >> (64 - tableBits) }
+// hash is of the lower seven bytes. With six, heaps come out no smaller, and
+// more of the matches are short, each of which takes its time.
+func hash(v uint64) uint64 { return v << 8 * 0x9E3779B97F4A7C15 >> (64 - tableBits) }
 
 const (
 	// minMatch is how long a match is at least.
@@ -31,13 +32,17 @@ const (
 	// patience is after how many bytes without a match every second is skipped,
 	// then two of three and so on.
 	patience = 6 // a power of two
+	// far is from where on the offset of a short match takes more room than two
+	// literals.
+	far = 1 << 10
 	// wide is how many literals are copied at once.
 	wide = 16
 )
 
 // search finds the sequences of a block: at each place the offset of the last
 // match is tried for the next byte, then what was seen last of the hash here,
-// and behind each match the offset before the last one.
+// unless that is short and far and the last offset fits one byte later; and
+// behind each match the offset before the last one.
 func (e *Encoder) search(begin, end int) {
 	w, recent := e.window, &e.recent
 	last, last2 := e.offsets[0], e.offsets[1]
@@ -48,16 +53,26 @@ func (e *Encoder) search(begin, end int) {
 		slot := &recent[hash(v)]
 		c := int(*slot)
 		*slot = uint32(i)
-		var length int
-		var value uint32
+		length, ahead := 0, 0 // ahead is where the last offset fits
 		if uint32(w.at(i+1-last)) == uint32(v>>8) {
-			i++
-			length, value = w.match(i, i-last, end), 1
+			ahead = 1
 		} else if x := w.at(c) ^ v; uint32(x) == 0 {
 			length = bits.TrailingZeros64(x) / 8
 			if x == 0 {
 				length = 8 + w.common(i+8, c+8, end)
 			}
+			if length <= 8 && i-c > far && uint32(w.at(i+2-last)) == uint32(v>>16) {
+				ahead = 2
+			}
+		} else {
+			i += 1 + (i-from)>>patience
+			continue
+		}
+		value := uint32(1)
+		if ahead > 0 {
+			i += ahead
+			length = w.match(i, i-last, end)
+		} else {
 			offset := i - c
 			if c >= 8 {
 				back := min(bits.LeadingZeros64(w.at(i-8)^w.at(c-8))/8, i-from)
@@ -68,13 +83,8 @@ func (e *Encoder) search(begin, end int) {
 				value = uint32(offset) + 3
 			case i > from:
 				value = 2
-			default: // without literals they are counted from the second one on
-				value = 1
-			}
+			} // without literals they are counted from the second one on
 			last, last2 = offset, last
-		} else {
-			i += 1 + (i-from)>>patience
-			continue
 		}
 		n := i - from
 		if n <= wide {
