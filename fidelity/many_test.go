@@ -81,7 +81,7 @@ func TestManyMappings(t *testing.T) {
 			}
 		}
 	})
-	word := fmt.Sprintf("%#x", binary.LittleEndian.Uint64(p.Stamp(t, last)))
+	word := fmt.Sprintf("0x%016x", binary.LittleEndian.Uint64(p.Stamp(t, last)))
 	t.Run("readelf", func(t *testing.T) {
 		out := run(t, "readelf", "-W", "-h", c.path)
 		count := regexp.MustCompile(`Number of program headers: +65535 \((\d+)\)`).FindStringSubmatch(out.ok(t))
