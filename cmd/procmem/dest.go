@@ -138,7 +138,7 @@ type packer struct {
 
 func newPacker() *packer {
 	n := runtime.GOMAXPROCS(0)
-	p := &packer{threads: make(chan *background.Thread, min(8, n)), procs: n} // each takes 6 MiB
+	p := &packer{threads: make(chan *background.Thread, min(8, n)), procs: n} // each takes 5 MiB
 	for range cap(p.threads) {
 		p.threads <- background.New()
 	}
