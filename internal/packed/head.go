@@ -3,10 +3,9 @@ package packed
 import (
 	"encoding/binary"
 	"slices"
-)
 
-// maxBlock is how much a block of a frame holds at most, in bytes.
-const maxBlock = 128 << 10
+	"github.com/procmem/procmem/internal/zenc"
+)
 
 // EncodeHead returns frames that hold p as it is, so that they can be written
 // over those of other bytes. They have no checksum: a core has its own.
@@ -20,11 +19,11 @@ func encodeHead(p []byte) (packed []byte, sizes []uint32) {
 	le := binary.LittleEndian
 	for frame := range slices.Chunk(p, frameSize) {
 		had := len(packed)
-		packed = le.AppendUint32(packed, zstdMagic)
+		packed = le.AppendUint32(packed, zenc.Magic)
 		packed = append(packed, 0xa0) // one segment, its size in four bytes
 		packed = le.AppendUint32(packed, uint32(len(frame)))
-		for at := 0; at < len(frame); at += maxBlock {
-			block := frame[at:min(at+maxBlock, len(frame))]
+		for at := 0; at < len(frame); at += zenc.MaxBlock {
+			block := frame[at:min(at+zenc.MaxBlock, len(frame))]
 			head := uint32(len(block)) << 3 // as it is
 			if at+len(block) == len(frame) {
 				head |= 1 // the last one

@@ -17,6 +17,7 @@ import (
 	"github.com/procmem/procmem/core"
 	"github.com/procmem/procmem/internal/pageset"
 	"github.com/procmem/procmem/internal/sink"
+	"github.com/procmem/procmem/internal/zenc"
 )
 
 const page = procmem.PageSize
@@ -466,7 +467,7 @@ func (f failing) Write([]byte) (int, error) { return 0, f.err }
 
 // A head may be as long as one likes, and is replaced by one of its length.
 func TestHead(t *testing.T) {
-	for _, n := range []int{page, maxBlock, maxBlock + page, frameSize, 2*frameSize + 5*page} {
+	for _, n := range []int{page, zenc.MaxBlock, zenc.MaxBlock + page, frameSize, 2*frameSize + 5*page} {
 		var out bytes.Buffer
 		w := NewWriter(&out, Options{Head: int64(n)})
 		body := bytes.Repeat([]byte("body"), 100_000)

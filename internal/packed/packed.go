@@ -27,10 +27,7 @@ const zeroFrame = "\x28\xb5\x2f\xfd" + // magic number
 	"\xfb\xff\x0f\x00" + // one less, the last block
 	"\x40\x27\x0f\xa6" // the lower half of XXH64
 
-const (
-	zstdMagic      = 0xFD2FB528
-	skippableMagic = 0x184D2A50 // and the 15 numbers behind it
-)
+const skippableMagic = 0x184D2A50 // and the 15 numbers behind it
 
 // IsPacked reports whether a file that begins with head is compressed with
 // zstd or gzip. Four bytes suffice.
@@ -41,7 +38,7 @@ func isZstd(head []byte) bool {
 		return false
 	}
 	magic := binary.LittleEndian.Uint32(head)
-	return magic == zstdMagic || magic&^0xf == skippableMagic
+	return magic == zenc.Magic || magic&^0xf == skippableMagic
 }
 
 // gzipMagic is the magic number with the method deflate, the only one there is.

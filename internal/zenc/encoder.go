@@ -18,8 +18,11 @@ const (
 	// they are.
 	Behind = 8
 
-	maxBlock   = 128 << 10 // of the format
-	magic      = 0xFD2FB528
+	// MaxBlock is how much a block of a frame holds at most, by the format.
+	MaxBlock = 128 << 10
+	// Magic is what a frame begins with.
+	Magic = 0xFD2FB528
+
 	descriptor = 0xa4 // one segment, with a checksum, its size in four bytes
 )
 
@@ -38,31 +41,31 @@ type Encoder struct {
 	offsets [2]int // the last ones; of the third the search makes no use
 
 	// Of the block.
-	seqs     [maxBlock / minMatch]sequence
+	seqs     [MaxBlock / minMatch]sequence
 	seqCount int
-	lits     [maxBlock + wide]byte
+	lits     [MaxBlock + wide]byte
 	litCount int
 
 	huff                     huff0.Scratch
 	litLen, offset, matchLen coder
-	bits                     [maxBlock + 8]byte
+	bits                     [MaxBlock + 8]byte
 }
 
 // MaxLen returns how long the frame of n bytes is at most.
-func MaxLen(n int) int { return 4 + 1 + 4 + 3*(n/maxBlock+1) + n + 4 }
+func MaxLen(n int) int { return 4 + 1 + 4 + 3*(n/MaxBlock+1) + n + 4 }
 
 // Append appends a frame of the first n bytes of w to dst. It has their number
 // and their checksum.
 func (e *Encoder) Append(dst []byte, w *Window, n int) []byte {
 	le := binary.LittleEndian
-	dst = le.AppendUint32(dst, magic)
+	dst = le.AppendUint32(dst, Magic)
 	dst = append(dst, descriptor)
 	dst = le.AppendUint32(dst, uint32(n))
 	e.window = w
 	e.recent = table{}
 	e.offsets = [2]int{1, 4} // by the format
 	for begin := 0; ; {
-		end := min(begin+maxBlock, n)
+		end := min(begin+MaxBlock, n)
 		dst = e.block(dst, begin, end, end == n)
 		if begin = end; begin == n {
 			break

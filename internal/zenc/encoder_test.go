@@ -95,9 +95,9 @@ func kinds(t testing.TB) map[string][]byte {
 		"hex":        fmt.Appendf(nil, "%x", noise(n/2, 2)),
 		// What is raw tells no offsets: the block behind it begins with those
 		// from before.
-		"noise, then log": slices.Concat(noise(maxBlock, 3), logLines(maxBlock, 3)),
+		"noise, then log": slices.Concat(noise(MaxBlock, 3), logLines(MaxBlock, 3)),
 		"a match in vain": nil,
-		"log, then noise": slices.Concat(logLines(maxBlock, 4), noise(maxBlock, 4)),
+		"log, then noise": slices.Concat(logLines(MaxBlock, 4), noise(MaxBlock, 4)),
 		// A match over the middle, and over 128 KiB.
 		"noise twice":       slices.Concat(noise(n/2, 5), noise(n/2, 5)),
 		"noise around":      slices.Concat(noise(n/2-100, 6), bytes.Repeat([]byte("abcdefg"), 300), noise(n, 6))[:n],
@@ -108,7 +108,7 @@ func kinds(t testing.TB) map[string][]byte {
 		"literals and less": nil,
 	}
 	const far = 30
-	vain := noise(maxBlock, 10)
+	vain := noise(MaxBlock, 10)
 	copy(vain[2*far:], vain[far:][:7]) // too short to make it smaller
 	for len(vain) < n {
 		vain = append(vain, vain[len(vain)-far])
@@ -140,7 +140,7 @@ func kinds(t testing.TB) map[string][]byte {
 // one encoder, which what came before makes no difference to.
 func TestRoundTrip(t *testing.T) {
 	sizes := []int{0, 1, 2, 7, 8, 9, 23, 24, 25, 31, 32, 33, 40, 63, 64, 65, 100, 500, 1023, 1024, 4096, 20000,
-		maxBlock - 1, maxBlock, maxBlock + 1, maxBlock + 8, maxBlock + 30, MaxFrame - 1, MaxFrame}
+		MaxBlock - 1, MaxBlock, MaxBlock + 1, MaxBlock + 8, MaxBlock + 30, MaxFrame - 1, MaxFrame}
 	used := new(Encoder)
 	for name, data := range kinds(t) {
 		for _, n := range sizes {
@@ -192,13 +192,17 @@ func TestSequences(t *testing.T) {
 	most := 0
 	for round := range 300 {
 		e.seqCount, e.litCount = 0, 0
-		literals := noise(maxBlock, uint64(round))
-		p := append([]byte(nil), literals[:maxBlock]...) // the block before
+		literals := noise(MaxBlock, uint64(round))
+		p := append([]byte(nil), literals[:MaxBlock]...) // the block before
 		last := []int{1, 4, 8}
-		longest := []int{1, 30, 2000, maxBlock}[round%4]
+		longest := []int{1, 30, 2000, MaxBlock}[round%4]
 		count := []int{len(e.seqs), 0x7f00 + r.IntN(0x100), 0x7eff, 0x80, 0x7f, 1}[r.IntN(6)]
-		for left := maxBlock; e.seqCount < count; {
+		for left := MaxBlock; e.seqCount < count; {
 			lits, match := below(longest), minMatch+below(longest)
+			large := longest == 30 && e.seqCount/2 == 500 // two of rare codes, which take the most bits
+			if large {
+				lits, match = 16384+r.IntN(4096), 16384+r.IntN(4096)
+			}
 			if lits+match > left {
 				break
 			}
@@ -206,8 +210,11 @@ func TestSequences(t *testing.T) {
 			e.litCount += copy(e.lits[e.litCount:], literals[:lits])
 			p = append(p, literals[:lits]...)
 			offset, value := 1+below(len(p)), 0
+			if large {
+				offset = len(p) - r.IntN(1000)
+			}
 			switch k := r.IntN(5); {
-			case k > 2:
+			case k > 2 || large:
 				value = offset + 3
 				last = []int{offset, last[0], last[1]}
 			case lits > 0:
@@ -233,11 +240,11 @@ func TestSequences(t *testing.T) {
 			literals = literals[lits:]
 		}
 		most = max(most, e.seqCount)
-		size := len(p) - maxBlock
-		frame := binary.LittleEndian.AppendUint32(nil, magic)
+		size := len(p) - MaxBlock
+		frame := binary.LittleEndian.AppendUint32(nil, Magic)
 		frame = binary.LittleEndian.AppendUint32(append(frame, 0xa0), uint32(len(p)))
 		frame = append(frame, 0, 0, 16) // the block before, as it is
-		frame = append(frame, p[:maxBlock]...)
+		frame = append(frame, p[:MaxBlock]...)
 		block, ok := e.sequences(e.literals(nil))
 		if !ok || len(block) > size {
 			continue // it would be raw
@@ -265,11 +272,11 @@ func TestLastButOne(t *testing.T) {
 		e := &Encoder{window: new(Window)}
 		const far = 1000
 		copy(e.window[:], noise(MaxFrame, 1))
-		at := maxBlock + lits
+		at := MaxBlock + lits
 		copy(e.window[at:], e.window[at-far:][:100])
 		e.recent[hash(e.window.at(at))] = uint32(at - far)
 		e.offsets = [2]int{50, far}
-		e.search(maxBlock, maxBlock+500)
+		e.search(MaxBlock, MaxBlock+500)
 		want := sequence{lits: uint32(lits), match: 100, value: 2}
 		if lits == 0 {
 			want.value = 1
@@ -308,7 +315,7 @@ func TestShares(t *testing.T) {
 
 // Literals without a code that is worth it are known from some of them.
 func TestEven(t *testing.T) {
-	seven := noise(maxBlock, 1) // bits
+	seven := noise(MaxBlock, 1) // bits
 	for i := range seven {
 		seven[i] &= 0x7f
 	}
@@ -316,8 +323,8 @@ func TestEven(t *testing.T) {
 		name string
 		lits []byte
 		want bool
-	}{{"noise", noise(maxBlock, 1), true}, {"some noise", noise(20000, 1), true}, {"little noise", noise(4096, 1), false},
-		{"7 bits", seven, false}, {"log", logLines(maxBlock, 1), false}} {
+	}{{"noise", noise(MaxBlock, 1), true}, {"some noise", noise(20000, 1), true}, {"little noise", noise(4096, 1), false},
+		{"7 bits", seven, false}, {"log", logLines(MaxBlock, 1), false}} {
 		if even(c.lits) != c.want {
 			t.Errorf("%s: even is %v", c.name, !c.want)
 		}

@@ -88,7 +88,7 @@ func (e *Encoder) search(begin, end int) {
 		}
 		n := i - from
 		if n <= wide {
-			*(*[wide]byte)(e.lits[lits&(maxBlock-1):]) = [wide]byte(w[from&(MaxFrame-1):])
+			*(*[wide]byte)(e.lits[lits&(MaxBlock-1):]) = [wide]byte(w[from&(MaxFrame-1):])
 		} else {
 			copy(e.lits[lits:], w[from:i])
 		}

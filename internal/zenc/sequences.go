@@ -98,7 +98,7 @@ func (e *Encoder) stream(seqs []sequence) int {
 	s := &seqs[len(seqs)-1]
 	lit, offset, match := e.litLen.first(s.litCode), e.offset.first(s.valueCode), e.matchLen.first(s.matchCode)
 	for i := len(seqs) - 1; ; i-- {
-		if at > maxBlock-16 {
+		if at > MaxBlock-16 {
 			return 0
 		}
 		// No base of a code has bits of those that are told: 31 of both lengths
@@ -107,7 +107,7 @@ func (e *Encoder) stream(seqs []sequence) int {
 		x := uint64(s.lits&(1<<lb-1)) | uint64((s.match-shortest)&(1<<mb-1))<<lb | uint64(s.value&(1<<ob-1))<<((lb+mb)%64)
 		acc |= x << (n % 64)
 		if n += lb + mb + ob; n > 64-3*maxLog || i == 0 {
-			binary.LittleEndian.PutUint64(e.bits[at&(maxBlock-1):], acc)
+			binary.LittleEndian.PutUint64(e.bits[at&(MaxBlock-1):], acc)
 			at, acc, n = at+int(n/8), acc>>(n&^7), n%8
 		}
 		if i == 0 {
@@ -119,7 +119,7 @@ func (e *Encoder) stream(seqs []sequence) int {
 		x3, b3 := e.litLen.next(&lit, s.litCode)
 		acc |= (uint64(x1) | (uint64(x2)|uint64(x3)<<(b2%64))<<(b1%64)) << (n % 64)
 		n += b1 + b2 + b3
-		binary.LittleEndian.PutUint64(e.bits[at&(maxBlock-1):], acc)
+		binary.LittleEndian.PutUint64(e.bits[at&(MaxBlock-1):], acc)
 		at, acc, n = at+int(n/8), acc>>(n&^7), n%8
 	}
 	put := func(x uint32, b uint8) { acc, n = acc|uint64(x&(1<<b-1))<<n, n+b }
@@ -127,6 +127,6 @@ func (e *Encoder) stream(seqs []sequence) int {
 	put(offset, e.offset.log)
 	put(lit, e.litLen.log)
 	put(1, 1) // the end
-	binary.LittleEndian.PutUint64(e.bits[at&(maxBlock-1):], acc)
+	binary.LittleEndian.PutUint64(e.bits[at&(MaxBlock-1):], acc)
 	return at + int(n+7)/8
 }
