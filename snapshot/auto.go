@@ -58,8 +58,8 @@ func Auto(ctx context.Context, p *process.Process, o Options) (*Snapshot, error)
 		s.Close()
 		return nil, err
 	}
-	o.looked = &looked{f}
-	defer o.looked.close()
+	o.Look = &Look{f}
+	defer o.Look.Close()
 	x, err := f.measure()
 	if err != nil {
 		return nil, err

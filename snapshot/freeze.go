@@ -77,35 +77,20 @@ func attempt(o Options, take func() (*Snapshot, error)) (*Snapshot, error) {
 	}
 }
 
-// newFreezer looks at the process for a snapshot, unless the options have who
-// has done so.
-func newFreezer(p *process.Process, s *Snapshot, o Options) (f *freezer, err error) {
-	if f := o.looked.take(); f != nil {
-		s.img, s.Torn, s.undos = f.s.img, f.s.Torn, f.s.undos
-		f.s, f.o = s, o
-		return f, f.plan()
+// newFreezer looks at the process for a snapshot, unless the options have a
+// look at it.
+func newFreezer(p *process.Process, s *Snapshot, o Options) (*freezer, error) {
+	f := o.Look.take()
+	if f == nil {
+		o.phase("planning")
+		l, err := LookAt(p)
+		if err != nil {
+			return nil, err
+		}
+		f = l.take()
 	}
-	o.phase("planning")
-	f = &freezer{p: p, s: s, o: o, began: time.Now(), room: make([]sys.PageRegion, 4096), regions: make([]sys.PageRegion, 0, 4096)}
-	stat, err := p.Stat()
-	if err != nil {
-		return nil, err
-	}
-	f.ran = stat.UserTime + stat.SystemTime
-	if f.infos, err = s.before(p); err != nil {
-		return nil, err
-	}
-	mem, err := p.OpenMem("mem") // a refusal must come before anything is stopped
-	if err != nil {
-		return nil, err
-	}
-	s.undo(mem.Close)
-	f.read = presentReader{mem}
-	if f.before, err = p.View(); err != nil {
-		return nil, err
-	}
-	s.undo(f.before.Close)
-	f.maps, _ = f.before.Mappings()
+	s.img, s.Torn, s.undos = f.s.img, f.s.Torn, f.s.undos
+	f.s, f.o = s, o
 	return f, f.plan()
 }
 

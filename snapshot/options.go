@@ -24,26 +24,9 @@ type Options struct {
 	// return at once: the process may be held.
 	Phase func(what string)
 
-	// looked is what has been found out already, for who needs it first.
-	looked *looked
-}
-
-// looked is a freezer that looked at a process and did nothing to it.
-type looked struct{ *freezer }
-
-// take returns the freezer to whoever asks first.
-func (l *looked) take() (f *freezer) {
-	if l != nil {
-		f, l.freezer = l.freezer, nil
-	}
-	return f
-}
-
-// close gives up what nobody has taken.
-func (l *looked) close() {
-	if f := l.take(); f != nil {
-		f.s.Close()
-	}
+	// Look, where it is not nil, is a look at the process that a moment begins
+	// with. It is used once.
+	Look *Look
 }
 
 func (o *Options) phase(what string) {

@@ -185,24 +185,24 @@ func (j *coreJob) name(p *process.Process) string {
 func (j *coreJob) isFile() bool { return j.prefix != "-" && !upload.IsURL(j.prefix) }
 
 // plan finds out, before anything is stopped, what the core will be.
-func (j *coreJob) plan(p *process.Process) (core.Filter, *plan, error) {
+func (j *coreJob) plan(p *process.Process) (*plan, error) {
 	filter, err := j.filter(p)
 	if err != nil {
-		return 0, nil, onProcess(p, err)
+		return nil, onProcess(p, err)
 	}
 	plan, err := newPlan(p, filter)
-	return filter, plan, onProcess(p, err)
+	return plan, onProcess(p, err)
 }
 
 // newWriter begins, or goes on with, the core of a moment.
 type newWriter func(*snapshot.Snapshot, []core.Segment) (*core.Writer, error)
 
 // take is the way of every core: a moment, the copy, and the report.
-func (j *coreJob) take(ctx context.Context, p *process.Process, filter core.Filter, store snapshot.Store, open newWriter) (r *core.Report, err error) {
+func (j *coreJob) take(ctx context.Context, p *process.Process, plan *plan, store snapshot.Store, open newWriter) (r *core.Report, err error) {
 	began := time.Now()
 	s, err := snapshot.Take(ctx, p, snapshot.Options{
 		Method: snapshot.Method(j.method), MaxPause: time.Duration(j.maxPause), Store: store,
-		Want: wants(filter), Phase: j.enter,
+		Want: wants(plan.filter), Phase: j.enter, Look: plan.look,
 	})
 	if err != nil {
 		return nil, onProcess(p, err)
@@ -212,7 +212,7 @@ func (j *coreJob) take(ctx context.Context, p *process.Process, filter core.Filt
 			err = onProcess(p, cerr)
 		}
 	}()
-	w, err := open(s, core.Select(s.Program(), s, filter))
+	w, err := open(s, core.Select(s.Program(), s, plan.filter))
 	if err != nil {
 		return nil, err
 	}

@@ -28,13 +28,14 @@ import (
 func (j *coreJob) file(ctx context.Context, p *process.Process) (*core.Report, error) {
 	began := time.Now()
 	path := j.name(p)
-	filter, plan, err := j.plan(p)
+	plan, err := j.plan(p)
 	if err != nil {
 		return nil, err
 	}
+	defer plan.close()
 	plan.disk, err = fit(path, plan.disk, plan.length, notThisCore, func() (uint64, error) {
 		j.progress.enter("looking for zeros")
-		n, err := plan.zeros(ctx, p)
+		n, err := plan.zeros(ctx)
 		return n, onProcess(p, err)
 	})
 	if err != nil {
@@ -54,7 +55,7 @@ func (j *coreJob) file(ctx context.Context, p *process.Process) (*core.Report, e
 	}
 	j.progress.count(w.Written, int64(plan.disk))
 	// What is copied before the mappings are final goes to where it belongs.
-	r, err := j.take(ctx, p, filter, w, func(s *snapshot.Snapshot, segs []core.Segment) (*core.Writer, error) {
+	r, err := j.take(ctx, p, plan, w, func(s *snapshot.Snapshot, segs []core.Segment) (*core.Writer, error) {
 		return w, w.Settle(segs)
 	})
 	if err != nil {
@@ -85,10 +86,11 @@ func onDisk(r *core.Report, path string) {
 func (j *coreJob) packedFile(ctx context.Context, p *process.Process) (*core.Report, error) {
 	began := time.Now()
 	path := j.name(p)
-	filter, plan, err := j.plan(p)
+	plan, err := j.plan(p)
 	if err != nil {
 		return nil, err
 	}
+	defer plan.close()
 	f, err := sink.Create(path, j.force)
 	if err != nil {
 		return nil, err
@@ -115,7 +117,7 @@ func (j *coreJob) packedFile(ctx context.Context, p *process.Process) (*core.Rep
 		store = w
 	}
 	j.progress.count(w.Written, int64(plan.disk))
-	r, err := j.take(ctx, p, filter, store, func(s *snapshot.Snapshot, segs []core.Segment) (*core.Writer, error) {
+	r, err := j.take(ctx, p, plan, store, func(s *snapshot.Snapshot, segs []core.Segment) (*core.Writer, error) {
 		if spool != nil {
 			if err := s.Keep(ctx, w, dumped(segs)); err != nil {
 				return nil, onProcess(p, err)
@@ -155,10 +157,11 @@ func pagesOf(s *sink.Spool) *pageset.Store {
 // name.
 func (j *coreJob) stream(ctx context.Context, p *process.Process) (*core.Report, error) {
 	began := time.Now()
-	filter, plan, err := j.plan(p)
+	plan, err := j.plan(p)
 	if err != nil {
 		return nil, err
 	}
+	defer plan.close()
 	size := plan.length + plan.length/512 + 1<<20 // notes and checksums
 	if j.compress != "" {
 		size = plan.disk + plan.disk/512 + 1<<20
@@ -185,7 +188,7 @@ func (j *coreJob) stream(ctx context.Context, p *process.Process) (*core.Report,
 		zst = j.packer.writer(dest, 0)
 		defer zst.Abort()
 	}
-	r, err := j.take(ctx, p, filter, store, func(s *snapshot.Snapshot, segs []core.Segment) (*core.Writer, error) {
+	r, err := j.take(ctx, p, plan, store, func(s *snapshot.Snapshot, segs []core.Segment) (*core.Writer, error) {
 		if spool != nil { // what a stream goes to may be slow
 			if err := s.Keep(ctx, spool, dumped(segs)); err != nil {
 				return nil, onProcess(p, err)
@@ -221,6 +224,8 @@ func (j *coreJob) stream(ctx context.Context, p *process.Process) (*core.Report,
 
 // plan is what a core of a running process would be.
 type plan struct {
+	look   *snapshot.Look
+	filter core.Filter
 	arch   procmem.Arch
 	segs   []core.Segment
 	disk   uint64 // bytes that it would take at most; notes come to little more
@@ -228,25 +233,25 @@ type plan struct {
 }
 
 func newPlan(p *process.Process, filter core.Filter) (*plan, error) {
-	img, v, err := liveView(p)
+	look, err := snapshot.LookAt(p)
 	if err != nil {
 		return nil, err
 	}
-	defer v.Close()
-	out := &plan{arch: img.Arch, segs: core.Select(img, v, filter)}
-	out.length, out.disk, err = held(out.segs, v)
-	return out, err
+	img, mem := look.Program(), look.Memory()
+	out := &plan{look: look, filter: filter, arch: img.Arch, segs: core.Select(img, mem, filter)}
+	if out.length, out.disk, err = held(out.segs, mem); err != nil {
+		look.Close()
+		return nil, err
+	}
+	return out, nil
 }
 
 // zeros returns how much of the plan is pages of zeros now, in bytes.
-func (plan *plan) zeros(ctx context.Context, p *process.Process) (uint64, error) {
-	v, err := p.View()
-	if err != nil {
-		return 0, err
-	}
-	defer v.Close()
-	return zeros(ctx, v, dumped(plan.segs))
+func (plan *plan) zeros(ctx context.Context) (uint64, error) {
+	return zeros(ctx, plan.look.Memory(), dumped(plan.segs))
 }
+
+func (plan *plan) close() { plan.look.Close() }
 
 // zeros returns how many bytes of pages of zeros there are now where data may
 // be. What is swapped out is not read, which would bring it back.

@@ -55,6 +55,7 @@ func keep(ctx context.Context, p *process.Process, specs []target.Spec) (*core.F
 	if err != nil {
 		return nil, onProcess(p, err)
 	}
+	defer k.look.Close()
 	dir := os.TempDir()
 	if have, err := sink.Room(filepath.Join(dir, "core")); err == nil && have < disk {
 		return nil, fmt.Errorf("keep the memory of process %d: no room: about %s are needed and %s is free in %s; choose another folder by TMPDIR (nothing was stopped)",
@@ -77,6 +78,7 @@ func keep(ctx context.Context, p *process.Process, specs []target.Spec) (*core.F
 type keeper struct {
 	p        *process.Process
 	progress *progress
+	look     *snapshot.Look
 	arch     procmem.Arch
 	part     bool // of it is wanted: what is in segments that in touches
 	in       []procmem.Range
@@ -85,24 +87,20 @@ type keeper struct {
 
 // plan finds out what is to be kept, and how many bytes that has.
 func (k *keeper) plan(specs []target.Spec) (disk uint64, err error) {
-	img, err := liveImage(k.p)
-	if err != nil {
+	if k.look, err = snapshot.LookAt(k.p); err != nil {
 		return 0, err
 	}
-	v, err := k.p.View()
-	if err != nil {
-		return 0, err
-	}
-	defer v.Close()
+	img, mem := k.look.Program(), k.look.Memory()
 	k.arch = img.Arch
-	img.Mappings, _ = v.Mappings()
 	k.part = len(specs) > 0
 	for _, s := range specs {
 		in, _ := s.Resolve(img.Mappings) // what is not there yet may come
 		k.in = append(k.in, in...)
 	}
-	k.segs = k.choose(img, v)
-	_, disk, err = held(k.segs, v)
+	k.segs = k.choose(img, mem)
+	if _, disk, err = held(k.segs, mem); err != nil {
+		k.look.Close()
+	}
 	return disk, err
 }
 
@@ -124,7 +122,7 @@ func (k *keeper) into(ctx context.Context, f *os.File, disk uint64) (*core.File,
 		return nil, err
 	}
 	k.progress.count(w.Written, int64(disk))
-	s, err := snapshot.Take(ctx, k.p, snapshot.Options{Method: snapshot.MethodAuto, Store: w, Phase: k.progress.enter,
+	s, err := snapshot.Take(ctx, k.p, snapshot.Options{Method: snapshot.MethodAuto, Store: w, Phase: k.progress.enter, Look: k.look,
 		Want: func(img *procmem.Image, mem procmem.Memory) []procmem.Range { return dumped(k.choose(img, mem)) }})
 	if err != nil {
 		return nil, onProcess(k.p, err)

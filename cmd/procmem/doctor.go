@@ -104,34 +104,31 @@ func diagnose(pid int, prefix string) *diagnosis {
 }
 
 func predictCore(p *process.Process, prefix string) (*prediction, error) {
-	i, err := processInfo(p)
-	if err != nil {
-		return nil, err
-	}
 	status, err := p.Status()
 	if err != nil {
 		return nil, err
 	}
-	out := &prediction{MemoryBytes: i.Memory, DiskBytes: i.Data, Threads: i.Threads, Mappings: i.Mappings,
-		SwapBytes: status.Swap, Folder: filepath.Dir(prefix)}
 	filter, err := p.CoredumpFilter()
 	if err != nil {
 		return nil, err
 	}
+	plan, err := newPlan(p, core.Filter(filter))
+	if err != nil {
+		return nil, err
+	}
+	defer plan.close()
+	out := &prediction{MemoryBytes: plan.length, DiskBytes: plan.disk, Threads: status.Threads,
+		Mappings: len(plan.look.Program().Mappings), SwapBytes: status.Swap, Folder: filepath.Dir(prefix)}
 	out.RoomBytes, _ = sink.Room(prefix)
-	disk, err := fit(prefix+"."+strconv.Itoa(p.PID()), i.Data, i.Memory, notThisCore, func() (uint64, error) {
-		plan, err := newPlan(p, core.Filter(filter))
-		if err != nil {
-			return 0, err
-		}
-		return plan.zeros(context.Background(), p)
+	disk, err := fit(prefix+"."+strconv.Itoa(p.PID()), plan.disk, plan.length, notThisCore, func() (uint64, error) {
+		return plan.zeros(context.Background())
 	})
 	if out.Fits = err == nil; out.Fits {
 		out.DiskBytes = disk
 	} else {
 		out.Obstacle = err.Error()
 	}
-	all, err := snapshot.Estimates(p, snapshot.Options{Want: wants(core.Filter(filter))})
+	all, err := snapshot.Estimates(p, snapshot.Options{Want: wants(plan.filter), Look: plan.look})
 	for _, e := range all {
 		m := methodEstimate{Method: e.Method, PauseMS: milliseconds(e.Pause)}
 		if e.Err != nil {

@@ -12,6 +12,7 @@ import (
 	"github.com/procmem/procmem/core"
 	"github.com/procmem/procmem/internal/term"
 	"github.com/procmem/procmem/process"
+	"github.com/procmem/procmem/snapshot"
 )
 
 func newInfo(g *globals) *cobra.Command {
@@ -107,11 +108,12 @@ func infoOf(img *procmem.Image) *infoJSON {
 }
 
 func processInfo(p *process.Process) (*infoJSON, error) {
-	img, v, err := liveView(p)
+	look, err := snapshot.LookAt(p)
 	if err != nil {
 		return nil, err
 	}
-	defer v.Close()
+	defer look.Close()
+	img := look.Program()
 	i := infoOf(img)
 	i.Kind = "process"
 	tids, err := p.Threads()
@@ -123,40 +125,8 @@ func processInfo(p *process.Process) (*infoJSON, error) {
 	if err != nil {
 		return nil, err
 	}
-	i.Memory, i.Data, err = held(core.Select(img, v, core.Filter(filter)), v)
+	i.Memory, i.Data, err = held(core.Select(img, look.Memory(), core.Filter(filter)), look.Memory())
 	return i, err
-}
-
-// liveView is liveImage with the mappings, and a view of the memory.
-func liveView(p *process.Process) (*procmem.Image, *process.View, error) {
-	img, err := liveImage(p)
-	if err != nil {
-		return nil, nil, err
-	}
-	v, err := p.View()
-	if err != nil {
-		return nil, nil, err
-	}
-	img.Mappings, _ = v.Mappings()
-	return img, v, nil
-}
-
-// liveImage returns what is needed of a running process to plan a core,
-// mappings aside.
-func liveImage(p *process.Process) (*procmem.Image, error) {
-	img := &procmem.Image{}
-	var err error
-	if img.Process, err = p.Info(); err != nil {
-		return nil, err
-	}
-	if img.Arch, err = p.Arch(); err != nil {
-		return nil, err
-	}
-	if img.Exe, err = p.Exe(); err != nil {
-		return nil, err
-	}
-	img.Auxv, err = p.Auxv(img.Arch)
-	return img, err
 }
 
 func (i *infoJSON) print(f *os.File) error {
