@@ -41,6 +41,18 @@ func takeBy(t testing.TB, p *testproc.Proc, method Method, o Options) *Snapshot 
 	return s
 }
 
+// checkBallast compares all of the ballast of a process with a moment.
+func checkBallast(t testing.TB, p *testproc.Proc, s *Snapshot) {
+	t.Helper()
+	ballast := p.Map(t, "ballast")
+	for i := range ballast.Pages() {
+		got := make([]byte, page)
+		if _, err := s.ReadAt(got, ballast.Page(i)); err != nil || !bytes.Equal(got, p.Want(t, ballast, i)) {
+			t.Fatalf("page %d: %v", i, err)
+		}
+	}
+}
+
 // childOf returns the one child of a process.
 func childOf(t testing.TB, pid int) int {
 	t.Helper()
@@ -400,13 +412,7 @@ func TestExecMeanwhile(t *testing.T) {
 			if err != nil || !bytes.Equal(auxv, s.Image().Auxv) {
 				t.Errorf("the auxiliary vector is that of another program (%v)", err)
 			}
-			ballast := p.Map(t, "ballast")
-			for i := range ballast.Pages() {
-				got := make([]byte, page)
-				if _, err := s.ReadAt(got, ballast.Page(i)); err != nil || !bytes.Equal(got, p.Want(t, ballast, i)) {
-					t.Fatalf("page %d: %v", i, err)
-				}
-			}
+			checkBallast(t, p, s)
 			s.Close()
 			p.Cmd(t, "ping")
 		})

@@ -56,13 +56,7 @@ func TestExecAfterLook(t *testing.T) {
 			p.Send(t, "exec %s --ballast 40M", p.Path)
 			p.ReadFacts(t)
 			s := takeBy(t, p, m, Options{Look: l})
-			ballast := p.Map(t, "ballast")
-			for i := range ballast.Pages() {
-				got := make([]byte, page)
-				if _, err := s.ReadAt(got, ballast.Page(i)); err != nil || !bytes.Equal(got, p.Want(t, ballast, i)) {
-					t.Fatalf("page %d: %v", i, err)
-				}
-			}
+			checkBallast(t, p, s)
 			s.Close()
 			p.Cmd(t, "ping")
 		})
