@@ -124,6 +124,7 @@ func newFile(r io.ReaderAt, size int64) (*File, error) {
 	}
 	f.sortSegments()
 	f.readNotes(h.shoff > 0)
+	f.compareParts()
 	return f, nil
 }
 
@@ -273,6 +274,18 @@ func (f *File) readFull(p []byte, off int64) error {
 	return err
 }
 
+// compareParts compares with their checksums what tells of the process, and
+// where its memory lies: of that all depends that is read.
+func (f *File) compareParts() {
+	if f.sums == (span{}) {
+		return
+	}
+	in := &sumsReader{r: io.NewSectionReader(f.r, f.sums.off, f.sums.end-f.sums.off)}
+	if spans, _, err := in.begin(); err == nil { // what is wrong with the note itself Verify tells
+		f.broken = append(f.broken, f.damagedSpans(spans)...)
+	}
+}
+
 // Owns has Close close c: what the core is read from, as a rule.
 func (f *File) Owns(c io.Closer) { f.closer = c }
 
@@ -288,8 +301,9 @@ func (f *File) Close() error {
 // change it.
 func (f *File) Image() *procmem.Image { return &f.img }
 
-// Damaged returns the parts of the file that should tell of the process and make
-// no sense, as opening it has shown. Verify compares all of it.
+// Damaged returns the parts of the file that should tell of the process, or
+// where memory lies, and make no sense or are not as they were written, as
+// opening it has shown. Verify compares all of it.
 func (f *File) Damaged() []Damage { return f.broken }
 
 // Report returns the report of a core that procmem wrote, and nil for others

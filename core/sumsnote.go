@@ -147,14 +147,9 @@ var errSums = errors.New("the checksums are damaged")
 func readSums(r io.ReaderAt, off, size int64, within func(procmem.Range) bool) (spans []fileSpan, s *sums, err error) {
 	le := binary.LittleEndian
 	in := &sumsReader{r: io.NewSectionReader(r, off, size-4)}
-	head := in.next(sumsHead)
-	nspans, extents := le.Uint32(head[4:]), le.Uint64(head[8:])
-	if in.err == nil && le.Uint32(head) != procmem.PageSize {
-		return nil, nil, fmt.Errorf("%w: of pages of %d bytes", errSums, le.Uint32(head))
-	}
-	for i := uint32(0); i < nspans && in.err == nil; i++ {
-		b := in.next(spanSize)
-		spans = append(spans, fileSpan{int64(le.Uint64(b)), int64(le.Uint64(b[8:])), le.Uint32(b[16:])})
+	spans, extents, err := in.begin()
+	if err != nil {
+		return nil, nil, err
 	}
 	s = newSums()
 	var last procmem.Addr
@@ -179,6 +174,52 @@ func readSums(r io.ReaderAt, off, size int64, within func(procmem.Range) bool) (
 		return nil, nil, errSums
 	}
 	return spans, s, nil
+}
+
+// maxSpans is how many spans there may be: headers in front and behind, and
+// notes.
+const maxSpans = 16
+
+// begin reads the spans, and tells how many extents follow.
+func (in *sumsReader) begin() (spans []fileSpan, extents uint64, err error) {
+	le := binary.LittleEndian
+	head := in.next(sumsHead)
+	nspans, extents := le.Uint32(head[4:]), le.Uint64(head[8:])
+	switch {
+	case in.err != nil || nspans > maxSpans:
+		return nil, 0, errSums
+	case le.Uint32(head) != procmem.PageSize:
+		return nil, 0, fmt.Errorf("%w: of pages of %d bytes", errSums, le.Uint32(head))
+	}
+	for range nspans {
+		b := in.next(spanSize)
+		spans = append(spans, fileSpan{int64(le.Uint64(b)), int64(le.Uint64(b[8:])), le.Uint32(b[16:])})
+	}
+	if in.err != nil {
+		return nil, 0, errSums
+	}
+	return spans, extents, nil
+}
+
+// damagedSpans returns those spans that are not as they were written.
+func (f *File) damagedSpans(spans []fileSpan) (out []Damage) {
+	left := f.size // they do not overlap
+	for _, s := range spans {
+		reason := errDiffers
+		if s.size < 0 || s.off < 0 || s.off > f.size-s.size || s.size > left {
+			reason = procmem.ErrTruncated
+		} else {
+			left -= s.size
+			sum := crc32.New(castagnoli)
+			if _, err := io.Copy(sum, io.NewSectionReader(f.r, s.off, s.size)); err != nil {
+				reason = err
+			} else if sum.Sum32() == s.sum {
+				continue
+			}
+		}
+		out = append(out, Damage{Offset: s.off, Size: s.size, Reason: reason.Error()})
+	}
+	return out
 }
 
 // sumsReader reads pieces of the descriptor and keeps their checksum.

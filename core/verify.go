@@ -5,7 +5,6 @@ import (
 	"errors"
 	"fmt"
 	"hash/crc32"
-	"io"
 	"iter"
 	"os"
 	"slices"
@@ -79,19 +78,8 @@ func (v *verifier) load() {
 		return
 	}
 	v.sums = sums
-	for _, s := range spans {
-		sum := crc32.New(castagnoli)
-		n, err := io.Copy(sum, io.NewSectionReader(f.r, s.off, s.size))
-		switch {
-		case err != nil:
-		case n < s.size:
-			err = procmem.ErrTruncated
-		case sum.Sum32() != s.sum:
-			err = errDiffers
-		default:
-			continue
-		}
-		v.damaged(Damage{Offset: s.off, Size: s.size, Reason: err.Error()})
+	for _, d := range f.damagedSpans(spans) {
+		v.damaged(d)
 	}
 }
 

@@ -57,7 +57,7 @@ func openCore(path string) (*core.File, error) {
 		return nil, err
 	}
 	for _, d := range c.Damaged() {
-		notice("%s is damaged: %v; what it tells of the process may be wrong (procmem verify compares all)", term.Printable(path), term.Printable(d.String()))
+		notice("%s is damaged: %v; what is read from it may be wrong (procmem verify compares all)", term.Printable(path), term.Printable(d.String()))
 	}
 	return c, nil
 }

@@ -3,6 +3,7 @@ package main
 import (
 	"bytes"
 	"debug/elf"
+	"encoding/binary"
 	"encoding/json"
 	"errors"
 	"fmt"
@@ -201,6 +202,36 @@ func TestCompressedAhead(t *testing.T) {
 	if len(pieces) != 1 || pieces[0] != fill.Range {
 		t.Errorf("%v lies in pieces: %v", fill.Range, pieces)
 	}
+}
+
+// The headers of a compressed core are in frames without a checksum, so that
+// they can be read all the same: who reads memory by headers that are damaged
+// is told, as is who unpacks it.
+func TestDamagedHead(t *testing.T) {
+	p := testproc.Start(t, testproc.Many, "fill", "1M")
+	zst, _ := compressedCore(t, p)
+	b, err := os.ReadFile(zst)
+	if err != nil {
+		t.Fatal(err)
+	}
+	const headers, headerSize, offset = 64, 56, 8 // of an ELF file of 64 bits
+	start := bytes.Index(b, []byte("\x7fELF")) + headers
+	for at := start; ; at += headerSize {
+		if p.Fill(t).Start == procmem.Addr(binary.LittleEndian.Uint64(b[at+16:])) {
+			b[at+offset+2] ^= 0x10
+			break
+		}
+	}
+	bad := filepath.Join(t.TempDir(), "bad.zst")
+	if err := os.WriteFile(bad, b, 0o600); err != nil {
+		t.Fatal(err)
+	}
+	page := p.Fill(t).Start.String() + "+4096"
+	const told = `bad\.zst is damaged: file offset 0x40, \d+ bytes: not what its checksum says`
+	fails(t, 0, told, "read", bad, page)
+	fails(t, 0, told, "info", bad)
+	fails(t, 3, told, "unpack", bad)
+	fails(t, 1, `1 part damaged|[0-9]+ parts damaged`, "verify", bad)
 }
 
 // Who reads a page of a large core does not read the core.

@@ -41,11 +41,12 @@ type File struct {
 
 // Create begins a file of mode 0600 that will have the name path. Unless
 // force is set it fails with os.ErrExist where a file of this name exists,
-// both now and in Commit.
+// both now and in Commit. What is no regular file is not replaced in any case:
+// /dev/null, or /dev/stdout, has others who use it.
 func Create(path string, force bool) (*File, error) {
 	if st, err := os.Lstat(path); err == nil {
-		if st.IsDir() {
-			return nil, fmt.Errorf("create %s: it is a directory", path)
+		if !st.Mode().IsRegular() {
+			return nil, fmt.Errorf("create %s: it is %s, and nothing but a regular file is replaced", path, kindOf(st.Mode()))
 		}
 		if !force {
 			return nil, fmt.Errorf("create %s: %w (use --force to replace it)", path, os.ErrExist)
@@ -53,6 +54,9 @@ func Create(path string, force bool) (*File, error) {
 	}
 	tmp := path + suffix
 	f, err := os.OpenFile(tmp, os.O_RDWR|os.O_CREATE|unix.O_NOFOLLOW, 0o600)
+	if errors.Is(err, unix.ENAMETOOLONG) {
+		return nil, fmt.Errorf("create %s: %w (it is %s%s until it is whole)", path, errors.Unwrap(err), filepath.Base(path), suffix)
+	}
 	if err != nil {
 		return nil, fmt.Errorf("create %s: %w", path, errors.Unwrap(err))
 	}
@@ -61,6 +65,21 @@ func Create(path string, force bool) (*File, error) {
 		return nil, fmt.Errorf("create %s: %w", path, err)
 	}
 	return &File{path: path, f: f, direct: openDirect(f), disk: onDisk(f), force: force}, nil
+}
+
+// kindOf names what is no regular file.
+func kindOf(m os.FileMode) string {
+	switch {
+	case m.IsDir():
+		return "a directory"
+	case m&os.ModeSymlink != 0:
+		return "a symbolic link"
+	case m&os.ModeNamedPipe != 0:
+		return "a pipe"
+	case m&os.ModeSocket != 0:
+		return "a socket"
+	}
+	return "a device"
 }
 
 // openDirect opens f again, to go around the page cache; nil where that is

@@ -127,6 +127,48 @@ func TestNoOverwriting(t *testing.T) {
 	})
 }
 
+// A device, a pipe, or what a link leads to, has others who use it: it is not
+// replaced, not even by force.
+func TestOnlyFilesAreReplaced(t *testing.T) {
+	dir := t.TempDir()
+	for what, make := range map[string]func(path string) error{
+		"a directory":     func(path string) error { return os.Mkdir(path, 0o700) },
+		"a pipe":          func(path string) error { return unix.Mkfifo(path, 0o600) },
+		"a symbolic link": func(path string) error { return os.Symlink(os.DevNull, path) },
+		"a socket":        func(path string) error { return unix.Mknod(path, unix.S_IFSOCK|0o600, 0) },
+	} {
+		path := filepath.Join(dir, what)
+		if err := make(path); err != nil {
+			t.Fatal(err)
+		}
+		before, err := os.Lstat(path)
+		if err != nil {
+			t.Fatal(err)
+		}
+		for _, force := range []bool{false, true} {
+			if f, err := Create(path, force); err == nil {
+				f.Abort()
+				t.Errorf("%s can be replaced (force %v)", what, force)
+			} else if !strings.Contains(err.Error(), "it is "+what) {
+				t.Errorf("%s: %v", what, err)
+			}
+		}
+		if now, err := os.Lstat(path); err != nil || !os.SameFile(before, now) || exists(path+suffix) {
+			t.Errorf("%s: %v; a refusal has changed something", what, err)
+		}
+	}
+	if _, err := Create(os.DevNull, true); err == nil || !strings.Contains(err.Error(), "it is a device") {
+		t.Errorf("%s: %v", os.DevNull, err)
+	}
+}
+
+// The name itself fits, and the one until then does not.
+func TestLongName(t *testing.T) {
+	if _, err := Create(filepath.Join(t.TempDir(), strings.Repeat("x", 250)), false); !errors.Is(err, unix.ENAMETOOLONG) || !strings.Contains(err.Error(), suffix) {
+		t.Errorf("%v; want %v and %q", err, unix.ENAMETOOLONG, suffix)
+	}
+}
+
 // The name is taken by somebody else while the output is written.
 func TestNameIsTakenMeanwhile(t *testing.T) {
 	forEach(t, func(t *testing.T, o output, path string) {
