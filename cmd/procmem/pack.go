@@ -133,11 +133,11 @@ func isWhole(src *packed.Source) error {
 	if err != nil {
 		return err
 	}
+	if bad := c.Damaged(); len(bad) > 0 { // headers, by which it seems to be cut off, too
+		return errors.New(bad[0].String())
+	}
 	if cut := c.Truncated(); len(cut) > 0 {
 		return fmt.Errorf("%v: %w", cut[0].Range, cut[0].Err)
-	}
-	if bad := c.Damaged(); len(bad) > 0 {
-		return errors.New(bad[0].String())
 	}
 	return nil
 }

@@ -230,7 +230,7 @@ func TestDamagedHead(t *testing.T) {
 	const told = `bad\.zst is damaged: file offset 0x40, \d+ bytes: not what its checksum says`
 	fails(t, 0, told, "read", bad, page)
 	fails(t, 0, told, "info", bad)
-	fails(t, 3, told, "unpack", bad)
+	fails(t, 3, `what is in it is no whole core: file offset 0x40, \d+ bytes: not what its checksum says`, "unpack", bad)
 	fails(t, 1, `1 part damaged|[0-9]+ parts damaged`, "verify", bad)
 }
 
