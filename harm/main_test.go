@@ -36,9 +36,9 @@ func buildAndRun(m *testing.M) int {
 		fmt.Fprintln(os.Stderr, "harm:", err)
 		return 1
 	}
-	// A shell has what it runs in the background ignore SIGINT, and procmem would
+	// A shell has what it runs in the background ignore these, and procmem would
 	// inherit that. What is caught is not inherited.
-	for _, sig := range []os.Signal{syscall.SIGINT, syscall.SIGHUP} {
+	for _, sig := range []os.Signal{syscall.SIGINT, syscall.SIGQUIT, syscall.SIGHUP} {
 		if signal.Ignored(sig) {
 			signal.Notify(make(chan os.Signal, 1), sig)
 		}

@@ -121,7 +121,7 @@ func TestClosedStdout(t *testing.T) {
 	neverStopped(t, p, func() {
 		for _, verb := range []string{"core", "dump"} {
 			cmd := &exec.Cmd{Path: "/bin/sh", Args: []string{"sh", "-c", `exec "$0" "$1" -o - "$2" >&-`, program, verb, fmt.Sprint(p.PID())}}
-			begin(t, cmd).wait(t).want(t, 1, "^procmem: stdout is closed\n$")
+			begin(t, cmd).wait(t).want(t, 1, "^procmem: stdout is closed, or ")
 		}
 	})
 	cmd := &exec.Cmd{Path: "/bin/sh", Args: []string{"sh", "-c", `exec "$0" core -o - "$1" >/dev/null`, program, fmt.Sprint(p.PID())}}

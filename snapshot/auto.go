@@ -16,17 +16,23 @@ import (
 // takes more than only if there is nothing better.
 const defaultPause = 20 * time.Millisecond
 
-// RefusedError reports that no method keeps the pause within the bound.
+// RefusedError reports that no method keeps the pause within the bound, or not
+// the one that was asked for.
 // Nothing was stopped, or, where Tried is not nil, not for longer than the
 // bound.
 type RefusedError struct {
+	Method    Method // MethodAuto for any
 	Bound     time.Duration
 	Estimates []Estimate
 	Tried     error // why the method that was expected to do did not
 }
 
 func (e *RefusedError) Error() string {
-	text := fmt.Sprintf("no method is expected to hold the process for %v at most: %s", e.Bound, list(e.Estimates))
+	who := "no method is"
+	if e.Method != MethodAuto {
+		who = fmt.Sprintf("method %s is not", e.Method)
+	}
+	text := fmt.Sprintf("%s expected to hold the process for %v at most: %s", who, e.Bound, list(e.Estimates))
 	if e.Tried != nil {
 		return text + "; tried " + e.Tried.Error()
 	}
@@ -100,7 +106,7 @@ func (c *chooser) take(ctx context.Context) (*Snapshot, error) {
 		}
 		c.tried = err
 	}
-	return nil, &RefusedError{Bound: c.o.MaxPause, Estimates: c.all, Tried: c.tried}
+	return nil, &RefusedError{Method: c.o.Method, Bound: c.o.MaxPause, Estimates: c.all, Tried: c.tried}
 }
 
 // order returns the methods to try.

@@ -77,7 +77,7 @@ The methods differ in how long the process is held (docs/pause.md):
 			return undoing(func(ctx context.Context) error { return job.run(ctx, args) })
 		},
 	})
-	cmd.Flags().StringVarP(&job.prefix, "output", "o", "core", "write to PREFIX.PID, which may be s3://BUCKET/PREFIX, or to FOLDER/core.PID; or with - one core to stdout")
+	cmd.Flags().StringVarP(&job.prefix, "output", "o", "core", "write to PREFIX.PID, which may be s3://BUCKET/PREFIX, or with a slash at the end, FOLDER/, to FOLDER/core.PID; or with - one core to stdout")
 	cmd.Flags().BoolVarP(&job.all, "all", "a", false, "dump all mappings, whatever coredump_filter and MADV_DONTDUMP say")
 	addMethod(cmd, &job.method)
 	cmd.Flags().Var(&job.maxPause, "max-pause", "refuse, before anything is stopped, what would hold the process for longer, such as 20ms")
@@ -129,9 +129,14 @@ func (j *coreJob) run(ctx context.Context, words []string) error {
 // inFolder makes a prefix of what names a folder or a bucket.
 func inFolder(prefix string) string {
 	switch {
-	case upload.IsURL(prefix) && strings.Count(prefix, "/") == 2:
+	case upload.IsURL(prefix):
+		if strings.Count(prefix, "/") == 2 {
+			return prefix + "/core"
+		}
+	case prefix == "." || prefix == ".." || strings.HasSuffix(prefix, "/.") || strings.HasSuffix(prefix, "/.."):
 		return prefix + "/core"
-	case strings.HasSuffix(prefix, "/"):
+	}
+	if strings.HasSuffix(prefix, "/") {
 		return prefix + "core"
 	}
 	return prefix
@@ -283,7 +288,7 @@ func (j *coreJob) tell(w *os.File, r *core.Report) error {
 		if where == "" {
 			where = "the stream"
 		}
-		fmt.Fprintf(w, "%s: process %d, %s of memory, %s, %s\n", where, r.PID, term.Size(r.MemoryBytes),
+		fmt.Fprintf(w, "%s: process %d, %s of memory, %s, %s\n", term.Printable(where), r.PID, term.Size(r.MemoryBytes),
 			count(r.Threads, "thread"), count(r.Mappings, "mapping"))
 		held := "the process was not held: the memory may be torn"
 		if r.Consistent {
@@ -299,7 +304,7 @@ func (j *coreJob) tell(w *os.File, r *core.Report) error {
 		}
 		fmt.Fprintf(w, "%s %s, file length %s; %s\n", term.Size(uint64(r.DiskBytes)), written, term.Size(uint64(r.FileBytes)), missingText(r))
 		if j.gcore {
-			fmt.Fprintf(w, "Saved corefile %s.%d\n", j.prefix, r.PID)
+			fmt.Fprintf(w, "Saved corefile %s.%d\n", term.Printable(j.prefix), r.PID)
 		}
 	}
 	for _, m := range r.Missing {

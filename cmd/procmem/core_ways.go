@@ -3,7 +3,6 @@ package main
 import (
 	"context"
 	"fmt"
-	"os"
 	"path/filepath"
 	"sync/atomic"
 	"time"
@@ -171,7 +170,7 @@ func (j *coreJob) stream(ctx context.Context, p *process.Process) (*core.Report,
 		return nil, err
 	}
 	defer dest.abort()
-	spool, done, err := newSpool(os.TempDir(), plan.disk, snapshot.Method(j.method))
+	spool, done, err := newSpool("", plan.disk, snapshot.Method(j.method))
 	if err != nil {
 		return nil, err
 	}

@@ -15,12 +15,14 @@ import (
 	"github.com/procmem/procmem/internal/background"
 	"github.com/procmem/procmem/internal/packed"
 	"github.com/procmem/procmem/internal/sink"
+	"github.com/procmem/procmem/internal/term"
 	"github.com/procmem/procmem/internal/upload"
 )
 
-// notice prints what one should know while it goes on.
+// notice prints what one should know while it goes on. Names in it may be
+// anything.
 func notice(format string, args ...any) {
-	fmt.Fprintf(os.Stderr, "procmem: "+format+"\n", args...)
+	fmt.Fprintf(os.Stderr, "procmem: %s\n", term.Printable(fmt.Sprintf(format, args...)))
 }
 
 // compressFlag is the value of --compress.
@@ -63,13 +65,14 @@ func checkURL(name string) error {
 }
 
 // checkStdout tells where stdout is closed: the Go runtime has opened /dev/null
-// instead, for reading too, as nobody does who wants nothing of what is written.
+// instead, for reading too. Whoever has done that himself cannot be told from it;
+// he keeps nothing either.
 func checkStdout() error {
 	var null, st unix.Stat_t
 	flags, err := unix.FcntlInt(1, unix.F_GETFL, 0)
 	if err == nil && flags&unix.O_ACCMODE == unix.O_RDWR && unix.Fstat(1, &st) == nil &&
 		unix.Stat(os.DevNull, &null) == nil && st.Rdev == null.Rdev && st.Mode&unix.S_IFMT == unix.S_IFCHR {
-		return errors.New("stdout is closed")
+		return errors.New("stdout is closed, or is /dev/null opened for reading too: nothing would be kept")
 	}
 	return nil
 }

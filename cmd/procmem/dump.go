@@ -119,7 +119,7 @@ func (d *dumper) memory(ctx context.Context) (mem procmem.Sparse, release func()
 		d.index.Method = "core"
 		return d.target.Core, func() error { return nil }, nil
 	}
-	spool, done, err := newSpool(os.TempDir(), d.size, d.method)
+	spool, done, err := newSpool("", d.size, d.method)
 	if err != nil {
 		return nil, nil, err
 	}
@@ -158,22 +158,27 @@ func rangesOf(ms []procmem.Mapping) (ranges []procmem.Range) {
 }
 
 // newSpool makes a place for memory that is copied before it can be written to
-// where it belongs: in a folder, if there is room for it. Only precopy cannot
-// do without.
+// where it belongs, if that can be had: in a folder, "" is the one for temporary
+// files. Only precopy cannot do without.
 func newSpool(dir string, size uint64, method snapshot.Method) (*sink.Spool, func(), error) {
-	switch have, err := sink.Room(filepath.Join(dir, "spool")); {
-	case err != nil || have >= size:
-	case method == snapshot.MethodPrecopy:
-		return nil, nil, fmt.Errorf("method precopy copies memory ahead, to %s: no room: about %s may be needed there and %s is free (nothing was stopped)",
-			dir, term.Size(size), term.Size(have))
-	default:
-		return nil, func() {}, nil
+	remedy := ""
+	if dir == "" {
+		dir, remedy = os.TempDir(), "; choose another folder by TMPDIR"
 	}
-	spool, err := sink.NewSpool(dir, method != snapshot.MethodStop)
-	if err != nil {
-		return nil, nil, err
+	have, err := sink.Room(filepath.Join(dir, "spool"))
+	if err == nil && have < size {
+		err = fmt.Errorf("no room: about %s may be needed there and %s is free", term.Size(size), term.Size(have))
 	}
-	return spool, spool.Close, nil
+	if err == nil {
+		var spool *sink.Spool
+		if spool, err = sink.NewSpool(dir, method != snapshot.MethodStop); err == nil {
+			return spool, spool.Close, nil
+		}
+	}
+	if method == snapshot.MethodPrecopy {
+		return nil, nil, fmt.Errorf("method precopy copies memory ahead, to %s: %w%s (nothing was stopped)", dir, err, remedy)
+	}
+	return nil, func() {}, nil
 }
 
 // look opens the memory as it is before anything is stopped.

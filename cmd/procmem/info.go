@@ -135,13 +135,21 @@ func (i *infoJSON) print(f *os.File) error {
 		w.paragraph(fmt.Sprintf("%-12s ", name), fmt.Sprintf(format, args...))
 	}
 	line(i.Kind, "%s", i.Target)
-	line("pid", "%d, parent %d, uid %d, gid %d, state %s", i.PID, i.PPID, i.UID, i.GID, i.State)
+	if i.PID == 0 { // the notes are missing
+		line("pid", "unknown")
+	} else {
+		line("pid", "%d, parent %d, uid %d, gid %d, state %s", i.PID, i.PPID, i.UID, i.GID, i.State)
+	}
 	line("program", "%s (%s)", cmp.Or(i.Exe, i.Name, "unknown"), i.Arch)
 	line("arguments", "%s", i.Args)
 	if i.Signal != 0 {
 		line("signal", "%d", i.Signal)
 	}
-	line("threads", "%d", i.Threads)
+	if i.Threads == 0 {
+		line("threads", "unknown")
+	} else {
+		line("threads", "%d", i.Threads)
+	}
 	line("mappings", "%d, %s of addresses", i.Mappings, term.Size(i.Mapped))
 	if i.Kind == "process" {
 		line("core", "would hold %s, and take about %s on disk", term.Size(i.Memory), term.Size(i.Data))

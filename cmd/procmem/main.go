@@ -54,7 +54,7 @@ type errInterrupted struct{ sig os.Signal }
 func (e errInterrupted) Error() string { return "stopped by " + e.sig.String() }
 
 // undoing is for commands that have something to undo: the context ends with
-// the first SIGINT, SIGTERM or SIGHUP, so that the target is let go and what is
+// the first SIGINT, SIGTERM, SIGQUIT or SIGHUP, so that the target is let go and what is
 // half-written removed. A second one ends procmem at once, which lets the
 // target go as well. Other commands just end. Control-Z does nothing: who is
 // stopped lets nobody go. A signal that was ignored when procmem was started, as
@@ -64,7 +64,7 @@ func undoing(run func(ctx context.Context) error) error {
 	defer cancel(nil)
 	ch := make(chan os.Signal, 1)
 	signal.Ignore(syscall.SIGTSTP)
-	for _, sig := range []os.Signal{syscall.SIGINT, syscall.SIGTERM, syscall.SIGHUP} {
+	for _, sig := range []os.Signal{syscall.SIGINT, syscall.SIGTERM, syscall.SIGQUIT, syscall.SIGHUP} {
 		if !signal.Ignored(sig) {
 			signal.Notify(ch, sig)
 		}

@@ -234,6 +234,24 @@ func TestDamagedHead(t *testing.T) {
 	fails(t, 1, `1 part damaged|[0-9]+ parts damaged`, "verify", bad)
 }
 
+// The name of a file may be anything, and a terminal does what it says.
+func TestNamesAreEscaped(t *testing.T) {
+	p := testproc.Start(t, testproc.Kids)
+	name := filepath.Join(t.TempDir(), "\x1b[31mred\n")
+	pid := strconv.Itoa(p.PID())
+	plain := name + "." + pid
+	told := ok(t, "core", "-o", name, pid)
+	if out, err := exec.Command("zstd", "-q", plain).CombinedOutput(); err != nil {
+		t.Fatalf("%v: %s", err, out)
+	}
+	out, notices, _ := procmemCommand(t, "verify", plain+".zst")
+	for _, text := range []string{told, out, notices} {
+		if !strings.Contains(text, `\x1b[31mred\n`) || strings.ContainsRune(text, 0x1b) {
+			t.Errorf("it says %q", text)
+		}
+	}
+}
+
 // Who reads a page of a large core does not read the core.
 func TestReadInPlace(t *testing.T) {
 	p := testproc.Start(t, testproc.Many, "fill", "32M")

@@ -46,7 +46,7 @@ const showAfter = 300 * time.Millisecond
 const tellAfter = 200 * time.Millisecond
 
 func startProgress(what string) *progress {
-	p := &progress{what: what, out: os.Stderr, lines: make(chan string), stop: make(chan struct{}), stopped: make(chan struct{})}
+	p := &progress{what: term.Printable(what), out: os.Stderr, lines: make(chan string), stop: make(chan struct{}), stopped: make(chan struct{})}
 	p.enter("planning")
 	signals := make(chan os.Signal, 1)
 	signal.Notify(signals, syscall.SIGUSR1)
@@ -72,7 +72,7 @@ func (p *progress) count(done func() int64, total int64) {
 // notice is the function of that name, while there may be a bar.
 func (p *progress) notice(format string, args ...any) {
 	select {
-	case p.lines <- fmt.Sprintf(format, args...):
+	case p.lines <- term.Printable(fmt.Sprintf(format, args...)):
 	case <-p.stopped:
 		notice(format, args...)
 	}
