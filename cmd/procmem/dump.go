@@ -69,7 +69,7 @@ The methods by which the moment is taken are those of procmem core.`,
 			})
 			d.progress.end()
 			if err != nil {
-				return noRoom(stdoutError(err))
+				return onOutput(out, err)
 			}
 			return d.tell(g, out)
 		},

@@ -111,7 +111,7 @@ func convert(path, out string, force, toPacked bool) error {
 		}
 		p.end()
 		if err != nil {
-			return noRoom(stdoutError(err))
+			return onOutput(out, err)
 		}
 		for _, l := range lost {
 			notice("%s: offset %#x: %v: %s are zeros in what was written", path, uint64(l.Start), term.Printable(l.Err.Error()), bytesOf(l.Size()))
@@ -124,6 +124,18 @@ func convert(path, out string, force, toPacked bool) error {
 		}
 		return nil
 	})
+}
+
+// onOutput adds to an error what one can do about it. The advice of noRoom is
+// for files: a stream is one already.
+func onOutput(out string, err error) error {
+	switch {
+	case out == "-":
+		return stdoutError(err)
+	case upload.IsURL(out):
+		return err
+	}
+	return noRoom(err)
 }
 
 // isWhole returns an error where the plain file is no core, or one that is cut
