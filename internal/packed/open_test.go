@@ -399,6 +399,9 @@ func TestOpenErrors(t *testing.T) {
 		{save(t, "nothing", pack(t, nil, 1)), "not a core file: the file is empty"},
 		{save(t, "damaged", damaged), "it is cut off, or damaged"},
 		{save(t, "no.gz", []byte("\x1f\x8b\x08\xff0123456789")), "it is cut off, or damaged"},
+		{save(t, "long", []byte("\x28\xb5\x2f\xfd\x00\xa8\x01\x00\x00")), "it takes more memory to unpack than procmem allows"}, // as of zstd --long=31
+		{save(t, "long.segment", []byte("\x28\xb5\x2f\xfd\xa0\x01\x00\x00\x20\x01\x00\x00")), "it takes more memory to unpack than procmem allows"},
+		{save(t, "block", []byte("\x28\xb5\x2f\xfd\x00\x00\x00\x40\x00\x00")), "it is damaged (window size exceeded)"},
 	} {
 		var told notices
 		f, err := told.opener().Open(c.path)

@@ -28,11 +28,25 @@ func (e *badFile) Error() string {
 		return "is cut off, or damaged"
 	case errors.Is(e.err, zstd.ErrUnknownDictionary):
 		return "is compressed with a dictionary: unpack it with zstd -d -D DICTIONARY"
+	case errors.Is(e.err, errWindow), errors.Is(e.err, zstd.ErrDecoderSizeExceeded): // the latter where the window is all of a frame
+		return "takes more memory to unpack than procmem allows: unpack it with zstd -d --long=31, and open what that makes"
 	}
 	return fmt.Sprintf("is damaged (%v)", e.err)
 }
 
 func (e *badFile) Unwrap() error { return e.err }
+
+// errWindow: a frame refers to data farther back than the decoder keeps.
+var errWindow = errors.New("window too large")
+
+// needsWindow reports whether the first frame says that it is too much for the
+// decoder, whose own error a damaged block may give as well.
+func needsWindow(r io.ReaderAt) bool {
+	head := make([]byte, zstd.HeaderMaxSize)
+	n, _ := r.ReadAt(head, 0)
+	var h zstd.Header
+	return h.Decode(head[:n]) == nil && h.WindowSize > zstd.MaxWindowSize
+}
 
 // unpackFile unpacks f into a file without a name, which ends with the
 // process however it comes. One that is cut off or damaged gives a *badFile and
@@ -42,6 +56,9 @@ func (o Opener) unpackFile(f *os.File, head []byte) (*os.File, int64, error) {
 	info, err := f.Stat()
 	if err != nil {
 		return nil, 0, err
+	}
+	if isZstd(head) && needsWindow(f) {
+		return nil, 0, &badFile{errWindow}
 	}
 	packed := &counter{r: f}
 	if o.Progress != nil {
