@@ -446,6 +446,17 @@ func TestNoRoom(t *testing.T) {
 	}
 }
 
+// A temporary folder that is none is told with what chooses it.
+func TestNoTemporaryFolder(t *testing.T) {
+	path := save(t, "x", gz(t, text(1000, 1)))
+	for dir, want := range map[string]string{"/nonexistent": "look for room in /nonexistent: no such file or directory (set TMPDIR", path: "create temporary file: open " + path + "/"} {
+		t.Setenv("TMPDIR", dir)
+		if _, err := (Opener{}).Open(path); err == nil || !strings.Contains(err.Error(), want) || !strings.HasSuffix(err.Error(), " (set TMPDIR to another folder)") {
+			t.Errorf("%s: %v; want %q", dir, err, want)
+		}
+	}
+}
+
 func TestIsPacked(t *testing.T) {
 	for head, want := range map[string]bool{
 		"\x28\xb5\x2f\xfd": true, "\x50\x2a\x4d\x18": true, "\x5f\x2a\x4d\x18rest": true, "\x1f\x8b\x08\x00": true,

@@ -75,12 +75,9 @@ func (o Opener) unpackFile(f *os.File, head []byte) (*os.File, int64, error) {
 	}
 	tmp, err := sink.Unnamed(dir)
 	if err != nil {
-		return nil, 0, fmt.Errorf("create temporary file: %w", err)
+		return nil, 0, elsewhere(fmt.Errorf("create temporary file: %w", err))
 	}
 	size, err := unpack(tmp, in)
-	if errors.Is(err, unix.ENOSPC) || errors.Is(err, unix.EDQUOT) {
-		err = noRoom(dir, err)
-	}
 	if bad := (*badFile)(nil); err == nil || errors.As(err, &bad) && size > 0 {
 		if terr := tmp.Truncate(size); terr == nil {
 			return tmp, size, err
@@ -89,6 +86,12 @@ func (o Opener) unpackFile(f *os.File, head []byte) (*os.File, int64, error) {
 		}
 	}
 	tmp.Close()
+	switch {
+	case errors.Is(err, unix.ENOSPC), errors.Is(err, unix.EDQUOT):
+		err = noRoom(dir, err)
+	case errors.Is(err, unix.EFBIG):
+		err = fmt.Errorf("%w: raise the limit on file sizes with ulimit -f", err)
+	}
 	return nil, 0, err
 }
 
@@ -184,7 +187,7 @@ func unpack(dst io.WriterAt, src io.Reader) (size int64, err error) {
 func checkRoom(packed int64, dir string) error {
 	room, err := sink.Room(filepath.Join(dir, "core"))
 	if err != nil {
-		return err
+		return elsewhere(err)
 	}
 	if uint64(packed) > room {
 		return noRoom(dir, fmt.Errorf("%d bytes, and %d compressed", room, packed))
@@ -193,5 +196,9 @@ func checkRoom(packed int64, dir string) error {
 }
 
 func noRoom(dir string, err error) error {
-	return fmt.Errorf("not enough room in %s: %w (set TMPDIR to another folder)", dir, err)
+	return elsewhere(fmt.Errorf("not enough room in %s: %w", dir, err))
 }
+
+// elsewhere adds to an error of the temporary file how to have it in another
+// place.
+func elsewhere(err error) error { return fmt.Errorf("%w (set TMPDIR to another folder)", err) }
