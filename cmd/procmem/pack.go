@@ -95,6 +95,9 @@ func convert(path, out string, force, toPacked bool) error {
 		if out == "-" && term.IsTerminal(os.Stdout) {
 			return usagef("a core is not written to a terminal: use -o FILE, or a pipe")
 		}
+		if !toPacked && !src.Packed() {
+			return fmt.Errorf("unpack %s: it is not compressed with zstd or gzip: %s", path, whatIsIt(src))
+		}
 		if err := isWhole(src); err != nil {
 			if bad, ok := errors.AsType[*core.FormatError](err); ok && toPacked {
 				return fmt.Errorf("pack %s: %w", path, bad)
@@ -152,6 +155,18 @@ func isWhole(src *packed.Source) error {
 		return fmt.Errorf("%v: %w", cut[0].Range, cut[0].Err)
 	}
 	return nil
+}
+
+// whatIsIt says what a file is that is not compressed in a way that we know.
+func whatIsIt(src *packed.Source) string {
+	_, err := core.NewReader(src, src.Size())
+	if bad, ok := errors.AsType[*core.FormatError](err); ok {
+		return bad.Msg
+	}
+	if err != nil {
+		return err.Error()
+	}
+	return "it is a core that can be used as it is"
 }
 
 // convertedName is the usual name of what a core becomes.

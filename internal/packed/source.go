@@ -13,6 +13,7 @@ type Source struct {
 	io.ReaderAt
 	name   string
 	size   int64
+	packed bool
 	closer io.Closer
 }
 
@@ -41,13 +42,13 @@ func (o Opener) source(f *os.File, path string) (*Source, error) {
 	}
 	head := make([]byte, 4)
 	if _, err := f.ReadAt(head, 0); err != nil || !IsPacked(head) {
-		return &Source{f, path, info.Size(), f}, nil
+		return &Source{f, path, info.Size(), false, f}, nil
 	}
 	r, size, closer, err := o.plain(f, head, path)
 	if err != nil {
 		return nil, err
 	}
-	return &Source{r, path, size, closer}, nil
+	return &Source{r, path, size, true, closer}, nil
 }
 
 // Name is that of the file.
@@ -55,6 +56,9 @@ func (s *Source) Name() string { return s.name }
 
 // Size is that of the plain bytes.
 func (s *Source) Size() int64 { return s.size }
+
+// Packed reports whether the file is compressed.
+func (s *Source) Packed() bool { return s.packed }
 
 // Close closes the file.
 func (s *Source) Close() error { return s.closer.Close() }
