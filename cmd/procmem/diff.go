@@ -199,7 +199,7 @@ func (o *diffFlags) compare(ctx context.Context, g *globals, sides [2]diffSide, 
 // changes prints what differs in the memory.
 func (o *diffFlags) changes(ctx context.Context, d *diff.Diff, sides [2]diffSide, before []procmem.Mapping, out diffOutput) error {
 	if !term.IsTerminal(os.Stdout) { // where lines and a bar would be in each other's way
-		p := startProgress(term.Printable(sides[0].word + " and " + sides[1].word))
+		p := startProgress(sides[0].word + " and " + sides[1].word)
 		p.enter("comparing")
 		p.count(d.Done, dataBytes(sides[0].mem, before))
 		defer p.end()

@@ -495,10 +495,10 @@ func (d *dumper) tell(g *globals, out string) error {
 		if d.index.Method == string(snapshot.MethodStop) {
 			held = ", the process was held for " + duration(d.index.PauseMS)
 		}
-		fmt.Fprintf(w, "%s: %s of %s%s\n", out, term.Size(d.index.MemoryBytes), count(len(d.index.Mappings), "mapping"), held)
+		fmt.Fprintf(w, "%s: %s of %s%s\n", term.Printable(out), term.Size(d.index.MemoryBytes), count(len(d.index.Mappings), "mapping"), held)
 	}
 	for _, m := range d.index.Missing {
-		fmt.Fprintf(os.Stderr, "procmem: missing %v: %s (%s)\n", m.Range, m.Error, bytesOf(m.Bytes))
+		fmt.Fprintf(os.Stderr, "procmem: missing %v: %s (%s)\n", m.Range, term.Printable(m.Error), bytesOf(m.Bytes))
 	}
 	if len(d.index.Missing) > 0 {
 		return statusError(exitMissing)

@@ -346,6 +346,23 @@ func TestHostileText(t *testing.T) {
 	})
 }
 
+// Neither can the reason that it gives for memory that it lacks.
+func TestHostileReason(t *testing.T) {
+	p := testproc.Start(t, testproc.Zoo, "--nospin")
+	dir := t.TempDir()
+	if _, msg, _ := procmemCommand(t, "core", "-o", filepath.Join(dir, "core"), strconv.Itoa(p.PID())); !strings.Contains(msg, "the kernel refuses") {
+		t.Skip("all can be read here")
+	}
+	file := fmt.Sprint(dir, "/core.", p.PID())
+	b := bytes.ReplaceAll(contentOf(t, file), []byte("the kernel refuses"), []byte(`\u001b[5m  refuses`))
+	if err := os.WriteFile(file, b, 0o600); err != nil {
+		t.Fatal(err)
+	}
+	if _, msg, status := procmemCommand(t, "dump", file, "-o", filepath.Join(dir, "dump")); status != 3 || !strings.Contains(msg, `\x1b[5m  refuses`) {
+		t.Errorf("status %d, %q", status, msg)
+	}
+}
+
 // Files that are no cores.
 func TestNoCore(t *testing.T) {
 	dir := t.TempDir()

@@ -117,7 +117,7 @@ func convert(path, out string, force, toPacked bool) error {
 			return onOutput(out, err)
 		}
 		for _, l := range lost {
-			notice("%s: offset %#x: %v: %s are zeros in what was written", path, uint64(l.Start), term.Printable(l.Err.Error()), bytesOf(l.Size()))
+			notice("%s: offset %#x: %v: %s are zeros in what was written", path, uint64(l.Start), l.Err, bytesOf(l.Size()))
 		}
 		if out != "-" {
 			fmt.Printf("%s: %s, of a core of %s\n", term.Printable(out), term.Size(uint64(size)), term.Size(uint64(src.Size())))

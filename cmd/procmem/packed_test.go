@@ -1,6 +1,7 @@
 package main
 
 import (
+	"bufio"
 	"bytes"
 	"debug/elf"
 	"encoding/binary"
@@ -15,6 +16,7 @@ import (
 	"slices"
 	"strconv"
 	"strings"
+	"syscall"
 	"testing"
 
 	"golang.org/x/sys/unix"
@@ -746,4 +748,56 @@ func TestPackNoCore(t *testing.T) {
 	if b := contentOf(t, plain+".zst"); len(b) == 0 {
 		t.Error("nothing was packed")
 	}
+}
+
+// The name of a file sends nothing to the terminal, and makes no lines.
+func TestNamesOfFiles(t *testing.T) {
+	p := testproc.Start(t, testproc.Many, "fill", "1M")
+	dir := t.TempDir()
+	ok(t, "core", "-o", filepath.Join(dir, "core"), strconv.Itoa(p.PID()))
+	odd := filepath.Join(dir, "odd\x1b[5m\nname")
+	if err := os.Rename(fmt.Sprint(dir, "/core.", p.PID()), odd); err != nil {
+		t.Fatal(err)
+	}
+	ok(t, "pack", odd)
+	save := func(suffix string, b []byte) string {
+		if err := os.WriteFile(odd+suffix, b, 0o600); err != nil {
+			t.Fatal(err)
+		}
+		return odd + suffix
+	}
+	plain, bad := contentOf(t, odd), contentOf(t, odd+".zst")
+	bad[len(bad)/2] ^= 4
+	behind := save("behind", []byte(tool(t, "sh", "-c", `gzip -1 <"$1"; echo rubbish`, "sh", odd)))
+	cut := save("cut", []byte(tool(t, "sh", "-c", `gzip -1 <"$1" | head -c 50000`, "sh", odd)))
+	for _, c := range []struct {
+		status, lines int
+		args          []string
+	}{
+		{3, 1, []string{"pack", save("half", plain[:len(plain)/2]), "-o", odd + "a"}},
+		{3, 1, []string{"unpack", save("bad", bad), "-o", odd + "b"}},
+		{0, 2, []string{"verify", behind}},
+		{0, 2, []string{"maps", behind}},
+		{0, 2, []string{"maps", cut}},
+		{0, 0, []string{"dump", odd, "-o", odd + "c"}},
+	} {
+		out, msg, status := procmemCommand(t, c.args...)
+		if status != c.status || strings.Contains(out+msg, "\x1b") || strings.Contains(out+msg, "\nname") || strings.Count(msg, "\n") != c.lines {
+			t.Errorf("%q: status %d, %q, on stderr %q", c.args, status, out, msg)
+		}
+	}
+
+	msgs, stderr, err := os.Pipe()
+	if err != nil {
+		t.Fatal(err)
+	}
+	defer msgs.Close()
+	s := beginStuck(t, stderr, "pack", odd, "-o", "-")
+	if err := s.Process.Signal(syscall.SIGUSR1); err != nil {
+		t.Fatal(err)
+	}
+	if line, err := bufio.NewReader(msgs).ReadString('\n'); err != nil || !strings.Contains(line, `odd\x1b[5m\nname: writing`) {
+		t.Errorf("%q, %v", line, err)
+	}
+	s.finish(t)
 }
