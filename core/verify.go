@@ -155,7 +155,7 @@ func (v *verifier) memory(ctx context.Context) error {
 		}
 		return nil
 	}})
-	for _, x := range faults {
+	for _, x := range pipe.Join(faults) {
 		v.damaged(Damage{Range: x.Range, Reason: x.Err.Error()})
 	}
 	return err

@@ -258,7 +258,6 @@ func dataBytes(mem procmem.Sparse, ms []procmem.Mapping) (n int64) {
 
 // diffVerdict tells what was not compared, and returns the exit status.
 func diffVerdict(sides [2]diffSide, mappings int, s *diff.Stats) error {
-	const most = 20 // lines
 	status := exitSame
 	if mappings > 0 || s.Changed > 0 {
 		status = exitDifferent
@@ -267,13 +266,13 @@ func diffVerdict(sides [2]diffSide, mappings int, s *diff.Stats) error {
 		if damaged(m.Err) {
 			status = exitTrouble
 		}
-		if i < most {
+		if i < mostLines {
 			fmt.Fprintf(os.Stderr, "procmem: not compared %v: %s: %s (%s)\n", m.Range,
 				term.Printable(sideOf(sides, m.Side).word), term.Printable(m.Err.Error()), bytesOf(m.Size()))
 		}
 	}
-	if s.MissingRanges > most {
-		notice("not compared: %s more; %s in all (--json lists them)", count(int(s.MissingRanges-most), "range"), term.Size(s.MissingBytes))
+	if s.MissingRanges > mostLines {
+		notice("not compared: %s more; %s in all (--json lists them)", count(int(s.MissingRanges-mostLines), "range"), term.Size(s.MissingBytes))
 	}
 	if s.Swapped > 0 {
 		notice("not compared: %s swapped out (--swapped reads that too, which brings it back into memory)", term.Size(s.Swapped))

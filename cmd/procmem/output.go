@@ -30,6 +30,10 @@ func stdoutError(err error) error {
 	return err
 }
 
+// mostLines is how many parts are told one by one where there is no end to
+// what is lost.
+const mostLines = 20
+
 // missing is a range that could not be read, in JSON.
 type missing struct {
 	procmem.Range

@@ -116,9 +116,7 @@ func convert(path, out string, force, toPacked bool) error {
 		if err != nil {
 			return onOutput(out, err)
 		}
-		for _, l := range lost {
-			notice("%s: offset %#x: %v: %s are zeros in what was written", path, uint64(l.Start), l.Err, bytesOf(l.Size()))
-		}
+		tellLost(path, pipe.Join(lost))
 		if out != "-" {
 			fmt.Printf("%s: %s, of a core of %s\n", term.Printable(out), term.Size(uint64(size)), term.Size(uint64(src.Size())))
 		}
@@ -127,6 +125,22 @@ func convert(path, out string, force, toPacked bool) error {
 		}
 		return nil
 	})
+}
+
+// tellLost prints which parts of a file could not be read.
+func tellLost(path string, lost []procmem.Fault) {
+	path = term.Printable(path)
+	var more uint64 // bytes
+	for i, l := range lost {
+		if i >= mostLines {
+			more += l.Size()
+			continue
+		}
+		notice("%s: offset %v: %v: %s are zeros in what was written", path, l.Range, term.Printable(l.Err.Error()), bytesOf(l.Size()))
+	}
+	if n := len(lost) - mostLines; n > 0 {
+		notice("%s: %s more: %s are zeros in what was written", path, count(n, "part"), bytesOf(more))
+	}
 }
 
 // onOutput adds to an error what one can do about it. The advice of noRoom is

@@ -638,7 +638,7 @@ func TestDamagedCompressedCore(t *testing.T) {
 	// What can be unpacked is, and what cannot is told, and zeros.
 	for _, form := range [][]string{{"unpack", zst}, {"pack", zst}} {
 		rescued := filepath.Join(t.TempDir(), "x")
-		fails(t, 3, `^procmem: \S+: offset 0x\w+: unpack frame .*: 262144 bytes are zeros in what was written\n$`, append(form, "-o", rescued)...)
+		fails(t, 3, `^procmem: \S+: offset 0x\w+-0x\w+: unpack frame .*: 262144 bytes are zeros in what was written\n$`, append(form, "-o", rescued)...)
 		v2 := verifyJSON(t, 1, `^procmem: verify \S+: \d+ parts? damaged\n$`, rescued)
 		if len(v2.Damaged) != 1 || v2.Damaged[0].Start != d.Start || v2.Damaged[0].End != d.End {
 			t.Errorf("%s: damaged %+v, as in the compressed core %+v", form[0], v2.Damaged, d)
@@ -698,6 +698,68 @@ func TestDamagedCompressedCore(t *testing.T) {
 		write(want[:n])
 		fails(t, 1, `procmem: .*\n$`, "verify", zst)
 		fails(t, 1, `procmem: .*\n$`, "info", zst)
+	}
+}
+
+// What is lost is one line, however many frames it is; of very many parts the
+// first are told, and a total.
+func TestManyFramesLost(t *testing.T) {
+	p := testproc.Start(t, testproc.Many, "fill", "32M")
+	zst, plain := compressedCore(t, p)
+	want := contentOf(t, zst)
+	off := bytes.Index(contentOf(t, plain), want[len(want)/2:][:100]) // random data is as it was
+	if off < 0 {
+		t.Fatal("no data of the core was found in the middle of the compressed one")
+	}
+	write := func(b []byte) {
+		t.Helper()
+		if err := os.WriteFile(zst, b, 0o600); err != nil {
+			t.Fatal(err)
+		}
+	}
+	const frame = 256 << 10
+	one := regexp.MustCompile(`^procmem: \S+: offset (0x\w+)-(0x\w+): unpack frame \d+, .* \(and \d+ more behind it\): (\d+) bytes are zeros in what was written\n$`)
+
+	// A stretch.
+	bad := slices.Clone(want)
+	clear(bad[len(bad)/2:][:10*frame])
+	write(bad)
+	for _, verb := range []string{"unpack", "pack"} {
+		_, msg, status := procmemCommand(t, verb, zst, "-o", filepath.Join(t.TempDir(), "x"))
+		m := one.FindStringSubmatch(msg)
+		if status != 3 || m == nil {
+			t.Fatalf("%s: status %d, %s", verb, status, msg)
+		}
+		start, _ := strconv.ParseInt(m[1], 0, 64)
+		end, _ := strconv.ParseInt(m[2], 0, 64)
+		if n := strconv.FormatInt(end-start, 10); n != m[3] || end-start < 10*frame || end-start > 12*frame || start > int64(off) || end < int64(off)+9*frame {
+			t.Errorf("%s: %s; lost are 10 frames or 11 from %#x on", verb, msg, off)
+		}
+	}
+	if v := verifyJSON(t, 1, `: 1 part damaged\n$`, zst); len(v.Damaged) != 1 || v.Damaged[0].End-v.Damaged[0].Start < 10*frame || !strings.Contains(v.Damaged[0].Reason, "more behind it") {
+		t.Errorf("%+v", v.Damaged)
+	}
+
+	// Each second frame.
+	bad = slices.Clone(want)
+	n := 0
+	for at := len(want) - 5*frame; at > 4<<20; at -= 2 * frame {
+		bad[at] ^= 4
+		n++
+	}
+	write(bad)
+	v := verifyJSON(t, 1, ` parts damaged\n$`, zst)
+	if len(v.Damaged) != n || n < 40 {
+		t.Fatalf("%d parts are damaged, want %d: %+v", len(v.Damaged), n, v.Damaged)
+	}
+	more := fmt.Sprintf("%d parts more: %d bytes", n-20, (n-20)*frame)
+	out := fails(t, 1, fmt.Sprintf(`: %d parts damaged\n$`, n), "verify", zst)
+	if strings.Count(out, "\n") != 21 || !strings.HasSuffix(out, "\n"+more+" (--json lists them)\n") {
+		t.Errorf("verify prints %s; want 20 parts and %s", out, more)
+	}
+	_, msg, status := procmemCommand(t, "unpack", zst, "-o", filepath.Join(t.TempDir(), "x"))
+	if status != 3 || strings.Count(msg, "\n") != 21 || !strings.HasSuffix(msg, zst+": "+more+" are zeros in what was written\n") {
+		t.Errorf("unpack: status %d, %s; want 20 parts and %s", status, msg, more)
 	}
 }
 

@@ -7,6 +7,7 @@ package pipe
 import (
 	"cmp"
 	"context"
+	"fmt"
 	"iter"
 	"runtime"
 	"slices"
@@ -318,4 +319,22 @@ func merge(faults []procmem.Fault) []procmem.Fault {
 		merged = procmem.AppendFault(merged, f)
 	}
 	return merged
+}
+
+// Join makes one of neighbours among ascending faults, whatever their reasons,
+// with that of the first. Of a compressed file each frame that is lost has a
+// reason of its own.
+func Join(faults []procmem.Fault) []procmem.Fault {
+	var joined []procmem.Fault
+	for i := 0; i < len(faults); {
+		f, first := faults[i], i
+		for i++; i < len(faults) && faults[i].Start == f.End; i++ {
+			f.End = faults[i].End
+		}
+		if more := i - first - 1; more > 0 {
+			f.Err = fmt.Errorf("%w (and %d more behind it)", f.Err, more)
+		}
+		joined = append(joined, f)
+	}
+	return joined
 }

@@ -419,6 +419,18 @@ func TestFaults(t *testing.T) {
 }
 
 // No extent needs to begin or end at a page, as those of packed files do not.
+func TestJoin(t *testing.T) {
+	a, b := errors.New("frame 1"), errors.New("frame 2")
+	got := Join([]procmem.Fault{{Range: rng(1, 2), Err: a}, {Range: rng(2, 5), Err: b}, {Range: rng(5, 6), Err: a}, {Range: rng(7, 8), Err: b}})
+	if len(got) != 2 || got[0].Range != rng(1, 6) || got[0].Err.Error() != "frame 1 (and 2 more behind it)" || !errors.Is(got[0].Err, a) ||
+		got[1].Range != rng(7, 8) || got[1].Err != b {
+		t.Errorf("joined: %v", got)
+	}
+	if got := Join(nil); got != nil {
+		t.Errorf("of nothing: %v", got)
+	}
+}
+
 func TestUnaligned(t *testing.T) {
 	defer notEndless(t)()
 	for _, r := range []procmem.Range{
