@@ -291,6 +291,24 @@ func TestOpenLargeFrames(t *testing.T) {
 	src.Close()
 }
 
+// What a file loses while it is read is data that cannot be read, and no hole.
+func TestSourceShrinks(t *testing.T) {
+	path := save(t, "plain", text(10*pageSize, 1))
+	src, err := Opener{}.Source(path)
+	if err != nil {
+		t.Fatal(err)
+	}
+	defer src.Close()
+	if err := os.Truncate(path, 3*pageSize); err != nil {
+		t.Fatal(err)
+	}
+	for off, want := range map[int64]int64{3 * pageSize: 3 * pageSize, 5 * pageSize: 5 * pageSize, 10 * pageSize: 10 * pageSize} {
+		if start, end := src.NextData(off); start != want || end != 10*pageSize {
+			t.Errorf("from %#x: data is %#x-%#x; want %#x on", off, start, end, want)
+		}
+	}
+}
+
 // A disk that fails between two members of a gzip file is not the end of it.
 func TestGzipReadError(t *testing.T) {
 	b := gz(t, text(1000, 1))

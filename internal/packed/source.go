@@ -70,7 +70,12 @@ func (s *Source) NextData(off int64) (start, end int64) {
 	case *Reader:
 		return r.NextData(off)
 	case *os.File:
-		return pageset.FileData(r, off, s.size)
+		start, end = pageset.FileData(r, off, s.size)
+		// What the file has lost meanwhile is no hole.
+		if info, err := r.Stat(); err == nil && start >= s.size && info.Size() < s.size {
+			start = min(max(off, info.Size()), s.size)
+		}
+		return start, end
 	}
 	return min(off, s.size), s.size
 }
