@@ -158,7 +158,7 @@ func tellSide(t *target.Target) {
 	case t.Process != nil:
 		notice("process %d goes on while it is compared: what it writes meanwhile may show", t.Process.PID())
 	case t.Core.Report() == nil && len(t.Core.Truncated()) == 0:
-		notice("%s was not taken by procmem: it may not tell all mappings, their names, or which are shared", term.Printable(t.Word))
+		notice("%s was not taken by procmem: it may not tell all mappings, their names, or which are shared", t.Word)
 	}
 }
 

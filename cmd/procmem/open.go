@@ -5,7 +5,6 @@ import (
 	"github.com/procmem/procmem/core"
 	"github.com/procmem/procmem/internal/packed"
 	"github.com/procmem/procmem/internal/symbols"
-	"github.com/procmem/procmem/internal/term"
 	"github.com/procmem/procmem/target"
 )
 
@@ -57,7 +56,7 @@ func openCore(path string) (*core.File, error) {
 		return nil, err
 	}
 	for _, d := range c.Damaged() {
-		notice("%s is damaged: %v; what is read from it may be wrong (procmem verify compares all)", term.Printable(path), term.Printable(d.String()))
+		notice("%s is damaged: %v; what is read from it may be wrong (procmem verify compares all)", path, d.String())
 	}
 	return c, nil
 }

@@ -129,14 +129,13 @@ func convert(path, out string, force, toPacked bool) error {
 
 // tellLost prints which parts of a file could not be read.
 func tellLost(path string, lost []procmem.Fault) {
-	path = term.Printable(path)
 	var more uint64 // bytes
 	for i, l := range lost {
 		if i >= mostLines {
 			more += l.Size()
 			continue
 		}
-		notice("%s: offset %v: %v: %s are zeros in what was written", path, l.Range, term.Printable(l.Err.Error()), bytesOf(l.Size()))
+		notice("%s: offset %v: %v: %s are zeros in what was written", path, l.Range, l.Err.Error(), bytesOf(l.Size()))
 	}
 	if n := len(lost) - mostLines; n > 0 {
 		notice("%s: %s more: %s are zeros in what was written", path, count(n, "part"), bytesOf(more))

@@ -236,24 +236,6 @@ func TestDamagedHead(t *testing.T) {
 	fails(t, 1, `1 part damaged|[0-9]+ parts damaged`, "verify", bad)
 }
 
-// The name of a file may be anything, and a terminal does what it says.
-func TestNamesAreEscaped(t *testing.T) {
-	p := testproc.Start(t, testproc.Kids)
-	name := filepath.Join(t.TempDir(), "\x1b[31mred\n")
-	pid := strconv.Itoa(p.PID())
-	plain := name + "." + pid
-	told := ok(t, "core", "-o", name, pid)
-	if out, err := exec.Command("zstd", "-q", plain).CombinedOutput(); err != nil {
-		t.Fatalf("%v: %s", err, out)
-	}
-	out, notices, _ := procmemCommand(t, "verify", plain+".zst")
-	for _, text := range []string{told, out, notices} {
-		if !strings.Contains(text, `\x1b[31mred\n`) || strings.ContainsRune(text, 0x1b) {
-			t.Errorf("it says %q", text)
-		}
-	}
-}
-
 // Who reads a page of a large core does not read the core.
 func TestReadInPlace(t *testing.T) {
 	p := testproc.Start(t, testproc.Many, "fill", "32M")
@@ -752,11 +734,11 @@ func TestManyFramesLost(t *testing.T) {
 	if len(v.Damaged) != n || n < 40 {
 		t.Fatalf("%d parts are damaged, want %d: %+v", len(v.Damaged), n, v.Damaged)
 	}
-	more := fmt.Sprintf("%d parts more: %d bytes", n-20, (n-20)*frame)
 	out := fails(t, 1, fmt.Sprintf(`: %d parts damaged\n$`, n), "verify", zst)
-	if strings.Count(out, "\n") != 21 || !strings.HasSuffix(out, "\n"+more+" (--json lists them)\n") {
-		t.Errorf("verify prints %s; want 20 parts and %s", out, more)
+	if strings.Count(out, "\n") != n {
+		t.Errorf("verify prints %s; want %d parts", out, n)
 	}
+	more := fmt.Sprintf("%d parts more: %d bytes", n-20, (n-20)*frame)
 	_, msg, status := procmemCommand(t, "unpack", zst, "-o", filepath.Join(t.TempDir(), "x"))
 	if status != 3 || strings.Count(msg, "\n") != 21 || !strings.HasSuffix(msg, zst+": "+more+" are zeros in what was written\n") {
 		t.Errorf("unpack: status %d, %s; want 20 parts and %s", status, msg, more)
@@ -816,9 +798,11 @@ func TestPackNoCore(t *testing.T) {
 func TestNamesOfFiles(t *testing.T) {
 	p := testproc.Start(t, testproc.Many, "fill", "1M")
 	dir := t.TempDir()
-	ok(t, "core", "-o", filepath.Join(dir, "core"), strconv.Itoa(p.PID()))
 	odd := filepath.Join(dir, "odd\x1b[5m\nname")
-	if err := os.Rename(fmt.Sprint(dir, "/core.", p.PID()), odd); err != nil {
+	if out := ok(t, "core", "-o", odd, strconv.Itoa(p.PID())); !strings.Contains(out, `odd\x1b[5m\nname.`) || strings.Contains(out, "\x1b") {
+		t.Errorf("it says %q", out)
+	}
+	if err := os.Rename(fmt.Sprint(odd, ".", p.PID()), odd); err != nil {
 		t.Fatal(err)
 	}
 	ok(t, "pack", odd)

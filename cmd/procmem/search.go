@@ -273,7 +273,7 @@ func tellSkipped(st search.Stats, swapped bool) (trouble error) {
 	}
 	for _, why := range reasons {
 		k := skipped[why]
-		notice("not searched: %s in %s, the first at %v: %s", term.Size(k.bytes), count(int(k.ranges), "range"), k.first, term.Printable(why))
+		notice("not searched: %s in %s, the first at %v: %s", term.Size(k.bytes), count(int(k.ranges), "range"), k.first, why)
 	}
 	return trouble
 }

@@ -14,7 +14,6 @@ import (
 
 	"github.com/procmem/procmem"
 	"github.com/procmem/procmem/internal/sink"
-	"github.com/procmem/procmem/internal/term"
 	"github.com/procmem/procmem/search"
 )
 
@@ -228,10 +227,10 @@ func candidates(n uint64) string { return count(int(n), "candidate") }
 // tellSaved says what is in a file of candidates, of which some were printed.
 func tellSaved(path string, n, printed uint64, listed bool) {
 	if listed && n > printed {
-		notice("%s in %s; %d not shown", candidates(n), term.Printable(path), n-printed)
+		notice("%s in %s; %d not shown", candidates(n), path, n-printed)
 		return
 	}
-	notice("%s in %s", candidates(n), term.Printable(path))
+	notice("%s in %s", candidates(n), path)
 }
 
 // saver writes a file of candidates.

@@ -85,7 +85,7 @@ func tellVerdict(g *globals, path string, v *core.Verdict, whole bool) error {
 	case !whole:
 		return fmt.Errorf("verify %s: the compressed file is cut off or damaged, but nothing of the core that it promises is missing", path)
 	case !v.Checked:
-		notice("%s has no checksums: all that it promises is there, but whether it is as it was written nobody can tell", term.Printable(path))
+		notice("%s has no checksums: all that it promises is there, but whether it is as it was written nobody can tell", path)
 		return statusError(exitMissing)
 	}
 	return nil

@@ -5,6 +5,7 @@ import (
 	"fmt"
 	"io"
 	"os"
+	"strings"
 	"syscall"
 
 	"github.com/procmem/procmem/core"
@@ -29,6 +30,9 @@ type Opener struct {
 func (o Opener) Open(path string) (*core.File, error) {
 	// core.Open tells about what is missing or no regular file.
 	if info, err := os.Stat(path); err != nil || !info.Mode().IsRegular() {
+		if err := notHere(path, err); err != nil {
+			return nil, err
+		}
 		return core.Open(path)
 	}
 	f, err := os.OpenFile(path, os.O_RDONLY|syscall.O_NONBLOCK, 0)
@@ -45,6 +49,14 @@ func (o Opener) Open(path string) (*core.File, error) {
 		return nil, fmt.Errorf("open core %s: %w", path, err)
 	}
 	return c, nil
+}
+
+// notHere explains why there is no file of a name that means one elsewhere.
+func notHere(path string, err error) error {
+	if errors.Is(err, os.ErrNotExist) && strings.Contains(path, "://") {
+		return fmt.Errorf("open %s: %w: only files of this machine are read: download it first", path, os.ErrNotExist)
+	}
+	return nil
 }
 
 // open opens a core that is compressed, and takes f.

@@ -1,6 +1,7 @@
 package packed
 
 import (
+	"cmp"
 	"fmt"
 	"io"
 	"os"
@@ -25,7 +26,7 @@ func (o Opener) Source(path string) (*Source, error) {
 	}
 	f, err := os.Open(path)
 	if err != nil {
-		return nil, err
+		return nil, cmp.Or(notHere(path, err), err)
 	}
 	s, err := o.source(f, path)
 	if err != nil {
