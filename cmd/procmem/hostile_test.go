@@ -6,6 +6,7 @@ import (
 	"debug/elf"
 	"encoding/binary"
 	"fmt"
+	"io"
 	"math"
 	"math/rand/v2"
 	"net"
@@ -354,8 +355,22 @@ func TestHostileReason(t *testing.T) {
 		t.Skip("all can be read here")
 	}
 	file := fmt.Sprint(dir, "/core.", p.PID())
-	b := bytes.ReplaceAll(contentOf(t, file), []byte("the kernel refuses"), []byte(`\u001b[5m  refuses`))
-	if err := os.WriteFile(file, b, 0o600); err != nil {
+	f, err := os.OpenFile(file, os.O_RDWR, 0)
+	if err != nil {
+		t.Fatal(err)
+	}
+	defer f.Close()
+	size, err := f.Seek(0, io.SeekEnd)
+	if err != nil {
+		t.Fatal(err)
+	}
+	// The report is in the last note.
+	b := make([]byte, 1<<20)
+	if _, err := f.ReadAt(b, size-int64(len(b))); err != nil {
+		t.Fatal(err)
+	}
+	b = bytes.ReplaceAll(b, []byte("the kernel refuses"), []byte(`\u001b[5m  refuses`))
+	if _, err := f.WriteAt(b, size-int64(len(b))); err != nil {
 		t.Fatal(err)
 	}
 	if _, msg, status := procmemCommand(t, "dump", file, "-o", filepath.Join(dir, "dump")); status != 3 || !strings.Contains(msg, `\x1b[5m  refuses`) {
