@@ -13,7 +13,11 @@ import (
 )
 
 // abortTime bounds Abort, which may be called when somebody is in a hurry.
-const abortTime = 10 * time.Second
+// Nobody waits for an heir.
+const (
+	abortTime = 10 * time.Second
+	heirTime  = time.Minute
+)
 
 var errEnded = errors.New("the upload has ended")
 
@@ -166,7 +170,11 @@ func (o *Object) Abort() error {
 }
 
 func abortSoon(ctx context.Context) (context.Context, context.CancelFunc) {
-	return context.WithTimeoutCause(ctx, abortTime, fmt.Errorf("no answer within %v", abortTime))
+	return answerWithin(ctx, abortTime)
+}
+
+func answerWithin(ctx context.Context, d time.Duration) (context.Context, context.CancelFunc) {
+	return context.WithTimeoutCause(ctx, d, fmt.Errorf("no answer within %v", d))
 }
 
 // remains tells what the server keeps if it could not be told to forget it.

@@ -97,7 +97,7 @@ func inherit() int {
 
 // execute has the server forget the upload.
 func (w *will) execute() error {
-	ctx, done := abortSoon(context.Background())
+	ctx, done := answerWithin(context.Background(), heirTime)
 	defer done()
 	o := &Object{url: w.URL, bucket: w.Bucket, key: w.Key, id: w.ID, opts: Options{Patience: defaultPatience}}
 	creds, err := findCredentials(ctx)

@@ -118,7 +118,7 @@ func create(ctx context.Context, url string, opts Options) (*Object, error) {
 	if !o.layout.fits() {
 		return nil, fmt.Errorf("%d bytes are too many for an object", opts.Size)
 	}
-	first, done := context.WithTimeoutCause(ctx, createTime, fmt.Errorf("no answer within %v", createTime))
+	first, done := answerWithin(ctx, createTime)
 	defer done()
 	if err := o.begin(first); err != nil {
 		return nil, err
