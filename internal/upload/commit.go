@@ -163,16 +163,13 @@ func (o *Object) Abort() error {
 	o.ended = true
 	o.cancel(errEnded)
 	o.wait() // a part that arrives later would stay
-	ctx, done := abortSoon(context.WithoutCancel(o.ctx))
+	ctx, done := answerWithin(context.WithoutCancel(o.ctx), abortTime)
 	defer done()
 	defer o.heir.dismiss()
 	return o.remains(o.forget(ctx))
 }
 
-func abortSoon(ctx context.Context) (context.Context, context.CancelFunc) {
-	return answerWithin(ctx, abortTime)
-}
-
+// answerWithin bounds how long a server may take.
 func answerWithin(ctx context.Context, d time.Duration) (context.Context, context.CancelFunc) {
 	return context.WithTimeoutCause(ctx, d, fmt.Errorf("no answer within %v", d))
 }
