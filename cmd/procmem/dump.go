@@ -497,8 +497,16 @@ func (d *dumper) tell(g *globals, out string) error {
 		}
 		fmt.Fprintf(w, "%s: %s of %s%s\n", term.Printable(out), term.Size(d.index.MemoryBytes), count(len(d.index.Mappings), "mapping"), held)
 	}
-	for _, m := range d.index.Missing {
-		fmt.Fprintf(os.Stderr, "procmem: missing %v: %s (%s)\n", m.Range, term.Printable(m.Error), bytesOf(m.Bytes))
+	var more uint64 // bytes
+	for i, m := range d.index.Missing {
+		if i < mostLines {
+			notice("missing %v: %s (%s)", m.Range, m.Error, bytesOf(m.Bytes))
+		} else {
+			more += m.Bytes
+		}
+	}
+	if n := len(d.index.Missing) - mostLines; n > 0 {
+		notice("missing %s more, %s (index.json lists them)", count(n, "range"), bytesOf(more))
 	}
 	if len(d.index.Missing) > 0 {
 		return statusError(exitMissing)

@@ -739,7 +739,11 @@ func TestManyFramesLost(t *testing.T) {
 		t.Errorf("verify prints %s; want %d parts", out, n)
 	}
 	more := fmt.Sprintf("%d parts more: %d bytes", n-20, (n-20)*frame)
-	_, msg, status := procmemCommand(t, "unpack", zst, "-o", filepath.Join(t.TempDir(), "x"))
+	_, msg, status := procmemCommand(t, "dump", zst, "-o", filepath.Join(t.TempDir(), "x"))
+	if want := fmt.Sprintf("missing %d ranges more, %d bytes (index.json lists them)\n", n-20, (n-20)*frame); status != 3 || strings.Count(msg, "\n") != 21 || !strings.HasSuffix(msg, want) {
+		t.Errorf("dump: status %d, %s; want 20 ranges and %s", status, msg, want)
+	}
+	_, msg, status = procmemCommand(t, "unpack", zst, "-o", filepath.Join(t.TempDir(), "x"))
 	if status != 3 || strings.Count(msg, "\n") != 21 || !strings.HasSuffix(msg, zst+": "+more+" are zeros in what was written\n") {
 		t.Errorf("unpack: status %d, %s; want 20 parts and %s", status, msg, more)
 	}
