@@ -77,7 +77,7 @@ The methods differ in how long the process is held (docs/pause.md):
 			return undoing(func(ctx context.Context) error { return job.run(ctx, args) })
 		},
 	})
-	cmd.Flags().StringVarP(&job.prefix, "output", "o", "core", "write to PREFIX.PID, which may be s3://BUCKET/PREFIX, or with a slash at the end, FOLDER/, to FOLDER/core.PID; or with - one core to stdout")
+	cmd.Flags().StringVarP(&job.prefix, "output", "o", "core", "write to PREFIX.PID, which may be s3://BUCKET/PREFIX; FOLDER/, with the slash, stands for FOLDER/core; - is stdout, for one core")
 	cmd.Flags().BoolVarP(&job.all, "all", "a", false, "dump all mappings, whatever coredump_filter and MADV_DONTDUMP say")
 	addMethod(cmd, &job.method)
 	cmd.Flags().Var(&job.maxPause, "max-pause", "refuse, before anything is stopped, what would hold the process for longer, such as 20ms")
