@@ -90,7 +90,7 @@ func TestInterrupted(t *testing.T) {
 	random := rand.New(rand.NewPCG(1, 2))
 	signals := []syscall.Signal{syscall.SIGINT, syscall.SIGTERM, syscall.SIGQUIT, syscall.SIGHUP, syscall.SIGKILL}
 	outcomes := map[string]int{}
-	for trial := range 40 {
+	for trial := range 50 {
 		sig := signals[trial%len(signals)]
 		verb, what := "core", fmt.Sprintf("core.%d", w.PID())
 		if trial%8 >= 6 {

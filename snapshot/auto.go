@@ -17,9 +17,8 @@ import (
 const defaultPause = 20 * time.Millisecond
 
 // RefusedError reports that no method keeps the pause within the bound, or not
-// the one that was asked for.
-// Nothing was stopped, or, where Tried is not nil, not for longer than the
-// bound.
+// the one that was asked for. Nothing was stopped, or, where Tried is not nil,
+// not for longer than the bound.
 type RefusedError struct {
 	Method    Method // MethodAuto for any
 	Bound     time.Duration

@@ -10,8 +10,8 @@ import (
 
 // Look is a look at a process, which goes on. Who has to decide something
 // before a moment is taken hands it on in the Options: the kernel walks all
-// page tables to tell what is in the mappings, some 12 ms for each GiB, and
-// need not do so twice. Close ends it.
+// page tables to tell what is in the mappings, and need not do so twice. Close
+// ends it.
 type Look struct{ f *freezer }
 
 // LookAt looks at a process. Errors as of Live.
@@ -52,8 +52,8 @@ func (f *freezer) look() error {
 // Program returns what is known of the process but for its threads.
 func (l *Look) Program() *procmem.Image { return l.f.s.Program() }
 
-// Memory returns the memory, which goes on changing. It is there until Close,
-// or until a moment has been taken.
+// Memory returns the memory, which goes on changing. As Program, it must not be
+// called any more when the look has been handed on, or closed.
 func (l *Look) Memory() procmem.Sparse { return l.f.before }
 
 // take returns what was found out to whoever asks first.

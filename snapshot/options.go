@@ -25,7 +25,8 @@ type Options struct {
 	Phase func(what string)
 
 	// Look, where it is not nil, is a look at the process that a moment begins
-	// with. It is used once.
+	// with. It is used once. MethodFork and MethodLive, which do not find out
+	// later what has changed since, look themselves.
 	Look *Look
 }
 

@@ -56,7 +56,7 @@ func openCore(path string) (*core.File, error) {
 		return nil, err
 	}
 	for _, d := range c.Damaged() {
-		notice("%s is damaged: %v; what is read from it may be wrong (procmem verify compares all)", path, d.String())
+		notice("%s is damaged: %v; what is read from it may be wrong (procmem verify compares all)", path, d)
 	}
 	return c, nil
 }

@@ -135,7 +135,7 @@ func tellLost(path string, lost []procmem.Fault) {
 			more += l.Size()
 			continue
 		}
-		notice("%s: offset %v: %v: %s are zeros in what was written", path, l.Range, l.Err.Error(), bytesOf(l.Size()))
+		notice("%s: offset %v: %v: %s are zeros in what was written", path, l.Range, l.Err, bytesOf(l.Size()))
 	}
 	if n := len(lost) - mostLines; n > 0 {
 		notice("%s: %s more: %s are zeros in what was written", path, count(n, "part"), bytesOf(more))
@@ -155,7 +155,7 @@ func onOutput(out string, err error) error {
 }
 
 // isWhole returns an error where the plain file is no core, or one that is cut
-// off or has damaged notes. It does not compare checksums.
+// off or has damaged headers or notes. It does not compare the memory.
 func isWhole(src *packed.Source) error {
 	c, err := core.NewReader(src, src.Size())
 	if err != nil {

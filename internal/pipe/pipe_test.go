@@ -418,7 +418,7 @@ func TestFaults(t *testing.T) {
 	}
 }
 
-// No extent needs to begin or end at a page, as those of packed files do not.
+// Neighbours are one, with the reason of the first.
 func TestJoin(t *testing.T) {
 	a, b := errors.New("frame 1"), errors.New("frame 2")
 	got := Join([]procmem.Fault{{Range: rng(1, 2), Err: a}, {Range: rng(2, 5), Err: b}, {Range: rng(5, 6), Err: a}, {Range: rng(7, 8), Err: b}})
@@ -431,6 +431,7 @@ func TestJoin(t *testing.T) {
 	}
 }
 
+// No extent needs to begin or end at a page, as those of packed files do not.
 func TestUnaligned(t *testing.T) {
 	defer notEndless(t)()
 	for _, r := range []procmem.Range{

@@ -131,14 +131,14 @@ func TestNoOverwriting(t *testing.T) {
 // replaced, not even by force.
 func TestOnlyFilesAreReplaced(t *testing.T) {
 	dir := t.TempDir()
-	for what, make := range map[string]func(path string) error{
+	for what, create := range map[string]func(path string) error{
 		"a directory":     func(path string) error { return os.Mkdir(path, 0o700) },
 		"a pipe":          func(path string) error { return unix.Mkfifo(path, 0o600) },
 		"a symbolic link": func(path string) error { return os.Symlink(os.DevNull, path) },
 		"a socket":        func(path string) error { return unix.Mknod(path, unix.S_IFSOCK|0o600, 0) },
 	} {
 		path := filepath.Join(dir, what)
-		if err := make(path); err != nil {
+		if err := create(path); err != nil {
 			t.Fatal(err)
 		}
 		before, err := os.Lstat(path)
