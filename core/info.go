@@ -57,6 +57,9 @@ func (f *File) readNotes(sections bool) {
 // with the next note of procmem: these come last, and each stands for itself.
 func (nr *noteReader) segment(s span) {
 	f := nr.f
+	if s.end > f.size {
+		nr.damaged(s.off, s.end-s.off, procmem.ErrTruncated)
+	}
 	for at := s.off; ; {
 		err := scanNotes(f.r, at, s.end, f.size, func(n NoteInfo) bool {
 			at = n.Offset + notePad(n.Size)

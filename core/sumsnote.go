@@ -201,14 +201,18 @@ func (in *sumsReader) begin() (spans []fileSpan, extents uint64, err error) {
 	return spans, extents, nil
 }
 
-// damagedSpans returns those spans that are not as they were written.
+// damagedSpans returns those spans that are not as they were written. They do
+// not overlap.
 func (f *File) damagedSpans(spans []fileSpan) (out []Damage) {
-	left := f.size // they do not overlap
+	left := min(maxParts, f.size)
 	for _, s := range spans {
 		reason := errDiffers
-		if s.size < 0 || s.off < 0 || s.off > f.size-s.size || s.size > left {
+		switch {
+		case s.size < 0 || s.off < 0 || s.off > f.size-s.size:
 			reason = procmem.ErrTruncated
-		} else {
+		case s.size > left:
+			reason = errSpan
+		default:
 			left -= s.size
 			sum := crc32.New(castagnoli)
 			if _, err := io.Copy(sum, io.NewSectionReader(f.r, s.off, s.size)); err != nil {
@@ -221,6 +225,12 @@ func (f *File) damagedSpans(spans []fileSpan) (out []Damage) {
 	}
 	return out
 }
+
+// maxParts is more than headers and notes have in all, in bytes: those of
+// 150,000 threads. A file that is one large hole may claim any size.
+const maxParts = 2 << 30
+
+var errSpan = errors.New("larger than all headers and notes can be")
 
 // sumsReader reads pieces of the descriptor and keeps their checksum.
 type sumsReader struct {

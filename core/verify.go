@@ -26,14 +26,16 @@ type Damage struct {
 // Verdict is what Verify has found.
 type Verdict struct {
 	// Checked tells whether there are checksums in the core. Without them,
-	// only what the file promises and does not hold is found.
+	// only what the file promises and does not hold, or what cannot be read,
+	// is found.
 	Checked     bool
-	MemoryBytes uint64   // memory that was compared, holes included
+	MemoryBytes uint64   // memory that was looked at, holes included
 	Damaged     []Damage // notes and headers first, then memory, ascending
 }
 
 // Verify compares the core with the checksums in it: each page, the notes, and
-// the headers. Where progress is not nil, it is called with the bytes of memory
+// the headers. A core without checksums is read, which a disk or a compressed
+// file may refuse. Where progress is not nil, it is called with the bytes of memory
 // that were read since the last call, by several goroutines. The error is that
 // of ctx.
 func (f *File) Verify(ctx context.Context, progress func(n int)) (*Verdict, error) {
@@ -44,10 +46,8 @@ func (f *File) Verify(ctx context.Context, progress func(n int)) (*Verdict, erro
 	}
 	v.cutOff()
 	v.broken()
-	if v.sums != nil {
-		if err := v.memory(ctx); err != nil {
-			return nil, err
-		}
+	if err := v.memory(ctx); err != nil {
+		return nil, err
 	}
 	slices.SortStableFunc(v.Damaged, func(a, b Damage) int { return compareRanges(a.Range, b.Range) })
 	v.join()
@@ -98,11 +98,6 @@ func (f *File) dumps(r procmem.Range) bool {
 // cutOff notes what the file ends before.
 func (v *verifier) cutOff() {
 	f := v.f
-	for _, s := range f.notes {
-		if s.end > f.size {
-			v.damaged(Damage{Offset: s.off, Size: s.end - s.off, Reason: procmem.ErrTruncated.Error()})
-		}
-	}
 	for _, r := range f.Truncated() {
 		v.damaged(Damage{Range: r.Range, Reason: procmem.ErrTruncated.Error()})
 	}
@@ -121,8 +116,8 @@ func (v *verifier) broken() {
 	}
 }
 
-// memory compares each page that is not a hole of the file, and looks for
-// holes where there should be none.
+// memory reads each page that is not a hole of the file, compares it, and looks
+// for holes where there should be none.
 func (v *verifier) memory(ctx context.Context) error {
 	raw := &File{r: v.f.r, size: v.f.size, segs: v.f.segs} // what is missing is zeros in the file
 	if f, ok := raw.r.(*os.File); ok {
@@ -133,7 +128,7 @@ func (v *verifier) memory(ctx context.Context) error {
 	plan := func(yield func(pipe.Extent) bool) {
 		for _, s := range raw.segs {
 			at, end := s.Start, min(s.dumped, s.inFile(raw.size))
-			for r := range raw.Data(procmem.Range{Start: at, End: end}) {
+			for r := range dataOf(raw, procmem.Range{Start: at, End: end}) { // blocks of a disk may be less than a page
 				v.zeros(procmem.Range{Start: at, End: r.Start})
 				if !yield(pipe.Extent{Range: r}) {
 					return
@@ -163,7 +158,7 @@ func (v *verifier) memory(ctx context.Context) error {
 
 // zeros compares a hole of the file.
 func (v *verifier) zeros(r procmem.Range) {
-	if r.Empty() {
+	if r.Empty() || v.sums == nil {
 		return
 	}
 	for x := range v.sums.extents(one(pageset.Place{Range: r}), false) {
@@ -176,6 +171,9 @@ func one[T any](x T) iter.Seq[T] { return func(yield func(T) bool) { yield(x) } 
 
 // compare compares what was read. Faults end at pages, so all are whole.
 func (v *verifier) compare(p pipe.Piece) {
+	if v.sums == nil {
+		return
+	}
 	for at := 0; at < len(p.Bytes); at += procmem.PageSize {
 		a := p.Addr + procmem.Addr(at)
 		page := p.Bytes[at:min(at+procmem.PageSize, len(p.Bytes))]

@@ -2,6 +2,9 @@ package core
 
 import (
 	"bytes"
+	"encoding/binary"
+	"errors"
+	"io"
 	"math/rand/v2"
 	"slices"
 	"strings"
@@ -51,11 +54,17 @@ func TestVerify(t *testing.T) {
 				checkFlip(t, f, b, off)
 				b[off] ^= bit
 			}
-			for range 12 {
+			for try := range 24 {
 				size := random.Int64N(int64(len(b)))
+				if try%2 == 0 { // inside the notes behind
+					size = w.l.memEnd + random.Int64N(int64(len(b))-w.l.memEnd)
+				}
 				if c, err := NewReader(bytes.NewReader(b[:size]), size); err == nil {
 					if v, err := c.Verify(t.Context(), nil); err != nil || len(v.Damaged) == 0 {
 						t.Errorf("cut to %d of %d: %+v, %v", size, len(b), v, err)
+					}
+					if len(c.Damaged()) == 0 && len(c.Truncated()) == 0 {
+						t.Errorf("cut to %d of %d: who reads is not told", size, len(b))
 					}
 				}
 			}
@@ -181,7 +190,95 @@ func TestVerifyForeign(t *testing.T) {
 	if v, err := f.Verify(t.Context(), nil); err != nil || v.Checked || len(v.Damaged) > 0 {
 		t.Errorf("%+v, %v", v, err)
 	}
+	// What cannot be read is seen all the same.
+	f.r = &lostReader{f.r, f.segs[0].off}
+	if v, err := f.Verify(t.Context(), nil); err != nil || len(v.Damaged) != 1 || v.Damaged[0].Start != f.segs[0].Start {
+		t.Errorf("a part that cannot be read: %+v, %v", v, err)
+	}
 	if s := (Damage{Offset: 16, Size: 4, Reason: "x"}).String(); !strings.Contains(s, "0x10") {
 		t.Error(s)
+	}
+}
+
+// lostReader cannot read one byte.
+type lostReader struct {
+	io.ReaderAt
+	at int64
+}
+
+func (r *lostReader) ReadAt(p []byte, off int64) (int, error) {
+	if off <= r.at && r.at < off+int64(len(p)) {
+		n, _ := r.ReaderAt.ReadAt(p[:r.at-off], off)
+		return n, errors.New("lost")
+	}
+	return r.ReaderAt.ReadAt(p, off)
+}
+
+// smallBlocks is a file on a disk whose blocks are less than a page.
+type smallBlocks struct{ *bytes.Reader }
+
+func (r smallBlocks) NextData(off int64) (start, end int64) {
+	const block = 512
+	hole := func(at int64) bool {
+		b := make([]byte, block)
+		n, _ := r.ReadAt(b, at)
+		return len(bytes.Trim(b[:n], "\x00")) == 0
+	}
+	start = off &^ (block - 1)
+	for start < r.Size() && hole(start) {
+		start += block
+	}
+	for end = start; end < r.Size() && !hole(end); {
+		end += block
+	}
+	return min(max(start, off), r.Size()), min(end, r.Size())
+}
+
+// Holes that begin inside a page are no damage.
+func TestVerifySmallBlocks(t *testing.T) {
+	img, fake := scene(procmem.AMD64)
+	for _, p := range fake.pages { // holes of blocks in front and behind
+		clear(p[:1024])
+		clear(p[2048:])
+	}
+	b, _ := writeCore(t, img, fake, Select(img, fake, FilterDefault), false, &Report{})
+	f, err := NewReader(smallBlocks{bytes.NewReader(b)}, int64(len(b)))
+	if err != nil {
+		t.Fatal(err)
+	}
+	if v, err := f.Verify(t.Context(), nil); err != nil || !v.Checked || len(v.Damaged) > 0 {
+		t.Errorf("%+v, %v", v, err)
+	}
+}
+
+// holey is a file that is a hole behind what it begins with.
+type holey struct {
+	data []byte
+	read int64 // bytes
+}
+
+func (r *holey) ReadAt(p []byte, off int64) (int, error) {
+	clear(p)
+	copy(p, r.data[min(off, int64(len(r.data))):])
+	r.read += int64(len(p))
+	return len(p), nil
+}
+
+// A checksum of what is larger than any core has is not computed.
+func TestHugeSpan(t *testing.T) {
+	img, fake := scene(procmem.AMD64)
+	b, _ := writeCore(t, img, fake, Select(img, fake, FilterDefault), false, &Report{})
+	f, err := NewReader(bytes.NewReader(b), int64(len(b)))
+	if err != nil {
+		t.Fatal(err)
+	}
+	binary.LittleEndian.PutUint64(b[f.sums.off+sumsHead+8:], 1<<40)
+	r := &holey{data: b}
+	c, err := NewReader(r, 1<<41)
+	if err != nil {
+		t.Fatal(err)
+	}
+	if len(c.Damaged()) == 0 || r.read > 100<<20 {
+		t.Errorf("%d bytes were read; damaged %v", r.read, c.Damaged())
 	}
 }
