@@ -2,6 +2,7 @@ package core
 
 import (
 	"encoding/binary"
+	"errors"
 	"io"
 	"iter"
 	"math"
@@ -69,7 +70,20 @@ func (f *File) readPiece(p []byte, a procmem.Addr) (n int, until procmem.Addr, e
 	if err == nil || err == io.EOF { // the file has shrunk
 		err = procmem.ErrTruncated
 	}
-	return n, 0, err
+	if part, ok := errors.AsType[lostPart](err); ok {
+		if size := part.End() - s.off; size > 0 && size < int64(end-s.Start) {
+			end = s.Start + procmem.Addr(size)
+		}
+		until = end.PageDown() // the rest of a page is lost with it
+	}
+	return n, until, err
+}
+
+// lostPart is an error of reading a file of which a part is lost, up to an
+// offset: it would be lost for each page in it again.
+type lostPart interface {
+	error
+	End() int64
 }
 
 // absent returns the reason why no segment holds a, which lies in front of

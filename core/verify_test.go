@@ -2,6 +2,7 @@ package core
 
 import (
 	"bytes"
+	"cmp"
 	"encoding/binary"
 	"errors"
 	"io"
@@ -191,25 +192,36 @@ func TestVerifyForeign(t *testing.T) {
 		t.Errorf("%+v, %v", v, err)
 	}
 	// What cannot be read is seen all the same.
-	f.r = &lostReader{f.r, f.segs[0].off}
-	if v, err := f.Verify(t.Context(), nil); err != nil || len(v.Damaged) != 1 || v.Damaged[0].Start != f.segs[0].Start {
+	s := slices.MaxFunc(f.segs, func(a, b segment) int { return cmp.Compare(a.dumped-a.Start, b.dumped-b.Start) })
+	f.r = &lostReader{f.r, s.off, 1}
+	if v, err := f.Verify(t.Context(), nil); err != nil || len(v.Damaged) != 1 || v.Damaged[0].Start != s.Start {
 		t.Errorf("a part that cannot be read: %+v, %v", v, err)
 	}
-	if s := (Damage{Offset: 16, Size: 4, Reason: "x"}).String(); !strings.Contains(s, "0x10") {
-		t.Error(s)
+	// And how far it goes, if that is known: it takes a while to find out.
+	lost := f.r.(*lostReader)
+	lost.size = 2*page + 100
+	_, err = f.ReadAt(make([]byte, page), s.Start+page)
+	if x, ok := errors.AsType[*procmem.FaultError](err); !ok || x.Until != s.Start+2*page {
+		t.Errorf("a part of two pages and more: %+v", err)
+	}
+	if text := (Damage{Offset: 16, Size: 4, Reason: "x"}).String(); !strings.Contains(text, "0x10") {
+		t.Error(text)
 	}
 }
 
-// lostReader cannot read one byte.
+// lostReader has lost a part of a file.
 type lostReader struct {
 	io.ReaderAt
-	at int64
+	at, size int64
 }
 
+func (r *lostReader) End() int64    { return r.at + r.size }
+func (r *lostReader) Error() string { return "lost" }
+
 func (r *lostReader) ReadAt(p []byte, off int64) (int, error) {
-	if off <= r.at && r.at < off+int64(len(p)) {
-		n, _ := r.ReaderAt.ReadAt(p[:r.at-off], off)
-		return n, errors.New("lost")
+	if off < r.End() && r.at < off+int64(len(p)) {
+		n, _ := r.ReaderAt.ReadAt(p[:max(0, r.at-off)], off)
+		return n, r
 	}
 	return r.ReaderAt.ReadAt(p, off)
 }

@@ -261,7 +261,7 @@ func (m *fileMemory) ReadAt(p []byte, addr procmem.Addr) (int, error) {
 	}
 	fault := &procmem.FaultError{Addr: addr + procmem.Addr(n), Err: err}
 	if frame, ok := errors.AsType[*packed.FrameError](err); ok {
-		fault.Until = procmem.Addr(frame.Offset + frame.Len)
+		fault.Until = procmem.Addr(frame.End())
 	}
 	return n, fault
 }

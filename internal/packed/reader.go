@@ -1,20 +1,23 @@
 package packed
 
 import (
+	"errors"
 	"fmt"
 	"io"
 	"sort"
 	"sync"
 
+	"github.com/cespare/xxhash/v2"
 	"github.com/klauspost/compress/zstd"
 )
 
 // Reader reads a file in the seekable format at any place. It may be used from
-// several goroutines at once. Frames that carry no checksum of their own are
-// not verified.
+// several goroutines at once. Frames are compared with their own checksums, and
+// those of the table, if they have any.
 type Reader struct {
 	r        io.ReaderAt
 	frames   []extent // and one more, which begins at the end of the data
+	sums     bool     // they have checksums by the table
 	decoders sync.Pool
 	cache    cache
 	data     func() []span
@@ -36,14 +39,17 @@ func (e *FrameError) Error() string {
 
 func (e *FrameError) Unwrap() error { return e.Err }
 
+// End returns where in the plain data the part ends.
+func (e *FrameError) End() int64 { return e.Offset + e.Len }
+
 // NewReader reads the table of a file of size bytes. Where there is none that
 // makes sense it fails with ErrNotSeekable; the file may still be whole.
 func NewReader(r io.ReaderAt, size int64) (*Reader, error) {
-	frames, err := readTable(r, size)
+	frames, sums, err := readTable(r, size)
 	if err != nil {
 		return nil, err
 	}
-	pr := &Reader{r: r, frames: frames}
+	pr := &Reader{r: r, frames: frames, sums: sums}
 	pr.data = sync.OnceValue(pr.findData)
 	return pr, nil
 }
@@ -148,6 +154,9 @@ func (r *Reader) decode(i int, p []byte) error {
 	out, err := d.zstd.DecodeAll(d.in, p[:0])
 	if err == nil && len(out) != len(p) {
 		err = fmt.Errorf("it holds %d bytes, %d by the table", len(out), len(p))
+	}
+	if err == nil && r.sums && uint32(xxhash.Sum64(out)) != f.sum {
+		err = errors.New("it is not what the checksum in the table says")
 	}
 	return err
 }

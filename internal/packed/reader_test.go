@@ -12,6 +12,7 @@ import (
 	"sync/atomic"
 	"testing"
 
+	"github.com/cespare/xxhash/v2"
 	"github.com/klauspost/compress/zstd"
 )
 
@@ -25,21 +26,21 @@ func foreign(t testing.TB, checksums bool, frames ...[]byte) []byte {
 	}
 	le := binary.LittleEndian
 	var out, table []byte
-	entry := func(p []byte, plain int) {
+	entry := func(p, plain []byte) {
 		out = append(out, p...)
-		table = le.AppendUint32(le.AppendUint32(table, uint32(len(p))), uint32(plain))
+		table = le.AppendUint32(le.AppendUint32(table, uint32(len(p))), uint32(len(plain)))
 		if checksums {
-			table = append(table, 1, 2, 3, 4)
+			table = le.AppendUint32(table, uint32(xxhash.Sum64(plain)))
 		}
 	}
 	n := 0
 	for i, f := range frames {
 		if i == 1 {
-			entry([]byte("\x51\x2a\x4d\x18\x03\x00\x00\x00abc"), 0)
-			entry(enc.EncodeAll(nil, nil), 0)
+			entry([]byte("\x51\x2a\x4d\x18\x03\x00\x00\x00abc"), nil)
+			entry(enc.EncodeAll(nil, nil), nil)
 			n += 2
 		}
-		entry(enc.EncodeAll(f, nil), len(f))
+		entry(enc.EncodeAll(f, nil), f)
 		n++
 	}
 	flags := byte(3) // the unused bits, which say nothing
@@ -67,6 +68,17 @@ func TestReadForeign(t *testing.T) {
 			if n != min(len(p), len(want)-off) || err != nil && err != io.EOF || !bytes.Equal(p[:n], want[off:off+n]) {
 				t.Fatalf("at %d: %d, %v", off, n, err)
 			}
+		}
+	}
+	// Frames without a checksum of their own, of which one byte is another.
+	b := foreign(t, true, pieces...)
+	at := bytes.Index(b, pieces[2][1000:1100])
+	b[at] ^= 1
+	r := newReader(t, b)
+	for off, piece := range pieces {
+		_, err := r.ReadAt(make([]byte, len(piece)), int64(len(bytes.Join(pieces[:off], nil))))
+		if (err == nil) == (off == 2) {
+			t.Errorf("piece %d: %v", off, err)
 		}
 	}
 	path := filepath.Join(t.TempDir(), "x.zst")
@@ -409,12 +421,18 @@ func TestTableThatLies(t *testing.T) {
 	if err := enc.Close(); err != nil {
 		t.Fatal(err)
 	}
-	for _, plain := range []uint32{1000, 1 << 20, 33<<20 + 1} {
+	for _, plain := range []uint32{0, 1000, 1 << 20, 33<<20 + 1} {
 		le := binary.LittleEndian
 		b := le.AppendUint32(bytes.Clone(stream.Bytes()), tableMagic)
 		b = le.AppendUint32(le.AppendUint32(b, 8+footerSize), uint32(stream.Len()))
 		b = append(le.AppendUint32(le.AppendUint32(b, plain), 1), 0)
 		b = le.AppendUint32(b, footerMagic)
+		if plain == 0 { // which would move all behind it
+			if _, err := NewReader(bytes.NewReader(b), int64(len(b))); !errors.Is(err, errTable) {
+				t.Errorf("nothing by the table: %v", err)
+			}
+			continue
+		}
 		r := newReader(t, b)
 		if n, err := r.ReadAt(make([]byte, 10), 0); n != 0 || !errors.As(err, new(*FrameError)) {
 			t.Errorf("%d bytes by the table: %d, %v", plain, n, err)

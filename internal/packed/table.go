@@ -8,6 +8,8 @@ import (
 	"io"
 
 	"github.com/klauspost/compress/zstd"
+
+	"github.com/procmem/procmem/internal/zenc"
 )
 
 const (
@@ -64,61 +66,63 @@ func (f writerFunc) Write(p []byte) (int, error) {
 type extent struct {
 	off, start int64
 	size       uint32
+	sum        uint32 // by the table, where it has checksums
 }
 
 // readTable returns the frames that hold data, in order, and behind them one
-// that begins at the end of the data.
-func readTable(r io.ReaderAt, size int64) ([]extent, error) {
+// that begins at the end of the data; and whether they have checksums.
+func readTable(r io.ReaderAt, size int64) (frames []extent, sums bool, err error) {
 	le := binary.LittleEndian
 	if size < headerSize+footerSize {
-		return nil, ErrNotSeekable
+		return nil, false, ErrNotSeekable
 	}
 	var b [12]byte
 	if err := readFull(r, b[:footerSize], size-footerSize); err != nil {
-		return nil, fmt.Errorf("read seek table: %w", err)
+		return nil, false, fmt.Errorf("read seek table: %w", err)
 	}
 	marked := le.Uint32(b[5:]) == footerMagic
 	n, flags, step := le.Uint32(b[:]), b[4], int64(8)
-	if flags&flagChecksums != 0 {
+	if sums = flags&flagChecksums != 0; sums {
 		step = 12
 	}
 	content := int64(n)*step + footerSize
 	begin := size - content - headerSize
 	if fits := flags&flagsReserved == 0 && n <= maxFrames && begin >= 0; !fits {
 		if !marked {
-			return nil, ErrNotSeekable
+			return nil, false, ErrNotSeekable
 		}
-		return nil, fmt.Errorf("%w: %d frames with flags %#x do not fit a file of %d bytes", errTable, n, flags, size)
+		return nil, false, fmt.Errorf("%w: %d frames with flags %#x do not fit a file of %d bytes", errTable, n, flags, size)
 	}
 	in := bufio.NewReaderSize(io.NewSectionReader(r, begin, size-begin), 64<<10)
 	if _, err := io.ReadFull(in, b[:headerSize]); err != nil {
-		return nil, fmt.Errorf("read seek table: %w", err)
+		return nil, false, fmt.Errorf("read seek table: %w", err)
 	}
 	switch found := le.Uint32(b[:]) == tableMagic && int64(le.Uint32(b[4:])) == content; {
 	case !found && !marked:
-		return nil, ErrNotSeekable
+		return nil, false, ErrNotSeekable
 	case !found:
-		return nil, fmt.Errorf("%w: no table of %d frames at %#x", errTable, n, begin)
+		return nil, false, fmt.Errorf("%w: no table of %d frames at %#x", errTable, n, begin)
 	case !marked:
-		return nil, fmt.Errorf("%w: it does not end with its magic number", errTable)
+		return nil, false, fmt.Errorf("%w: it does not end with its magic number", errTable)
 	}
 
-	var t []extent // grows with what is read: the file may be one big hole
+	// frames grows with what is read: the file may be one big hole.
 	var at, before extent
 	var prev uint32
 	for i := range n {
 		if _, err := io.ReadFull(in, b[:step]); err != nil {
-			return nil, fmt.Errorf("read seek table: %w", err)
+			return nil, false, fmt.Errorf("read seek table: %w", err)
 		}
 		at.size = le.Uint32(b[:])
 		plain := le.Uint32(b[4:])
+		at.sum = le.Uint32(b[8:])
 		err := at.check(plain, begin)
 		// As a rule all frames are of one size but the last. One that is not
 		// would move all behind it, so it is asked itself.
 		if err == nil && i == 1 && plain != prev {
 			err = contradicts(r, before, prev)
 		}
-		if err == nil && i > 0 && i < n-1 && plain != prev {
+		if err == nil && (i > 0 && i < n-1 && plain != prev || plain == 0) {
 			err = contradicts(r, at, plain)
 		}
 		if err != nil {
@@ -126,19 +130,19 @@ func readTable(r io.ReaderAt, size int64) ([]extent, error) {
 			if plain > maxPlain && contradicts(r, at, plain) == nil {
 				kind = ErrNotSeekable
 			}
-			return nil, fmt.Errorf("%w: frame %d: %w", kind, i, err)
+			return nil, false, fmt.Errorf("%w: frame %d: %w", kind, i, err)
 		}
 		if plain > 0 { // else it is empty, or to be skipped
-			t = append(t, at)
+			frames = append(frames, at)
 		}
 		before, prev = at, plain
 		at.off += int64(at.size)
 		at.start += int64(plain)
 	}
 	if at.off != begin {
-		return nil, fmt.Errorf("%w: it is about %d bytes of %d", errTable, at.off, begin)
+		return nil, false, fmt.Errorf("%w: it is about %d bytes of %d", errTable, at.off, begin)
 	}
-	return append(t, extent{off: at.off, start: at.start}), nil
+	return append(frames, extent{off: at.off, start: at.start}), sums, nil
 }
 
 // check reports what cannot be true of a frame in a file whose table lies at
@@ -162,8 +166,15 @@ func contradicts(r io.ReaderAt, e extent, plain uint32) error {
 	if err := readFull(r, head, e.off); err != nil {
 		return nil
 	}
+	if plain == 0 && e.size > mostEmpty && binary.LittleEndian.Uint32(head) == zenc.Magic {
+		return fmt.Errorf("it has %d compressed bytes, and none by the table", e.size)
+	}
 	return sizeOf(head, plain)
 }
+
+// mostEmpty is how long a frame of no bytes is at most: its head, a block and a
+// checksum.
+const mostEmpty = zstd.HeaderMaxSize + 3 + 4
 
 // sizeOf returns an error where the head of a frame tells another size.
 func sizeOf(head []byte, plain uint32) error {
