@@ -3,6 +3,7 @@ package main
 import (
 	"context"
 	"fmt"
+	"math"
 	"path/filepath"
 	"sync/atomic"
 	"time"
@@ -299,12 +300,20 @@ func fit(path string, want, length uint64, instead string, zeros func() (uint64,
 		return 0, fmt.Errorf("write %s: no room: about %s are needed and %s is free there; choose %s (nothing was stopped)",
 			path, term.Size(want), term.Size(have), instead)
 	}
-	var lim unix.Rlimit
-	if unix.Getrlimit(unix.RLIMIT_FSIZE, &lim) == nil && length > lim.Cur {
+	if lim := longestFile(); length > lim {
 		return 0, fmt.Errorf("write %s: the limit on file sizes is %s and the file would have about %s, holes included: raise the limit with ulimit -f (nothing was stopped)",
-			path, term.Size(lim.Cur), term.Size(length))
+			path, term.Size(lim), term.Size(length))
 	}
 	return want, nil
+}
+
+// longestFile is the limit on file sizes, in bytes.
+func longestFile() uint64 {
+	var lim unix.Rlimit
+	if unix.Getrlimit(unix.RLIMIT_FSIZE, &lim) != nil {
+		return math.MaxUint64
+	}
+	return lim.Cur
 }
 
 // Where else a core or a dump can go.

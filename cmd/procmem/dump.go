@@ -14,6 +14,7 @@ import (
 	"sync/atomic"
 
 	"github.com/spf13/cobra"
+	"golang.org/x/sys/unix"
 
 	"github.com/procmem/procmem"
 	"github.com/procmem/procmem/internal/pipe"
@@ -169,6 +170,10 @@ func newSpool(dir string, size uint64, method snapshot.Method) (*sink.Spool, fun
 	if err == nil && have < size {
 		err = fmt.Errorf("no room: about %s may be needed there and %s is free", term.Size(size), term.Size(have))
 	}
+	if lim := longestFile(); err == nil && lim < size {
+		err = fmt.Errorf("the limit on file sizes is %s and about %s may be needed there", term.Size(lim), term.Size(size))
+		remedy = "; raise the limit with ulimit -f"
+	}
 	if err == nil {
 		var spool *sink.Spool
 		if spool, err = sink.NewSpool(dir, method != snapshot.MethodStop); err == nil {
@@ -252,6 +257,10 @@ func (d *dumper) toDir(ctx context.Context, path string) error {
 	}()
 	if err := dir.Reserve(int64(d.size)); err != nil {
 		return fmt.Errorf("write %s: no room: %v; choose %s (nothing was stopped)", path, err, notThisDump)
+	}
+	if err := dir.Fits(int64(longest)); errors.Is(err, unix.EFBIG) {
+		return fmt.Errorf("write %s: no file of this file system can be as long as the largest mapping, %s: choose %s (nothing was stopped)",
+			path, term.Size(longest), notThisDump)
 	}
 	err = d.each(ctx, func(m *procmem.Mapping, data []procmem.Range) error {
 		name := fileName(m.Range)

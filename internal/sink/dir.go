@@ -83,6 +83,16 @@ func (d *Dir) Reserve(n int64) (err error) {
 	return err
 }
 
+// Fits reports with EFBIG that no file here can have this length.
+func (d *Dir) Fits(size int64) error {
+	f, err := Unnamed(d.Partial())
+	if err != nil {
+		return err
+	}
+	defer f.Close()
+	return f.Truncate(size)
+}
+
 // File returns a new file of a length in the folder, which is to be closed.
 func (d *Dir) File(name string, size int64) (*DirFile, error) {
 	f, err := os.OpenFile(filepath.Join(d.Partial(), name), os.O_RDWR|os.O_CREATE|os.O_EXCL, 0o600)
@@ -114,14 +124,18 @@ func (f *DirFile) Close() error {
 	return f.file.f.Close()
 }
 
-// Commit gives the folder its name.
+// Commit brings the files to the disk and gives the folder its name.
 func (d *Dir) Commit() error {
 	d.room.close()
-	err := unix.Renameat2(unix.AT_FDCWD, d.Partial(), unix.AT_FDCWD, d.path, unix.RENAME_NOREPLACE)
+	err := unix.Syncfs(int(d.f.Fd())) // once for all files, which may be thousands
+	if err == nil {
+		err = rename(d.Partial(), d.path)
+	}
 	if err != nil {
 		d.Abort()
 		return fmt.Errorf("finish %s: %w", d.path, err)
 	}
+	syncParent(d.path)
 	return d.f.Close()
 }
 

@@ -234,15 +234,10 @@ func (s *File) Commit() error {
 	err := s.f.Sync()
 	if err == nil {
 		unix.Fadvise(int(s.f.Fd()), 0, 0, unix.FADV_DONTNEED)
-		flags := uint(unix.RENAME_NOREPLACE)
 		if s.force {
-			flags = 0
-		}
-		err = unix.Renameat2(unix.AT_FDCWD, s.path+suffix, unix.AT_FDCWD, s.path, flags)
-		if err == unix.EINVAL && !s.force { // a file system without the flag
-			if err = os.Link(s.path+suffix, s.path); err == nil {
-				err = os.Remove(s.path + suffix)
-			}
+			err = unix.Rename(s.path+suffix, s.path)
+		} else {
+			err = rename(s.path+suffix, s.path)
 		}
 	}
 	if err != nil {
@@ -250,11 +245,43 @@ func (s *File) Commit() error {
 		return fmt.Errorf("finish %s: %w", s.path, err)
 	}
 	s.close()
-	if dir, err := os.Open(filepath.Dir(s.path)); err == nil {
-		dir.Sync() // so that the name outlives a crash; not all file systems can
+	syncParent(s.path)
+	return nil
+}
+
+// noReplace and link are others in tests.
+var (
+	noReplace = func(from, to string) error {
+		return unix.Renameat2(unix.AT_FDCWD, from, unix.AT_FDCWD, to, unix.RENAME_NOREPLACE)
+	}
+	link = unix.Link
+)
+
+// rename gives a file or a folder a name that must not be in use.
+func rename(from, to string) error {
+	err := noReplace(from, to)
+	if err != unix.EINVAL {
+		return err
+	}
+	// A file system that cannot do that, such as NFS.
+	if err = link(from, to); err == nil {
+		return unix.Unlink(from)
+	} else if err == unix.EEXIST {
+		return err
+	}
+	// Nor has it hard links, which a folder never has.
+	if _, err := os.Lstat(to); err == nil {
+		return unix.EEXIST
+	}
+	return unix.Rename(from, to)
+}
+
+// syncParent sees to it that a name outlives a crash. Not all file systems can.
+func syncParent(path string) {
+	if dir, err := os.Open(filepath.Dir(path)); err == nil {
+		dir.Sync()
 		dir.Close()
 	}
-	return nil
 }
 
 // Abort removes what was written.

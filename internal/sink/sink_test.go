@@ -52,6 +52,17 @@ func forEach(t *testing.T, f func(t *testing.T, o output, path string)) {
 	}
 }
 
+// forEachDisk is forEach on file systems that lack what rename would use, too.
+func forEachDisk(t *testing.T, f func(t *testing.T, o output, path string)) {
+	real, realLink := noReplace, link
+	defer func() { noReplace, link = real, realLink }()
+	t.Run("all", func(t *testing.T) { forEach(t, f) })
+	noReplace = func(from, to string) error { return unix.EINVAL }
+	t.Run("no flag", func(t *testing.T) { forEach(t, f) })
+	link = func(from, to string) error { return unix.EPERM }
+	t.Run("no links", func(t *testing.T) { forEach(t, f) })
+}
+
 func exists(path string) bool {
 	_, err := os.Lstat(path)
 	return err == nil
@@ -80,7 +91,7 @@ func content(t *testing.T, path string) string {
 func TestNameAppearsWithCommit(t *testing.T) {
 	old := syscall.Umask(0)
 	defer syscall.Umask(old)
-	forEach(t, func(t *testing.T, o output, path string) {
+	forEachDisk(t, func(t *testing.T, o output, path string) {
 		commit, _, err := o.create(path)
 		if err != nil {
 			t.Fatal(err)
@@ -171,7 +182,7 @@ func TestLongName(t *testing.T) {
 
 // The name is taken by somebody else while the output is written.
 func TestNameIsTakenMeanwhile(t *testing.T) {
-	forEach(t, func(t *testing.T, o output, path string) {
+	forEachDisk(t, func(t *testing.T, o output, path string) {
 		commit, abort, err := o.create(path)
 		if err != nil {
 			t.Fatal(err)
@@ -383,5 +394,26 @@ func TestRoom(t *testing.T) {
 	}
 	if room, err := Room("/proc/out"); err != nil || room != 0 {
 		t.Errorf("/proc has room for %d bytes, %v", room, err)
+	}
+}
+
+// Whether a file can be long enough is known in advance, and leaves nothing.
+func TestFits(t *testing.T) {
+	d, err := CreateDir(filepath.Join(t.TempDir(), "out"), func(string) bool { return false })
+	if err != nil {
+		t.Fatal(err)
+	}
+	defer d.Abort()
+	if err := d.Fits(1 << 30); err != nil {
+		t.Error(err)
+	}
+	var st unix.Statfs_t
+	if err := unix.Statfs(d.Partial(), &st); err == nil && st.Type == unix.EXT4_SUPER_MAGIC {
+		if err := d.Fits(1 << 50); !errors.Is(err, unix.EFBIG) {
+			t.Errorf("a PiB on ext4: %v", err)
+		}
+	}
+	if list, err := os.ReadDir(d.Partial()); err != nil || len(list) > 0 {
+		t.Errorf("left: %v, %v", list, err)
 	}
 }
