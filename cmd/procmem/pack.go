@@ -72,59 +72,62 @@ func addOutput(cmd *cobra.Command, out *string, force *bool, usual string) {
 
 // convert compresses a core, or undoes that.
 func convert(path, out string, force, toPacked bool) error {
-	return undoing(func(ctx context.Context) error {
-		if path == "-" {
-			return usagef("a core is not read from a stream: write it into a file first")
-		}
-		if err := checkURL(out); err != nil {
+	if path == "-" {
+		return usagef("a core is not read from a stream: write it into a file first")
+	}
+	err := checkURL(out)
+	if err != nil {
+		return err
+	}
+	p := startProgress(path)
+	defer p.end()
+	whole := true
+	// A signal just ends this, which may take long: the temporary file has no name.
+	src, err := packed.Opener{Notice: p.notice, Damaged: func() { whole = false }, Progress: p.unpacking}.Source(path)
+	if err != nil {
+		return err
+	}
+	defer src.Close()
+	if out == "" {
+		if out, err = convertedName(path, toPacked); err != nil {
 			return err
 		}
-		p := startProgress(path)
-		defer p.end()
-		whole := true
-		src, err := packed.Opener{Notice: p.notice, Damaged: func() { whole = false }, Progress: p.unpacking}.Source(path)
-		if err != nil {
-			return err
+	}
+	if out == "-" && term.IsTerminal(os.Stdout) {
+		return usagef("a core is not written to a terminal: use -o FILE, or a pipe")
+	}
+	if !toPacked && !src.Packed() {
+		return fmt.Errorf("unpack %s: it is not compressed with zstd or gzip: %s", path, whatIsIt(src))
+	}
+	if err := isWhole(src); err != nil {
+		if bad, ok := errors.AsType[*core.FormatError](err); ok && toPacked {
+			return fmt.Errorf("pack %s: %w", path, bad)
 		}
-		defer src.Close()
-		if out == "" {
-			if out, err = convertedName(path, toPacked); err != nil {
-				return err
-			}
-		}
-		if out == "-" && term.IsTerminal(os.Stdout) {
-			return usagef("a core is not written to a terminal: use -o FILE, or a pipe")
-		}
-		if !toPacked && !src.Packed() {
-			return fmt.Errorf("unpack %s: it is not compressed with zstd or gzip: %s", path, whatIsIt(src))
-		}
-		if err := isWhole(src); err != nil {
-			if bad, ok := errors.AsType[*core.FormatError](err); ok && toPacked {
-				return fmt.Errorf("pack %s: %w", path, bad)
-			}
-			p.notice("%s: what is in it is no whole core: %v", path, err)
-			whole = false
-		}
-		var size int64
-		var lost []procmem.Fault
+		p.notice("%s: what is in it is no whole core: %v", path, err)
+		whole = false
+	}
+	var size int64
+	var lost []procmem.Fault
+	err = undoing(func(ctx context.Context) (err error) {
 		if toPacked || out == "-" || upload.IsURL(out) {
 			size, lost, err = convertStream(ctx, src, out, force, toPacked, p)
 		} else {
 			size, lost, err = unpackFile(ctx, src, out, force, p)
 		}
-		p.end()
-		if err != nil {
-			return onOutput(out, err)
-		}
-		tellLost(path, pipe.Join(lost))
-		if out != "-" {
-			fmt.Printf("%s: %s, of a core of %s\n", term.Printable(out), term.Size(uint64(size)), term.Size(uint64(src.Size())))
-		}
-		if !whole || len(lost) > 0 { // which notices have told
-			return statusError(exitMissing)
-		}
-		return nil
+		return err
 	})
+	p.end()
+	if err != nil {
+		return onOutput(out, err)
+	}
+	tellLost(path, pipe.Join(lost))
+	if out != "-" {
+		fmt.Printf("%s: %s, of a core of %s\n", term.Printable(out), term.Size(uint64(size)), term.Size(uint64(src.Size())))
+	}
+	if !whole || len(lost) > 0 { // which notices have told
+		return statusError(exitMissing)
+	}
+	return nil
 }
 
 // tellLost prints which parts of a file could not be read.

@@ -3,6 +3,7 @@ package main
 import (
 	"bufio"
 	"bytes"
+	"compress/gzip"
 	"debug/elf"
 	"encoding/binary"
 	"encoding/json"
@@ -850,4 +851,37 @@ func TestNamesOfFiles(t *testing.T) {
 		t.Errorf("%q, %v", line, err)
 	}
 	s.finish(t)
+}
+
+// A signal ends the unpacking of what cannot be read in place, which may take
+// minutes.
+func TestInterruptedUnpacking(t *testing.T) {
+	var member bytes.Buffer
+	z := gzip.NewWriter(&member)
+	z.Write(make([]byte, 64<<20))
+	if err := z.Close(); err != nil {
+		t.Fatal(err)
+	}
+	path := filepath.Join(t.TempDir(), "core.gz")
+	if err := os.WriteFile(path, bytes.Repeat(member.Bytes(), 2000), 0o600); err != nil {
+		t.Fatal(err)
+	}
+	for _, command := range []string{"pack", "unpack", "verify", "info"} {
+		cmd := exec.CommandContext(t.Context(), "procmem", command, path)
+		stderr, err := cmd.StderrPipe()
+		if err != nil {
+			t.Fatal(err)
+		}
+		if err := cmd.Start(); err != nil {
+			t.Fatal(err)
+		}
+		line, err := bufio.NewReader(stderr).ReadString('\n')
+		if err != nil || !strings.Contains(line, "unpacking it to a temporary file") {
+			t.Errorf("%s: it says %q, %v", command, line, err)
+		}
+		cmd.Process.Signal(syscall.SIGTERM)
+		if cmd.Wait(); cmd.ProcessState.String() != "signal: terminated" {
+			t.Errorf("%s: %v", command, cmd.ProcessState)
+		}
+	}
 }
