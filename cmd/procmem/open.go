@@ -58,5 +58,9 @@ func openCore(path string) (*core.File, error) {
 	for _, d := range c.Damaged() {
 		notice("%s is damaged: %v; what is read from it may be wrong (procmem verify compares all)", path, d)
 	}
+	if r := c.Report(); r != nil && r.MissingMore > 0 {
+		notice("%s lacks %s of memory more than it could list, with %d bytes: they read as zeros, and which they are is not known",
+			path, count(r.MissingMore, "range"), r.MissingMoreBytes)
+	}
 	return c, nil
 }

@@ -2,6 +2,7 @@ package main
 
 import (
 	"context"
+	"errors"
 	"fmt"
 	"sync/atomic"
 
@@ -29,8 +30,9 @@ procmem core put into it, and print what is damaged: addresses of memory, or
 offsets in the file. A core may be compressed.
 
 Exit status: 0 all is as it was written; 1 it is damaged, cut off, or no core;
-3 there are no checksums, so nothing more was found out than that all parts are
-there.`,
+2 it could not be looked at, which says nothing about it; 3 there are no
+checksums, so nothing more was found out than that all parts are there and can
+be read.`,
 		Example: "  procmem verify core.1234.zst",
 		Args:    exactly("CORE"),
 		RunE: func(cmd *cobra.Command, args []string) error {
@@ -38,8 +40,11 @@ there.`,
 			defer p.end()
 			whole := true
 			c, err := packed.Opener{Notice: p.notice, Damaged: func() { whole = false }, Progress: p.unpacking}.Open(args[0])
-			if err != nil {
+			if _, noCore := errors.AsType[*core.FormatError](err); noCore || packed.IsDamaged(err) {
 				return err
+			}
+			if err != nil {
+				return troubled(err)
 			}
 			defer c.Close()
 			var done atomic.Int64
@@ -85,7 +90,7 @@ func tellVerdict(g *globals, path string, v *core.Verdict, whole bool) error {
 	case !whole:
 		return fmt.Errorf("verify %s: the compressed file is cut off or damaged, but nothing of the core that it promises is missing", path)
 	case !v.Checked:
-		notice("%s has no checksums: all that it promises is there, but whether it is as it was written nobody can tell", path)
+		notice("%s has no checksums: all that it promises is there and can be read, but whether it is as it was written nobody can tell", path)
 		return statusError(exitMissing)
 	}
 	return nil

@@ -61,7 +61,7 @@ func notHere(path string, err error) error {
 
 // open opens a core that is compressed, and takes f.
 func (o Opener) open(f *os.File, head []byte, path string) (*core.File, error) {
-	r, size, closer, err := o.plain(f, head, path)
+	r, size, closer, err := o.plain(f, head, path, "; procmem pack would make it quick to open")
 	if err != nil {
 		f.Close()
 		return nil, err
@@ -70,8 +70,9 @@ func (o Opener) open(f *os.File, head []byte, path string) (*core.File, error) {
 }
 
 // plain returns the plain bytes of a file that is compressed. closer closes
-// the file, if it is not closed already. With an error f is open.
-func (o Opener) plain(f *os.File, head []byte, path string) (r io.ReaderAt, size int64, closer io.Closer, err error) {
+// the file, if it is not closed already. With an error f is open. The advice is
+// for one that is not read in place.
+func (o Opener) plain(f *os.File, head []byte, path, advice string) (r io.ReaderAt, size int64, closer io.Closer, err error) {
 	seekable, err := inPlace(f, head)
 	if err == nil {
 		return seekable, seekable.Size(), f, nil
@@ -86,7 +87,7 @@ func (o Opener) plain(f *os.File, head []byte, path string) (r io.ReaderAt, size
 	if isGzip(head) {
 		what = "is compressed with gzip"
 	}
-	o.notice("%s %s: unpacking it to a temporary file first; procmem pack would make it quick to open", path, what)
+	o.notice("%s %s: unpacking it to a temporary file first%s", path, what, advice)
 	if errors.Is(err, errTable) {
 		o.damaged()
 	}

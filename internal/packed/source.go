@@ -45,7 +45,7 @@ func (o Opener) source(f *os.File, path string) (*Source, error) {
 	if _, err := f.ReadAt(head, 0); err != nil || !IsPacked(head) {
 		return &Source{f, path, info.Size(), false, f}, nil
 	}
-	r, size, closer, err := o.plain(f, head, path)
+	r, size, closer, err := o.plain(f, head, path, "")
 	if err != nil {
 		return nil, err
 	}

@@ -36,6 +36,13 @@ func (e *badFile) Error() string {
 
 func (e *badFile) Unwrap() error { return e.err }
 
+// IsDamaged reports whether an error of opening a compressed file says that it
+// is cut off or damaged.
+func IsDamaged(err error) bool {
+	_, bad := errors.AsType[*badFile](err)
+	return bad && !errors.Is(err, zstd.ErrUnknownDictionary) && !errors.Is(err, errWindow) && !errors.Is(err, zstd.ErrDecoderSizeExceeded)
+}
+
 // errWindow: a frame refers to data farther back than the decoder keeps.
 var errWindow = errors.New("window too large")
 
