@@ -97,6 +97,7 @@ type Diff struct {
 	a, b    procmem.Memory
 	o       Options
 	maps    []procmem.Mapping // of a
+	mapsB   []procmem.Mapping // of b
 	changes []MappingChange
 	areas   []area
 	stats   Stats
@@ -117,7 +118,7 @@ func New(a, b procmem.Memory, o Options) (*Diff, error) {
 	if o.In != nil {
 		o.In = joined(o.In)
 	}
-	d := &Diff{a: a, b: b, o: o, maps: mapsA}
+	d := &Diff{a: a, b: b, o: o, maps: mapsA, mapsB: mapsB}
 	d.changes, d.areas = compareMappings(mapsA, mapsB, o.In)
 	return d, nil
 }
@@ -182,7 +183,7 @@ func newComparison(d *Diff) *comparison {
 	d.stats = Stats{}
 	d.done.Store(0)
 	return &comparison{Diff: d, found: make(chan *notes), compared: make([]uint64, len(d.areas)),
-		plan: planner{a: d.a, b: d.b, areas: d.areas, swapped: d.o.Swapped, absent: make([]uint64, len(d.areas))}}
+		plan: planner{a: d.a, b: d.b, maps: [2][]procmem.Mapping{d.maps, d.mapsB}, areas: d.areas, swapped: d.o.Swapped, absent: make([]uint64, len(d.areas))}}
 }
 
 // run compares everything. The first memory is what the pipe carries; whoever

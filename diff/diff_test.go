@@ -368,6 +368,29 @@ func TestMissingBehindZeros(t *testing.T) {
 	}
 }
 
+// What guards a stack is in no core, and nothing is lost with it; unless there
+// is something, or it may be used.
+func TestGuards(t *testing.T) {
+	at := rng(0x10000, 0x12000)
+	for _, c := range []struct {
+		perm  [2]string
+		data  bool
+		lacks bool
+	}{{[2]string{"---p", "---p"}, false, false}, {[2]string{"---p", "---p"}, true, true}, {[2]string{"---p", "rw-p"}, false, true}, {[2]string{"r--p", "r--p"}, false, true}} {
+		core, live := newMemory(mapping(at.Start, at.End, c.perm[0], "")), newMemory(mapping(at.Start, at.End, c.perm[1], ""))
+		core.faults[at.Start], core.faults[at.Start+page] = procmem.ErrNotDumped, procmem.ErrNotDumped
+		if c.data {
+			live.set(at.Start, 1)
+			live.set(at.Start+page, 1)
+		}
+		for _, pair := range [][2]*memory{{core, live}, {live, core}} {
+			if _, d := all(t, pair[0], pair[1], Options{}); (len(d.Stats().Missing) > 0) != c.lacks {
+				t.Errorf("%+v: %+v", c, d.Stats().Missing)
+			}
+		}
+	}
+}
+
 // sparse is a memory of few pages, however large.
 type sparse struct{ *memory }
 

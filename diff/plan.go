@@ -150,6 +150,7 @@ func (s *side) probe(a procmem.Addr) (until procmem.Addr, err error) {
 // planner finds out what has to be read.
 type planner struct {
 	a, b    procmem.Memory
+	maps    [2][]procmem.Mapping // of these
 	areas   []area
 	swapped bool // is to be read too
 
@@ -218,6 +219,7 @@ func (p *planner) piece(i int, r procmem.Range, a, b *side, dataA, dataB bool) {
 		case errors.Is(errB, procmem.ErrGone):
 			p.err = &Error{B, errB}
 			return
+		case p.guards(sub.Start, errA, dataB) || p.guards(sub.Start, errB, dataA):
 		case errA != nil:
 			p.missing.add(Missing{procmem.Fault{Range: sub, Err: errA}, A})
 		case errB != nil:
@@ -229,6 +231,22 @@ func (p *planner) piece(i int, r procmem.Range, a, b *side, dataA, dataB bool) {
 		}
 		r.Start = end
 	}
+}
+
+// guards reports whether what one memory lacks at a has just guarded other
+// memory, such as that behind the stack of a thread: nobody may use it, before
+// and after, and the other memory has nothing there.
+func (p *planner) guards(a procmem.Addr, err error, data bool) bool {
+	if !errors.Is(err, procmem.ErrNotDumped) || data {
+		return false
+	}
+	for _, ms := range p.maps {
+		i := procmem.FindMapping(ms, a)
+		if i == len(ms) || !ms[i].Contains(a) || ms[i].Perm&(procmem.PermRead|procmem.PermWrite|procmem.PermExec) != 0 {
+			return false
+		}
+	}
+	return true
 }
 
 // extent adds to what is to be read.
