@@ -2,6 +2,7 @@ package snapshot
 
 import (
 	"encoding/binary"
+	"slices"
 
 	"golang.org/x/sys/unix"
 
@@ -80,6 +81,25 @@ func blockedRegs(p *process.Process, tid int, arch procmem.Arch) ([]byte, error)
 		set(reg, v)
 	}
 	return regs, nil
+}
+
+// LiveRegisters returns those general purpose registers of a thread that are
+// known where it was not stopped (Live), which no other method needs: the pc and the
+// sp of one that is blocked, and in a system call its number and arguments.
+func LiveRegisters(arch procmem.Arch, t *procmem.Thread) (known []procmem.Register) {
+	all := arch.Registers(t.Regset(procmem.NTPRStatus))
+	pc, sp := arch.PCSP()
+	if len(all) == 0 || all[pc].Value == 0 && all[sp].Value == 0 { // nothing was known
+		return nil
+	}
+	call := syscallRegs[arch]
+	inCall := all[call.number].Value != 1<<(8*arch.WordSize())-1 // -1
+	for i, r := range all {
+		if i == pc || i == sp || inCall && (i == call.number || slices.Contains(call.args[:], i)) {
+			known = append(known, r)
+		}
+	}
+	return known
 }
 
 // syscallRegs tells, as indexes of Arch.RegisterNames, where a system call

@@ -406,3 +406,28 @@ func TestThreadsAndLive(t *testing.T) {
 		}
 	}
 }
+
+// What was not told of a thread that was not stopped is no register of 0.
+func TestLiveRegisters(t *testing.T) {
+	for arch, call := range syscallRegs {
+		pc, sp := arch.PCSP()
+		words := make([]byte, arch.GPRSize())
+		thread := &procmem.Thread{Regsets: []procmem.Regset{{Type: procmem.NTPRStatus, Data: words}}}
+		count := func(what string, want int) {
+			t.Helper()
+			if got := LiveRegisters(arch, thread); len(got) != want {
+				t.Errorf("%v, %s: %v, want %d of them", arch, what, got, want)
+			}
+		}
+		count("on a processor", 0)
+		words[arch.WordSize()*pc], words[arch.WordSize()*sp] = 1, 2
+		count("in a system call", 9)
+		for i := range arch.WordSize() {
+			words[arch.WordSize()*call.number+i] = 0xff
+		}
+		count("blocked outside of a system call", 2)
+	}
+	if got := LiveRegisters(procmem.AMD64, &procmem.Thread{}); got != nil {
+		t.Errorf("of nothing: %v", got)
+	}
+}

@@ -1,6 +1,7 @@
 package main
 
 import (
+	"errors"
 	"fmt"
 	"os"
 	"strconv"
@@ -16,7 +17,7 @@ import (
 )
 
 func newThreads(g *globals) *cobra.Command {
-	method := methodFlag(snapshot.MethodStop)
+	method := threadsMethodFlag(snapshot.MethodStop)
 	var registers bool
 	cmd := g.addJSON(&cobra.Command{
 		Use:   "threads TARGET",
@@ -25,7 +26,8 @@ func newThreads(g *globals) *cobra.Command {
 pointer.
 
 A process is stopped to read its registers, for about a millisecond. With
---method live it is not: then only blocked threads tell where they are.`,
+--method live it is not: then only blocked threads tell where they are, and of
+their registers what /proc/PID/task/TID/syscall holds: those of the system call.`,
 		Example: "  procmem threads 1234\n  procmem threads 1234 --registers\n  procmem threads core.1234",
 		Args:    exactly("TARGET"),
 		RunE: func(cmd *cobra.Command, args []string) error {
@@ -38,15 +40,59 @@ A process is stopped to read its registers, for about a millisecond. With
 			if err != nil {
 				return onTarget(t, err)
 			}
+			known := registersOf(t, snapshot.Method(method))
 			if g.json {
-				return printJSON(threadsJSON(t, img, pause))
+				return printJSON(threadsJSON(t, img, pause, known))
 			}
-			return stdoutError(threadsTable(img, g, registers))
+			if !registers {
+				known = nil
+			}
+			return stdoutError(threadsTable(img, g, known))
 		},
 	})
-	addMethod(cmd, &method)
+	cmd.Flags().Var(&method, "method", "whether the process is stopped to read its registers")
+	complete(cmd, "method", "stop", "live")
 	cmd.Flags().BoolVarP(&registers, "registers", "r", false, "print all general purpose registers")
 	return cmd
+}
+
+// threadsMethodFlag is the value of --method: registers are no memory, of which
+// the other methods make a moment.
+type threadsMethodFlag snapshot.Method
+
+func (m *threadsMethodFlag) String() string { return string(*m) }
+func (m *threadsMethodFlag) Type() string   { return "stop|live" }
+
+func (m *threadsMethodFlag) Set(s string) error {
+	switch v := snapshot.Method(s); v {
+	case snapshot.MethodStop, snapshot.MethodLive:
+		*m = threadsMethodFlag(v)
+		return nil
+	}
+	return errors.New("want stop or live")
+}
+
+// registersOf returns what tells the registers of a thread, as far as they are
+// known.
+func registersOf(t *target.Target, m snapshot.Method) func(procmem.Arch, *procmem.Thread) []procmem.Register {
+	if t.Core != nil {
+		m = snapshot.MethodStop
+		if r := t.Core.Report(); r != nil {
+			m = snapshot.Method(r.Method)
+		}
+	}
+	if m == snapshot.MethodLive {
+		return snapshot.LiveRegisters
+	}
+	return func(a procmem.Arch, th *procmem.Thread) []procmem.Register {
+		return a.Registers(th.Regset(procmem.NTPRStatus))
+	}
+}
+
+// placeOf is Arch.PC, for cores too, which hold zeros where nothing is known.
+func placeOf(a procmem.Arch, th *procmem.Thread) (pc, sp procmem.Addr, ok bool) {
+	pc, sp, ok = a.PC(th)
+	return pc, sp, ok && (pc != 0 || sp != 0)
 }
 
 func threadsOf(cmd *cobra.Command, t *target.Target, m snapshot.Method) (*procmem.Image, time.Duration, error) {
@@ -79,7 +125,7 @@ type threadJSON struct {
 	Error     string            `json:"error,omitempty"`
 }
 
-func threadsJSON(t *target.Target, img *procmem.Image, pause time.Duration) any {
+func threadsJSON(t *target.Target, img *procmem.Image, pause time.Duration, known func(procmem.Arch, *procmem.Thread) []procmem.Register) any {
 	out := struct {
 		Target  string       `json:"target"`
 		Arch    string       `json:"arch"`
@@ -92,10 +138,10 @@ func threadsJSON(t *target.Target, img *procmem.Image, pause time.Duration) any 
 		j := threadJSON{TID: th.TID, Name: th.Name, State: state(th.State), Signal: th.Signal,
 			Pending: procmem.Addr(th.Pending), Blocked: procmem.Addr(th.Blocked),
 			UserMS: th.UserTime.Milliseconds(), SystemMS: th.SystemTime.Milliseconds(), Registers: map[string]string{}}
-		if pc, sp, ok := img.Arch.PC(th); ok {
+		if pc, sp, ok := placeOf(img.Arch, th); ok {
 			j.PC, j.SP, j.At = &pc, &sp, locate(pc)
 		}
-		for _, r := range img.Arch.Registers(th.Regset(procmem.NTPRStatus)) {
+		for _, r := range known(img.Arch, th) {
 			j.Registers[r.Name] = procmem.Addr(r.Value).String()
 		}
 		if th.Err != nil {
@@ -113,7 +159,8 @@ func state(b byte) string {
 	return string(rune(b))
 }
 
-func threadsTable(img *procmem.Image, g *globals, registers bool) error {
+// threadsTable prints registers where it is given what tells them.
+func threadsTable(img *procmem.Image, g *globals, known func(procmem.Arch, *procmem.Thread) []procmem.Register) error {
 	color := g.color.Enabled(os.Stdout)
 	cols := []term.Column{{Title: "TID", Right: true}, {Title: "NAME"}, {Title: "STATE"}, {Title: "PC", Right: true}, {Title: "SP", Right: true}, {Title: "AT"}}
 	tab := term.NewTable(os.Stdout, color, cols...)
@@ -121,29 +168,29 @@ func threadsTable(img *procmem.Image, g *globals, registers bool) error {
 	for i := range img.Threads {
 		th := &img.Threads[i]
 		row := []string{strconv.Itoa(th.TID), th.Name, state(th.State), "", "", ""}
-		if pc, sp, ok := img.Arch.PC(th); ok {
+		if pc, sp, ok := placeOf(img.Arch, th); ok {
 			row[3], row[4], row[5] = pc.String(), sp.String(), locate(pc)
 		}
 		if th.Err != nil {
 			row[5] = strings.TrimLeft(row[5]+" ("+th.Err.Error()+")", " ")
 		}
-		if registers && i > 0 {
+		if known != nil && i > 0 {
 			fmt.Println()
 			tab = term.NewTable(os.Stdout, color, cols...)
 		}
 		if err := tab.Row(row...); err != nil {
 			return err
 		}
-		if registers {
+		if known != nil {
 			if err := tab.Close(); err != nil {
 				return err
 			}
-			if err := registerLines(img.Arch.Registers(th.Regset(procmem.NTPRStatus))); err != nil {
+			if err := registerLines(known(img.Arch, th)); err != nil {
 				return err
 			}
 		}
 	}
-	if registers {
+	if known != nil {
 		return nil
 	}
 	return tab.Close()
