@@ -33,6 +33,12 @@ func (j *coreJob) file(ctx context.Context, p *process.Process) (*core.Report, e
 		return nil, err
 	}
 	defer plan.close()
+	// Before the room: a file system that is read-only is often full, too.
+	f, err := sink.Create(path, j.force)
+	if err != nil {
+		return nil, err
+	}
+	defer f.Abort() // nothing is left unless Commit has come first
 	plan.disk, err = fit(path, plan.disk, plan.length, notThisCore, func() (uint64, error) {
 		j.progress.enter("looking for zeros")
 		n, err := plan.zeros(ctx)
@@ -41,11 +47,6 @@ func (j *coreJob) file(ctx context.Context, p *process.Process) (*core.Report, e
 	if err != nil {
 		return nil, err
 	}
-	f, err := sink.Create(path, j.force)
-	if err != nil {
-		return nil, err
-	}
-	defer f.Abort() // nothing is left unless Commit has come first
 	if err := f.Reserve(int64(plan.disk)); err != nil {
 		return nil, fmt.Errorf("write %s: no room: %v; choose %s (nothing was stopped)", path, err, notThisCore)
 	}

@@ -37,8 +37,8 @@ func TestMain(m *testing.M) {
 //	fifo FILE                      makes a pipe
 //	set NAME VALUE                 env, with the arithmetic of addresses: 0x10+4
 //
-// The conditions [root], [mount] (namespaces can be made) and [exec:NAME]
-// tell what a machine has.
+// The conditions [root], [mount] (in a namespace), [namespaces] (they can be
+// made) and [exec:NAME] tell what a machine has.
 func TestScripts(t *testing.T) {
 	testscript.Run(t, testscript.Params{
 		Dir: "testdata/script",
@@ -54,6 +54,8 @@ func TestScripts(t *testing.T) {
 			switch cond {
 			case "root":
 				return os.Getuid() == 0, nil
+			case "mount":
+				return exec.Command("unshare", "-m", "sh", "-c", "mount -t tmpfs none /mnt").Run() == nil, nil
 			case "namespaces":
 				return exec.Command("unshare", "-U", "-p", "-f", "true").Run() == nil, nil
 			}
