@@ -5,9 +5,9 @@ import (
 	"fmt"
 	"os"
 	"path/filepath"
-	"strconv"
 
 	"github.com/spf13/cobra"
+	"golang.org/x/sys/unix"
 
 	"github.com/procmem/procmem/access"
 	"github.com/procmem/procmem/core"
@@ -36,7 +36,13 @@ work, else 1.`,
 			if err != nil {
 				return err
 			}
-			d := diagnose(pid, prefix)
+			if prefix == "" {
+				return usagef("the output prefix is empty")
+			}
+			if err := checkURL(prefix); err != nil {
+				return err
+			}
+			d := diagnose(pid, inFolder(prefix))
 			if g.json {
 				err = printJSON(d)
 			} else {
@@ -48,7 +54,7 @@ work, else 1.`,
 			return err
 		},
 	})
-	cmd.Flags().StringVarP(&prefix, "output", "o", "core", "where the core would be written: PREFIX.PID")
+	cmd.Flags().StringVarP(&prefix, "output", "o", "core", "where the core would be written, as of procmem core")
 	return cmd
 }
 
@@ -63,13 +69,17 @@ type diagnosis struct {
 type prediction struct {
 	MemoryBytes uint64 `json:"memory_bytes"` // that the core would hold, zeros included
 	DiskBytes   uint64 `json:"disk_bytes"`   // of it that would take room on the disk; notes come to little more
-	RoomBytes   uint64 `json:"room_bytes"`   // free in Folder
-	Folder      string `json:"folder"`
-	Fits        bool   `json:"fits"`
-	Obstacle    string `json:"obstacle,omitempty"` // why it does not fit
-	Threads     int    `json:"threads"`
-	Mappings    int    `json:"mappings"`
-	SwapBytes   uint64 `json:"swap_bytes"` // that reading would bring back into memory
+	// RoomBytes are free in Folder. Both are absent where no file is written.
+	RoomBytes *uint64 `json:"room_bytes,omitempty"`
+	Folder    string  `json:"folder,omitempty"`
+	Fits      bool    `json:"fits"`
+	Obstacle  string  `json:"obstacle,omitempty"` // why it does not fit, or cannot be written there
+	noFile    bool    // the obstacle is the latter
+	where     string  // - or the URL, where it is no file
+	stream    uint64  // bytes that go there
+	Threads   int     `json:"threads"`
+	Mappings  int     `json:"mappings"`
+	SwapBytes uint64  `json:"swap_bytes"` // that reading would bring back into memory
 	// Methods tells for how long each method of taking it is expected to
 	// hold the process.
 	Methods []methodEstimate `json:"methods"`
@@ -118,15 +128,11 @@ func predictCore(p *process.Process, prefix string) (*prediction, error) {
 	}
 	defer plan.close()
 	out := &prediction{MemoryBytes: plan.length, DiskBytes: plan.disk, Threads: status.Threads,
-		Mappings: len(plan.look.Program().Mappings), SwapBytes: status.Swap, Folder: filepath.Dir(prefix)}
-	out.RoomBytes, _ = sink.Room(prefix)
-	disk, err := fit(prefix+"."+strconv.Itoa(p.PID()), plan.disk, plan.length, notThisCore, func() (uint64, error) {
-		return plan.zeros(context.Background())
-	})
-	if out.Fits = err == nil; out.Fits {
-		out.DiskBytes = disk
+		Mappings: len(plan.look.Program().Mappings), SwapBytes: status.Swap}
+	if job := (&coreJob{prefix: prefix}); job.isFile() {
+		out.look(job.name(p), plan)
 	} else {
-		out.Obstacle = err.Error()
+		out.Fits, out.where, out.stream = true, prefix, plan.length
 	}
 	all, err := snapshot.Estimates(p, snapshot.Options{Want: wants(plan.filter), Look: plan.look})
 	for _, e := range all {
@@ -139,6 +145,45 @@ func predictCore(p *process.Process, prefix string) (*prediction, error) {
 	return out, err
 }
 
+// look finds out whether a core can be written to a file.
+func (out *prediction) look(path string, plan *plan) {
+	out.Folder = filepath.Dir(path)
+	room, err := sink.Room(path)
+	out.RoomBytes = &room
+	if cerr := creatable(path); cerr != nil {
+		err = cerr
+	}
+	if out.noFile = err != nil; out.noFile {
+		out.Obstacle = err.Error()
+		return
+	}
+	disk, err := fit(path, plan.disk, plan.length, notThisCore, func() (uint64, error) {
+		return plan.zeros(context.Background())
+	})
+	if err != nil {
+		out.Obstacle = err.Error()
+		return
+	}
+	out.Fits, out.DiskBytes = true, disk
+}
+
+// creatable tells, in the words of sink.Create and without making a file, why
+// that would fail.
+func creatable(path string) error {
+	if _, err := os.Lstat(path); err == nil {
+		f, err := sink.Create(path, false) // which is refused where the name is taken
+		if err == nil {                    // no more
+			f.Abort()
+		}
+		return err
+	}
+	// The dot makes sure that it is a folder.
+	if err := unix.Faccessat(unix.AT_FDCWD, filepath.Dir(path)+"/.", unix.W_OK|unix.X_OK, unix.AT_EACCESS); err != nil {
+		return fmt.Errorf("create %s: %w", path, err)
+	}
+	return nil
+}
+
 func (d *diagnosis) print(g *globals) error {
 	verdict := "can be read and held still: procmem core will work"
 	switch {
@@ -146,6 +191,8 @@ func (d *diagnosis) print(g *globals) error {
 		verdict = "cannot be read"
 	case !d.Stoppable:
 		verdict = "can be read, but not held still"
+	case d.Prediction != nil && d.Prediction.noFile:
+		verdict = "can be read and held still, but a core of it cannot be created there"
 	case !d.works():
 		verdict = "can be read and held still, but there is no room for a core"
 	}
@@ -169,16 +216,12 @@ func (d *diagnosis) print(g *globals) error {
 	if q := d.Prediction; q != nil {
 		w.paragraph("", "\n")
 		w.paragraph("core:    ", fmt.Sprintf("%s of memory, %s, %s", term.Size(q.MemoryBytes), count(q.Threads, "thread"), count(q.Mappings, "mapping")))
-		room := q.Obstacle
-		if q.Fits {
-			room = fmt.Sprintf("%s is free in %s: it fits", term.Size(q.RoomBytes), q.Folder)
-		}
-		w.paragraph("disk:    ", fmt.Sprintf("about %s; %s", term.Size(q.DiskBytes), room))
+		q.printRoom(w)
 		label := "pause:   "
 		for _, m := range q.Methods {
 			text := "about " + duration(m.PauseMS)
 			if m.Method == snapshot.MethodStop && q.DiskBytes > 32<<20 {
-				text += ", if the disk takes 1 GB/s"
+				text += ", if " + q.taker() + " takes 1 GB/s"
 			}
 			if m.Obstacle != "" {
 				text = "not possible: " + m.Obstacle
@@ -191,4 +234,32 @@ func (d *diagnosis) print(g *globals) error {
 		}
 	}
 	return w.flush()
+}
+
+// printRoom tells where the core goes, and whether there is room.
+func (q *prediction) printRoom(w *prose) {
+	// That room is made use of, but not needed: see newSpool.
+	waits := fmt.Sprintf("about %s, less if compressed; no room is needed here (where there is some in %s, what is copied ahead waits there)",
+		term.Size(q.stream), os.TempDir())
+	switch {
+	case q.where == "-":
+		w.paragraph("stream:  ", waits)
+	case q.where != "":
+		w.paragraph("upload:  ", waits+"; the server is not asked")
+	case q.Fits:
+		w.paragraph("disk:    ", fmt.Sprintf("about %s; %s is free in %s: it fits", term.Size(q.DiskBytes), term.Size(*q.RoomBytes), q.Folder))
+	default:
+		w.paragraph("disk:    ", fmt.Sprintf("about %s; %s", term.Size(q.DiskBytes), q.Obstacle))
+	}
+}
+
+// taker is what the speed of method stop depends on.
+func (q *prediction) taker() string {
+	switch q.where {
+	case "":
+		return "the disk"
+	case "-":
+		return "who reads the stream"
+	}
+	return "the server"
 }

@@ -270,6 +270,7 @@ func TestJSON(t *testing.T) {
 	ask("doctor", 1, "doctor", "self")
 	ask("doctor", 1, "doctor", "999999999")
 	ask("doctor", 1, "doctor", "-o", dir+"/none/core", plain)
+	ask("doctor", 0, "doctor", "-o", "s3://bucket/core", plain)
 	ask("doctor", 0, "doctor", strconv.Itoa(os.Getpid())) // the parent: a note
 
 	kids.Cmd(t, "threads 1") // came, and grew or altered
