@@ -80,7 +80,7 @@ The methods differ in how long the process is held (docs/pause.md):
 	cmd.Flags().StringVarP(&job.prefix, "output", "o", "core", "write to PREFIX.PID, which may be s3://BUCKET/PREFIX; FOLDER/, with the slash, stands for FOLDER/core; - is stdout, for one core")
 	cmd.Flags().BoolVarP(&job.all, "all", "a", false, "dump all mappings, whatever coredump_filter and MADV_DONTDUMP say")
 	addMethod(cmd, &job.method)
-	cmd.Flags().Var(&job.maxPause, "max-pause", "refuse, before anything is stopped, what would hold the process for longer, such as 20ms")
+	cmd.Flags().Var(&job.maxPause, "max-pause", "refuse, before anything is stopped, what is expected to hold the process for longer, such as 20ms; it bounds an estimate, and what took longer all the same is told")
 	cmd.Flags().Var(&job.compress, "compress", "compress the core, into PREFIX.PID.zst; every command reads it as it is")
 	complete(cmd, "compress", "zstd")
 	cmd.Flags().BoolVar(&job.force, "force", false, "replace an existing file")
@@ -307,6 +307,9 @@ func (j *coreJob) tell(w *os.File, r *core.Report) error {
 			fmt.Fprintf(w, "Saved corefile %s.%d\n", term.Printable(j.prefix), r.PID)
 		}
 	}
+	if text := beyondBound(r, time.Duration(j.maxPause)); text != "" {
+		notice("%s", text)
+	}
 	for _, m := range r.Missing {
 		fmt.Fprintf(os.Stderr, "procmem: missing %v: %s (%s)\n", m.Range, m.Error, bytesOf(m.Bytes))
 	}
@@ -322,6 +325,16 @@ func (j *coreJob) tell(w *os.File, r *core.Report) error {
 		return statusError(exitMissing)
 	}
 	return nil
+}
+
+// beyondBound tells where the process was held for longer than --max-pause, 0
+// for no bound: what is compared with that beforehand is an estimate.
+func beyondBound(r *core.Report, bound time.Duration) string {
+	if bound == 0 || r.PauseMS <= milliseconds(bound) {
+		return ""
+	}
+	return fmt.Sprintf("process %d was held for %s, longer than --max-pause %v: the machine, or what the core was written to, was busier than expected",
+		r.PID, duration(r.PauseMS), bound)
 }
 
 func missingText(r *core.Report) string {
