@@ -4,6 +4,7 @@ import (
 	"cmp"
 	"fmt"
 	"os"
+	"slices"
 	"time"
 
 	"github.com/spf13/cobra"
@@ -13,6 +14,7 @@ import (
 	"github.com/procmem/procmem/internal/term"
 	"github.com/procmem/procmem/process"
 	"github.com/procmem/procmem/snapshot"
+	"github.com/procmem/procmem/target"
 )
 
 func newInfo(g *globals) *cobra.Command {
@@ -38,9 +40,11 @@ would hold. The process is not stopped.`,
 			}
 			i.Target = t.Word
 			if g.json {
-				return printJSON(i)
+				err = printJSON(i)
+			} else {
+				err = stdoutError(i.print(os.Stdout))
 			}
-			return stdoutError(i.print(os.Stdout))
+			return orCutOff(err, t)
 		},
 	})
 }
@@ -79,7 +83,40 @@ func coreInfo(c *core.File) *infoJSON {
 		i.Notes = append(i.Notes, n)
 	}
 	i.Memory, i.Data, _ = held(c.Segments(), c) // a file always tells
+	i.Data -= min(i.Data, i.cutOff())           // which may hold data, too
 	return i
+}
+
+// cutOff returns how many bytes of memory the file ends before.
+func (i *infoJSON) cutOff() (n uint64) {
+	for _, m := range i.Missing {
+		n += m.Bytes
+	}
+	return n
+}
+
+// orCutOff ends a command that has printed what there is of a target: with err,
+// or, where that is a core of which a part is missing, with a line that says so.
+func orCutOff(err error, t *target.Target) error {
+	if err != nil || t.Core == nil {
+		return err
+	}
+	bad := t.Core.Damaged() // of which openCore has told
+	notes := slices.ContainsFunc(bad, func(d core.Damage) bool { return d.Reason == procmem.ErrTruncated.Error() })
+	if len(bad) > 0 && !notes {
+		return nil // damaged headers make it seem to be cut off
+	}
+	var n uint64
+	for _, m := range t.Core.Truncated() {
+		n += m.Size()
+	}
+	if n == 0 && !notes {
+		return nil
+	}
+	if n > 0 {
+		notice("%s is cut off: %s of the memory that it should hold is missing, and what comes behind it in the file", t.Word, term.Size(n))
+	}
+	return statusError(exitMissing)
 }
 
 // held returns how many bytes of memory the segments hold, and how many of them
@@ -155,7 +192,11 @@ func (i *infoJSON) print(f *os.File) error {
 		line("core", "would hold %s, and take about %s on disk", term.Size(i.Memory), term.Size(i.Data))
 		return w.flush()
 	}
-	line("memory", "%s, %s of it as data in the file; the rest is zeros", term.Size(i.Memory), term.Size(i.Data))
+	cut := ""
+	if n := i.cutOff(); n > 0 {
+		cut = fmt.Sprintf(", %s cut off", term.Size(n))
+	}
+	line("memory", "%s, %s of it as data in the file%s; the rest is zeros", term.Size(i.Memory), term.Size(i.Data), cut)
 	if r := i.Report; r != nil {
 		line("taken", "by procmem %s at %s, method %s in %s", r.Version, r.Time.UTC().Format(time.RFC3339), r.Method, duration(r.TotalMS))
 		if r.Consistent {

@@ -262,8 +262,9 @@ func TestJSON(t *testing.T) {
 	if err := os.WriteFile(cut, b[:len(b)/2], 0o600); err != nil {
 		t.Fatal(err)
 	}
-	ask("info", 0, "info", cut)
-	ask("maps", 0, "maps", cut)
+	ask("info", 3, "info", cut)
+	ask("maps", 3, "maps", cut)
+	ask("threads", 3, "threads", cut)
 	ask("verify", 0, "verify", coreOf(pid))
 	ask("verify", 1, "verify", cut)
 	ask("doctor", 0, "doctor", plain)

@@ -41,10 +41,10 @@ names where they are too long; a pipe gets everything.`,
 				return onTarget(t, err)
 			}
 			if g.json {
-				return printJSON(mapsJSON(t, ms))
+				return orCutOff(printJSON(mapsJSON(t, ms)), t)
 			}
 			if t.Core != nil {
-				return stdoutError(coreMapsTable(t, ms, g))
+				return orCutOff(stdoutError(coreMapsTable(t, ms, g)), t)
 			}
 			return stdoutError(mapsTable(ms, g))
 		},

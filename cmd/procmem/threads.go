@@ -42,12 +42,12 @@ their registers what /proc/PID/task/TID/syscall holds: those of the system call.
 			}
 			known := registersOf(t, snapshot.Method(method))
 			if g.json {
-				return printJSON(threadsJSON(t, img, pause, known))
+				return orCutOff(printJSON(threadsJSON(t, img, pause, known)), t)
 			}
 			if !registers {
 				known = nil
 			}
-			return stdoutError(threadsTable(img, g, known))
+			return orCutOff(stdoutError(threadsTable(img, g, known)), t)
 		},
 	})
 	cmd.Flags().Var(&method, "method", "whether the process is stopped to read its registers")
