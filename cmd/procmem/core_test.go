@@ -3,6 +3,7 @@ package main
 import (
 	"os"
 	"path/filepath"
+	"syscall"
 	"testing"
 	"time"
 
@@ -41,5 +42,14 @@ func TestBeyondBound(t *testing.T) {
 	}
 	if got, err := os.ReadFile(path); err != nil || string(got) != "procmem: "+told+"\n" {
 		t.Errorf("stderr: %q, %v", got, err)
+	}
+}
+
+// A signal is told by the name that one gives it to kill(1).
+func TestInterruptedBy(t *testing.T) {
+	for sig, want := range map[os.Signal]string{syscall.SIGTERM: "stopped by SIGTERM", syscall.SIGQUIT: "stopped by SIGQUIT"} {
+		if got := (errInterrupted{sig}).Error(); got != want {
+			t.Errorf("%v: %s", sig, got)
+		}
 	}
 }

@@ -116,7 +116,7 @@ func TestDiffAfterInterrupted(t *testing.T) {
 		}
 	}
 	_ = cmd.Wait()
-	if status := cmd.ProcessState.ExitCode(); status != exitTrouble || len(told) != 2 || !strings.Contains(told[1], "stopped by interrupt") {
+	if status := cmd.ProcessState.ExitCode(); status != exitTrouble || len(told) != 2 || !strings.Contains(told[1], "stopped by SIGINT") {
 		t.Errorf("status %d: %q", status, told)
 	}
 	if left, _ := os.ReadDir(dir); len(left) > 0 {

@@ -17,6 +17,7 @@ import (
 	"syscall"
 
 	"github.com/spf13/cobra"
+	"golang.org/x/sys/unix"
 
 	"github.com/procmem/procmem"
 	"github.com/procmem/procmem/access"
@@ -51,7 +52,12 @@ func run() int {
 // errInterrupted is why a context ended.
 type errInterrupted struct{ sig os.Signal }
 
-func (e errInterrupted) Error() string { return "stopped by " + e.sig.String() }
+func (e errInterrupted) Error() string {
+	if sig, ok := e.sig.(syscall.Signal); ok && unix.SignalName(sig) != "" {
+		return "stopped by " + unix.SignalName(sig) // String calls it "terminated"
+	}
+	return "stopped by " + e.sig.String()
+}
 
 // undoing is for commands that have something to undo: the context ends with
 // the first SIGINT, SIGTERM, SIGQUIT or SIGHUP, so that the target is let go and what is

@@ -101,7 +101,7 @@ func TestSearchInterrupted(t *testing.T) {
 		t.Fatal(err)
 	}
 	cmd.Wait()
-	if s := cmd.ProcessState.ExitCode(); s != exitTrouble || msg.String() != "procmem: stopped by interrupt\n" {
+	if s := cmd.ProcessState.ExitCode(); s != exitTrouble || msg.String() != "procmem: stopped by SIGINT\n" {
 		t.Errorf("status %d: %s", s, &msg)
 	}
 	if _, err := os.Stat(saved + ".partial"); !errors.Is(err, os.ErrNotExist) {
