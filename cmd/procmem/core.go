@@ -64,7 +64,13 @@ The methods differ in how long the process is held (docs/pause.md):
   precopy  while the pages are copied that it wrote during the copy
   live     not at all: the core may be torn and has few registers, and says so
   auto     the one that costs the process least and meets --max-pause, or, where
-           that is not given, 20 milliseconds if that is possible at all`,
+           that is not given, 20 milliseconds if that is possible at all
+
+Environment and signals: what is copied ahead of a stream waits in TMPDIR. An
+upload to s3:// takes AWS_ACCESS_KEY_ID, AWS_SECRET_ACCESS_KEY and
+AWS_SESSION_TOKEN, or AWS_PROFILE of the files in ~/.aws, or a role; AWS_REGION
+and AWS_ENDPOINT_URL say where to. SIGUSR1 prints how far it is. SIGINT, SIGTERM,
+SIGQUIT and SIGHUP let the process go and remove what is half-written.`,
 		Example: "  procmem core 1234\n  procmem core -o /var/tmp/core 1234 5678\n  procmem core -o - 1234 | ssh host 'cat > core.1234'",
 		Args: func(cmd *cobra.Command, args []string) error {
 			if len(args) == 0 {

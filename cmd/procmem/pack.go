@@ -66,7 +66,7 @@ what cannot be unpacked is told, and zeros.`,
 }
 
 func addOutput(cmd *cobra.Command, out *string, force *bool, usual string) {
-	cmd.Flags().StringVarP(out, "output", "o", "", "write to this file, or with - to stdout, instead of "+usual)
+	cmd.Flags().StringVarP(out, "output", "o", "", "write to this file, to s3://BUCKET/NAME, or with - to stdout, instead of "+usual)
 	cmd.Flags().BoolVar(force, "force", false, "replace an existing file")
 }
 
