@@ -4,7 +4,6 @@ import (
 	"cmp"
 	"fmt"
 	"os"
-	"slices"
 	"time"
 
 	"github.com/spf13/cobra"
@@ -96,27 +95,13 @@ func (i *infoJSON) cutOff() (n uint64) {
 }
 
 // orCutOff ends a command that has printed what there is of a target: with err,
-// or, where that is a core of which a part is missing, with a line that says so.
+// or, where that is a core of which a part is missing, with the status for that.
+// openCore has told.
 func orCutOff(err error, t *target.Target) error {
-	if err != nil || t.Core == nil {
-		return err
+	if err == nil && t.Core != nil && cutOff(t.Core) != "" {
+		return statusError(exitMissing)
 	}
-	bad := t.Core.Damaged() // of which openCore has told
-	notes := slices.ContainsFunc(bad, func(d core.Damage) bool { return d.Reason == procmem.ErrTruncated.Error() })
-	if len(bad) > 0 && !notes {
-		return nil // damaged headers make it seem to be cut off
-	}
-	var n uint64
-	for _, m := range t.Core.Truncated() {
-		n += m.Size()
-	}
-	if n == 0 && !notes {
-		return nil
-	}
-	if n > 0 {
-		notice("%s is cut off: %s of the memory that it should hold is missing, and what comes behind it in the file", t.Word, term.Size(n))
-	}
-	return statusError(exitMissing)
+	return err
 }
 
 // held returns how many bytes of memory the segments hold, and how many of them

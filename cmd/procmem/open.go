@@ -1,10 +1,13 @@
 package main
 
 import (
+	"slices"
+
 	"github.com/procmem/procmem"
 	"github.com/procmem/procmem/core"
 	"github.com/procmem/procmem/internal/packed"
 	"github.com/procmem/procmem/internal/symbols"
+	"github.com/procmem/procmem/internal/term"
 	"github.com/procmem/procmem/target"
 )
 
@@ -56,11 +59,42 @@ func openCore(path string) (*core.File, error) {
 		return nil, err
 	}
 	for _, d := range c.Damaged() {
-		notice("%s is damaged: %v; what is read from it may be wrong (procmem verify compares all)", path, d)
+		if !isCut(d) {
+			notice("%s is damaged: %v; what is read from it may be wrong (procmem verify compares all)", path, d)
+		}
+	}
+	if what := cutOff(c); what != "" {
+		notice("%s is cut off: %s is missing", path, what)
 	}
 	if r := c.Report(); r != nil && r.MissingMore > 0 {
 		notice("%s lacks %s of memory more than it could list, with %d bytes: they read as zeros, and which they are is not known",
 			path, count(r.MissingMore, "range"), r.MissingMoreBytes)
 	}
 	return c, nil
+}
+
+func isCut(d core.Damage) bool { return d.Reason == procmem.ErrTruncated.Error() }
+
+// cutOff tells what a core ends before, "" where that is nothing. Damaged headers
+// make it seem to be cut off, too.
+func cutOff(c *core.File) string {
+	bad := c.Damaged()
+	notes := slices.ContainsFunc(bad, isCut)
+	if len(bad) > 0 && !notes {
+		return ""
+	}
+	var n uint64
+	for _, m := range c.Truncated() {
+		n += m.Size()
+	}
+	const told = "what notes tell of threads, names and memory that could not be read"
+	switch {
+	case n > 0 && notes:
+		return term.Size(n) + " of the memory that it should hold, and " + told + ","
+	case n > 0:
+		return term.Size(n) + " of the memory that it should hold"
+	case notes:
+		return told
+	}
+	return ""
 }
