@@ -28,7 +28,8 @@ the kernel, the one that refuses, and the command or setting that would allow
 it. If it can, what a core of it would take: size, room, pause.
 
 Nothing is stopped or changed. The exit status is 0 where procmem core would
-work, else 1.`,
+work, else 1. Without -o, that it cannot create a core in this folder is told and
+no reason for 1.`,
 		Example: "  procmem doctor 1234\n  procmem doctor -o /var/tmp/core 1234",
 		Args:    exactly("PID"),
 		RunE: func(cmd *cobra.Command, args []string) error {
@@ -43,6 +44,7 @@ work, else 1.`,
 				return err
 			}
 			d := diagnose(pid, inFolder(prefix))
+			d.anywhere = !cmd.Flags().Changed("output")
 			if g.json {
 				err = printJSON(d)
 			} else {
@@ -63,6 +65,7 @@ type diagnosis struct {
 	*access.Report
 	// Prediction is null where the process cannot be read.
 	Prediction *prediction `json:"prediction"`
+	anywhere   bool        // the core may go to any place
 }
 
 // prediction is what a core would take; sizes are in bytes.
@@ -93,7 +96,12 @@ type methodEstimate struct {
 }
 
 // works reports whether procmem core would.
-func (d *diagnosis) works() bool { return d.Stoppable && d.Prediction != nil && d.Prediction.Fits }
+func (d *diagnosis) works() bool {
+	return d.Stoppable && d.Prediction != nil && (d.Prediction.Fits || d.elsewhere())
+}
+
+// elsewhere reports whether it would with -o: nobody has asked about this folder.
+func (d *diagnosis) elsewhere() bool { return d.anywhere && d.Prediction.noFile }
 
 func diagnose(pid int, prefix string) *diagnosis {
 	d := &diagnosis{Report: access.Diagnose(pid)}
@@ -191,6 +199,8 @@ func (d *diagnosis) print(g *globals) error {
 		verdict = "cannot be read"
 	case !d.Stoppable:
 		verdict = "can be read, but not held still"
+	case d.Prediction != nil && d.elsewhere():
+		verdict += ", with -o and another place"
 	case d.Prediction != nil && d.Prediction.noFile:
 		verdict = "can be read and held still, but a core of it cannot be created there"
 	case !d.works():
