@@ -36,11 +36,11 @@ func (e *badFile) Error() string {
 
 func (e *badFile) Unwrap() error { return e.err }
 
-// IsDamaged reports whether an error of opening a compressed file says that it
-// is cut off or damaged.
+// IsDamaged reports whether an error of opening a compressed file is about what
+// is in it: that is cut off or damaged, or takes what damage may also ask for.
 func IsDamaged(err error) bool {
 	_, bad := errors.AsType[*badFile](err)
-	return bad && !errors.Is(err, zstd.ErrUnknownDictionary) && !errors.Is(err, errWindow) && !errors.Is(err, zstd.ErrDecoderSizeExceeded)
+	return bad
 }
 
 // errWindow: a frame refers to data farther back than the decoder keeps.
