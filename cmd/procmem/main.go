@@ -110,8 +110,8 @@ read, search and strings also take sym:NAME, the memory of a symbol.
 Sizes: 512, 0x1000, 4KiB, 1G.
 
 Exit status: 0 done; 1 failed, and nothing half-written is left; 2 bad usage;
-3 done, but data that should have been readable is missing. search and diff
-have those of grep and diff; of verify 1 is about the core, and 2 is not.`,
+3 done, but data that should have been readable is missing. search, diff and
+verify end with 1 for what they have found, and with 2 for trouble.`,
 		SilenceErrors: true,
 		SilenceUsage:  true,
 		Version:       version,
