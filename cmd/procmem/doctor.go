@@ -79,7 +79,6 @@ type prediction struct {
 	Obstacle  string  `json:"obstacle,omitempty"` // why it does not fit, or cannot be written there
 	noFile    bool    // the obstacle is the latter
 	where     string  // - or the URL, where it is no file
-	stream    uint64  // bytes that go there
 	Threads   int     `json:"threads"`
 	Mappings  int     `json:"mappings"`
 	SwapBytes uint64  `json:"swap_bytes"` // that reading would bring back into memory
@@ -140,7 +139,7 @@ func predictCore(p *process.Process, prefix string) (*prediction, error) {
 	if job := (&coreJob{prefix: prefix}); job.isFile() {
 		out.look(job.name(p), plan)
 	} else {
-		out.Fits, out.where, out.stream = true, prefix, plan.length
+		out.Fits, out.where = true, prefix
 	}
 	all, err := snapshot.Estimates(p, snapshot.Options{Want: wants(plan.filter), Look: plan.look})
 	for _, e := range all {
@@ -250,7 +249,7 @@ func (d *diagnosis) print(g *globals) error {
 func (q *prediction) printRoom(w *prose) {
 	// That room is made use of, but not needed: see newSpool.
 	waits := fmt.Sprintf("about %s, less if compressed; no room is needed here (where there is some in %s, what is copied ahead waits there)",
-		term.Size(q.stream), os.TempDir())
+		term.Size(q.MemoryBytes), os.TempDir())
 	switch {
 	case q.where == "-":
 		w.paragraph("stream:  ", waits)
