@@ -173,6 +173,13 @@ func (m *Mapping) HasFile() bool { return m.Inode != 0 || strings.HasPrefix(m.Pa
 // Deleted reports whether the mapped file has no name left.
 func (m *Mapping) Deleted() bool { return m.HasFile() && strings.HasSuffix(m.Path, " (deleted)") }
 
+// Device reports whether the mapping shows a device, whose memory is never
+// read: that could have an effect.
+func (m *Mapping) Device() bool {
+	return !m.Special() && (m.Flags&(VMIO|VMPFNMap) != 0 ||
+		m.Flags == 0 && strings.HasPrefix(m.Path, "/dev/") && !strings.HasPrefix(m.Path, "/dev/shm/"))
+}
+
 // Special reports whether the mapping is one that the kernel provides to
 // every process, such as [vdso].
 func (m *Mapping) Special() bool {

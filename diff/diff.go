@@ -116,7 +116,7 @@ func New(a, b procmem.Memory, o Options) (*Diff, error) {
 		return nil, &Error{B, err}
 	}
 	if o.In != nil {
-		o.In = joined(o.In)
+		o.In = pageset.Merge(o.In)
 	}
 	d := &Diff{a: a, b: b, o: o, maps: mapsA, mapsB: mapsB}
 	d.changes, d.areas = compareMappings(mapsA, mapsB, o.In)

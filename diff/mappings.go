@@ -1,11 +1,11 @@
 package diff
 
 import (
-	"cmp"
 	"slices"
 	"strings"
 
 	"github.com/procmem/procmem"
+	"github.com/procmem/procmem/internal/pageset"
 )
 
 // Kind is what became of a mapping.
@@ -151,41 +151,14 @@ func hidden(m *procmem.Mapping) bool { return m.Special() && m.Path != "[vdso]" 
 // inside leaves what lies in ranges.
 func inside(changes []MappingChange, areas []area, in []procmem.Range) ([]MappingChange, []area) {
 	changes = slices.DeleteFunc(changes, func(c MappingChange) bool {
-		i := rangeAt(in, c.Start)
+		i := pageset.Index(in, c.Start)
 		return i == len(in) || in[i].Start >= c.End
 	})
 	var cut []area
 	for _, x := range areas {
-		for i := rangeAt(in, x.Start); i < len(in) && in[i].Start < x.End; i++ {
+		for i := pageset.Index(in, x.Start); i < len(in) && in[i].Start < x.End; i++ {
 			cut = append(cut, area{Range: x.Intersect(in[i]), mapping: x.mapping})
 		}
 	}
 	return changes, cut
-}
-
-// rangeAt returns the index of the first range that ends above a.
-func rangeAt(ranges []procmem.Range, a procmem.Addr) int {
-	i, _ := slices.BinarySearchFunc(ranges, a, func(r procmem.Range, a procmem.Addr) int {
-		if r.End <= a {
-			return -1
-		}
-		return 1
-	})
-	return i
-}
-
-// joined sorts ranges, leaves out empty ones, and merges those that touch. Of
-// no ranges it makes an empty list, which is not nil.
-func joined(ranges []procmem.Range) []procmem.Range {
-	out := []procmem.Range{}
-	for _, r := range slices.SortedFunc(slices.Values(ranges), func(a, b procmem.Range) int { return cmp.Compare(a.Start, b.Start) }) {
-		switch k := len(out) - 1; {
-		case r.Empty():
-		case k >= 0 && out[k].End >= r.Start:
-			out[k].End = max(out[k].End, r.End)
-		default:
-			out = append(out, r)
-		}
-	}
-	return out
 }

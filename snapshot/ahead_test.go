@@ -12,7 +12,7 @@ import (
 // worker is a store that works ahead as long as it is told to, which takes its
 // time.
 type worker struct {
-	*pages
+	*testproc.Pages
 	wait func(put uint64) // called before each Put that is worked on
 
 	mu       sync.Mutex
@@ -45,7 +45,7 @@ func (w *worker) Put(addr procmem.Addr, p []byte) error {
 		w.working = false
 	}
 	w.mu.Unlock()
-	return w.pages.Put(addr, p)
+	return w.Pages.Put(addr, p)
 }
 
 // What is copied in the first round is worked on at once, one block after the
@@ -56,7 +56,7 @@ func TestWorkAhead(t *testing.T) {
 		t.Run("writer "+rate, func(t *testing.T) {
 			p := testproc.Start(t, testproc.Many, "fill", "256M", "random", "--writer", rate)
 			began, waited := time.Now(), false
-			w := &worker{pages: newPages()}
+			w := &worker{Pages: testproc.NewPages()}
 			w.wait = func(worked uint64) {
 				if worked < some || waited {
 					return

@@ -35,7 +35,7 @@ func TestAutoRefuses(t *testing.T) {
 	p.WaitBlocked(t, 9)
 	before := switches(t, p)
 	proc := open(t, p)
-	_, err := Auto(t.Context(), proc, Options{MaxPause: time.Nanosecond, Store: newPages()})
+	_, err := Auto(t.Context(), proc, Options{MaxPause: time.Nanosecond, Store: testproc.NewPages()})
 	var refused *RefusedError
 	if !errors.As(err, &refused) || refused.Tried != nil || len(refused.Estimates) != 3 || refused.Bound != time.Nanosecond {
 		t.Fatalf("%v; want a refusal with three estimates", err)
@@ -70,12 +70,12 @@ func TestAutoChooses(t *testing.T) {
 		stopped bool
 		want    Method
 	}{
-		{"small", testproc.Kids, nil, newPages(), false, MethodStop},
-		{"large", testproc.Many, large, newPages(), false, MethodPrecopy},
+		{"small", testproc.Kids, nil, testproc.NewPages(), false, MethodStop},
+		{"large", testproc.Many, large, testproc.NewPages(), false, MethodPrecopy},
 		{"large, without a store", testproc.Many, large, nil, false, MethodFork},
-		{"large, with a store that fails", testproc.Many, large, &pages{err: errTest}, false, MethodFork},
-		{"large and stopped", testproc.Many, large, newPages(), true, MethodStop},
-		{"32-bit", testproc.Many.With(testproc.M32), large, newPages(), false, MethodStop},
+		{"large, with a store that fails", testproc.Many, large, &testproc.Pages{Err: errTest}, false, MethodFork},
+		{"large and stopped", testproc.Many, large, testproc.NewPages(), true, MethodStop},
+		{"32-bit", testproc.Many.With(testproc.M32), large, testproc.NewPages(), false, MethodStop},
 	} {
 		t.Run(c.name, func(t *testing.T) {
 			p := testproc.Start(t, c.variant, c.args...)
@@ -83,7 +83,7 @@ func TestAutoChooses(t *testing.T) {
 				syscall.Kill(p.PID(), syscall.SIGSTOP)
 				p.WaitState(t, 'T')
 			}
-			before := tracesOf(t, p.PID())
+			before := testproc.TracesOf(t, p.PID())
 			s, err := Auto(t.Context(), open(t, p), Options{Store: c.store})
 			if err != nil {
 				t.Fatal(err)
@@ -101,7 +101,7 @@ func TestAutoChooses(t *testing.T) {
 			if err := s.Close(); err != nil {
 				t.Error(err)
 			}
-			untouchedSince(t, p.PID(), before)
+			testproc.UntouchedSince(t, p.PID(), before)
 			if c.stopped {
 				p.WaitState(t, 'T')
 				syscall.Kill(p.PID(), syscall.SIGCONT)
@@ -124,7 +124,7 @@ func TestPrecopyBeforeFork(t *testing.T) {
 		fork time.Duration
 		busy bool
 	}{{15 * time.Millisecond, false}, {5 * time.Millisecond, true}} {
-		o := Options{Method: MethodAuto, Store: newPages(), Phase: func(what string) {
+		o := Options{Method: MethodAuto, Store: testproc.NewPages(), Phase: func(what string) {
 			if strings.HasPrefix(what, "round ") {
 				p.Cmd(t, "touch untouched")
 			}
@@ -145,7 +145,7 @@ func TestOtherArchitecture(t *testing.T) {
 	p := testproc.Start(t, testproc.Kids.With(testproc.M32))
 	proc := open(t, p)
 	for _, m := range []Method{MethodFork, MethodPrecopy} {
-		_, err := Take(t.Context(), proc, Options{Method: m, Store: newPages()})
+		_, err := Take(t.Context(), proc, Options{Method: m, Store: testproc.NewPages()})
 		if err == nil || !strings.Contains(err.Error(), "386") {
 			t.Errorf("%s: %v", m, err)
 		}

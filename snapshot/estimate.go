@@ -10,6 +10,8 @@ import (
 	"golang.org/x/sys/unix"
 
 	"github.com/procmem/procmem"
+	"github.com/procmem/procmem/internal/inject"
+	"github.com/procmem/procmem/internal/ptracer"
 	"github.com/procmem/procmem/internal/sys"
 	"github.com/procmem/procmem/process"
 )
@@ -102,7 +104,7 @@ func seconds(bytes uint64, speed float64) time.Duration {
 
 func (x *extent) stopping() time.Duration {
 	// Of more than some, those that sleep are stopped before the pause.
-	return stopBase + time.Duration(min(x.threads, crowd))*stopThread
+	return stopBase + time.Duration(min(x.threads, ptracer.Crowd))*stopThread
 }
 
 func (x *extent) stop() time.Duration {
@@ -165,11 +167,11 @@ func (f *freezer) estimates(x *extent) []Estimate {
 // canCall tells why no system call can be run in a process, as far as that is
 // known without stopping it.
 func canCall(p *process.Process, arch procmem.Arch) error {
-	if arch != callArch {
+	if arch != inject.Arch {
 		return fmt.Errorf("it takes a system call in the target, which is not done for %v", arch)
 	}
 	if st, err := p.Status(); err == nil && st.Seccomp != 0 && !capable(unix.CAP_SYS_ADMIN) {
-		return errSeccomp
+		return inject.ErrSeccomp
 	}
 	return nil
 }

@@ -13,6 +13,8 @@ import (
 	"time"
 
 	"github.com/procmem/procmem"
+	"github.com/procmem/procmem/internal/inject"
+	"github.com/procmem/procmem/internal/pageset"
 	"github.com/procmem/procmem/process"
 )
 
@@ -73,34 +75,34 @@ func fork(ctx context.Context, p *process.Process, o Options) (s *Snapshot, err 
 	s.undo(func() error { ov.arena.close(); return nil })
 
 	o.phase("paused")
-	k, err := startKeeper(p, job{Task: taskFork, Wait: len(left) > 0, Known: known(infos)})
+	k, err := inject.Start(p, inject.Job{Task: inject.TaskFork, Wait: len(left) > 0, Known: known(infos)})
 	if err != nil {
 		return s, err
 	}
-	s.undo(k.close)
+	s.undo(k.Close)
 	if len(left) > 0 {
-		if _, err = k.listen(ctx); err != nil {
+		if _, err = k.Listen(ctx); err != nil {
 			return s, err
 		}
 		before.Stopped(nil)
 		ov.keep(before, left)
-		if err = k.goOn(); err != nil {
-			return s, fmt.Errorf("keeper: %w", err)
+		if err = k.GoOn(); err != nil {
+			return s, fmt.Errorf("helper: %w", err)
 		}
 	}
-	n, err := k.listen(ctx)
+	n, err := k.Listen(ctx)
 	if err != nil {
 		return s, err
 	}
-	k.copy = &n.Child
+	k.Copy = &n.Child
 	if n.Late {
 		return s, errors.New("what a fork does not copy could not be copied in time: the process was let go")
 	}
 	s.pause, s.taken = n.Pause, n.Time
 	// The process is held once more, while it takes leave of the copy.
 	s.leave = func() time.Duration {
-		k.close()
-		return k.pause
+		k.Close()
+		return k.Pause
 	}
 	s.addThreads(p.PID(), infos, n.Threads)
 	return s, s.openCopy(n.Child.PID, ov)
@@ -146,7 +148,7 @@ func (s *Snapshot) uncopied(mem *process.View, wanted []procmem.Range) (out []pr
 		// Memory of a userfaultfd is not, in the copy: what is missing would be zeros.
 		const special = procmem.VMDontCopy | procmem.VMWipeOnFork | procmem.VMHugeTLB | procmem.VMUffdMiss
 		switch {
-		case m.Special() || m.Flags&(procmem.VMIO|procmem.VMPFNMap) != 0 || !overlaps(wanted, m.Range):
+		case m.Special() || m.Flags&(procmem.VMIO|procmem.VMPFNMap) != 0 || !pageset.Overlaps(wanted, m.Range):
 		case m.Shared() && m.Flags&procmem.VMDontCopy == 0:
 			shared = append(shared, *m)
 		case m.Flags&special != 0:
@@ -205,7 +207,7 @@ func (s *Snapshot) openCopy(pid int, ov *overlay) error {
 	}
 	s.undo(child.Close)
 	if auxv, err := child.Auxv(s.img.Arch); err != nil || !bytes.Equal(auxv, s.img.Auxv) {
-		return errExec
+		return inject.ErrExec
 	}
 	view, err := child.View()
 	if err != nil {

@@ -12,8 +12,6 @@ import (
 	"testing"
 	"time"
 
-	"golang.org/x/sys/unix"
-
 	"github.com/procmem/procmem"
 	"github.com/procmem/procmem/internal/testproc"
 )
@@ -23,7 +21,7 @@ func takeBy(t testing.TB, p *testproc.Proc, method Method, o Options) *Snapshot 
 	t.Helper()
 	o.Method = method
 	if o.Store == nil {
-		o.Store = newPages()
+		o.Store = testproc.NewPages()
 	}
 	s, err := Take(t.Context(), open(t, p), o)
 	if err != nil {
@@ -56,7 +54,7 @@ func checkBallast(t testing.TB, p *testproc.Proc, s *Snapshot) {
 // childOf returns the one child of a process.
 func childOf(t testing.TB, pid int) int {
 	t.Helper()
-	f := strings.Fields(tracesOf(t, pid).children)
+	f := strings.Fields(testproc.TracesOf(t, pid).Children)
 	if len(f) != 1 {
 		t.Fatalf("children %v; want one", f)
 	}
@@ -72,7 +70,7 @@ func exists(pid int) bool { return syscall.Kill(pid, 0) == nil }
 func TestForkLeavesNothing(t *testing.T) {
 	p := testproc.Start(t, testproc.Zoo, "--only", "anon,dontfork,shared")
 	p.WaitBlocked(t, 8)
-	before := tracesOf(t, p.PID())
+	before := testproc.TracesOf(t, p.PID())
 	for range 3 {
 		s := takeBy(t, p, MethodFork, Options{})
 		child := childOf(t, p.PID())
@@ -82,7 +80,7 @@ func TestForkLeavesNothing(t *testing.T) {
 		if st := testproc.State(child, child); st != 't' {
 			t.Errorf("the copy is in state %c; want t", st)
 		}
-		if now := tracesOf(t, p.PID()); now.tracers != 0 || now.fds != before.fds {
+		if now := testproc.TracesOf(t, p.PID()); now.Tracers != 0 || now.FDs != before.FDs {
 			t.Errorf("while the copy is there, the target has %+v; before: %+v", now, before)
 		}
 		if err := s.Whole(); err != nil {
@@ -94,10 +92,10 @@ func TestForkLeavesNothing(t *testing.T) {
 		if exists(child) {
 			t.Errorf("the copy is still there, in state %c", testproc.State(child, child))
 		}
-		if now := tracesOf(t, p.PID()); now != before {
+		if now := testproc.TracesOf(t, p.PID()); now != before {
 			t.Errorf("left: %+v; before: %+v", now, before)
 		}
-		if k := keepers(p.PID()); len(k) > 0 {
+		if k := helpers(p.PID()); len(k) > 0 {
 			t.Errorf("keepers %v are still there", k)
 		}
 	}
@@ -157,19 +155,9 @@ func TestForkSharesFiles(t *testing.T) {
 	cmd.ExtraFiles = []*os.File{w}
 	p := testproc.StartCmd(t, cmd)
 	w.Close()
-	proc := open(t, p)
 	s := takeBy(t, p, MethodFork, Options{})
 	childOf(t, p.PID())
-	// The target is made to close its end.
-	if err := callIn(t.Context(), proc, func(c *caller, tid int, regs []byte) error {
-		res, err := c.call(tid, regs, callClose, 3)
-		if res.errno() != 0 {
-			return res.errno()
-		}
-		return err
-	}); err != nil {
-		t.Fatal(err)
-	}
+	p.Cmd(t, "close 3")
 	r.SetReadDeadline(time.Now().Add(30 * time.Second))
 	if n, err := r.Read(make([]byte, 1)); n != 0 || err == nil || errors.Is(err, os.ErrDeadlineExceeded) {
 		t.Errorf("read %d, %v from the pipe; want its end", n, err)
@@ -182,9 +170,9 @@ func TestForkSharesFiles(t *testing.T) {
 // When the keeper is killed the copy ends, which is told, and the target lives.
 func TestForkKeeperKilled(t *testing.T) {
 	p := testproc.Start(t, testproc.Kids, "--ballast", "1M")
-	before := tracesOf(t, p.PID())
+	before := testproc.TracesOf(t, p.PID())
 	s := takeBy(t, p, MethodFork, Options{})
-	child, k := childOf(t, p.PID()), keepers(p.PID())
+	child, k := childOf(t, p.PID()), helpers(p.PID())
 	if len(k) != 1 {
 		t.Fatalf("keepers %v; want one", k)
 	}
@@ -203,7 +191,7 @@ func TestForkKeeperKilled(t *testing.T) {
 	if err := s.Close(); err != nil {
 		t.Error(err)
 	}
-	if after := tracesOf(t, p.PID()); after != before {
+	if after := testproc.TracesOf(t, p.PID()); after != before {
 		t.Errorf("left in the target: %+v; before %+v", after, before)
 	}
 	p.Cmd(t, "ping")
@@ -221,7 +209,7 @@ func readFile(t testing.TB, path string) []byte {
 // The copy is ended by somebody else, as the kernel does for want of memory.
 func TestForkCopyKilled(t *testing.T) {
 	p := testproc.Start(t, testproc.Kids)
-	before := tracesOf(t, p.PID())
+	before := testproc.TracesOf(t, p.PID())
 	s := takeBy(t, p, MethodFork, Options{})
 	child := childOf(t, p.PID())
 	syscall.Kill(child, syscall.SIGKILL)
@@ -232,49 +220,9 @@ func TestForkCopyKilled(t *testing.T) {
 	if err := s.Close(); err != nil {
 		t.Error(err)
 	}
-	if now := tracesOf(t, p.PID()); now != before {
+	if now := testproc.TracesOf(t, p.PID()); now != before {
 		t.Errorf("left: %+v; before: %+v", now, before)
 	}
-	p.Cmd(t, "ping")
-}
-
-// The same before it was secured. It does not stay as a zombie.
-func TestForkCopyKilledAtOnce(t *testing.T) {
-	p := testproc.Start(t, testproc.Kids)
-	proc := open(t, p)
-	before := tracesOf(t, p.PID())
-	var child *forked
-	tr := newTracer(proc)
-	defer tr.release()
-	c, err := newCaller(proc, tr)
-	if err != nil {
-		t.Fatal(err)
-	}
-	defer c.close()
-	if err := tr.stop(t.Context()); err != nil {
-		t.Fatal(err)
-	}
-	tr.do(func() {
-		err = c.one(func(tid int, regs []byte) error {
-			res, err := c.call(tid, regs, callClone, unix.CLONE_FILES, 0, 0, 0, 0)
-			if err != nil {
-				return err
-			}
-			child = &forked{res.child, int(res.value)}
-			syscall.Kill(child.PID, syscall.SIGKILL)
-			testproc.Until(t, "the copy to end", func() bool { return testproc.State(child.PID, child.PID) == 'Z' })
-			return child.secure()
-		})
-		child.kill()
-	})
-	if err != errChildLost {
-		t.Errorf("%v; want %v", err, errChildLost)
-	}
-	tr.letGo()
-	if err := child.reap(proc); err != nil {
-		t.Error(err)
-	}
-	untouchedSince(t, p.PID(), before)
 	p.Cmd(t, "ping")
 }
 
@@ -339,7 +287,7 @@ func TestKilledTool(t *testing.T) {
 			t.Run(fmt.Sprint(m, " ", stage), func(t *testing.T) {
 				p := testproc.Start(t, testproc.Zoo, "--nospin", "--without", "none,untouched", "--memfd", "1M")
 				p.WaitBlocked(t, 9)
-				before, states := tracesOf(t, p.PID()), states(p)
+				before, states := testproc.TracesOf(t, p.PID()), states(p)
 				s := beginTake(t, p.PID(), m)
 				s.expect("begun")
 				if stage == "taken" {
@@ -347,15 +295,15 @@ func TestKilledTool(t *testing.T) {
 					s.expect("taken")
 					// Once it has the moment, precopy needs nothing of the process.
 					if m == MethodPrecopy {
-						testproc.Until(t, "tracking to end", func() bool { return len(keepers(p.PID())) == 0 })
-						untouchedSince(t, p.PID(), before)
-					} else if len(keepers(p.PID())) != 1 {
-						t.Errorf("keepers %v; want one", keepers(p.PID()))
+						testproc.Until(t, "tracking to end", func() bool { return len(helpers(p.PID())) == 0 })
+						testproc.UntouchedSince(t, p.PID(), before)
+					} else if len(helpers(p.PID())) != 1 {
+						t.Errorf("keepers %v; want one", helpers(p.PID()))
 					}
 				}
 				s.kill()
-				untouchedSince(t, p.PID(), before)
-				testproc.Until(t, "the keeper to end", func() bool { return len(keepers(p.PID())) == 0 })
+				testproc.UntouchedSince(t, p.PID(), before)
+				testproc.Until(t, "the keeper to end", func() bool { return len(helpers(p.PID())) == 0 })
 				waitStates(t, p, states)
 				p.Cmd(t, "ping")
 			})
@@ -371,19 +319,19 @@ func TestKilledToolWhileItCopies(t *testing.T) {
 			p := testproc.Start(t, testproc.Zoo, "--nospin", "--only", "anon,shared,dontfork,untouched", "--untouched", "64M")
 			p.Cmd(t, "touch untouched")
 			p.WaitBlocked(t, 9)
-			before, running := tracesOf(t, p.PID()), states(p)
+			before, running := testproc.TracesOf(t, p.PID()), states(p)
 			for i := range 20 {
 				s := beginTake(t, p.PID(), m)
 				s.expect("begun")
 				s.next()
 				// What happens next differs from try to try.
-				testproc.Until(t, "a keeper", func() bool { return len(keepers(p.PID())) > 0 || i%2 == 0 || m == MethodPrecopy })
+				testproc.Until(t, "a keeper", func() bool { return len(helpers(p.PID())) > 0 || i%2 == 0 || m == MethodPrecopy })
 				for range i * 10 {
-					tracesOf(t, p.PID())
+					testproc.TracesOf(t, p.PID())
 				}
 				s.kill()
-				testproc.Until(t, "the keeper to end", func() bool { return len(keepers(p.PID())) == 0 })
-				untouchedSince(t, p.PID(), before)
+				testproc.Until(t, "the keeper to end", func() bool { return len(helpers(p.PID())) == 0 })
+				testproc.UntouchedSince(t, p.PID(), before)
 				waitStates(t, p, running)
 			}
 			p.Cmd(t, "ping")
@@ -423,20 +371,20 @@ func TestExecMeanwhile(t *testing.T) {
 func TestTakeCancelled(t *testing.T) {
 	for _, m := range []Method{MethodFork, MethodPrecopy} {
 		p := testproc.Start(t, testproc.Zoo, "--nospin", "--only", "anon,dontfork")
-		before := tracesOf(t, p.PID())
+		before := testproc.TracesOf(t, p.PID())
 		cause := errors.New("stopped by a test")
 		ctx, cancel := context.WithCancelCause(t.Context())
-		_, err := Take(ctx, open(t, p), Options{Method: m, Store: newPages(), Want: func(*procmem.Image, procmem.Memory) []procmem.Range {
+		_, err := Take(ctx, open(t, p), Options{Method: m, Store: testproc.NewPages(), Want: func(*procmem.Image, procmem.Memory) []procmem.Range {
 			cancel(cause)
 			return []procmem.Range{everything}
 		}})
 		if !errors.Is(err, cause) {
 			t.Errorf("%s: %v; want %v", m, err, cause)
 		}
-		if now := tracesOf(t, p.PID()); now != before {
+		if now := testproc.TracesOf(t, p.PID()); now != before {
 			t.Errorf("%s left: %+v; before: %+v", m, now, before)
 		}
-		if k := keepers(p.PID()); len(k) > 0 {
+		if k := helpers(p.PID()); len(k) > 0 {
 			t.Errorf("%s: keepers %v are still there", m, k)
 		}
 		p.Cmd(t, "ping")

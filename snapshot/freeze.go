@@ -8,12 +8,15 @@ import (
 	"io"
 	"os"
 	"slices"
-	"strings"
 	"time"
 
 	"golang.org/x/sys/unix"
 
 	"github.com/procmem/procmem"
+	"github.com/procmem/procmem/internal/dirty"
+	"github.com/procmem/procmem/internal/inject"
+	"github.com/procmem/procmem/internal/pageset"
+	"github.com/procmem/procmem/internal/ptracer"
 	"github.com/procmem/procmem/internal/sys"
 	"github.com/procmem/procmem/process"
 )
@@ -31,7 +34,7 @@ type freezer struct {
 
 	before  *process.View
 	read    presentReader
-	tracker *tracker // nil: nothing has been copied
+	tracker *dirty.Tracker // nil: nothing has been copied
 
 	text   []byte            // of /proc/PID/maps
 	maps   []procmem.Mapping // as in text, with what is known of each
@@ -49,9 +52,8 @@ type freezer struct {
 // ended at once.
 var errTooMuch = errors.New("more was written than can be copied within the bound of the pause")
 
-// errExec reports that the process has executed another program since it was
-// looked at: what is known of it is of no use.
-var errExec = fmt.Errorf("the process has executed another program: %w", procmem.ErrGone)
+// maxTries bounds how often a moment is begun again.
+const maxTries = 4
 
 // attempt takes a moment, again where the process executed another program
 // meanwhile, or a signal came in the way. What an attempt in vain left in the
@@ -68,7 +70,7 @@ func attempt(o Options, take func() (*Snapshot, error)) (*Snapshot, error) {
 			}
 		}
 		vanished := errors.Is(err, unix.ESRCH) // as the first thread does while another one executes a program
-		if !errors.Is(err, errExec) && !errors.Is(err, errSignalled) && !vanished || try == maxTries {
+		if !errors.Is(err, inject.ErrExec) && !errors.Is(err, inject.ErrSignalled) && !vanished || try == maxTries {
 			if vanished {
 				err = fmt.Errorf("%w: %w", procmem.ErrGone, err)
 			}
@@ -114,7 +116,7 @@ func (f *freezer) readMaps() ([]byte, error) {
 // lost is the error where the memory of the process is not there any more.
 func (f *freezer) lost() error {
 	if f.p.Exists() {
-		return errExec
+		return inject.ErrExec
 	}
 	return procmem.ErrGone
 }
@@ -169,7 +171,7 @@ func (f *freezer) plan() error {
 	var shared []procmem.Mapping
 	for i := range f.maps {
 		switch m := &f.maps[i]; {
-		case device(m) || !overlaps(f.wanted, m.Range):
+		case m.Device() || !pageset.Overlaps(f.wanted, m.Range):
 		case m.Shared() && !m.Special():
 			shared = append(shared, *m)
 		case m.Special() || m.Flags&procmem.VMUffdMiss != 0 || m.HasFile() && !f.fromFile(m):
@@ -190,15 +192,6 @@ func (f *freezer) fromFile(m *procmem.Mapping) bool {
 	return m.HasFile() && m.Flags&procmem.VMHugeTLB == 0 && f.before.Backed(m)
 }
 
-// device reports whether a mapping is never read.
-func device(m *procmem.Mapping) bool {
-	return !m.Special() && (m.Flags&(procmem.VMIO|procmem.VMPFNMap) != 0 ||
-		m.Flags == 0 && strings.HasPrefix(m.Path, "/dev/") && !strings.HasPrefix(m.Path, "/dev/shm/"))
-}
-
-// private reports whether a mapping is memory of this process alone.
-func private(m *procmem.Mapping) bool { return !m.Shared() && !m.Special() && !device(m) }
-
 // freeze holds the process, copies what has not been copied, and lets it go
 // on. rest is about how much that will be. errTooMuch: it was more than the
 // bound allows, and nothing has come of it.
@@ -209,16 +202,16 @@ func (f *freezer) freeze(ctx context.Context, rest uint64) (err error) {
 		return err
 	}
 	f.o.phase("paused")
-	s.tracer = newTracer(f.p)
-	s.tracer.known = known(f.infos)
+	s.tracer = ptracer.New(f.p)
+	s.tracer.Known = known(f.infos)
 	var m *moment
-	var threads []taken
+	var threads []ptracer.Taken
 	// All of it on one thread: to hand over takes its time on a busy machine.
-	s.tracer.do(func() {
+	s.tracer.Do(func() {
 		if m, err = f.hold(ctx, ov); err == nil {
-			threads = s.tracer.take(s.img.Arch)
+			threads = s.tracer.Take(s.img.Arch)
 		}
-		s.tracer.letAllGo()
+		s.tracer.LetAllGo()
 	})
 	s.Release()
 	if err != nil {
@@ -234,12 +227,12 @@ func (f *freezer) freeze(ctx context.Context, rest uint64) (err error) {
 // hold stops the process and copies what has not been copied, on the tracing
 // thread.
 func (f *freezer) hold(ctx context.Context, ov *overlay) (*moment, error) {
-	if err := f.s.tracer.stopAll(ctx); err != nil {
+	if err := f.s.tracer.StopAll(ctx); err != nil {
 		return nil, err
 	}
 	f.s.taken = time.Now()
 	if auxv, err := f.p.Auxv(f.s.img.Arch); err != nil || !bytes.Equal(auxv, f.s.img.Auxv) {
-		return nil, errExec
+		return nil, inject.ErrExec
 	}
 	text, err := f.readMaps()
 	if err != nil {
@@ -275,7 +268,7 @@ func (f *freezer) scan() error {
 	f.regions = f.regions[:0]
 	at := f.maps[0].Start
 	if t := f.tracker; t != nil {
-		for _, r := range t.ranges {
+		for _, r := range t.Ranges {
 			if err := f.exact(procmem.Range{Start: at, End: r.Start}); err != nil {
 				return err
 			}
@@ -313,7 +306,7 @@ func (f *freezer) exact(r procmem.Range) error {
 // tracked adds the pages that exist in r, which was registered.
 func (f *freezer) tracked(r procmem.Range) error {
 	t := f.tracker
-	spans, err := t.unprotected(r, near)
+	spans, err := t.Unprotected(r, dirty.Near)
 	if err != nil {
 		return f.exact(r) // some of it is not tracked any more
 	}
@@ -340,11 +333,11 @@ func (f *freezer) protected(r procmem.Range) error {
 	const known = sys.PageTracked | sys.PagePresent | asCopied
 	t := f.tracker
 	at := r.Start
-	for c := range t.copied.Ranges(r) {
+	for c := range t.Copied.Ranges(r) {
 		if err := f.exact(procmem.Range{Start: at, End: c.Start}); err != nil {
 			return err
 		}
-		for z := range t.zero.Gaps(c) {
+		for z := range t.Zero.Gaps(c) {
 			f.regions = append(f.regions, sys.PageRegion{Start: uint64(z.Start), End: uint64(z.End), Categories: known})
 		}
 		at = c.End

@@ -5,6 +5,7 @@ import (
 	"iter"
 
 	"github.com/procmem/procmem"
+	"github.com/procmem/procmem/internal/pageset"
 	"github.com/procmem/procmem/internal/pipe"
 )
 
@@ -16,7 +17,7 @@ func (s *Snapshot) Keep(ctx context.Context, store Store, ranges []procmem.Range
 	if s.tracer == nil {
 		return nil
 	}
-	kept := &overlay{maps: s.img.Mappings, own: joined(ranges), arena: &arena{}, store: store, base: nothing{}}
+	kept := &overlay{maps: s.img.Mappings, own: pageset.Merge(ranges), arena: &arena{}, store: store, base: nothing{}}
 	for _, r := range kept.own {
 		for d, err := range s.Data(r) {
 			if err != nil {

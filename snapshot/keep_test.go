@@ -47,7 +47,7 @@ func TestKeep(t *testing.T) {
 		ranges = append(ranges, ms[i].Range)
 	}
 	want, missing := contents(t, s, ms)
-	if err := s.Keep(t.Context(), newPages(), ranges); err != nil {
+	if err := s.Keep(t.Context(), testproc.NewPages(), ranges); err != nil {
 		t.Fatal(err)
 	}
 	waitStates(t, p, before)
@@ -82,8 +82,8 @@ func TestKeepFails(t *testing.T) {
 	before := states(p)
 	s := stop(t, open(t, p))
 	ms := s.Program().Mappings
-	store := newPages()
-	store.err = errTest
+	store := testproc.NewPages()
+	store.Err = errTest
 	if err := s.Keep(t.Context(), store, []procmem.Range{{Start: ms[0].Start, End: ms[len(ms)-1].End}}); err != errTest {
 		t.Errorf("%v; want %v", err, errTest)
 	}

@@ -16,6 +16,7 @@ import (
 	"golang.org/x/sys/unix"
 
 	"github.com/procmem/procmem"
+	"github.com/procmem/procmem/internal/ptracer"
 	"github.com/procmem/procmem/internal/testproc"
 	"github.com/procmem/procmem/process"
 )
@@ -62,11 +63,11 @@ func holdInSteps(pid int) {
 		step("open", err)
 		return
 	}
-	t := newTracer(p)
-	t.do(func() { err = t.seizeNew() })
+	t := ptracer.New(p)
+	t.Do(func() { err = t.SeizeNew() })
 	step("seized", err)
-	step("held", t.stop(context.Background()))
-	t.release()
+	step("held", t.Stop(context.Background()))
+	t.Release()
 }
 
 // takeInSteps takes a moment and keeps it.
@@ -75,7 +76,7 @@ func takeInSteps(pid int, method Method) {
 	p, err := process.Open(pid)
 	var s *Snapshot
 	if err == nil {
-		s, err = Take(context.Background(), p, Options{Method: method, Store: newPages(), Want: func(*procmem.Image, procmem.Memory) []procmem.Range {
+		s, err = Take(context.Background(), p, Options{Method: method, Store: testproc.NewPages(), Want: func(*procmem.Image, procmem.Memory) []procmem.Range {
 			fmt.Println("begun <nil>")
 			in.ReadString('\n')
 			return []procmem.Range{everything}

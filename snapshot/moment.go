@@ -6,6 +6,8 @@ import (
 	"golang.org/x/sys/unix"
 
 	"github.com/procmem/procmem"
+	"github.com/procmem/procmem/internal/dirty"
+	"github.com/procmem/procmem/internal/pageset"
 	"github.com/procmem/procmem/internal/sys"
 )
 
@@ -38,7 +40,7 @@ func (f *freezer) sort(ov *overlay, fresh []procmem.Range) (*moment, error) {
 		for last < len(f.regions) && procmem.Addr(f.regions[last].Start) < mp.End {
 			last++
 		}
-		if m.mapping(mp, f.regions[k:last], overlaps(fresh, mp.Range)); m.err != nil {
+		if m.mapping(mp, f.regions[k:last], pageset.Overlaps(fresh, mp.Range)); m.err != nil {
 			return nil, m.err
 		}
 	}
@@ -53,7 +55,7 @@ func (m *moment) mapping(mp *procmem.Mapping, regions []sys.PageRegion, fresh bo
 	}
 	usage.RSS, usage.Anonymous, usage.Swap, usage.HugeTLB = 0, 0, 0, 0
 	defer func() { mp.Usage = &usage }()
-	if private(mp) && mp.HasFile() {
+	if dirty.Private(mp) && mp.HasFile() {
 		// Which pages have been written, so that they are not the file's?
 		if regions, m.err = m.f.query(mp.Range, sys.PageFile); m.err != nil {
 			return
@@ -63,7 +65,7 @@ func (m *moment) mapping(mp *procmem.Mapping, regions []sys.PageRegion, fresh bo
 		count(&usage, mp, v)
 	}
 	switch {
-	case device(mp) || !fresh && !overlaps(m.f.wanted, mp.Range):
+	case mp.Device() || !fresh && !pageset.Overlaps(m.f.wanted, mp.Range):
 		return
 	case !fresh && m.isWhole(mp):
 		m.whole = append(m.whole, *mp)
@@ -139,15 +141,15 @@ func (m *moment) region(mp *procmem.Mapping, v sys.PageRegion, files bool) {
 	// is swapped out and still protected (PTE_MARKER_UFFD_WP).
 	dropped := files && v.Categories&sys.PagePresent == 0
 	switch t := m.f.tracker; {
-	case t == nil || mp.Shared() || dropped || !trusted(v.Categories):
+	case t == nil || mp.Shared() || dropped || !dirty.Trusted(v.Categories):
 	case v.Categories&asCopied != 0:
 		m.known = append(m.known, r)
 		return
 	default:
-		for known := range t.copied.Ranges(r) {
+		for known := range t.Copied.Ranges(r) {
 			m.known = append(m.known, known)
 		}
-		for unknown := range t.copied.Gaps(r) {
+		for unknown := range t.Copied.Gaps(r) {
 			m.dirty = append(m.dirty, unknown)
 			m.dirtyBytes += unknown.Size()
 		}
@@ -172,11 +174,13 @@ func ownWrites(mp *procmem.Mapping, categories uint64) bool {
 // process, unless this one has forked since, and can be read by it.
 func ownMapping(mp *procmem.Mapping) bool {
 	const others = procmem.VMMergeable | procmem.VMHugeTLB | procmem.VMUffdMiss
-	return private(mp) && mp.Perm&procmem.PermRead != 0 && mp.Flags != 0 && mp.Flags&others == 0
+	return dirty.Private(mp) && mp.Perm&procmem.PermRead != 0 && mp.Flags != 0 && mp.Flags&others == 0
 }
 
 // work is what copy has to do.
-func (m *moment) work() work { return work{m.dirtyBytes, uint64(len(m.dirty) + len(m.written))} }
+func (m *moment) work() dirty.Work {
+	return dirty.Work{Bytes: m.dirtyBytes, Runs: uint64(len(m.dirty) + len(m.written))}
+}
 
 // copy copies what must be copied while the process is held.
 func (m *moment) copy() {
@@ -197,9 +201,9 @@ func (f *freezer) settle(ov *overlay, m *moment) error {
 		ov.held.Add(spilled)
 	}
 	if t := f.tracker; t != nil {
-		for have := range t.stored.Ranges(everything) {
+		for have := range t.Stored.Ranges(everything) {
 			for stale := range ov.held.Gaps(have) {
-				if err := t.store.Forget(stale); err != nil {
+				if err := f.o.Store.Forget(stale); err != nil {
 					return err
 				}
 			}

@@ -117,10 +117,4 @@ func othersHave(m *procmem.Mapping) bool {
 	return u == nil || u.SharedClean+u.SharedDirty > 0
 }
 
-// overlaps reports whether ascending ranges have something in common with r.
-func overlaps(ranges []procmem.Range, r procmem.Range) bool {
-	i := rangeAt(ranges, r.Start)
-	return i < len(ranges) && ranges[i].Start < r.End
-}
-
 func compareAddr(a, b procmem.Addr) int { return cmp.Compare(a, b) }

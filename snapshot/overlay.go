@@ -1,11 +1,8 @@
 package snapshot
 
 import (
-	"cmp"
 	"iter"
 	"math"
-	"slices"
-	"sort"
 
 	"github.com/procmem/procmem"
 	"github.com/procmem/procmem/internal/pageset"
@@ -28,28 +25,9 @@ type overlay struct {
 
 // seal makes it ready: own and data may have been appended to in any order.
 func (o *overlay) seal() error {
-	o.own = joined(o.own)
-	o.data = joined(append(o.data, o.arena.missing...))
+	o.own = pageset.Merge(o.own)
+	o.data = pageset.Merge(append(o.data, o.arena.missing...))
 	return o.arena.seal()
-}
-
-// joined sorts ranges, and merges those that touch.
-func joined(ranges []procmem.Range) []procmem.Range {
-	slices.SortFunc(ranges, func(a, b procmem.Range) int { return cmp.Compare(a.Start, b.Start) })
-	out := ranges[:0]
-	for _, r := range ranges {
-		if k := len(out) - 1; k >= 0 && out[k].End >= r.Start {
-			out[k].End = max(out[k].End, r.End)
-			continue
-		}
-		out = append(out, r)
-	}
-	return out
-}
-
-// rangeAt returns the index of the first range that ends above addr.
-func rangeAt(ranges []procmem.Range, addr procmem.Addr) int {
-	return sort.Search(len(ranges), func(i int) bool { return ranges[i].End > addr })
 }
 
 // Mappings implements procmem.Memory.
@@ -60,7 +38,7 @@ func (o *overlay) ReadAt(p []byte, addr procmem.Addr) (int, error) {
 	done := 0
 	for done < len(p) {
 		a := addr + procmem.Addr(done)
-		i := rangeAt(o.own, a)
+		i := pageset.Index(o.own, a)
 		end := procmem.Addr(math.MaxUint64)
 		read := o.base.ReadAt
 		switch {
@@ -123,7 +101,7 @@ func (o *overlay) readHeld(p []byte, addr procmem.Addr) (int, error) {
 func (o *overlay) Data(r procmem.Range) iter.Seq2[procmem.Range, error] {
 	return func(yield func(procmem.Range, error) bool) {
 		for at := r.Start; at < r.End; {
-			i := rangeAt(o.own, at)
+			i := pageset.Index(o.own, at)
 			end := r.End
 			inside := false
 			if i < len(o.own) {
@@ -135,7 +113,7 @@ func (o *overlay) Data(r procmem.Range) iter.Seq2[procmem.Range, error] {
 			}
 			piece := procmem.Range{Start: at, End: end}
 			if inside {
-				for k := rangeAt(o.data, at); k < len(o.data) && o.data[k].Start < end; k++ {
+				for k := pageset.Index(o.data, at); k < len(o.data) && o.data[k].Start < end; k++ {
 					if !yield(o.data[k].Intersect(piece), nil) {
 						return
 					}

@@ -9,6 +9,7 @@ import (
 	"testing"
 
 	"github.com/procmem/procmem"
+	"github.com/procmem/procmem/internal/testproc"
 )
 
 // fake is a memory whose pages are told by a function: their first byte, or
@@ -56,7 +57,7 @@ type layout struct {
 	first  procmem.Addr
 	pages  int
 	oracle fake
-	store  *pages
+	store  *testproc.Pages
 }
 
 // newLayout builds an overlay of n pages as fork and precopy do: runs that are
@@ -101,7 +102,7 @@ func newLayout(random *rand.Rand, withStore bool) layout {
 	}}
 	var store Store
 	if withStore {
-		l.store = newPages()
+		l.store = testproc.NewPages()
 		store = l.store
 	}
 	l.overlay.store = store
@@ -235,8 +236,8 @@ func checkData(t testing.TB, what string, l layout) {
 // A store that fails is told.
 func TestArenaStoreFails(t *testing.T) {
 	full := errors.New("full")
-	s := newPages()
-	s.err = full
+	s := testproc.NewPages()
+	s.Err = full
 	a, err := newArena(2*page, s)
 	if err != nil {
 		t.Fatal(err)
@@ -290,7 +291,7 @@ func TestArenaGathers(t *testing.T) {
 	}
 	for _, room := range []uint64{0, page, 5 * page, all, 2 * all} {
 		for _, atOnce := range []int{0, page, 2*page + 100, 7 * page, int(all)} {
-			a, err := newArena(room, newPages())
+			a, err := newArena(room, testproc.NewPages())
 			if err != nil {
 				t.Fatal(err)
 			}
@@ -327,42 +328,6 @@ func TestArenaGathers(t *testing.T) {
 				}
 			}
 			a.close()
-		}
-	}
-}
-
-// Ranges that touch or overlap are one.
-func TestJoined(t *testing.T) {
-	random := rand.New(rand.NewPCG(3, 4))
-	for range 1000 {
-		var in []procmem.Range
-		var want [64]bool
-		for range random.IntN(12) {
-			lo := random.IntN(60)
-			hi := lo + 1 + random.IntN(4)
-			in = append(in, procmem.Range{Start: procmem.Addr(lo), End: procmem.Addr(hi)})
-			for i := lo; i < hi; i++ {
-				want[i] = true
-			}
-		}
-		out := joined(in)
-		var got [64]bool
-		for i, r := range out {
-			if r.Empty() || i > 0 && out[i-1].End >= r.Start {
-				t.Fatalf("%v", out)
-			}
-			for k := r.Start; k < r.End; k++ {
-				got[k] = true
-			}
-		}
-		if got != want {
-			t.Fatalf("%v", out)
-		}
-		for lo := procmem.Addr(0); lo < 63; lo++ {
-			r := procmem.Range{Start: lo, End: lo + 1}
-			if overlaps(out, r) != want[lo] || contains(out, r) != want[lo] {
-				t.Fatalf("%v in %v: overlaps %v, contains %v; want %v", r, out, overlaps(out, r), contains(out, r), want[lo])
-			}
 		}
 	}
 }

@@ -7,6 +7,9 @@ import (
 	"time"
 
 	"github.com/procmem/procmem"
+	"github.com/procmem/procmem/internal/dirty"
+	"github.com/procmem/procmem/internal/inject"
+	"github.com/procmem/procmem/internal/pageset"
 	"github.com/procmem/procmem/process"
 )
 
@@ -52,21 +55,21 @@ func precopy(ctx context.Context, p *process.Process, o Options) (s *Snapshot, e
 	if err != nil {
 		return s, err
 	}
-	k, err := startKeeper(p, job{Task: taskTrack})
+	k, err := inject.Start(p, inject.Job{Task: inject.TaskTrack})
 	if err != nil {
 		return s, err
 	}
-	s.undo(k.close)
-	if _, err = k.listen(ctx); err != nil {
+	s.undo(k.Close)
+	if _, err = k.Listen(ctx); err != nil {
 		return s, err
 	}
-	if len(k.fds) != 1 {
-		return s, errors.New("keeper: no userfaultfd came")
+	if len(k.FDs) != 1 {
+		return s, errors.New("helper: no userfaultfd came")
 	}
-	if f.tracker, err = newTracker(p, k.fds[0], f.before, o.Store); err != nil {
+	if f.tracker, err = dirty.New(p, k.FDs[0], f.before, o.Store); err != nil {
 		return s, err
 	}
-	s.undo(f.tracker.close)
+	s.undo(f.tracker.Close)
 	for try := 0; ; try++ {
 		rest, err := f.rounds(ctx)
 		if err == procmem.ErrGone {
@@ -77,7 +80,7 @@ func precopy(ctx context.Context, p *process.Process, o Options) (s *Snapshot, e
 		}
 		err = f.freeze(ctx, rest)
 		if err == nil {
-			k.leave() // while the core is being written
+			k.Leave() // while the core is being written
 		}
 		if err != errTooMuch || try == maxTries {
 			if err == errTooMuch {
@@ -98,33 +101,33 @@ func (f *freezer) rounds(ctx context.Context) (rest uint64, err error) {
 			return 0, err
 		}
 		f.o.phase(fmt.Sprintf("round %d", f.s.Rounds+1))
-		f.tracker.register(f.trackable())
-		f.tracker.files = f.privateFiles()
-		f.tracker.own = f.ownMappings()
+		f.tracker.Register(f.trackable())
+		f.tracker.Files = f.privateFiles()
+		f.tracker.Own = f.ownMappings()
 		began := time.Now()
-		f.tracker.check = nil
+		f.tracker.Check = nil
 		if round == 1 {
-			f.tracker.workAhead(f.s.Rounds == 0)
-			f.tracker.check = f.watch(began)
+			f.tracker.WorkAhead(f.s.Rounds == 0)
+			f.tracker.Check = f.watch(began)
 		}
-		written, err := f.tracker.round(ctx, f.wanted)
-		f.tracker.workAhead(false)
+		written, err := f.tracker.Round(ctx, f.wanted)
+		f.tracker.WorkAhead(false)
 		if err != nil {
 			return 0, err
 		}
 		f.s.Rounds++
 		took := time.Since(began)
-		few := written.bytes <= fewBytes
-		if round > 1 && written.bytes > last/4*3 {
+		few := written.Bytes <= fewBytes
+		if round > 1 && written.Bytes > last/4*3 {
 			vain++ // a machine that is busy for a moment does it, too
 		}
 		if round > 1 && (few || vain == maxVain || round == maxRounds) {
 			if few || f.o.MaxPause == 0 || f.estimate(written) <= f.o.MaxPause {
-				return written.bytes, nil
+				return written.Bytes, nil
 			}
-			return 0, fmt.Errorf("%w: %d MiB in the last %v", ErrBusy, written.bytes>>20, took.Round(time.Millisecond))
+			return 0, fmt.Errorf("%w: %d MiB in the last %v", ErrBusy, written.Bytes>>20, took.Round(time.Millisecond))
 		}
-		last = written.bytes
+		last = written.Bytes
 	}
 }
 
@@ -136,17 +139,17 @@ func (f *freezer) watch(began time.Time) func(procmem.Addr) error {
 	next := began.Add(every)
 	return func(upTo procmem.Addr) error {
 		now := time.Now()
-		if now.Before(next) || !f.tracker.ahead && f.o.MaxPause == 0 {
+		if now.Before(next) || !f.tracker.Ahead() && f.o.MaxPause == 0 {
 			return nil
 		}
-		written, blocks, all := f.tracker.writtenBelow(upTo)
+		written, blocks, all := f.tracker.WrittenBelow(upTo)
 		next = time.Now().Add(max(every, 20*time.Since(now)))
-		if f.tracker.ahead {
+		if f.tracker.Ahead() {
 			// A few blocks are written all the time, wherever the process is busy.
-			f.tracker.workAhead(blocks <= 16 || blocks*aheadBlock <= all*procmem.PageSize/8)
+			f.tracker.WorkAhead(blocks <= 16 || blocks*dirty.AheadBlock <= all*procmem.PageSize/8)
 			return nil // without it the round is faster
 		}
-		if written > all/2 && f.estimate(work{bytes: written * procmem.PageSize}) > f.o.MaxPause {
+		if written > all/2 && f.estimate(dirty.Work{Bytes: written * procmem.PageSize}) > f.o.MaxPause {
 			return fmt.Errorf("%w: most of what was copied in the first %v was written again", ErrBusy, time.Since(began).Round(time.Millisecond))
 		}
 		return nil
@@ -154,14 +157,14 @@ func (f *freezer) watch(began time.Time) func(procmem.Addr) error {
 }
 
 // estimate is about how long a pause takes in which so much is copied.
-func (f *freezer) estimate(w work) time.Duration {
-	return pauseBase + seconds(w.bytes+f.inPause, copySpeed) + time.Duration(w.runs)*runTime
+func (f *freezer) estimate(w dirty.Work) time.Duration {
+	return pauseBase + seconds(w.Bytes+f.inPause, copySpeed) + time.Duration(w.Runs)*runTime
 }
 
 // privateFiles returns where pages may be those of a file.
 func (f *freezer) privateFiles() (out []procmem.Range) {
 	for i := range f.maps {
-		if m := &f.maps[i]; m.HasFile() && private(m) {
+		if m := &f.maps[i]; m.HasFile() && dirty.Private(m) {
 			out = append(out, m.Range)
 		}
 	}
@@ -183,7 +186,7 @@ func (f *freezer) trackable() (out []procmem.Mapping) {
 	for i := range f.maps {
 		m := &f.maps[i]
 		const foreign = procmem.VMUffdMiss | procmem.VMUffdWP // somebody else's
-		if private(m) && (m.Flags&foreign == 0 || contains(f.tracker.ranges, m.Range)) && overlaps(f.wanted, m.Range) {
+		if dirty.Private(m) && (m.Flags&foreign == 0 || pageset.Covers(f.tracker.Ranges, m.Range)) && pageset.Overlaps(f.wanted, m.Range) {
 			out = append(out, *m)
 		}
 	}

@@ -9,6 +9,8 @@ import (
 	"time"
 
 	"github.com/procmem/procmem"
+	"github.com/procmem/procmem/internal/dirty"
+	"github.com/procmem/procmem/internal/inject"
 	"github.com/procmem/procmem/internal/testproc"
 	"github.com/procmem/procmem/process"
 )
@@ -21,7 +23,7 @@ type copying struct {
 	t     testing.TB
 	f     *freezer
 	s     *Snapshot
-	store *pages
+	store *testproc.Pages
 	rest  uint64
 }
 
@@ -30,29 +32,29 @@ func beginCopying(t testing.TB, p *testproc.Proc, o Options) *copying {
 	if err := canTrack(); err != nil {
 		t.Skip(err)
 	}
-	c := &copying{t: t, s: &Snapshot{Method: MethodPrecopy}, store: newPages()}
+	c := &copying{t: t, s: &Snapshot{Method: MethodPrecopy}, store: testproc.NewPages()}
 	o.Store = c.store
 	t.Cleanup(func() { c.s.Close() })
 	var err error
 	if c.f, err = newFreezer(open(t, p), c.s, o); err != nil {
 		t.Fatal(err)
 	}
-	k, err := startKeeper(c.f.p, job{Task: taskTrack})
+	k, err := inject.Start(c.f.p, inject.Job{Task: inject.TaskTrack})
 	if err != nil {
 		t.Fatal(err)
 	}
-	c.s.undo(k.close)
-	if _, err := k.listen(t.Context()); err != nil {
+	c.s.undo(k.Close)
+	if _, err := k.Listen(t.Context()); err != nil {
 		t.Fatal(err)
 	}
-	if c.f.tracker, err = newTracker(c.f.p, k.fds[0], c.f.before, c.store); err != nil {
+	if c.f.tracker, err = dirty.New(c.f.p, k.FDs[0], c.f.before, c.store); err != nil {
 		t.Fatal(err)
 	}
-	c.s.undo(c.f.tracker.close)
+	c.s.undo(c.f.tracker.Close)
 	if c.rest, err = c.f.rounds(t.Context()); err != nil {
 		t.Fatal(err)
 	}
-	if c.store.len() == 0 {
+	if c.store.Len() == 0 {
 		t.Fatal("nothing was copied before the pause")
 	}
 	return c
@@ -70,13 +72,13 @@ func (c *copying) freeze() {
 func (c *copying) checkStore() {
 	c.t.Helper()
 	ov := c.s.Sparse.(*overlay)
-	for a := range c.store.have {
+	for a := range c.store.Have {
 		if !ov.held.Has(a) {
 			c.t.Fatalf("the store still has %v, of which the moment does not know", a)
 		}
 	}
-	if n := ov.held.Len(); n != uint64(c.store.len()) {
-		c.t.Errorf("the store has %d pages; the moment knows of %d", c.store.len(), n)
+	if n := ov.held.Len(); n != uint64(c.store.Len()) {
+		c.t.Errorf("the store has %d pages; the moment knows of %d", c.store.Len(), n)
 	}
 }
 
@@ -282,21 +284,21 @@ func TestPrecopyLeavesNothing(t *testing.T) {
 	p := testproc.Start(t, testproc.Zoo, "--memfd", "1M", "--untouched", "16M", "--none", "1M")
 	p.WaitBlocked(t, 8)
 	p.Cmd(t, "touch untouched")
-	before := tracesOf(t, p.PID())
+	before := testproc.TracesOf(t, p.PID())
 	for range 3 {
 		cp := beginCopying(t, p, Options{})
-		now := tracesOf(t, p.PID())
-		if now.fds != before.fds || now.children != before.children || now.tracers != 0 || now.watched == before.watched {
+		now := testproc.TracesOf(t, p.PID())
+		if now.FDs != before.FDs || now.Children != before.Children || now.Tracers != 0 || now.Watched == before.Watched {
 			t.Errorf("while writes are tracked, the target has %+v; before: %+v", now, before)
 		}
 		cp.freeze()
 		if err := cp.s.Close(); err != nil {
 			t.Error(err)
 		}
-		if now := tracesOf(t, p.PID()); now != before {
+		if now := testproc.TracesOf(t, p.PID()); now != before {
 			t.Errorf("left: %+v; before: %+v", now, before)
 		}
-		if k := keepers(p.PID()); len(k) > 0 {
+		if k := helpers(p.PID()); len(k) > 0 {
 			t.Errorf("keepers %v are still there", k)
 		}
 	}
@@ -331,19 +333,19 @@ func TestPrecopyIsTheMoment(t *testing.T) {
 func TestPrecopyBusy(t *testing.T) {
 	for _, rate := range []string{"0", "-1"} {
 		p := testproc.Start(t, testproc.Many, "fill", "64M", "random", "--writer", rate)
-		before := tracesOf(t, p.PID())
-		store := newPages()
+		before := testproc.TracesOf(t, p.PID())
+		store := testproc.NewPages()
 		_, err := Precopy(t.Context(), open(t, p), Options{Store: store, MaxPause: time.Nanosecond})
 		if !errors.Is(err, ErrBusy) {
 			t.Errorf("writer %s: %v; want %v", rate, err, ErrBusy)
 		}
-		if now := tracesOf(t, p.PID()); now != before {
+		if now := testproc.TracesOf(t, p.PID()); now != before {
 			t.Errorf("left: %+v; before: %+v", now, before)
 		}
-		if n := store.len(); n != 0 {
+		if n := store.Len(); n != 0 {
 			t.Errorf("%d pages are left in the store", n)
 		}
-		if k := keepers(p.PID()); len(k) > 0 {
+		if k := helpers(p.PID()); len(k) > 0 {
 			t.Errorf("keepers %v are still there", k)
 		}
 		p.Cmd(t, "ping")
@@ -436,12 +438,12 @@ func TestPrecopyCutsNothing(t *testing.T) {
 	// Mapped anew, it is found not to be tracked in the middle of a round.
 	p.Cmd(t, "remap untouched")
 	looks := 0
-	cp.f.tracker.check = func(procmem.Addr) error {
+	cp.f.tracker.Check = func(procmem.Addr) error {
 		looks++
 		whole("in a round")
 		return nil
 	}
-	if _, err := cp.f.tracker.round(t.Context(), cp.f.wanted); err != nil {
+	if _, err := cp.f.tracker.Round(t.Context(), cp.f.wanted); err != nil {
 		t.Fatal(err)
 	}
 	if looks < 4 {
@@ -471,60 +473,10 @@ func TestPrecopyCutsNothing(t *testing.T) {
 	}
 }
 
-// Runs that are copied together are copied one by one from where one of them is
-// not there any more.
-func TestBlockOfRuns(t *testing.T) {
-	p := testproc.Start(t, testproc.Kids, "--ballast", "1M")
-	m := p.Map(t, "ballast")
-	v, err := open(t, p).View()
-	if err != nil {
-		t.Fatal(err)
-	}
-	defer v.Close()
-	gone := procmem.Range{Start: 1 << 46, End: 1<<46 + 2*page}
-	for at := range 6 {
-		b := &block{}
-		for i := range 5 {
-			if i == at {
-				b.add(gone)
-			}
-			a := m.Page(7 * i)
-			b.add(procmem.Range{Start: a, End: a + procmem.Addr(1+i%2)*page})
-		}
-		if at == 5 {
-			b.add(gone)
-		}
-		store := newPages()
-		buf := make([]byte, b.size)
-		b.read(v, buf)
-		if b.put(store, buf); b.err != nil {
-			t.Error(b.err)
-		}
-		for i, r := range b.runs {
-			want := r.Size()
-			if r == gone {
-				want = 0
-			}
-			got := make([]byte, want)
-			if _, err := store.ReadAt(got, r.Start); b.copied[i] != want || err != nil {
-				t.Errorf("%d of %v were copied; want %d; %v", b.copied[i], r, want, err)
-			}
-			for off := uint64(0); off < want; off += page {
-				if a := r.Start + procmem.Addr(off); !bytes.Equal(got[off:off+page], p.Stamp(t, a)) {
-					t.Errorf("%v differs", a)
-				}
-			}
-		}
-		if got := store.len(); got != 7 {
-			t.Errorf("%d pages were put", got)
-		}
-	}
-}
-
 // To copy many runs of pages takes longer than as much memory in one.
 func TestRunsTakeTime(t *testing.T) {
 	f := &freezer{}
-	one, many := f.estimate(work{64 << 20, 1}), f.estimate(work{64 << 20, 16384})
+	one, many := f.estimate(dirty.Work{Bytes: 64 << 20, Runs: 1}), f.estimate(dirty.Work{Bytes: 64 << 20, Runs: 16384})
 	if took := many - one; took < 10*time.Millisecond || took > 100*time.Millisecond {
 		t.Errorf("%v for 64 MiB at once, %v for 16384 runs", one, many)
 	}

@@ -1,53 +1,13 @@
 package snapshot
 
 import (
-	"fmt"
 	"syscall"
 	"testing"
-	"time"
 
 	"golang.org/x/sys/unix"
 
 	"github.com/procmem/procmem/internal/testproc"
 )
-
-// counts are the signals that the helper has handled.
-type counts struct {
-	usr1     int64
-	rt       [8]int64
-	spurious int64
-}
-
-func readCounts(t testing.TB, p *testproc.Proc) (c counts) {
-	t.Helper()
-	n := p.CmdInts(t, "counts")
-	c.usr1, c.spurious = n[0], n[len(n)-1]
-	copy(c.rt[:], n[1:9])
-	return c
-}
-
-// wantCounts waits until the signals have been handled, and for any that
-// come twice a little longer.
-func wantCounts(t testing.TB, p *testproc.Proc, want counts) {
-	t.Helper()
-	var got counts
-	for end := time.Now().Add(10 * time.Second); time.Now().Before(end); time.Sleep(time.Millisecond) {
-		if got = readCounts(t, p); got == want {
-			break
-		}
-	}
-	p.Cmd(t, "ping")
-	if got = readCounts(t, p); got != want {
-		t.Fatalf("signals: %+v; want %+v", got, want)
-	}
-}
-
-func tgkill(t testing.TB, pid, tid int, sig syscall.Signal) {
-	t.Helper()
-	if err := unix.Tgkill(pid, tid, sig); err != nil {
-		t.Fatal(err)
-	}
-}
 
 // A signal that is about to be delivered when a thread stops is delivered
 // when it goes on, also where that is because the tracer was killed.
@@ -74,8 +34,14 @@ func TestSignalAboutToBeDelivered(t *testing.T) {
 				s.next()
 				s.cmd.Wait()
 			}
-			wantCounts(t, p, counts{usr1: 1, rt: [8]int64{2, 2, 2}})
+			p.WantCounts(t, testproc.Counts{USR1: 1, RT: [8]int64{2, 2, 2}})
 		})
 	}
-	_ = fmt.Sprint
+}
+
+func tgkill(t testing.TB, pid, tid int, sig syscall.Signal) {
+	t.Helper()
+	if err := unix.Tgkill(pid, tid, sig); err != nil {
+		t.Fatal(err)
+	}
 }

@@ -8,6 +8,7 @@ import (
 	"time"
 
 	"github.com/procmem/procmem"
+	"github.com/procmem/procmem/internal/ptracer"
 	"github.com/procmem/procmem/process"
 )
 
@@ -37,7 +38,7 @@ type Snapshot struct {
 
 	img     procmem.Image // all but the threads
 	threads []procmem.Thread
-	tracer  *tracer
+	tracer  *ptracer.Tracer
 	leave   func() time.Duration // ends what the process has to be held for again
 	pause   time.Duration
 	taken   time.Time
@@ -88,7 +89,7 @@ func Live(p *process.Process) (*Snapshot, error) {
 		if !ok {
 			continue
 		}
-		regs, err := blockedRegs(p, tid, s.img.Arch)
+		regs, err := ptracer.BlockedRegs(p, tid, s.img.Arch)
 		if regs != nil {
 			t.Regsets = []procmem.Regset{{Type: procmem.NTPRStatus, Data: regs}}
 			t.Err = errOnlyBlocked
@@ -126,7 +127,7 @@ func (s *Snapshot) Program() *procmem.Image {
 // all threads have been read.
 func (s *Snapshot) Image() *procmem.Image {
 	if s.tracer != nil {
-		s.tracer.do(func() {})
+		s.tracer.Do(func() {})
 	}
 	img := s.img
 	img.Threads = s.threads
@@ -139,8 +140,8 @@ func (s *Snapshot) Image() *procmem.Image {
 // read afterwards.
 func (s *Snapshot) Release() time.Duration {
 	if s.tracer != nil {
-		s.tracer.release()
-		s.pause += s.tracer.pause // there may have been one in vain before
+		s.tracer.Release()
+		s.pause += s.tracer.Pause() // there may have been one in vain before
 		s.tracer = nil
 	}
 	if s.leave != nil {
@@ -210,7 +211,7 @@ func (s *Snapshot) program(p *process.Process) (err error) {
 	if s.img.Arch, err = p.Arch(); err != nil {
 		return err
 	}
-	s.img.XSaveLayout = xsaveLayout(s.img.Arch)
+	s.img.XSaveLayout = ptracer.XSaveLayout(s.img.Arch)
 	s.img.Auxv, err = p.Auxv(s.img.Arch)
 	return err
 }

@@ -7,17 +7,14 @@ import (
 	"time"
 
 	"github.com/procmem/procmem"
+	"github.com/procmem/procmem/internal/pageset"
+	"github.com/procmem/procmem/internal/ptracer"
 	"github.com/procmem/procmem/process"
 )
 
-// Reasons why the registers of a thread are missing or not whole
-// (procmem.Thread.Err).
-var (
-	errOnlyBlocked = errors.New("not stopped: only what /proc tells of a blocked thread, its pc, sp and arguments")
-	errRunning     = errors.New("not stopped, and on a processor: registers are not known")
-	errWouldNot    = errors.New("did not stop in time: only its pc, sp and arguments are known, from /proc")
-	errUnknown     = errors.New("did not stop in time, and /proc does not tell where it is")
-)
+// errOnlyBlocked is why the registers of a thread are not whole, where it was
+// not stopped (procmem.Thread.Err).
+var errOnlyBlocked = errors.New("not stopped: only what /proc tells of a blocked thread, its pc, sp and arguments")
 
 // Stop holds every thread of the process until Release. It needs the rights
 // of a debugger and that nobody else traces the process: EPERM otherwise.
@@ -75,11 +72,11 @@ func (f *freezer) stop(ctx context.Context) (*Snapshot, error) {
 		s.Close()
 		return nil, err
 	}
-	view.Stopped(s.tracer.do)
+	view.Stopped(s.tracer.Do)
 	s.look(view)
 	for i := range s.img.Mappings {
 		m := &s.img.Mappings[i]
-		if m.Shared() && !m.Special() && !device(m) && overlaps(f.wanted, m.Range) && othersHave(m) {
+		if m.Shared() && !m.Special() && !m.Device() && pageset.Overlaps(f.wanted, m.Range) && othersHave(m) {
 			s.Torn = append(s.Torn, Torn{m.Range, tornShared})
 		}
 	}
@@ -112,15 +109,15 @@ func hold(ctx context.Context, p *process.Process) (s *Snapshot, err error) {
 		return nil, err
 	}
 
-	s.tracer = newTracer(p)
-	s.tracer.known = known(infos)
+	s.tracer = ptracer.New(p)
+	s.tracer.Known = known(infos)
 	defer func() {
 		if err != nil {
 			s.Close()
 			s = nil
 		}
 	}()
-	if err = s.tracer.stop(ctx); err != nil {
+	if err = s.tracer.Stop(ctx); err != nil {
 		return s, err
 	}
 	// An exec in the meantime has made another process of it.
@@ -135,13 +132,13 @@ func hold(ctx context.Context, p *process.Process) (s *Snapshot, err error) {
 		}
 		s.img.Process.State = state
 	}
-	s.tracer.begin(func() { s.addThreads(p.PID(), infos, s.tracer.take(s.img.Arch)) })
+	s.tracer.Begin(func() { s.addThreads(p.PID(), infos, s.tracer.Take(s.img.Arch)) })
 	return s, nil
 }
 
 // addThreads completes what the tracer took with what is known of the threads
 // from before they were stopped.
-func (s *Snapshot) addThreads(pid int, infos map[int]procmem.Thread, threads []taken) {
+func (s *Snapshot) addThreads(pid int, infos map[int]procmem.Thread, threads []ptracer.Taken) {
 	for _, th := range threads {
 		t, ok := infos[th.TID]
 		if !ok {
@@ -160,7 +157,7 @@ func (s *Snapshot) addThreads(pid int, infos map[int]procmem.Thread, threads []t
 
 // reasonOf returns the error with this text, one of ours where it is.
 func reasonOf(text string) error {
-	for _, err := range []error{nil, errWouldNot, errUnknown} {
+	for _, err := range []error{nil, ptracer.ErrWouldNot, ptracer.ErrUnknown} {
 		if err == nil && text == "" || err != nil && err.Error() == text {
 			return err
 		}

@@ -10,12 +10,13 @@ import (
 	"time"
 
 	"github.com/procmem/procmem"
+	"github.com/procmem/procmem/internal/ptracer"
 	"github.com/procmem/procmem/internal/testproc"
 )
 
 // promptly is less than the patience that a tracer has with a thread that
 // does not stop.
-const promptly = patience / 2
+const promptly = ptracer.Patience / 2
 
 // states returns the letters of the states of all threads, in order.
 func states(p *testproc.Proc) string {
@@ -249,8 +250,8 @@ func TestVforkParent(t *testing.T) {
 	s := stop(t, open(t, p))
 	th := &s.Image().Threads[0]
 	pc, sp, ok := s.Image().Arch.PC(th)
-	if !errors.Is(th.Err, errWouldNot) || !ok || pc == 0 || sp == 0 {
-		t.Errorf("thread: pc %v, sp %v, %v; want %v", pc, sp, th.Err, errWouldNot)
+	if !errors.Is(th.Err, ptracer.ErrWouldNot) || !ok || pc == 0 || sp == 0 {
+		t.Errorf("thread: pc %v, sp %v, %v; want %v", pc, sp, th.Err, ptracer.ErrWouldNot)
 	}
 	var word [8]byte
 	if _, err := s.ReadAt(word[:], sp); err != nil {
@@ -346,7 +347,7 @@ func TestAfterRelease(t *testing.T) {
 			s.ReadAt(buf, m.Page(i))
 		}
 	}
-	tracer.do(func() { t.Error("the tracer still works") })
+	tracer.Do(func() { t.Error("the tracer still works") })
 	s.Close()
 	s.Close()
 }
@@ -399,7 +400,7 @@ func TestThreadsAndLive(t *testing.T) {
 		pc, _, ok := s.Image().Arch.PC(th)
 		want := errOnlyBlocked
 		if th.TID == p.TID(t, "zoo-6") {
-			want = errRunning
+			want = ptracer.ErrRunning
 		}
 		if !errors.Is(th.Err, want) || ok != (want == errOnlyBlocked) {
 			t.Errorf("thread %s: pc %v, %v; want %v", th.Name, pc, th.Err, want)
@@ -409,7 +410,7 @@ func TestThreadsAndLive(t *testing.T) {
 
 // What was not told of a thread that was not stopped is no register of 0.
 func TestLiveRegisters(t *testing.T) {
-	for arch, call := range syscallRegs {
+	for arch, call := range ptracer.SyscallRegs {
 		pc, sp := arch.PCSP()
 		words := make([]byte, arch.GPRSize())
 		thread := &procmem.Thread{Regsets: []procmem.Regset{{Type: procmem.NTPRStatus, Data: words}}}
@@ -423,7 +424,7 @@ func TestLiveRegisters(t *testing.T) {
 		words[arch.WordSize()*pc], words[arch.WordSize()*sp] = 1, 2
 		count("in a system call", 9)
 		for i := range arch.WordSize() {
-			words[arch.WordSize()*call.number+i] = 0xff
+			words[arch.WordSize()*call.Number+i] = 0xff
 		}
 		count("blocked outside of a system call", 2)
 	}

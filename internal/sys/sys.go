@@ -9,6 +9,7 @@ package sys
 
 import (
 	"runtime"
+	"time"
 	"unsafe"
 
 	"golang.org/x/sys/unix"
@@ -143,4 +144,11 @@ func Urgent() (undo func()) {
 		return func() {}
 	}
 	return func() { unix.SchedSetAttr(0, before, 0) }
+}
+
+// Nap is time.Sleep for goroutines that are locked to their OS thread, which
+// the timers of the runtime would wake later.
+func Nap(d time.Duration) {
+	ts := unix.NsecToTimespec(int64(d))
+	unix.Nanosleep(&ts, nil)
 }

@@ -141,6 +141,7 @@
 //	seccomp strict        ok: the main thread may read, write and end, or is killed
 //	processes N           ok: its user may have no more than N processes (RLIMIT_NPROC)
 //	files N               ok: it may have no file descriptor above N (RLIMIT_NOFILE)
+//	close FD              ok
 //	compute               ok, and when SIGUSR1 has come, done; meanwhile the main thread makes no system call
 //	dumpable 0|1, setuid UID    ok
 //

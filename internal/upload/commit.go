@@ -13,10 +13,10 @@ import (
 )
 
 // abortTime bounds Abort, which may be called when somebody is in a hurry.
-// Nobody waits for an heir.
+// abortHelperTime bounds what the abort helper does: nobody waits for that.
 const (
-	abortTime = 10 * time.Second
-	heirTime  = time.Minute
+	abortTime       = 10 * time.Second
+	abortHelperTime = time.Minute
 )
 
 var errEnded = errors.New("the upload has ended")
@@ -37,7 +37,7 @@ func (o *Object) Commit() error {
 	case err == nil:
 		o.ended = true
 		o.cancel(errEnded)
-		o.heir.dismiss()
+		o.abortHelper.end()
 		return nil
 	case errors.As(err, &m), errors.Is(err, os.ErrExist):
 		err = fmt.Errorf("finish %s: %w", o.url, err)
@@ -165,7 +165,7 @@ func (o *Object) Abort() error {
 	o.wait() // a part that arrives later would stay
 	ctx, done := answerWithin(context.WithoutCancel(o.ctx), abortTime)
 	defer done()
-	defer o.heir.dismiss()
+	defer o.abortHelper.end()
 	return o.remains(o.forget(ctx))
 }
 

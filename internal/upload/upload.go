@@ -58,7 +58,7 @@ type Object struct {
 	mark             string // in the object's metadata: it is this one
 	replaces         bool   // there was one before
 	opts             Options
-	heir             *heir // has the server forget it if we are killed; nil for none
+	abortHelper      *abortHelper // has the server forget it if we are killed; nil for none
 
 	ctx    context.Context // ends with the upload; the cause is what was wrong
 	cancel context.CancelCauseFunc
@@ -157,7 +157,7 @@ func (o *Object) begin(ctx context.Context) error {
 	case !notFound(err) && !blind:
 		return err
 	}
-	if o.heir, err = startHeir(); err != nil {
+	if o.abortHelper, err = startAbortHelper(); err != nil {
 		o.notice("%s: if procmem is killed, what it has sent will stay on the server: %v", o.url, err)
 	}
 	err = try(ctx, patience, func(ctx context.Context) (err error) {
@@ -167,10 +167,10 @@ func (o *Object) begin(ctx context.Context) error {
 		return err
 	})
 	if err != nil {
-		o.heir.dismiss()
+		o.abortHelper.end()
 		return err
 	}
-	o.heir.inherits(will{Region: region, URL: o.url, Bucket: o.bucket, Key: o.key, ID: o.id})
+	o.abortHelper.watch(abortTask{Region: region, URL: o.url, Bucket: o.bucket, Key: o.key, ID: o.id})
 	if blind && !o.opts.Force {
 		o.notice("whether %s exists cannot be seen with these credentials; the server is asked not to replace it", o.url)
 	}

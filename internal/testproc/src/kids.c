@@ -154,6 +154,7 @@ static int handle(int argc, char **argv) {
 	else if (!strcmp(what, "setuid") && argc == 2) answer(setgid(n) || setuid(n));
 	else if (!strcmp(what, "processes") && argc == 2) answer(setrlimit(RLIMIT_NPROC, &(struct rlimit){n, n}));
 	else if (!strcmp(what, "files") && argc == 2) answer(setrlimit(RLIMIT_NOFILE, &(struct rlimit){n, n}));
+	else if (!strcmp(what, "close") && argc == 2) answer(close((int)n));
 	else if (!strcmp(what, "compute")) do_compute();
 	else if (!strcmp(what, "seccomp") && argc == 2) do_seccomp(argv[1]);
 	else if (!strcmp(what, "exec") && argc > 1) execv(argv[1], argv + 1), answer(1);

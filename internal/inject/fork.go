@@ -1,4 +1,4 @@
-package snapshot
+package inject
 
 import (
 	"context"
@@ -9,6 +9,7 @@ import (
 
 	"golang.org/x/sys/unix"
 
+	"github.com/procmem/procmem/internal/ptracer"
 	"github.com/procmem/procmem/internal/sys"
 	"github.com/procmem/procmem/process"
 )
@@ -16,39 +17,39 @@ import (
 // fork holds the target, has one of its threads fork, reads the registers, and
 // lets the target go on. The child, which never runs, is kept until the other
 // end is gone.
-func (k *keeping) fork(wait bool) error {
-	t := newTracer(k.p)
-	t.known = k.known
-	defer t.release()
+func (k *helper) fork(wait bool) error {
+	t := ptracer.New(k.p)
+	t.Known = k.known
+	defer t.Release()
 	var (
-		c     *caller
-		child *forked
-		n     news
+		c     *Injector
+		child *Forked
+		n     News
 		err   error
 	)
-	if c, err = newCaller(k.p, t); err != nil {
+	if c, err = New(k.p, t); err != nil {
 		return err
 	}
 	defer c.close()
-	if err := t.stop(k.ctx); err != nil {
+	if err := t.Stop(k.ctx); err != nil {
 		return err
 	}
 	n.Time = time.Now()
 	if wait {
-		if err := k.enc.Encode(&news{Held: true}); err != nil {
+		if err := k.enc.Encode(&News{Held: true}); err != nil {
 			return err
 		}
 	}
-	t.do(func() {
+	t.Do(func() {
 		if child, err = c.fork(); err != nil {
 			return
 		}
-		n.Threads = t.take(callArch)
+		n.Threads = t.Take(Arch)
 	})
 	if err != nil {
 		if child != nil {
-			t.do(func() { child.kill() })
-			t.letGo()
+			t.Do(func() { child.kill() })
+			t.LetGo()
 			child.reap(k.p)
 		}
 		return fmt.Errorf("fork process %d: %w", k.p.PID(), err)
@@ -57,17 +58,17 @@ func (k *keeping) fork(wait bool) error {
 		select {
 		case <-k.word:
 		case <-k.ctx.Done():
-		case <-time.After(patience):
+		case <-time.After(ptracer.Patience):
 			// Whoever should give the word is stopped itself: the target
 			// must not be for as long as that.
 			n.Late = true
 		}
 	}
-	t.letGo()
-	n.Pause = t.pause
+	t.LetGo()
+	n.Pause = t.Pause()
 	n.Child = *child
 	k.enc.Encode(&n)
-	t.letGoLate(k.ctx)
+	t.LetGoLate(k.ctx)
 	<-k.ctx.Done()
 	k.leave(t, c, child)
 	return nil
@@ -79,48 +80,48 @@ const leavePatience = time.Second
 
 // leave ends the child and has the target take the news of that, of which no
 // thread of it may get hold: all are held meanwhile.
-func (k *keeping) leave(t *tracer, c *caller, child *forked) {
-	held := t.pause
-	t.do(child.end) // to take down its page tables takes a while
+func (k *helper) leave(t *ptracer.Tracer, c *Injector, child *Forked) {
+	held := t.Pause()
+	t.Do(child.end) // to take down its page tables takes a while
 	err := k.holdAll(t)
-	t.do(func() {
+	t.Do(func() {
 		child.kill()
 		if err == nil {
 			err = c.one(func(tid int, regs []byte) error { return child.waitIn(c, tid, regs) })
 		}
 	})
-	t.release()
+	t.Release()
 	if err != nil { // again, in any thread, for some time
 		err = child.reap(k.p)
 	}
-	k.undone(err, t.pause-held)
+	k.undone(err, t.Pause()-held)
 }
 
 // holdAll stops all threads, which another tracer may hold at first: as long
 // as the child is traced, nobody gets news of it. That one of the threads gets
 // them after all is a lesser evil than to wait for ever.
-func (k *keeping) holdAll(t *tracer) error {
+func (k *helper) holdAll(t *ptracer.Tracer) error {
 	began := time.Now()
 	// Each try may disturb threads, so there are few.
 	for rest := 5 * time.Millisecond; ; rest = min(2*rest, time.Second) {
 		ctx, cancel := context.WithTimeout(context.Background(), leavePatience)
-		err := t.stop(ctx)
+		err := t.Stop(ctx)
 		if err != nil {
 			// Those that were attached to can be let go once they have stopped.
-			t.do(func() { t.interrupt() })
-			t.letGo()
-			t.letGoLate(ctx)
+			t.Do(func() { t.Interrupt() })
+			t.LetGo()
+			t.LetGoLate(ctx)
 		}
 		cancel()
-		if err == nil || !k.p.Exists() || time.Since(began) > patience {
+		if err == nil || !k.p.Exists() || time.Since(began) > ptracer.Patience {
 			return err
 		}
-		nap(rest)
+		sys.Nap(rest)
 	}
 }
 
-// forked is a copy of the target.
-type forked struct {
+// Forked is a copy of the target.
+type Forked struct {
 	PID   int // as we know it
 	Inner int // as the target does
 }
@@ -129,11 +130,11 @@ type forked struct {
 // files, so that what the target closes is closed; it sends no signal when it
 // ends, and has been traced, and stopped, since before its first instruction.
 // Where there is an error, there may be a child all the same.
-func (c *caller) fork() (child *forked, err error) {
+func (c *Injector) fork() (child *Forked, err error) {
 	err = c.one(func(tid int, regs []byte) error {
 		res, err := c.call(tid, regs, callClone, unix.CLONE_FILES, 0, 0, 0, 0)
 		if res.child != 0 {
-			child = &forked{res.child, int(res.value)}
+			child = &Forked{res.child, int(res.value)}
 			return child.secure()
 		}
 		if err == nil {
@@ -159,7 +160,7 @@ func forkError(e unix.Errno) error {
 
 // secure sees to it that the child can harm nobody: where memory is short it
 // is the one to go, and it ends with us.
-func (f *forked) secure() error {
+func (f *Forked) secure() error {
 	// It cannot fail but by the child being gone.
 	os.WriteFile(fmt.Sprintf("/proc/%d/oom_score_adj", f.PID), []byte("1000"), 0)
 	status, err := sys.WaitStop(f.PID)
@@ -173,44 +174,44 @@ func (f *forked) secure() error {
 }
 
 // end ends the child, which then is a zombie of ours that nobody else sees.
-func (f *forked) end() {
+func (f *Forked) end() {
 	unix.Kill(f.PID, unix.SIGKILL) // ESRCH: it is gone
 	for {
 		if exited, err := sys.Exited(f.PID); exited || err != nil {
 			return
 		}
-		nap(100 * time.Microsecond)
+		sys.Nap(100 * time.Microsecond)
 	}
 }
 
 // kill ends the child and takes the news of that, so that its parent can.
-func (f *forked) kill() {
+func (f *Forked) kill() {
 	f.end()
 	sys.Wait(f.PID)
 }
 
 // reap has the target take the news that the child, which it does not know
 // of, has ended: until then it would have a zombie.
-func (f *forked) reap(p *process.Process) error {
+func (f *Forked) reap(p *process.Process) error {
 	proc := fmt.Sprintf("/proc/%d/stat", f.PID)
 	for began := time.Now(); ; {
 		err := f.reapOnce(p)
 		if _, serr := os.Stat(proc); serr != nil || err == nil || !p.Exists() {
 			return nil
 		}
-		if time.Since(began) > patience {
+		if time.Since(began) > ptracer.Patience {
 			return fmt.Errorf("process %d, a copy of the target that has ended, stays as a zombie: %w", f.PID, err)
 		}
 		time.Sleep(10 * time.Millisecond)
 	}
 }
 
-func (f *forked) reapOnce(p *process.Process) error {
+func (f *Forked) reapOnce(p *process.Process) error {
 	return callIn(context.Background(), p, f.waitIn)
 }
 
 // waitIn has a thread of the target take the news.
-func (f *forked) waitIn(c *caller, tid int, regs []byte) error {
+func (f *Forked) waitIn(c *Injector, tid int, regs []byte) error {
 	res, err := c.call(tid, regs, callWait4, uint64(f.Inner), 0, unix.WNOHANG|unix.WALL, 0)
 	switch {
 	case err != nil:

@@ -1,4 +1,4 @@
-package snapshot
+package dirty
 
 import (
 	"context"
@@ -16,7 +16,7 @@ import (
 	"github.com/procmem/procmem/process"
 )
 
-// tracker copies memory of a running process into a store, and knows which
+// Tracker copies memory of a running process into a store, and knows which
 // pages have been written since: a write to a page that is protected goes on
 // at once and ends the protection (userfaultfd(2), UFFD_FEATURE_WP_ASYNC of
 // kernel 6.7; fs/proc/task_mmu.c, PAGEMAP_SCAN).
@@ -26,32 +26,32 @@ import (
 // is: a page that was dropped is absent, and comes back without protection;
 // what is mapped anew, or moved, is not tracked. A page may be protected and
 // not copied, such as one that could not be read: nothing is known of it.
-type tracker struct {
-	p      *process.Process
-	uffd   int
-	pm     *os.File // /proc/PID/pagemap
-	edges  edges
-	view   *process.View
-	store  Store
-	ranges []procmem.Range // that were registered, ascending
-	anew   []procmem.Range // where the next round copies all, protected or not
-	copied pageset.Set     // as they were when they were protected
-	zero   pageset.Set     // those of copied that are zeros, and not in the store
-	stored pageset.Set     // that were put into the store, good or not
-	files  []procmem.Range // where pages may be those of a file
-	own    []procmem.Range // mappings of which what was written is no other process's, by ownMapping
-	vec    []sys.PageRegion
-	blocks chan *block // to the copying threads
-	done   chan *block // from them
-	free   []*block
-	small  *block // being filled with runs, nil for none
-	rounds int    // that are over
+type Tracker struct {
+	p          *process.Process
+	uffd       int
+	pm         *os.File // /proc/PID/pagemap
+	boundaries boundaries
+	view       *process.View
+	store      Store
+	Ranges     []procmem.Range // that were registered, ascending
+	anew       []procmem.Range // where the next round copies all, protected or not
+	Copied     pageset.Set     // as they were when they were protected
+	Zero       pageset.Set     // those of copied that are zeros, and not in the store
+	Stored     pageset.Set     // that were put into the store, good or not
+	Files      []procmem.Range // where pages may be those of a file
+	Own        []procmem.Range // mappings of which what was written is no other process's, by ownMapping
+	vec        []sys.PageRegion
+	blocks     chan *block // to the copying threads
+	done       chan *block // from them
+	free       []*block
+	small      *block // being filled with runs, nil for none
+	rounds     int    // that are over
 
 	reading sync.Mutex
 	putting sync.Mutex // while the store works ahead; taken before reading is given up, so that blocks stay in order
 	ahead   bool       // the store works on what is put at once, in the order of addresses
-	// check is asked from time to time whether a round is worth its while.
-	check func(upTo procmem.Addr) error
+	// Check is asked from time to time whether a round is worth its while.
+	Check func(upTo procmem.Addr) error
 }
 
 // Sizes of the steps of a tracker, in bytes.
@@ -72,8 +72,8 @@ const (
 	smallRun = 128 << 10
 )
 
-// newTracker starts to track nothing, with a userfaultfd of the target.
-func newTracker(p *process.Process, uffd int, view *process.View, store Store) (*tracker, error) {
+// New starts to track nothing, with a userfaultfd of the target.
+func New(p *process.Process, uffd int, view *process.View, store Store) (*Tracker, error) {
 	if err := sys.UffdTrackWrites(uffd); err != nil {
 		return nil, fmt.Errorf("track writes: the kernel does not know how (6.7 does): %w", err)
 	}
@@ -86,7 +86,7 @@ func newTracker(p *process.Process, uffd int, view *process.View, store Store) (
 		pm.Close()
 		return nil, err
 	}
-	t := &tracker{p: p, uffd: uffd, pm: pm, edges: edges{maps}, view: view, store: store, vec: make([]sys.PageRegion, 512),
+	t := &Tracker{p: p, uffd: uffd, pm: pm, boundaries: boundaries{maps}, view: view, store: store, vec: make([]sys.PageRegion, 512),
 		blocks: make(chan *block), done: make(chan *block, copyBlocks)}
 	for range copyBlocks {
 		t.free = append(t.free, new(block))
@@ -97,17 +97,17 @@ func newTracker(p *process.Process, uffd int, view *process.View, store Store) (
 	return t, nil
 }
 
-func (t *tracker) close() error {
+func (t *Tracker) Close() error {
 	close(t.blocks)
-	return errors.Join(t.edges.maps.Close(), t.pm.Close())
+	return errors.Join(t.boundaries.maps.Close(), t.pm.Close())
 }
 
-// register has mappings tracked that are not yet. What cannot be is left: it
+// Register has mappings tracked that are not yet. What cannot be is left: it
 // counts as written in the end.
-func (t *tracker) register(maps []procmem.Mapping) {
+func (t *Tracker) Register(maps []procmem.Mapping) {
 	var unknown []procmem.Mapping
 	for i := range maps {
-		if !contains(t.ranges, maps[i].Range) {
+		if !pageset.Covers(t.Ranges, maps[i].Range) {
 			unknown = append(unknown, maps[i])
 		}
 	}
@@ -116,11 +116,11 @@ func (t *tracker) register(maps []procmem.Mapping) {
 		t.registerRun(run)
 		unknown = unknown[len(run):]
 	}
-	t.ranges = joined(append(t.ranges, t.anew...)) // of what has been anew before, they have all
+	t.Ranges = pageset.Merge(append(t.Ranges, t.anew...)) // of what has been anew before, they have all
 }
 
 // registerRun registers mappings that touch, one by one if need be.
-func (t *tracker) registerRun(maps []procmem.Mapping) {
+func (t *Tracker) registerRun(maps []procmem.Mapping) {
 	if !t.cover(span(maps)) && len(maps) > 1 {
 		for i := range maps {
 			t.registerRun(maps[i : i+1])
@@ -131,38 +131,32 @@ func (t *tracker) registerRun(maps []procmem.Mapping) {
 // fresh notes that r is tracked from now on: what is known of it is void. Some
 // of it may be protected already: that of a mapping that has grown, or was
 // moved here.
-func (t *tracker) fresh(r procmem.Range) {
+func (t *Tracker) fresh(r procmem.Range) {
 	t.forget(r)
 	t.anew = append(t.anew, r)
 }
 
-// contains reports whether ascending ranges hold all of r.
-func contains(ranges []procmem.Range, r procmem.Range) bool {
-	i := rangeAt(ranges, r.Start)
-	return i < len(ranges) && ranges[i].Start <= r.Start && ranges[i].End >= r.End
+// Work is what is to be copied: so many bytes, in so many runs of pages.
+type Work struct{ Bytes, Runs uint64 }
+
+func (w *Work) add(more Work) {
+	w.Bytes += more.Bytes
+	w.Runs += more.Runs
 }
 
-// work is what is to be copied: so many bytes, in so many runs of pages.
-type work struct{ bytes, runs uint64 }
-
-func (w *work) add(more work) {
-	w.bytes += more.bytes
-	w.runs += more.runs
-}
-
-// round protects what has been written in the ranges, and copies it. It
+// Round protects what has been written in the ranges, and copies it. It
 // returns how much that was.
-func (t *tracker) round(ctx context.Context, ranges []procmem.Range) (written work, err error) {
+func (t *Tracker) Round(ctx context.Context, ranges []procmem.Range) (written Work, err error) {
 	defer func() {
 		if derr := t.drain(); err == nil {
 			err = derr
 		}
 		t.rounds++
 	}()
-	anew := joined(t.anew)
+	anew := pageset.Merge(t.anew)
 	t.anew = nil
-	for _, tracked := range t.ranges {
-		for i := rangeAt(ranges, tracked.Start); i < len(ranges) && ranges[i].Start < tracked.End; i++ {
+	for _, tracked := range t.Ranges {
+		for i := pageset.Index(ranges, tracked.Start); i < len(ranges) && ranges[i].Start < tracked.End; i++ {
 			for r := ranges[i].Intersect(tracked); !r.Empty(); {
 				if ctx.Err() != nil {
 					return written, context.Cause(ctx)
@@ -173,8 +167,8 @@ func (t *tracker) round(ctx context.Context, ranges []procmem.Range) (written wo
 					return written, err
 				}
 				r.Start = step.End
-				if t.check != nil {
-					if err := t.check(step.End); err != nil {
+				if t.Check != nil {
+					if err := t.Check(step.End); err != nil {
 						return written, err
 					}
 				}
@@ -186,17 +180,17 @@ func (t *tracker) round(ctx context.Context, ranges []procmem.Range) (written wo
 
 // look is round for a range that is looked at at once. What is in anew is
 // copied as a whole.
-func (t *tracker) look(r procmem.Range, anew []procmem.Range) (written work, err error) {
-	for i := rangeAt(anew, r.Start); i < len(anew) && anew[i].Start < r.End; i++ {
+func (t *Tracker) look(r procmem.Range, anew []procmem.Range) (written Work, err error) {
+	for i := pageset.Index(anew, r.Start); i < len(anew) && anew[i].Start < r.End; i++ {
 		more, err := t.step(anew[i].Intersect(r), true)
 		if written.add(more); err != nil {
 			return written, err
 		}
 	}
-	if contains(anew, r) {
+	if pageset.Covers(anew, r) {
 		return written, nil
 	}
-	spans, err := t.unprotected(r, near)
+	spans, err := t.Unprotected(r, Near)
 	if err != nil {
 		spans = []procmem.Range{r} // which tells the reason
 	}
@@ -209,14 +203,14 @@ func (t *tracker) look(r procmem.Range, anew []procmem.Range) (written work, err
 	return written, nil
 }
 
-// near is how far apart two pieces of memory are that are looked at as one, in
+// Near is how far apart two pieces of memory are that are looked at as one, in
 // bytes: asking twice takes longer than to look at the pages between them.
-const near = 256 << 10
+const Near = 256 << 10
 
-// unprotected returns what of a range is not protected, pieces that are near
+// Unprotected returns what of a range is not protected, pieces that are near
 // each other as one: what was written, and what does not exist. EPERM: not all of it is
 // tracked.
-func (t *tracker) unprotected(r procmem.Range, near procmem.Addr) (spans []procmem.Range, err error) {
+func (t *Tracker) Unprotected(r procmem.Range, near procmem.Addr) (spans []procmem.Range, err error) {
 	for a := r.Start; a < r.End; {
 		n, end, err := sys.PagemapQuery(t.pm.Fd(), sys.Scan{Start: uint64(a), End: uint64(r.End),
 			All: sys.PageWritten, Return: sys.PageWritten, Tracked: true}, t.vec)
@@ -242,24 +236,24 @@ func (t *tracker) unprotected(r procmem.Range, near procmem.Addr) (spans []procm
 	return spans, nil
 }
 
-// aheadBlock is how much memory counts as written where some of it was, in
+// AheadBlock is how much memory counts as written where some of it was, in
 // bytes, when it is asked whether it pays to work on memory ahead.
-const aheadBlock = 256 << 10
+const AheadBlock = 256 << 10
 
-// writtenBelow returns how many of the pages below an address that have been
-// copied were written since, in how many aligned blocks of aheadBlock bytes they
+// WrittenBelow returns how many of the pages below an address that have been
+// copied were written since, in how many aligned blocks of AheadBlock bytes they
 // are, and how many have been copied.
-func (t *tracker) writtenBelow(upTo procmem.Addr) (written, blocks, all uint64) {
+func (t *Tracker) WrittenBelow(upTo procmem.Addr) (written, blocks, all uint64) {
 	next := procmem.Addr(0) // the first block that is not counted
-	for _, tracked := range t.ranges {
+	for _, tracked := range t.Ranges {
 		for r := tracked.Intersect(procmem.Range{End: upTo}); !r.Empty(); {
 			step := procmem.Range{Start: r.Start, End: min(r.End, (r.Start|(scanStep-1))+1)}
 			r.Start = step.End
-			spans, _ := t.unprotected(step, 0)
+			spans, _ := t.Unprotected(step, 0)
 			for _, span := range spans {
-				for r := range t.copied.Ranges(span) {
+				for r := range t.Copied.Ranges(span) {
 					written += r.Size() / procmem.PageSize
-					first, end := max(next, r.Start/aheadBlock), (r.End-1)/aheadBlock+1
+					first, end := max(next, r.Start/AheadBlock), (r.End-1)/AheadBlock+1
 					if first < end {
 						blocks += uint64(end - first)
 						next = end
@@ -268,29 +262,32 @@ func (t *tracker) writtenBelow(upTo procmem.Addr) (written, blocks, all uint64) 
 			}
 		}
 	}
-	return written, blocks, t.copied.Len()
+	return written, blocks, t.Copied.Len()
 }
 
-// workAhead tells the store that what is put from now on is likely to stay as
+// WorkAhead tells the store that what is put from now on is likely to stay as
 // it is, or that it is not.
-func (t *tracker) workAhead(likely bool) {
+func (t *Tracker) WorkAhead(likely bool) {
 	s, ok := t.store.(interface{ Ahead(likely bool) bool })
 	t.ahead = ok && s.Ahead(likely) && likely
 }
 
+// Ahead reports whether the store works on what is put at once.
+func (t *Tracker) Ahead() bool { return t.ahead }
+
 // forget notes that nothing is known of r.
-func (t *tracker) forget(r procmem.Range) {
-	t.copied.Remove(r)
-	t.zero.Remove(r)
+func (t *Tracker) forget(r procmem.Range) {
+	t.Copied.Remove(r)
+	t.Zero.Remove(r)
 }
 
 // step protects what has been written of a range, and copies it. Where it is
 // forced, all pages count as written.
-func (t *tracker) step(r procmem.Range, forced bool) (written work, err error) {
+func (t *Tracker) step(r procmem.Range, forced bool) (written Work, err error) {
 	for try, a := 0, r.Start; a < r.End; {
 		q := sys.Scan{Start: uint64(a), End: uint64(r.End), Any: sys.PagePresent | sys.PageSwapped,
 			Return: sys.PagePresent | sys.PageSwapped | sys.PageZero, Protect: true, Tracked: true}
-		if overlaps(t.files, r) {
+		if pageset.Overlaps(t.Files, r) {
 			q.Return |= sys.PageFile
 		}
 		if !forced {
@@ -324,7 +321,7 @@ func (t *tracker) step(r procmem.Range, forced bool) (written work, err error) {
 			if err := t.copy(run, v.Categories, !forced); err != nil {
 				return written, err
 			}
-			written.add(work{run.Size(), 1})
+			written.add(Work{run.Size(), 1})
 		}
 		if end <= uint64(a) {
 			break
@@ -338,36 +335,36 @@ func (t *tracker) step(r procmem.Range, forced bool) (written work, err error) {
 const maxTries = 4
 
 // reregister tracks what is mapped in r now, and is not tracked yet.
-func (t *tracker) reregister(r procmem.Range) {
+func (t *Tracker) reregister(r procmem.Range) {
 	maps, err := t.p.Mappings()
 	if err != nil {
 		return
 	}
 	for i := procmem.FindMapping(maps, r.Start); i < len(maps) && maps[i].Start < r.End; i++ {
-		if private(&maps[i]) && !t.tracks(maps[i].Start) {
+		if Private(&maps[i]) && !t.tracks(maps[i].Start) {
 			t.registerRun(maps[i : i+1])
 		}
 	}
 }
 
 // tracks reports whether the page at a is tracked.
-func (t *tracker) tracks(a procmem.Addr) bool {
-	_, err := t.unprotected(procmem.Range{Start: a, End: a + procmem.PageSize}, 0)
+func (t *Tracker) tracks(a procmem.Addr) bool {
+	_, err := t.Unprotected(procmem.Range{Start: a, End: a + procmem.PageSize}, 0)
 	return err == nil
 }
 
 // copy copies a run of pages that have been protected just now, and written
 // since they were before.
-func (t *tracker) copy(r procmem.Range, categories uint64, written bool) error {
+func (t *Tracker) copy(r procmem.Range, categories uint64, written bool) error {
 	t.forget(r)
 	switch {
 	case categories&sys.PageFile != 0:
 		return nil // as in the file
 	case categories&sys.PageZero != 0:
-		t.copied.Add(r)
-		t.zero.Add(r)
+		t.Copied.Add(r)
+		t.Zero.Add(r)
 		return t.store.Forget(r)
-	case written && r.Size() < smallRun && categories&sys.PagePresent != 0 && contains(t.own, r):
+	case written && r.Size() < smallRun && categories&sys.PagePresent != 0 && pageset.Covers(t.Own, r):
 		return t.gather(r)
 	}
 	for !r.Empty() {
@@ -382,8 +379,8 @@ func (t *tracker) copy(r procmem.Range, categories uint64, written bool) error {
 	return nil
 }
 
-// trusted reports which pages of a run, as the scan during the pause told it,
+// Trusted reports which pages of a run, as the scan during the pause told it,
 // are as they were copied: those of the run that are in copied.
-func trusted(categories uint64) bool {
+func Trusted(categories uint64) bool {
 	return categories&sys.PageTracked != 0 && categories&(sys.PageWritten|sys.PageFile) == 0
 }

@@ -1,6 +1,6 @@
 //go:build !amd64
 
-package snapshot
+package inject
 
 import (
 	"errors"
@@ -8,8 +8,8 @@ import (
 	"github.com/procmem/procmem"
 )
 
-// callArch is none: this program runs no system calls in targets.
-const callArch procmem.Arch = 255
+// Arch is none: this program runs no system calls in targets.
+const Arch procmem.Arch = 255
 
 const callInstruction = "-"
 

@@ -1,4 +1,4 @@
-package snapshot
+package dirty
 
 import (
 	"github.com/procmem/procmem"
@@ -54,7 +54,7 @@ func (b *block) put(store Store, buf []byte) {
 // copyBlocks copies one block after the other. What is written in the first
 // round is written in the background; but who reads holds the lock of the address space, for which
 // the process would wait if the reader had to wait for a processor.
-func (t *tracker) copyBlocks() {
+func (t *Tracker) copyBlocks() {
 	thread := background.New()
 	defer thread.Close()
 	buf := sys.Aligned(copyBlock)
@@ -83,7 +83,7 @@ func (t *tracker) copyBlocks() {
 }
 
 // gather copies a run of pages together with others.
-func (t *tracker) gather(r procmem.Range) (err error) {
+func (t *Tracker) gather(r procmem.Range) (err error) {
 	if t.small != nil && (t.small.size+r.Size() > copyBlock || len(t.small.runs) == maxTogether) {
 		t.flush()
 	}
@@ -101,7 +101,7 @@ func (t *tracker) gather(r procmem.Range) (err error) {
 const maxTogether = 512
 
 // flush begins to copy what was gathered.
-func (t *tracker) flush() {
+func (t *Tracker) flush() {
 	if t.small != nil {
 		t.blocks <- t.small
 		t.small = nil
@@ -109,7 +109,7 @@ func (t *tracker) flush() {
 }
 
 // freeBlock waits for a block that is not being copied.
-func (t *tracker) freeBlock() (*block, error) {
+func (t *Tracker) freeBlock() (*block, error) {
 	for len(t.free) == 0 {
 		if err := t.finish(<-t.done); err != nil {
 			return nil, err
@@ -124,12 +124,12 @@ func (t *tracker) freeBlock() (*block, error) {
 }
 
 // finish takes note of what has been copied.
-func (t *tracker) finish(b *block) error {
+func (t *Tracker) finish(b *block) error {
 	t.free = append(t.free, b)
 	for i, r := range b.runs {
 		end := r.Start + procmem.Addr(b.copied[i])
-		t.copied.Add(procmem.Range{Start: r.Start, End: end})
-		t.stored.Add(procmem.Range{Start: r.Start, End: end})
+		t.Copied.Add(procmem.Range{Start: r.Start, End: end})
+		t.Stored.Add(procmem.Range{Start: r.Start, End: end})
 		if end < r.End { // gone again, most likely
 			t.anew = append(t.anew, procmem.Range{Start: end, End: r.End})
 		}
@@ -138,7 +138,7 @@ func (t *tracker) finish(b *block) error {
 }
 
 // drain waits for all that is being copied.
-func (t *tracker) drain() (err error) {
+func (t *Tracker) drain() (err error) {
 	t.flush()
 	for len(t.free) < copyBlocks {
 		if ferr := t.finish(<-t.done); err == nil {

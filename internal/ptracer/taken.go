@@ -1,15 +1,23 @@
-package snapshot
+package ptracer
 
 import (
+	"errors"
 	"fmt"
 
 	"github.com/procmem/procmem"
 	"github.com/procmem/procmem/internal/sys"
 )
 
-// taken is what only the tracer can tell of a thread: its registers and
+// Reasons why the registers of a thread are missing or not whole.
+var (
+	ErrRunning  = errors.New("not stopped, and on a processor: registers are not known")
+	ErrWouldNot = errors.New("did not stop in time: only its pc, sp and arguments are known, from /proc")
+	ErrUnknown  = errors.New("did not stop in time, and /proc does not tell where it is")
+)
+
+// Taken is what only the tracer can tell of a thread: its registers and
 // signals. It can travel.
-type taken struct {
+type Taken struct {
 	TID     int
 	Regsets []procmem.Regset
 	Blocked uint64
@@ -20,16 +28,16 @@ type taken struct {
 	Info *procmem.Thread
 }
 
-// take reads the registers of all threads, on the tracing thread, and what is
+// Take reads the registers of all threads, on the tracing thread, and what is
 // not known of them yet.
-func (t *tracer) take(arch procmem.Arch) []taken {
-	out := make([]taken, 0, len(t.tids))
+func (t *Tracer) Take(arch procmem.Arch) []Taken {
+	out := make([]Taken, 0, len(t.tids))
 	for _, tid := range t.tids {
 		th, ok := t.early[tid]
 		if !ok {
-			th = t.takeOne(tid, arch)
+			th = t.TakeOne(tid, arch)
 		}
-		if t.known != nil && !t.known[tid] {
+		if t.Known != nil && !t.Known[tid] {
 			if info, err := t.p.ThreadInfo(tid); err == nil {
 				th.Info = &info
 			}
@@ -39,13 +47,14 @@ func (t *tracer) take(arch procmem.Arch) []taken {
 	return out
 }
 
-func (t *tracer) takeOne(tid int, arch procmem.Arch) taken {
-	th := taken{TID: tid}
-	if !t.held(tid) {
-		th.Reason = errUnknown.Error()
-		if regs, _ := blockedRegs(t.p, tid, arch); regs != nil {
+// TakeOne reads the registers of one thread, on the tracing thread.
+func (t *Tracer) TakeOne(tid int, arch procmem.Arch) Taken {
+	th := Taken{TID: tid}
+	if !t.Held(tid) {
+		th.Reason = ErrUnknown.Error()
+		if regs, _ := BlockedRegs(t.p, tid, arch); regs != nil {
 			th.Regsets = []procmem.Regset{{Type: procmem.NTPRStatus, Data: regs}}
-			th.Reason = errWouldNot.Error()
+			th.Reason = ErrWouldNot.Error()
 		}
 		return th
 	}

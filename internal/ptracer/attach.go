@@ -1,4 +1,4 @@
-package snapshot
+package ptracer
 
 import (
 	"fmt"
@@ -10,8 +10,8 @@ import (
 	"github.com/procmem/procmem/internal/sys"
 )
 
-// seizeNew attaches to the threads that are not attached to yet.
-func (t *tracer) seizeNew() error {
+// SeizeNew attaches to the threads that are not attached to yet.
+func (t *Tracer) SeizeNew() error {
 	tids, err := t.p.Threads()
 	if err != nil {
 		return err
@@ -20,15 +20,15 @@ func (t *tracer) seizeNew() error {
 		if t.threads[tid] != nil {
 			continue
 		}
-		if err := t.attach(tid); err != nil {
+		if err := t.Attach(tid); err != nil {
 			return err
 		}
 	}
 	return nil
 }
 
-// attach attaches to one thread, unless it has exited.
-func (t *tracer) attach(tid int) error {
+// Attach attaches to one thread, unless it has exited.
+func (t *Tracer) Attach(tid int) error {
 	for try := 1; ; try++ {
 		err := t.seize(tid)
 		if err == nil && t.p.HasThread(tid) {
@@ -65,7 +65,7 @@ func (t *tracer) attach(tid int) error {
 	}
 }
 
-func (t *tracer) add(tid int) {
+func (t *Tracer) add(tid int) {
 	t.threads[tid] = &traced{}
 	t.tids = append(t.tids, tid)
 }
@@ -75,7 +75,7 @@ func (t *tracer) add(tid int) {
 // which it has killed, are reaped. A thread that is traced can be reaped by
 // its tracer alone, though on any of its OS threads: without that, each would
 // wait for the other for ever.
-func (t *tracer) seize(tid int) error {
+func (t *Tracer) seize(tid int) error {
 	stop, stopped := make(chan struct{}), make(chan struct{})
 	timer := time.AfterFunc(seizeTime, func() {
 		defer close(stopped)

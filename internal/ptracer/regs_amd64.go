@@ -1,4 +1,4 @@
-package snapshot
+package ptracer
 
 import (
 	"github.com/procmem/procmem"
@@ -41,7 +41,7 @@ func narrow(regs []byte) []byte {
 	return out
 }
 
-func xsaveLayout(arch procmem.Arch) []byte {
+func XSaveLayout(arch procmem.Arch) []byte {
 	if arch != procmem.AMD64 && arch != procmem.I386 {
 		return nil
 	}

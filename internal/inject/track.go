@@ -1,4 +1,4 @@
-package snapshot
+package inject
 
 import (
 	"context"
@@ -10,6 +10,8 @@ import (
 	"golang.org/x/sys/unix"
 
 	"github.com/procmem/procmem"
+	"github.com/procmem/procmem/internal/dirty"
+	"github.com/procmem/procmem/internal/ptracer"
 	"github.com/procmem/procmem/internal/sys"
 	"github.com/procmem/procmem/process"
 )
@@ -17,10 +19,10 @@ import (
 // track has the target make a userfaultfd, takes it, closes that of the
 // target, and hands it over. It is kept here, too, so that what was done with
 // it is undone in small steps even if the other end is killed.
-func (k *keeping) track() error {
+func (k *helper) track() error {
 	fd := -1
 	var left []int // descriptors of the target that are still to be closed
-	err := callIn(k.ctx, k.p, func(c *caller, tid int, regs []byte) error {
+	err := callIn(k.ctx, k.p, func(c *Injector, tid int, regs []byte) error {
 		ours, theirs, err := c.takeUserfaultfd(tid, regs)
 		if fd = ours; theirs >= 0 {
 			left = append(left, theirs)
@@ -39,18 +41,18 @@ func (k *keeping) track() error {
 		return fmt.Errorf("track the writes of process %d: %w", k.p.PID(), err)
 	}
 	k.out.rights = unix.UnixRights(fd)
-	if err := k.enc.Encode(&news{Descriptor: true}); err != nil {
+	if err := k.enc.Encode(&News{Descriptor: true}); err != nil {
 		return err
 	}
 	<-k.ctx.Done()
-	untrack(k.p, fd)
+	dirty.Untrack(k.p, fd)
 	return nil
 }
 
 // takeUserfaultfd runs two system calls, between which the target has a file
 // descriptor more. It returns that, too, unless the second call has closed it:
 // a signal may come first, which the thread must take before it can go on.
-func (c *caller) takeUserfaultfd(tid int, regs []byte) (ours, theirs int, err error) {
+func (c *Injector) takeUserfaultfd(tid int, regs []byte) (ours, theirs int, err error) {
 	const flags = unix.O_CLOEXEC | unix.O_NONBLOCK | sys.UserModeOnly
 	res, err := c.call(tid, regs, callUserfaultfd, flags)
 	if err == nil {
@@ -60,7 +62,7 @@ func (c *caller) takeUserfaultfd(tid int, regs []byte) (ours, theirs int, err er
 		return -1, -1, err
 	}
 	theirs = int(res.value)
-	ours, err = sys.TakeDescriptor(c.t.p.PID(), theirs)
+	ours, err = sys.TakeDescriptor(c.t.Process().PID(), theirs)
 	if closed, cerr := c.call(tid, regs, callClose, uint64(theirs)); cerr == nil && closed.errno() == 0 {
 		theirs = -1
 	}
@@ -88,14 +90,14 @@ func closeIn(p *process.Process, fd int) error {
 		if err != nil || link != "anon_inode:[userfaultfd]" {
 			return nil
 		}
-		err = callIn(context.Background(), p, func(c *caller, tid int, regs []byte) error {
+		err = callIn(context.Background(), p, func(c *Injector, tid int, regs []byte) error {
 			_, err := c.call(tid, regs, callClose, uint64(fd))
 			return err
 		})
 		if err == nil || !p.Exists() {
 			return nil
 		}
-		if time.Since(began) > patience {
+		if time.Since(began) > ptracer.Patience {
 			return fmt.Errorf("close the userfaultfd %d of the target: %w", fd, err)
 		}
 	}
@@ -103,8 +105,8 @@ func closeIn(p *process.Process, fd int) error {
 
 // callIn stops one thread of a process, runs a function that makes calls in
 // it, and lets it go on. It tries others where that one is not fit.
-func callIn(ctx context.Context, p *process.Process, f func(c *caller, tid int, regs []byte) error) error {
-	for began := time.Now(); ; nap(time.Millisecond) {
+func callIn(ctx context.Context, p *process.Process, f func(c *Injector, tid int, regs []byte) error) error {
+	for began := time.Now(); ; sys.Nap(time.Millisecond) {
 		tids, err := callable(p)
 		if err != nil {
 			return err
@@ -121,7 +123,7 @@ func callIn(ctx context.Context, p *process.Process, f func(c *caller, tid int, 
 			}
 		}
 		// Threads may come and go, and be about to take a signal.
-		if last != errNotStopped && last != errSignalled && !errors.Is(last, procmem.ErrGone) || !p.Exists() || time.Since(began) > callPatience {
+		if last != errNotStopped && last != ErrSignalled && !errors.Is(last, procmem.ErrGone) || !p.Exists() || time.Since(began) > callPatience {
 			return last
 		}
 	}
@@ -130,20 +132,20 @@ func callIn(ctx context.Context, p *process.Process, f func(c *caller, tid int, 
 // callPatience is how long a thread is looked for that is fit for a call.
 const callPatience = 2 * time.Second
 
-func callInThread(ctx context.Context, p *process.Process, tid int, f func(c *caller, tid int, regs []byte) error) (done bool, err error) {
-	t := newTracer(p)
-	defer t.release()
-	c, err := newCaller(p, t)
+func callInThread(ctx context.Context, p *process.Process, tid int, f func(c *Injector, tid int, regs []byte) error) (done bool, err error) {
+	t := ptracer.New(p)
+	defer t.Release()
+	c, err := New(p, t)
 	if err != nil {
 		return true, err
 	}
 	defer c.close()
-	t.do(func() {
-		if err = t.attach(tid); err != nil {
+	t.Do(func() {
+		if err = t.Attach(tid); err != nil {
 			return
 		}
-		t.interrupt()
-		if err = t.wait(ctx); err != nil {
+		t.Interrupt()
+		if err = t.Wait(ctx); err != nil {
 			return
 		}
 		err = c.one(func(tid int, regs []byte) error {
@@ -183,86 +185,4 @@ func callable(p *process.Process) ([]int, error) {
 	}
 	all := append(append(best, good...), others...)
 	return all[:min(len(all), maxCandidates)], nil
-}
-
-const (
-	// untrackStep is how much memory is unprotected at once, while nobody can
-	// map or unmap memory in the target: some tenths of a millisecond.
-	untrackStep = 8 << 20
-	// untrackWork is after how much work others get hold of the address space,
-	// for untrackRest: without a rest they may have to wait for all of it.
-	untrackWork = 500 * time.Microsecond
-	untrackRest = 100 * time.Microsecond
-)
-
-// untracker ends the tracking of writes in small steps. Closing the
-// userfaultfd would do it in a large one.
-type untracker struct {
-	uffd   int
-	edges  edges
-	rested time.Time
-}
-
-func untrack(p *process.Process, uffd int) {
-	file, err := p.OpenMem("maps")
-	if err != nil {
-		return // the process is gone
-	}
-	defer file.Close()
-	maps, err := p.Mappings()
-	if err != nil {
-		return
-	}
-	u := untracker{uffd, edges{file}, time.Now()}
-	for len(maps) > 0 {
-		run := touching(maps, untrackStep)
-		maps = maps[len(run):]
-		if u.run(run) || len(run) == 1 {
-			continue
-		}
-		for i := range run { // some of it is not tracked, or is not there any more
-			u.run(run[i : i+1])
-		}
-	}
-}
-
-// run ends the tracking of mappings that touch, and reports whether it could.
-// What takes long is done first, in steps: to unprotect the pages.
-func (u *untracker) run(maps []procmem.Mapping) bool {
-	r := span(maps)
-	for a := r.Start; a < r.End; {
-		end := min(r.End, (a|(untrackStep-1))+1) // aligned: huge pages stay whole
-		if err := sys.UffdUnprotect(u.uffd, uint64(a), uint64(end)); err == unix.ENOENT {
-			return false
-		} else if err != nil {
-			break // of huge pages of hugetlbfs that are larger than a step
-		}
-		u.rest()
-		a = end
-	}
-	defer u.rest()
-	return u.edges.are(r) && sys.UffdUnregister(u.uffd, uint64(r.Start), uint64(r.End)) == nil
-}
-
-func (u *untracker) rest() {
-	if time.Since(u.rested) > untrackWork {
-		nap(untrackRest)
-		u.rested = time.Now()
-	}
-}
-
-// touching returns the mappings at the front that touch each other, as many as
-// can be dealt with in one step, and that are no larger than size together; or
-// the first one alone.
-func touching(maps []procmem.Mapping, size uint64) []procmem.Mapping {
-	n := 1
-	for n < len(maps) && n < registerStep && maps[n].Start == maps[n-1].End && uint64(maps[n].End-maps[0].Start) <= size {
-		n++
-	}
-	return maps[:n]
-}
-
-// span is the range of mappings that touch each other.
-func span(maps []procmem.Mapping) procmem.Range {
-	return procmem.Range{Start: maps[0].Start, End: maps[len(maps)-1].End}
 }

@@ -1,4 +1,4 @@
-package snapshot
+package dirty
 
 import (
 	"os"
@@ -15,9 +15,6 @@ import (
 // A mapping that gives place to a larger one, just when it begins to be
 // tracked, is not cut in two.
 func TestCoverCutsNothing(t *testing.T) {
-	if err := canTrack(); err != nil {
-		t.Skip(err)
-	}
 	self, err := process.Open(os.Getpid())
 	if err != nil {
 		t.Fatal(err)
@@ -28,12 +25,12 @@ func TestCoverCutsNothing(t *testing.T) {
 		t.Skip(e)
 	}
 	defer unix.Close(int(uffd))
-	tr, err := newTracker(self, int(uffd), nil, nil)
+	tr, err := New(self, int(uffd), nil, nil)
 	if err != nil {
 		t.Fatal(err)
 	}
-	defer tr.close()
-	if _, err := sys.MappingAt(tr.edges.maps.Fd(), uint64(uintptr(unsafe.Pointer(&uffd)))); err == unix.ENOTTY {
+	defer tr.Close()
+	if _, err := sys.MappingAt(tr.boundaries.maps.Fd(), uint64(uintptr(unsafe.Pointer(&uffd)))); err == unix.ENOTTY {
 		t.Skip("the kernel does not tell the edges of a mapping")
 	}
 
@@ -58,10 +55,10 @@ func TestCoverCutsNothing(t *testing.T) {
 		begin <- struct{}{}
 		tr.cover(small)
 		<-done
-		if !tr.edges.are(large) {
+		if !tr.boundaries.are(large) {
 			t.Fatal("it was not mapped")
 		}
-		if m, err := sys.MappingAt(tr.edges.maps.Fd(), uint64(large.Start)); err != nil || m.End != uint64(large.End) {
+		if m, err := sys.MappingAt(tr.boundaries.maps.Fd(), uint64(large.Start)); err != nil || m.End != uint64(large.End) {
 			t.Fatalf("cut: %+v, %v; want %v", m, err, large)
 		}
 		if tr.tracks(large.Start) {

@@ -1,8 +1,7 @@
-package snapshot
+package ptracer
 
 import (
 	"encoding/binary"
-	"slices"
 
 	"golang.org/x/sys/unix"
 
@@ -49,15 +48,15 @@ func (r *regReader) add(sets []procmem.Regset, tid int, types ...uint32) []procm
 	return sets
 }
 
-// blockedRegs makes a general purpose register set of what /proc tells of a
-// blocked thread; all else in it is zero. errRunning: nothing is known.
-func blockedRegs(p *process.Process, tid int, arch procmem.Arch) ([]byte, error) {
+// BlockedRegs makes a general purpose register set of what /proc tells of a
+// blocked thread; all else in it is zero. ErrRunning: nothing is known.
+func BlockedRegs(p *process.Process, tid int, arch procmem.Arch) ([]byte, error) {
 	sc, err := p.ThreadSyscall(tid)
 	if err != nil {
 		return nil, err
 	}
 	if sc.Running {
-		return nil, errRunning
+		return nil, ErrRunning
 	}
 	regs := make([]byte, arch.GPRSize())
 	set := func(i int, v uint64) {
@@ -70,44 +69,25 @@ func blockedRegs(p *process.Process, tid int, arch procmem.Arch) ([]byte, error)
 	pc, sp := arch.PCSP()
 	set(pc, uint64(sc.PC))
 	set(sp, uint64(sc.SP))
-	call := syscallRegs[arch]
+	call := SyscallRegs[arch]
 	if sc.Number >= 0 {
-		for i, reg := range call.args {
+		for i, reg := range call.Args {
 			set(reg, sc.Args[i])
 		}
 	}
-	set(call.number, uint64(sc.Number))
-	for reg, v := range call.fixed {
+	set(call.Number, uint64(sc.Number))
+	for reg, v := range call.Fixed {
 		set(reg, v)
 	}
 	return regs, nil
 }
 
-// LiveRegisters returns those general purpose registers of a thread that are
-// known where it was not stopped (Live), which no other method needs: the pc and the
-// sp of one that is blocked, and in a system call its number and arguments.
-func LiveRegisters(arch procmem.Arch, t *procmem.Thread) (known []procmem.Register) {
-	all := arch.Registers(t.Regset(procmem.NTPRStatus))
-	pc, sp := arch.PCSP()
-	if len(all) == 0 || all[pc].Value == 0 && all[sp].Value == 0 { // nothing was known
-		return nil
-	}
-	call := syscallRegs[arch]
-	inCall := all[call.number].Value != 1<<(8*arch.WordSize())-1 // -1
-	for i, r := range all {
-		if i == pc || i == sp || inCall && (i == call.number || slices.Contains(call.args[:], i)) {
-			known = append(known, r)
-		}
-	}
-	return known
-}
-
-// syscallRegs tells, as indexes of Arch.RegisterNames, where a system call
+// SyscallRegs tells, as indexes of Arch.RegisterNames, where a system call
 // has its number and arguments, and what a user's registers always hold.
-var syscallRegs = map[procmem.Arch]struct {
-	number int
-	args   [6]int
-	fixed  map[int]uint64
+var SyscallRegs = map[procmem.Arch]struct {
+	Number int
+	Args   [6]int
+	Fixed  map[int]uint64
 }{
 	procmem.AMD64: {15, [6]int{14, 13, 12, 7, 9, 8}, map[int]uint64{17: 0x33, 20: 0x2b, 18: 0x202}},
 	procmem.I386:  {11, [6]int{0, 1, 2, 3, 4, 5}, map[int]uint64{13: 0x23, 16: 0x2b, 7: 0x2b, 8: 0x2b, 14: 0x202}},

@@ -1,4 +1,4 @@
-package snapshot
+package testproc
 
 import (
 	"errors"
@@ -7,55 +7,56 @@ import (
 	"github.com/procmem/procmem"
 )
 
-// pages is a Store in memory.
-type pages struct {
+// Pages is a Store in memory.
+type Pages struct {
 	mu   sync.Mutex
-	have map[procmem.Addr][]byte
-	err  error // of Put
+	Have map[procmem.Addr][]byte
+	Err  error // of Put
 }
 
-func newPages() *pages { return &pages{have: map[procmem.Addr][]byte{}} }
+// NewPages returns an empty one.
+func NewPages() *Pages { return &Pages{Have: map[procmem.Addr][]byte{}} }
 
-func (s *pages) Put(addr procmem.Addr, p []byte) error {
+func (s *Pages) Put(addr procmem.Addr, p []byte) error {
 	s.mu.Lock()
 	defer s.mu.Unlock()
-	if s.err != nil {
-		return s.err
+	if s.Err != nil {
+		return s.Err
 	}
 	if addr != addr.PageDown() || len(p)%procmem.PageSize != 0 {
 		return errors.New("no whole pages")
 	}
 	for ; len(p) > 0; addr, p = addr+procmem.PageSize, p[procmem.PageSize:] {
-		s.have[addr] = append([]byte(nil), p[:procmem.PageSize]...)
+		s.Have[addr] = append([]byte(nil), p[:procmem.PageSize]...)
 	}
 	return nil
 }
 
-func (s *pages) Forget(r procmem.Range) error {
+func (s *Pages) Forget(r procmem.Range) error {
 	s.mu.Lock()
 	defer s.mu.Unlock()
-	if r.Size()/procmem.PageSize < uint64(len(s.have)) {
+	if r.Size()/procmem.PageSize < uint64(len(s.Have)) {
 		for a := r.Start; a < r.End; a += procmem.PageSize {
-			delete(s.have, a)
+			delete(s.Have, a)
 		}
 		return nil
 	}
-	for a := range s.have {
+	for a := range s.Have {
 		if r.Contains(a) {
-			delete(s.have, a)
+			delete(s.Have, a)
 		}
 	}
 	return nil
 }
 
 // ReadAt fails for what was not put: nobody may read what is not known.
-func (s *pages) ReadAt(p []byte, addr procmem.Addr) (int, error) {
+func (s *Pages) ReadAt(p []byte, addr procmem.Addr) (int, error) {
 	s.mu.Lock()
 	defer s.mu.Unlock()
 	done := 0
 	for done < len(p) {
 		a := addr + procmem.Addr(done)
-		page := s.have[a.PageDown()]
+		page := s.Have[a.PageDown()]
 		if page == nil {
 			return done, &procmem.FaultError{Addr: a, Err: procmem.ErrNotMapped}
 		}
@@ -64,8 +65,8 @@ func (s *pages) ReadAt(p []byte, addr procmem.Addr) (int, error) {
 	return done, nil
 }
 
-func (s *pages) len() int {
+func (s *Pages) Len() int {
 	s.mu.Lock()
 	defer s.mu.Unlock()
-	return len(s.have)
+	return len(s.Have)
 }

@@ -1,4 +1,4 @@
-package snapshot
+package ptracer
 
 import (
 	"context"
@@ -14,14 +14,14 @@ import (
 // first, a few at a time, and let go last: the pause is that of the others.
 
 const (
-	crowd = 64 // threads, up to which all are stopped at once
+	Crowd = 64 // threads, up to which all are stopped at once
 	batch = 32 // quiet threads that are stopped, or let go, at a time
 )
 
 // runs returns how often each thread has been given a processor, nil where it
 // is not worth asking.
-func (t *tracer) runs() map[int]uint64 {
-	if len(t.tids) <= crowd {
+func (t *Tracer) runs() map[int]uint64 {
+	if len(t.tids) <= Crowd {
 		return nil
 	}
 	out := make(map[int]uint64, len(t.tids))
@@ -35,12 +35,12 @@ func (t *tracer) runs() map[int]uint64 {
 
 // stopQuiet stops the threads that have not run in a while, and reads their
 // registers.
-func (t *tracer) stopQuiet(ctx context.Context) error {
+func (t *Tracer) stopQuiet(ctx context.Context) error {
 	before := t.runs()
 	if before == nil {
 		return nil
 	}
-	nap(quietTime)
+	sys.Nap(quietTime)
 	after := t.runs()
 	var quiet []int
 	for _, tid := range t.tids {
@@ -52,7 +52,7 @@ func (t *tracer) stopQuiet(ctx context.Context) error {
 	if err != nil {
 		return err
 	}
-	t.early = make(map[int]taken, len(quiet))
+	t.early = make(map[int]Taken, len(quiet))
 	for tids := range slices.Chunk(quiet, batch) {
 		for _, tid := range tids {
 			if th := t.threads[tid]; th != nil { // it has not exited since
@@ -60,12 +60,12 @@ func (t *tracer) stopQuiet(ctx context.Context) error {
 				sys.Interrupt(tid)
 			}
 		}
-		if err := t.wait(ctx); err != nil {
+		if err := t.Wait(ctx); err != nil {
 			return err
 		}
 		for _, tid := range tids {
-			if t.threads[tid] != nil && t.held(tid) {
-				t.early[tid] = t.takeOne(tid, arch)
+			if t.threads[tid] != nil && t.Held(tid) {
+				t.early[tid] = t.TakeOne(tid, arch)
 			}
 		}
 	}
@@ -76,19 +76,19 @@ func (t *tracer) stopQuiet(ctx context.Context) error {
 const quietTime = 10 * time.Millisecond
 
 // letQuietGo lets the threads go on that were stopped early.
-func (t *tracer) letQuietGo() {
+func (t *Tracer) letQuietGo() {
 	n := 0
 	for _, tid := range t.tids {
 		if th := t.threads[tid]; t.isEarly(tid) && th.stopped {
 			sys.Detach(tid, th.signal)
 			if n++; n%batch == 0 {
-				nap(100 * time.Microsecond) // for those that work
+				sys.Nap(100 * time.Microsecond) // for those that work
 			}
 		}
 	}
 }
 
-func (t *tracer) isEarly(tid int) bool {
+func (t *Tracer) isEarly(tid int) bool {
 	_, ok := t.early[tid]
 	return ok
 }

@@ -1,4 +1,4 @@
-package snapshot
+package dirty
 
 import (
 	"os"
@@ -18,24 +18,24 @@ import (
 // edges are looked at again just before, and what was cut all the same, since
 // it came in that microsecond, becomes one again just after (tracker.cover).
 
-// edges knows the borders of the mappings of a process.
-type edges struct{ maps *os.File } // /proc/PID/maps
+// boundaries knows the borders of the mappings of a process.
+type boundaries struct{ maps *os.File } // /proc/PID/maps
 
 // are reports whether a mapping begins where r does, and one ends where r
 // does. On kernels that do not tell (before 6.11) they do.
-func (e edges) are(r procmem.Range) bool {
-	first, err := sys.MappingAt(e.maps.Fd(), uint64(r.Start))
+func (b boundaries) are(r procmem.Range) bool {
+	first, err := sys.MappingAt(b.maps.Fd(), uint64(r.Start))
 	if err == unix.ENOTTY {
 		return true
 	}
-	last, lerr := sys.MappingAt(e.maps.Fd(), uint64(r.End)-1)
+	last, lerr := sys.MappingAt(b.maps.Fd(), uint64(r.End)-1)
 	return err == nil && lerr == nil && first.Start == uint64(r.Start) && last.End == uint64(r.End)
 }
 
 // beside returns the private mappings that touch r.
-func (e edges) beside(r procmem.Range) (out []procmem.Range) {
+func (b boundaries) beside(r procmem.Range) (out []procmem.Range) {
 	add := func(a procmem.Addr, touches func(m procmem.Range) bool) {
-		b, err := sys.MappingAt(e.maps.Fd(), uint64(a))
+		b, err := sys.MappingAt(b.maps.Fd(), uint64(a))
 		m := procmem.Range{Start: procmem.Addr(b.Start), End: procmem.Addr(b.End)}
 		if err == nil && !b.Shared && touches(m) {
 			out = append(out, m)
@@ -48,13 +48,13 @@ func (e edges) beside(r procmem.Range) (out []procmem.Range) {
 
 // cover has whole mappings tracked, and whatever they turn out to be a part
 // of.
-func (t *tracker) cover(r procmem.Range) bool {
-	before := t.edges.beside(r)
-	if !t.edges.are(r) || sys.UffdRegister(t.uffd, uint64(r.Start), uint64(r.End)) != nil {
+func (t *Tracker) cover(r procmem.Range) bool {
+	before := t.boundaries.beside(r)
+	if !t.boundaries.are(r) || sys.UffdRegister(t.uffd, uint64(r.Start), uint64(r.End)) != nil {
 		return false
 	}
 	t.fresh(r)
-	for _, m := range t.edges.beside(r) {
+	for _, m := range t.boundaries.beside(r) {
 		if !slices.Contains(before, m) && !t.tracks(m.Start) {
 			t.cover(m)
 		}

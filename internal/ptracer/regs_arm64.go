@@ -1,4 +1,4 @@
-package snapshot
+package ptracer
 
 import (
 	"encoding/binary"
@@ -32,4 +32,4 @@ func (r *regReader) all(tid int, arch procmem.Arch) ([]procmem.Regset, error) {
 	return sets, nil
 }
 
-func xsaveLayout(procmem.Arch) []byte { return nil }
+func XSaveLayout(procmem.Arch) []byte { return nil }

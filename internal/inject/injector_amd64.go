@@ -1,4 +1,4 @@
-package snapshot
+package inject
 
 import (
 	"encoding/binary"
@@ -6,12 +6,13 @@ import (
 	"golang.org/x/sys/unix"
 
 	"github.com/procmem/procmem"
+	"github.com/procmem/procmem/internal/ptracer"
 	"github.com/procmem/procmem/internal/sys"
 )
 
-// callArch is the architecture of the targets in which this program can run
+// Arch is the architecture of the targets in which this program can run
 // system calls.
-const callArch = procmem.AMD64
+const Arch = procmem.AMD64
 
 // callInstruction is "syscall".
 const callInstruction = "\x0f\x05"
@@ -34,7 +35,7 @@ func callRegs(regs []byte, pc, number uint64, args ...uint64) []byte {
 	set(regRAX, number)
 	set(regOrigRAX, ^uint64(0))
 	for i, v := range args {
-		set(syscallRegs[callArch].args[i], v)
+		set(ptracer.SyscallRegs[Arch].Args[i], v)
 	}
 	return out
 }

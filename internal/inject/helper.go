@@ -1,4 +1,4 @@
-package snapshot
+package inject
 
 import (
 	"context"
@@ -9,7 +9,6 @@ import (
 	"net"
 	"os"
 	"os/exec"
-	"os/signal"
 	"strconv"
 	"syscall"
 	"time"
@@ -17,59 +16,46 @@ import (
 	"golang.org/x/sys/unix"
 
 	"github.com/procmem/procmem"
+	"github.com/procmem/procmem/internal/ptracer"
+	"github.com/procmem/procmem/internal/selfexec"
 	"github.com/procmem/procmem/process"
 )
 
-// A keeper is a process of its own that does what would harm the target if it
-// were left half done: it runs system calls in threads of the target, and
-// undoes what they did. It is this program, run again, in a session of its
-// own and deaf to signals that end programs. When the one who started it
-// vanishes, by whatever signal, the connection between them ends, and the
-// keeper finishes: the target has its registers back, and nothing is left in
-// it. The keeper itself can be killed; then there is a time, from some
-// microseconds to that of a fork, in which that would harm the target.
+// helperName is what a helper is called.
+const helperName = "core-helper"
 
-// keeperName is what a keeper is called, by which it knows that it is one. It
-// does not contain the name of the program, so that who ends all processes of
-// that name lets keepers finish.
-const keeperName = "core-keeper"
+// helperSocket is the file descriptor of its connection.
+const helperSocket = 3
 
-// keeperSocket is the file descriptor of its connection.
-const keeperSocket = 3
+func init() { selfexec.Register(helperName, run) }
 
-func init() {
-	if len(os.Args) == 2 && os.Args[0] == keeperName {
-		os.Exit(keep())
-	}
-}
-
-// job is what a keeper is asked to do.
-type job struct {
+// Job is what a helper is asked to do.
+type Job struct {
 	PID   int
 	Start uint64       // of the process, its identity
-	Task  string       // taskFork, taskTrack or taskReap
-	Wait  bool         // taskFork: the target is held until the word to go on
+	Task  string       // TaskFork, TaskTrack or TaskReap
+	Wait  bool         // TaskFork: the target is held until the word to go on
 	Known map[int]bool // threads that have been looked at
-	Child forked       // taskReap: the copy, which has ended
+	Child Forked       // TaskReap: the copy, which has ended
 }
 
-// The tasks of a keeper.
+// The tasks of a helper.
 const (
-	taskFork  = "fork"
-	taskTrack = "track"
-	taskReap  = "reap"
+	TaskFork  = "fork"
+	TaskTrack = "track"
+	TaskReap  = "reap"
 )
 
-// news is what a keeper answers, one or more of them.
-type news struct {
+// News is what a helper answers, one or more of them.
+type News struct {
 	Failure *failure
 
 	Held    bool          // the target is being held
-	Child   forked        // the copy of the target
+	Child   Forked        // the copy of the target
 	Late    bool          // the target was let go before the word came
 	Time    time.Time     // when all threads had stopped
 	Pause   time.Duration // for which they were held
-	Threads []taken
+	Threads []ptracer.Taken
 
 	Descriptor bool   // a userfaultfd comes with this
 	Left       string // what could not be undone
@@ -89,7 +75,7 @@ func newFailure(err error) *failure {
 	if err == nil {
 		return nil
 	}
-	f := &failure{Text: err.Error(), Gone: errors.Is(err, procmem.ErrGone), Exec: errors.Is(err, errExec), Early: errors.Is(err, errSignalled)}
+	f := &failure{Text: err.Error(), Gone: errors.Is(err, procmem.ErrGone), Exec: errors.Is(err, ErrExec), Early: errors.Is(err, ErrSignalled)}
 	errors.As(err, &f.Errno)
 	return f
 }
@@ -98,53 +84,47 @@ func (f *failure) Error() string { return f.Text }
 
 // Is lets errors.Is find the reason.
 func (f *failure) Is(target error) bool {
-	return f.Gone && target == procmem.ErrGone || f.Exec && target == errExec || f.Early && target == errSignalled || f.Errno != 0 && f.Errno.Is(target) || target == error(f.Errno)
+	return f.Gone && target == procmem.ErrGone || f.Exec && target == ErrExec || f.Early && target == ErrSignalled || f.Errno != 0 && f.Errno.Is(target) || target == error(f.Errno)
 }
 
-// keeper is the connection to one.
-type keeper struct {
+// Helper is the connection to one.
+type Helper struct {
 	cmd  *exec.Cmd
 	conn *net.UnixConn
 	enc  *gob.Encoder
 	dec  *gob.Decoder
-	fds  []int // that came with what was read
+	FDs  []int // that came with what was read
 
 	p      *process.Process
-	copy   *forked // that the keeper has made, nil for none
+	Copy   *Forked // that the helper has made, nil for none
 	closed bool
 	left   error         // what could not be undone
-	pause  time.Duration // for which the target was held for the undoing
+	Pause  time.Duration // for which the target was held for the undoing
 }
 
-// startKeeper starts a keeper and tells it what to do.
-func startKeeper(p *process.Process, j job) (*keeper, error) {
+// Start starts a helper and tells it what to do.
+func Start(p *process.Process, j Job) (*Helper, error) {
 	j.PID, j.Start = p.PID(), p.StartTime()
 	pair, err := unix.Socketpair(unix.AF_UNIX, unix.SOCK_STREAM|unix.SOCK_CLOEXEC, 0)
 	if err != nil {
-		return nil, fmt.Errorf("start keeper: %w", err)
+		return nil, fmt.Errorf("start helper: %w", err)
 	}
 	theirs := os.NewFile(uintptr(pair[1]), "socket")
 	defer theirs.Close()
-	k := &keeper{p: p}
+	k := &Helper{p: p}
 	if k.conn, err = unixConn(pair[0]); err != nil {
-		return nil, fmt.Errorf("start keeper: %w", err)
+		return nil, fmt.Errorf("start helper: %w", err)
 	}
 	k.enc, k.dec = gob.NewEncoder(k.conn), gob.NewDecoder(k)
-	k.cmd = &exec.Cmd{
-		Path:        "/proc/self/exe",
-		Args:        []string{keeperName, strconv.Itoa(j.PID)},
-		Env:         []string{},
-		Dir:         "/",
-		ExtraFiles:  []*os.File{theirs},
-		SysProcAttr: &syscall.SysProcAttr{Setsid: true},
-	}
+	k.cmd = selfexec.Command(helperName, strconv.Itoa(j.PID))
+	k.cmd.Env, k.cmd.Dir, k.cmd.ExtraFiles = []string{}, "/", []*os.File{theirs}
 	if err := k.cmd.Start(); err != nil {
 		k.conn.Close()
-		return nil, fmt.Errorf("start keeper: %w", err)
+		return nil, fmt.Errorf("start helper: %w", err)
 	}
 	if err := k.enc.Encode(&j); err != nil {
-		k.close()
-		return nil, fmt.Errorf("start keeper: %w", err)
+		k.Close()
+		return nil, fmt.Errorf("start helper: %w", err)
 	}
 	return k, nil
 }
@@ -159,9 +139,9 @@ func unixConn(fd int) (*net.UnixConn, error) {
 	return c.(*net.UnixConn), nil
 }
 
-// Read reads what the keeper says, and takes file descriptors that come with
+// Read reads what the helper says, and takes file descriptors that come with
 // it.
-func (k *keeper) Read(p []byte) (int, error) {
+func (k *Helper) Read(p []byte) (int, error) {
 	oob := make([]byte, unix.CmsgSpace(4))
 	n, oobn, _, _, err := k.conn.ReadMsgUnix(p, oob)
 	if oobn > 0 {
@@ -170,7 +150,7 @@ func (k *keeper) Read(p []byte) (int, error) {
 				for _, fd := range fds {
 					unix.CloseOnExec(fd)
 				}
-				k.fds = append(k.fds, fds...)
+				k.FDs = append(k.FDs, fds...)
 			}
 		}
 	}
@@ -180,65 +160,65 @@ func (k *keeper) Read(p []byte) (int, error) {
 	return max(n, 0), err // -1 with an error
 }
 
-// listen waits for news. When ctx ends, the keeper is told to undo everything.
-func (k *keeper) listen(ctx context.Context) (*news, error) {
-	stop := context.AfterFunc(ctx, k.leave)
+// Listen waits for news. When ctx ends, the helper is told to undo everything.
+func (k *Helper) Listen(ctx context.Context) (*News, error) {
+	stop := context.AfterFunc(ctx, k.Leave)
 	defer stop()
-	n := new(news)
+	n := new(News)
 	err := k.dec.Decode(n)
 	switch {
 	case ctx.Err() != nil:
 		return nil, context.Cause(ctx)
 	case err != nil:
-		return nil, fmt.Errorf("keeper: %w", err)
+		return nil, fmt.Errorf("helper: %w", err)
 	case n.Failure != nil:
 		return nil, n.Failure
 	}
 	return n, nil
 }
 
-// goOn is the word that a target that is held for it may go on.
-func (k *keeper) goOn() error { return k.enc.Encode(true) }
+// GoOn is the word that a target that is held for it may go on.
+func (k *Helper) GoOn() error { return k.enc.Encode(true) }
 
-// leave has the keeper begin to undo everything.
-func (k *keeper) leave() { k.conn.CloseWrite() }
+// Leave has the helper begin to undo everything.
+func (k *Helper) Leave() { k.conn.CloseWrite() }
 
-// close has the keeper undo everything and waits until it has. It returns
+// Close has the helper undo everything and waits until it has. It returns
 // what could not be undone. It may be called again, and then returns the same.
-func (k *keeper) close() error {
+func (k *Helper) Close() error {
 	if k.closed {
 		return k.left
 	}
 	k.closed = true
-	k.leave()
+	k.Leave()
 	undone := false
 	for {
-		n := new(news)
+		n := new(News)
 		if k.dec.Decode(n) != nil {
 			break
 		}
-		k.pause += n.Pause
+		k.Pause += n.Pause
 		undone = undone || n.Undone
 		if n.Left != "" {
 			k.left = errors.New(n.Left)
 		}
 	}
 	k.conn.Close()
-	for _, fd := range k.fds {
+	for _, fd := range k.FDs {
 		unix.Close(fd)
 	}
 	k.cmd.Wait()
-	if k.copy != nil && !undone {
+	if k.Copy != nil && !undone {
 		// It was killed, and the copy with it: that is still to be reaped.
-		if another, err := startKeeper(k.p, job{Task: taskReap, Child: *k.copy}); err == nil {
-			k.left = another.close()
+		if another, err := Start(k.p, Job{Task: TaskReap, Child: *k.Copy}); err == nil {
+			k.left = another.Close()
 		}
 	}
 	return k.left
 }
 
-// keeping is the other end: what a keeper knows.
-type keeping struct {
+// helper is the other end: what the helper process knows.
+type helper struct {
 	p     *process.Process
 	out   *output
 	enc   *gob.Encoder
@@ -247,7 +227,7 @@ type keeping struct {
 	known map[int]bool
 }
 
-// output is where a keeper writes to.
+// output is where a helper writes to.
 type output struct {
 	conn   *net.UnixConn
 	rights []byte // file descriptors that go with the next bytes
@@ -265,21 +245,17 @@ func (o *output) Write(p []byte) (int, error) {
 	return done, nil
 }
 
-// keep is the main function of a keeper.
-func keep() int {
-	signal.Ignore(syscall.SIGHUP, syscall.SIGINT, syscall.SIGQUIT, syscall.SIGTERM, syscall.SIGPIPE,
-		syscall.SIGALRM, syscall.SIGUSR1, syscall.SIGUSR2, syscall.SIGTSTP, syscall.SIGXFSZ)
-	// Its name would be that of the link that it was run by.
-	os.WriteFile("/proc/self/comm", []byte(keeperName), 0)
-	conn, err := unixConn(keeperSocket)
+// run is the main function of a helper.
+func run() int {
+	conn, err := unixConn(helperSocket)
 	if err != nil {
-		fmt.Fprintln(os.Stderr, "a keeper is started by another program:", err)
+		fmt.Fprintln(os.Stderr, "a helper is started by another program:", err)
 		return 2
 	}
 	out := &output{conn: conn}
-	k := &keeping{out: out, enc: gob.NewEncoder(out), word: make(chan bool, 1)}
+	k := &helper{out: out, enc: gob.NewEncoder(out), word: make(chan bool, 1)}
 	dec := gob.NewDecoder(conn)
-	var j job
+	var j Job
 	if err := dec.Decode(&j); err != nil {
 		return 1
 	}
@@ -293,14 +269,14 @@ func keep() int {
 		cancel(errors.New("nobody waits for it any more"))
 	}()
 	if err := k.do(j); err != nil {
-		k.enc.Encode(&news{Failure: newFailure(err)})
+		k.enc.Encode(&News{Failure: newFailure(err)})
 		<-ctx.Done()
 		return 1
 	}
 	return 0
 }
 
-func (k *keeping) do(j job) (err error) {
+func (k *helper) do(j Job) (err error) {
 	k.p, err = process.Open(j.PID)
 	if errors.Is(err, process.ErrNoProcess) {
 		err = fmt.Errorf("open process %d: %w", j.PID, procmem.ErrGone)
@@ -314,11 +290,11 @@ func (k *keeping) do(j job) (err error) {
 	}
 	k.known = j.Known
 	switch j.Task {
-	case taskFork:
+	case TaskFork:
 		return k.fork(j.Wait)
-	case taskTrack:
+	case TaskTrack:
 		return k.track()
-	case taskReap:
+	case TaskReap:
 		k.undone(j.Child.reap(k.p), 0)
 		return nil
 	}
@@ -327,8 +303,8 @@ func (k *keeping) do(j job) (err error) {
 
 // undone tells the other end that all is undone, or what is not, and for how
 // long the target was held for that.
-func (k *keeping) undone(err error, pause time.Duration) {
-	n := news{Undone: true, Pause: pause}
+func (k *helper) undone(err error, pause time.Duration) {
+	n := News{Undone: true, Pause: pause}
 	if err != nil {
 		n.Left = err.Error()
 	}

@@ -1,4 +1,4 @@
-package snapshot
+package inject
 
 import (
 	"encoding/gob"
@@ -8,13 +8,13 @@ import (
 	"golang.org/x/sys/unix"
 )
 
-// A keeper that was killed before it has read what to do resets the connection.
-func TestKeeperIsGone(t *testing.T) {
+// A helper that was killed before it has read what to do resets the connection.
+func TestHelperIsGone(t *testing.T) {
 	pair, err := unix.Socketpair(unix.AF_UNIX, unix.SOCK_STREAM|unix.SOCK_CLOEXEC, 0)
 	if err != nil {
 		t.Fatal(err)
 	}
-	k := &keeper{}
+	k := &Helper{}
 	if k.conn, err = unixConn(pair[0]); err != nil {
 		t.Fatal(err)
 	}
@@ -24,7 +24,7 @@ func TestKeeperIsGone(t *testing.T) {
 		t.Fatal(err)
 	}
 	unix.Close(pair[1])
-	if _, err := k.listen(t.Context()); !errors.Is(err, unix.ECONNRESET) {
+	if _, err := k.Listen(t.Context()); !errors.Is(err, unix.ECONNRESET) {
 		t.Errorf("%v; want %v", err, unix.ECONNRESET)
 	}
 }

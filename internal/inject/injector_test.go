@@ -1,123 +1,46 @@
-package snapshot
+package inject
 
 import (
 	"bytes"
 	"errors"
-	"fmt"
 	"math/rand/v2"
 	"os"
-	"path/filepath"
 	"reflect"
-	"strconv"
-	"strings"
 	"syscall"
 	"testing"
-	"time"
 	"unsafe"
 
 	"golang.org/x/sys/unix"
 
 	"github.com/procmem/procmem"
+	"github.com/procmem/procmem/internal/ptracer"
 	"github.com/procmem/procmem/internal/sys"
 	"github.com/procmem/procmem/internal/testproc"
 	"github.com/procmem/procmem/process"
 )
 
-// traces are what system calls in a target could leave behind.
-type traces struct {
-	children, fds, watched string
-	tracers                int
-}
-
-func tracesOf(t testing.TB, pid int) (w traces) {
-	t.Helper()
-	for _, tid := range tids(pid) {
-		b, _ := os.ReadFile(fmt.Sprintf("/proc/%d/task/%d/children", pid, tid))
-		w.children += string(b)
-		st, _ := os.ReadFile(fmt.Sprintf("/proc/%d/task/%d/status", pid, tid))
-		if bytes.Contains(st, []byte("TracerPid:")) && !bytes.Contains(st, []byte("TracerPid:\t0\n")) {
-			w.tracers++
-		}
-	}
-	list, _ := filepath.Glob(fmt.Sprintf("/proc/%d/fd/*", pid))
-	for _, path := range list {
-		link, _ := os.Readlink(path)
-		w.fds += filepath.Base(path) + " " + link + "\n"
-	}
-	smaps, err := os.ReadFile(fmt.Sprintf("/proc/%d/smaps", pid))
-	if err != nil {
-		t.Fatal(err)
-	}
-	mapping := ""
-	for line := range strings.Lines(string(smaps)) {
-		if flags, ok := strings.CutPrefix(line, "VmFlags:"); !ok {
-			if first, _, _ := strings.Cut(line, " "); strings.Contains(first, "-") {
-				mapping = first
-			}
-		} else if strings.Contains(flags, " uw") || strings.Contains(flags, " um") {
-			w.watched += mapping + "\n"
-		}
-	}
-	return w
-}
-
-func tids(pid int) (out []int) {
-	list, _ := os.ReadDir(fmt.Sprintf("/proc/%d/task", pid))
-	for _, e := range list {
-		tid, _ := strconv.Atoi(e.Name())
-		out = append(out, tid)
-	}
-	return out
-}
-
-// untouchedSince requires that nothing was left in a target, and waits for that:
-// who undoes it may outlive the one who asked for it.
-func untouchedSince(t testing.TB, pid int, before traces) {
-	t.Helper()
-	var now traces
-	for end := time.Now().Add(30 * time.Second); time.Now().Before(end); time.Sleep(time.Millisecond) {
-		if now = tracesOf(t, pid); now == before {
-			return
-		}
-	}
-	t.Fatalf("left in the target: %+v; before: %+v", now, before)
-}
-
-// keepers returns the keepers of a target.
-func keepers(pid int) (out []int) {
-	list, _ := filepath.Glob("/proc/[0-9]*/cmdline")
-	for _, path := range list {
-		b, _ := os.ReadFile(path)
-		if string(b) == keeperName+"\x00"+strconv.Itoa(pid)+"\x00" {
-			k, _ := strconv.Atoi(filepath.Base(filepath.Dir(path)))
-			out = append(out, k)
-		}
-	}
-	return out
-}
-
 // calling runs f with a caller on a process all of whose threads are held. The
 // test does the work of a keeper, which must be a process of its own only
 // because the tool may be killed.
-func calling(t testing.TB, p *process.Process, f func(c *caller)) {
+func calling(t testing.TB, p *process.Process, f func(c *Injector)) {
 	t.Helper()
-	tr := newTracer(p)
-	defer tr.release()
-	c, err := newCaller(p, tr)
+	tr := ptracer.New(p)
+	defer tr.Release()
+	c, err := New(p, tr)
 	if err != nil {
 		t.Fatal(err)
 	}
 	defer c.close()
-	if err := tr.stop(t.Context()); err != nil {
+	if err := tr.Stop(t.Context()); err != nil {
 		t.Fatal(err)
 	}
-	tr.do(func() { f(c) })
+	tr.Do(func() { f(c) })
 }
 
 // all returns the registers of all threads.
-func all(c *caller) (out []taken) {
-	for _, tid := range c.t.tids {
-		out = append(out, c.t.takeOne(tid, callArch))
+func all(c *Injector) (out []ptracer.Taken) {
+	for _, tid := range c.t.Threads() {
+		out = append(out, c.t.TakeOne(tid, Arch))
 	}
 	return out
 }
@@ -128,10 +51,10 @@ func TestCallRestoresRegisters(t *testing.T) {
 	p := testproc.Start(t, testproc.Zoo, "--only", "anon")
 	p.WaitBlocked(t, 8)
 	proc := open(t, p)
-	before := tracesOf(t, p.PID())
+	before := testproc.TracesOf(t, p.PID())
 	calls := 0
 	for range 3 {
-		calling(t, proc, func(c *caller) {
+		calling(t, proc, func(c *Injector) {
 			was := all(c)
 			for _, th := range was {
 				regs := th.Regsets[0].Data
@@ -175,7 +98,7 @@ func TestCallRestoresRegisters(t *testing.T) {
 	if got := p.CmdInts(t, "returns"); got[0] > 3 { // epoll_wait
 		t.Errorf("%d calls returned; want at most one for each of 3 stops", got[0])
 	}
-	untouchedSince(t, p.PID(), before)
+	testproc.UntouchedSince(t, p.PID(), before)
 }
 
 // A sleep that is interrupted by a call takes as long as it was to take.
@@ -183,10 +106,10 @@ func TestCallKeepsSleep(t *testing.T) {
 	p := testproc.Start(t, testproc.Torture)
 	proc := open(t, p)
 	for range 20 {
-		calling(t, proc, func(c *caller) {
+		calling(t, proc, func(c *Injector) {
 			for _, th := range all(c) {
-				if c.fit(th.TID, th.Regsets[0].Data) == nil && c.prepare(th.TID) == nil && c.t.threads[th.TID].signal == 0 {
-					if _, err := c.call(th.TID, th.Regsets[0].Data, unix.SYS_GETPPID); err != nil && err != errSignalled {
+				if c.fit(th.TID, th.Regsets[0].Data) == nil && c.prepare(th.TID) == nil && c.t.Signal(th.TID) == 0 {
+					if _, err := c.call(th.TID, th.Regsets[0].Data, unix.SYS_GETPPID); err != nil && err != ErrSignalled {
 						t.Error(err)
 					}
 				}
@@ -198,55 +121,32 @@ func TestCallKeepsSleep(t *testing.T) {
 	}
 }
 
-// Where no thread is blocked, one that computes does.
-func TestCallInRunningThread(t *testing.T) {
-	p := testproc.Start(t, testproc.Kids)
-	p.Cmd(t, "compute")
-	testproc.Until(t, "the thread to compute", func() bool { return p.State() == 'R' })
-	before := tracesOf(t, p.PID())
-	proc := open(t, p)
-	for _, m := range []Method{MethodFork, MethodPrecopy} {
-		s, err := Take(t.Context(), proc, Options{Method: m, Store: newPages()})
-		if err != nil {
-			t.Fatalf("%s: %v", m, err)
-		}
-		if err := s.Close(); err != nil {
-			t.Error(err)
-		}
-		untouchedSince(t, p.PID(), before)
-	}
-	syscall.Kill(p.PID(), syscall.SIGUSR1)
-	if got := p.Recv(t); got != "done" {
-		t.Errorf("it says %q", got)
-	}
-}
-
 // An exec after the place of the instruction was found does not have another
 // program called there, which would kill it.
 func TestExecBeforeCall(t *testing.T) {
 	p := testproc.Start(t, testproc.Kids)
 	proc := open(t, p)
 	for range 3 {
-		tr := newTracer(proc)
-		c, err := newCaller(proc, tr)
+		tr := ptracer.New(proc)
+		c, err := New(proc, tr)
 		if err != nil {
 			t.Fatal(err)
 		}
 		p.Send(t, "exec %s", testproc.Build(t, testproc.Kids))
 		p.ReadFacts(t)
-		if err := tr.stop(t.Context()); err != nil {
+		if err := tr.Stop(t.Context()); err != nil {
 			t.Fatal(err)
 		}
-		tr.do(func() {
+		tr.Do(func() {
 			err = c.one(func(tid int, regs []byte) error {
 				_, err := c.call(tid, regs, unix.SYS_GETPPID)
 				return err
 			})
 		})
-		tr.release()
+		tr.Release()
 		c.close()
-		if !errors.Is(err, errExec) {
-			t.Errorf("%v; want %v", err, errExec)
+		if !errors.Is(err, ErrExec) {
+			t.Errorf("%v; want %v", err, ErrExec)
 		}
 		p.Cmd(t, "ping")
 	}
@@ -257,7 +157,7 @@ func TestExecBeforeCall(t *testing.T) {
 func TestSignalsBetweenCalls(t *testing.T) {
 	p := testproc.Start(t, testproc.Signals)
 	proc := open(t, p)
-	before := tracesOf(t, p.PID())
+	before := testproc.TracesOf(t, p.PID())
 	tid, rtmin := p.Threads[0].TID, syscall.Signal(p.Int(t, "rtmin"))
 	var sent, sum int64
 	between := 0
@@ -273,7 +173,7 @@ func TestSignalsBetweenCalls(t *testing.T) {
 			done <- queue(p.PID(), tid, rtmin, sent)
 		}()
 		left := -1
-		_, err := callInThread(t.Context(), proc, tid, func(c *caller, tid int, regs []byte) error {
+		_, err := callInThread(t.Context(), proc, tid, func(c *Injector, tid int, regs []byte) error {
 			ours, theirs, err := c.takeUserfaultfd(tid, regs)
 			if ours >= 0 {
 				unix.Close(ours)
@@ -281,7 +181,7 @@ func TestSignalsBetweenCalls(t *testing.T) {
 			left = theirs
 			return err
 		})
-		if err != nil && err != errSignalled && err != errNotStopped {
+		if err != nil && err != ErrSignalled && err != errNotStopped {
 			t.Fatal(err)
 		}
 		if err := <-done; err != nil {
@@ -300,7 +200,7 @@ func TestSignalsBetweenCalls(t *testing.T) {
 	if got := c[len(c)-2]; c[1] != sent || got != sum {
 		t.Errorf("%d signals, the values of which come to %d; want %d, %d", c[1], got, sent, sum)
 	}
-	untouchedSince(t, p.PID(), before)
+	testproc.UntouchedSince(t, p.PID(), before)
 }
 
 // queue sends a signal with a value to a thread.
@@ -324,7 +224,7 @@ func TestSignalBeforeCall(t *testing.T) {
 	proc := open(t, p)
 	tid := p.Threads[0].TID
 	rtmin := syscall.Signal(p.Int(t, "rtmin"))
-	calling(t, proc, func(c *caller) {
+	calling(t, proc, func(c *Injector) {
 		regs, err := getRegs(tid)
 		if err != nil {
 			t.Fatal(err)
@@ -333,14 +233,14 @@ func TestSignalBeforeCall(t *testing.T) {
 			t.Fatal(err)
 		}
 		tgkill(t, p.PID(), tid, rtmin)
-		if _, err := c.call(tid, regs, unix.SYS_GETPPID); err != errSignalled {
-			t.Errorf("%v; want %v", err, errSignalled)
+		if _, err := c.call(tid, regs, unix.SYS_GETPPID); err != ErrSignalled {
+			t.Errorf("%v; want %v", err, ErrSignalled)
 		}
 		if after, _ := getRegs(tid); !bytes.Equal(after, regs) {
 			t.Error("the registers are not restored")
 		}
 	})
-	wantCounts(t, p, counts{rt: [8]int64{1}})
+	p.WantCounts(t, testproc.Counts{RT: [8]int64{1}})
 }
 
 // A thread in a restartable sequence is not one to run a call in: the kernel
@@ -350,10 +250,10 @@ func TestCriticalSection(t *testing.T) {
 	proc := open(t, p)
 	in, out := 0, 0
 	testproc.Until(t, "a thread to be stopped in a restartable sequence", func() bool {
-		calling(t, proc, func(c *caller) {
+		calling(t, proc, func(c *Injector) {
 			for _, name := range []string{"rseq-1", "rseq-2", "spin", "in-futex"} {
 				tid := p.TID(t, name)
-				if !c.t.held(tid) {
+				if !c.t.Held(tid) {
 					continue
 				}
 				regs, err := getRegs(tid)
@@ -394,9 +294,9 @@ func TestFindInstruction(t *testing.T) {
 		t.Run(string(tc), func(t *testing.T) {
 			p := testproc.Start(t, testproc.Kids.With(tc))
 			proc := open(t, p)
-			tr := newTracer(proc)
-			defer tr.release()
-			c, err := newCaller(proc, tr)
+			tr := ptracer.New(proc)
+			defer tr.Release()
+			c, err := New(proc, tr)
 			if tc == testproc.M32 {
 				if err == nil {
 					t.Error("calls are made in a 32-bit program")
@@ -421,31 +321,6 @@ func TestFindInstruction(t *testing.T) {
 	}
 }
 
-// Calls that a filter of the target would kill it for are made, where that may
-// be lifted.
-func TestCallUnderSeccomp(t *testing.T) {
-	for _, how := range []string{"kill", "errno", "strict"} {
-		p := testproc.Start(t, testproc.Kids)
-		p.Cmd(t, "seccomp %s", how)
-		proc := open(t, p)
-		before := tracesOf(t, p.PID())
-		for _, m := range []Method{MethodFork, MethodPrecopy} {
-			s, err := Take(t.Context(), proc, Options{Method: m, Store: newPages()})
-			if err != nil {
-				if !capable(unix.CAP_SYS_ADMIN) && strings.Contains(err.Error(), errSeccomp.Error()) {
-					continue
-				}
-				t.Fatalf("%s, %s: %v", how, m, err)
-			}
-			if err := s.Close(); err != nil {
-				t.Errorf("%s, %s: %v", how, m, err)
-			}
-		}
-		untouchedSince(t, p.PID(), before)
-		p.Cmd(t, "ping")
-	}
-}
-
 // A result tells an error from a value.
 func TestResult(t *testing.T) {
 	for _, c := range []struct {
@@ -456,4 +331,61 @@ func TestResult(t *testing.T) {
 			t.Errorf("%#x: %d; want %d", c.value, got, c.want)
 		}
 	}
+}
+
+func tgkill(t testing.TB, pid, tid int, sig syscall.Signal) {
+	t.Helper()
+	if err := unix.Tgkill(pid, tid, sig); err != nil {
+		t.Fatal(err)
+	}
+}
+
+// A copy that is killed before it was secured does not stay as a zombie.
+func TestForkCopyKilledAtOnce(t *testing.T) {
+	p := testproc.Start(t, testproc.Kids)
+	proc := open(t, p)
+	before := testproc.TracesOf(t, p.PID())
+	var child *Forked
+	tr := ptracer.New(proc)
+	defer tr.Release()
+	c, err := New(proc, tr)
+	if err != nil {
+		t.Fatal(err)
+	}
+	defer c.close()
+	if err := tr.Stop(t.Context()); err != nil {
+		t.Fatal(err)
+	}
+	tr.Do(func() {
+		err = c.one(func(tid int, regs []byte) error {
+			res, err := c.call(tid, regs, callClone, unix.CLONE_FILES, 0, 0, 0, 0)
+			if err != nil {
+				return err
+			}
+			child = &Forked{res.child, int(res.value)}
+			syscall.Kill(child.PID, syscall.SIGKILL)
+			testproc.Until(t, "the copy to end", func() bool { return testproc.State(child.PID, child.PID) == 'Z' })
+			return child.secure()
+		})
+		child.kill()
+	})
+	if err != errChildLost {
+		t.Errorf("%v; want %v", err, errChildLost)
+	}
+	tr.LetGo()
+	if err := child.reap(proc); err != nil {
+		t.Error(err)
+	}
+	testproc.UntouchedSince(t, p.PID(), before)
+	p.Cmd(t, "ping")
+}
+
+func open(t testing.TB, p *testproc.Proc) *process.Process {
+	t.Helper()
+	proc, err := process.Open(p.PID())
+	if err != nil {
+		t.Fatal(err)
+	}
+	t.Cleanup(func() { proc.Close() })
+	return proc
 }

@@ -1,4 +1,4 @@
-package snapshot
+package ptracer
 
 import (
 	"context"
@@ -20,7 +20,7 @@ import (
 // the scheduler does; one that waits in the kernel without being
 // interruptible cannot be waited for.
 const (
-	patience       = 10 * time.Second
+	Patience       = 10 * time.Second
 	patienceAsleep = 500 * time.Millisecond
 	seizeTime      = 10 * time.Millisecond // more than it takes to attach
 )
@@ -28,7 +28,7 @@ const (
 // tracer is the one owner of all that is attached to. It is an OS thread of
 // its own, as ptrace belongs to a thread: when that ends, in whatever way,
 // the kernel lets everything go that it held.
-type tracer struct {
+type Tracer struct {
 	p       *process.Process
 	calls   chan func()
 	quit    chan struct{} // closed by release
@@ -38,11 +38,11 @@ type tracer struct {
 	tids    []int // of threads, in the order in which they were found
 	exec    bool  // ids of threads may have changed hands
 	regs    regReader
-	early   map[int]taken // threads that sleep, and were stopped before the pause
+	early   map[int]Taken // threads that sleep, and were stopped before the pause
 	began   time.Time     // when the first of the others was asked to stop
 	pause   time.Duration
 	calm    func()       // ends the urgency of the pause
-	known   map[int]bool // threads that need no looking at, but for their registers; nil: none does
+	Known   map[int]bool // threads that need no looking at, but for their registers; nil: none does
 }
 
 type traced struct {
@@ -52,13 +52,14 @@ type traced struct {
 	signal  int // to be delivered when the thread goes on
 }
 
-func newTracer(p *process.Process) *tracer {
-	t := &tracer{p: p, calls: make(chan func()), quit: make(chan struct{}), done: make(chan struct{}), threads: make(map[int]*traced)}
+// New returns a tracer of a process, with nothing attached to.
+func New(p *process.Process) *Tracer {
+	t := &Tracer{p: p, calls: make(chan func()), quit: make(chan struct{}), done: make(chan struct{}), threads: make(map[int]*traced)}
 	go t.serve()
 	return t
 }
 
-func (t *tracer) serve() {
+func (t *Tracer) serve() {
 	runtime.LockOSThread()
 	if unix.Gettid() == unix.Getpid() {
 		// The runtime keeps the first thread of a process for ever: take
@@ -80,8 +81,8 @@ func (t *tracer) serve() {
 	}
 }
 
-// do runs f on the tracing thread, and nothing after the release.
-func (t *tracer) do(f func()) {
+// Do runs f on the tracing thread, and nothing after the release.
+func (t *Tracer) Do(f func()) {
 	ran := make(chan struct{})
 	call := func() {
 		defer close(ran)
@@ -94,19 +95,19 @@ func (t *tracer) do(f func()) {
 	}
 }
 
-// begin has the tracing thread run f, and does not wait for it.
-func (t *tracer) begin(f func()) {
+// Begin has the tracing thread run f, and does not wait for it.
+func (t *Tracer) Begin(f func()) {
 	select {
 	case t.calls <- f:
 	case <-t.done:
 	}
 }
 
-// letGo lets every thread go on.
-func (t *tracer) letGo() { t.do(t.letAllGo) }
+// LetGo lets every thread go on.
+func (t *Tracer) LetGo() { t.Do(t.LetAllGo) }
 
-// letAllGo is letGo on the tracing thread.
-func (t *tracer) letAllGo() {
+// LetAllGo is LetGo on the tracing thread.
+func (t *Tracer) LetAllGo() {
 	// Who was stopped first goes on first, but for those that sleep.
 	for _, tid := range t.tids {
 		if th := t.threads[tid]; th.stopped && !t.isEarly(tid) {
@@ -129,51 +130,52 @@ func (t *tracer) letAllGo() {
 	})
 }
 
-// letGoLate is letGo for the threads that have not stopped yet, as long as
+// LetGoLate is LetGo for the threads that have not stopped yet, as long as
 // there are any and ctx lasts. Only a tracing thread that lives on needs it.
-func (t *tracer) letGoLate(ctx context.Context) {
+func (t *Tracer) LetGoLate(ctx context.Context) {
 	for left := true; left && ctx.Err() == nil; time.Sleep(time.Millisecond) {
-		t.do(func() {
+		t.Do(func() {
 			for _, tid := range slices.Clone(t.tids) {
 				t.look(tid, t.threads[tid])
 			}
 		})
-		t.letGo()
-		t.do(func() { left = len(t.tids) > 0 })
+		t.LetGo()
+		t.Do(func() { left = len(t.tids) > 0 })
 	}
 }
 
-// release lets every thread go on and ends the tracing thread. It may be
+// Release lets every thread go on and ends the tracing thread. It may be
 // called again.
-func (t *tracer) release() {
-	t.letGo()
+func (t *Tracer) Release() {
+	t.LetGo()
 	// The kernel detaches those that did not stop when the thread ends.
 	t.end.Do(func() { close(t.quit) })
 	<-t.done
 }
 
-// forget drops a thread that has exited.
-func (t *tracer) forget(tid int) {
+// Forget drops a thread that has exited.
+func (t *Tracer) Forget(tid int) {
 	delete(t.threads, tid)
 	t.tids = slices.DeleteFunc(t.tids, func(other int) bool { return other == tid })
 }
 
-func (t *tracer) held(tid int) bool { return t.threads[tid] != nil && t.threads[tid].stopped }
+// Held reports whether a thread has stopped and not been let go.
+func (t *Tracer) Held(tid int) bool { return t.threads[tid] != nil && t.threads[tid].stopped }
 
-// stop seizes all threads, then asks them to stop and waits until they have.
+// Stop seizes all threads, then asks them to stop and waits until they have.
 // Attaching alone holds nobody, so the time that it takes with thousands of
 // threads is no pause. Threads that are born meanwhile are found by looking
 // again until there are no others. That a look finds nothing new does not
 // suffice: the kernel ends the list of threads where it comes to one that
 // exits at that moment.
-func (t *tracer) stop(ctx context.Context) (err error) {
-	t.do(func() { err = t.stopAll(ctx) })
+func (t *Tracer) Stop(ctx context.Context) (err error) {
+	t.Do(func() { err = t.StopAll(ctx) })
 	return err
 }
 
-// stopAll is stop on the tracing thread.
-func (t *tracer) stopAll(ctx context.Context) error {
-	if err := t.seizeNew(); err != nil {
+// StopAll is Stop on the tracing thread.
+func (t *Tracer) StopAll(ctx context.Context) error {
+	if err := t.SeizeNew(); err != nil {
 		return err
 	}
 	if err := t.stopQuiet(ctx); err != nil {
@@ -182,20 +184,20 @@ func (t *tracer) stopAll(ctx context.Context) error {
 	t.calm = sys.Urgent() // until the pause is over
 	t.began = time.Now()
 	for pass := time.Duration(1); ; pass++ {
-		asked := t.interrupt()
-		if err := t.wait(ctx); err != nil {
+		asked := t.Interrupt()
+		if err := t.Wait(ctx); err != nil {
 			return err
 		}
 		if t.verify() && t.all() {
 			break
 		}
 		if asked == 0 {
-			if time.Since(t.began) > patience {
+			if time.Since(t.began) > Patience {
 				return fmt.Errorf("stop process %d: threads start and end faster than they can be stopped", t.p.PID())
 			}
-			nap(min(pass*20*time.Microsecond, time.Millisecond)) // for those that are about to exit
+			sys.Nap(min(pass*20*time.Microsecond, time.Millisecond)) // for those that are about to exit
 		}
-		if err := t.seizeNew(); err != nil {
+		if err := t.SeizeNew(); err != nil {
 			return err
 		}
 	}
@@ -205,16 +207,9 @@ func (t *tracer) stopAll(ctx context.Context) error {
 	return nil
 }
 
-// nap is time.Sleep for threads that are locked: the runtime's timers would
-// come later.
-func nap(d time.Duration) {
-	ts := unix.NsecToTimespec(int64(d))
-	unix.Nanosleep(&ts, nil)
-}
-
 // verify looks again at all threads where an exec may have given the id of one
 // that has stopped to one that has not, and reports whether all is as it was.
-func (t *tracer) verify() bool {
+func (t *Tracer) verify() bool {
 	if !t.exec {
 		return true
 	}
@@ -229,7 +224,7 @@ func (t *tracer) verify() bool {
 
 // all reports whether the process has no other threads than those that are
 // attached to, which is quicker to ask than to list thousands of them.
-func (t *tracer) all() bool {
+func (t *Tracer) all() bool {
 	status, err := t.p.Status()
 	if err != nil {
 		return true // it is gone
@@ -241,8 +236,8 @@ func (t *tracer) all() bool {
 	return status.Threads == known
 }
 
-// interrupt asks the threads that have not been asked yet to stop.
-func (t *tracer) interrupt() (asked int) {
+// Interrupt asks the threads that have not been asked yet to stop.
+func (t *Tracer) Interrupt() (asked int) {
 	for _, tid := range t.tids {
 		if th := t.threads[tid]; !th.asked {
 			th.asked = true
@@ -253,9 +248,9 @@ func (t *tracer) interrupt() (asked int) {
 	return asked
 }
 
-// wait waits until all threads that are attached to have stopped, or have
+// Wait waits until all threads that are attached to have stopped, or have
 // shown that they will not.
-func (t *tracer) wait(ctx context.Context) error {
+func (t *Tracer) Wait(ctx context.Context) error {
 	pending := make(map[int]*traced)
 	for tid, th := range t.threads {
 		if th.asked && !th.stopped && !th.refused {
@@ -277,7 +272,7 @@ func (t *tracer) wait(ctx context.Context) error {
 			return context.Cause(ctx)
 		}
 		waited := time.Since(began)
-		if waited > patience {
+		if waited > Patience {
 			for _, th := range pending {
 				th.refused = true
 			}
@@ -286,16 +281,16 @@ func (t *tracer) wait(ctx context.Context) error {
 		if round%8 == 0 {
 			t.inquire(pending, waited)
 		}
-		nap(pause)
+		sys.Nap(pause)
 		pause = min(pause*2, 5*time.Millisecond)
 	}
 	return nil
 }
 
-// waitStop waits for a thread that is going on to its next stop. Where the
+// WaitStop waits for a thread that is going on to its next stop. Where the
 // process is killed meanwhile the news of the leader does not come before
 // that of the others has been taken.
-func (t *tracer) waitStop(tid int) (unix.WaitStatus, error) {
+func (t *Tracer) WaitStop(tid int) (unix.WaitStatus, error) {
 	pause := 10 * time.Microsecond
 	for round := 1; ; round++ {
 		if status, ok, err := sys.Wait(tid); ok || err != nil {
@@ -312,13 +307,13 @@ func (t *tracer) waitStop(tid int) (unix.WaitStatus, error) {
 			}
 			pause = min(2*pause, time.Millisecond)
 		}
-		nap(pause)
+		sys.Nap(pause)
 	}
 }
 
 // inquire finds out what waiting does not tell about the threads that have not
 // stopped yet.
-func (t *tracer) inquire(pending map[int]*traced, waited time.Duration) {
+func (t *Tracer) inquire(pending map[int]*traced, waited time.Duration) {
 	// A thread in exec waits until the others, which it has killed, are
 	// reaped; some of those are ours, and have stopped already.
 	for tid, th := range t.threads {
@@ -331,7 +326,7 @@ func (t *tracer) inquire(pending map[int]*traced, waited time.Duration) {
 			// A leader that has exited says nothing while others live. Any
 			// other thread that has is reaped as the next look finds it.
 			delete(pending, tid)
-			t.forget(tid)
+			t.Forget(tid)
 		case st.State == 'D' && waited > patienceAsleep:
 			delete(pending, tid)
 			th.refused = true
@@ -344,12 +339,12 @@ func (t *tracer) inquire(pending map[int]*traced, waited time.Duration) {
 
 // look takes the news of a thread, and reports whether it needs no more
 // waiting for.
-func (t *tracer) look(tid int, th *traced) bool {
+func (t *Tracer) look(tid int, th *traced) bool {
 	status, ok, err := sys.Wait(tid)
 	switch {
 	case errors.Is(err, unix.ECHILD):
 		t.exec = true // or reaped while another was attached to
-		t.forget(tid)
+		t.Forget(tid)
 		return true
 	case !ok:
 		th.stopped = false
@@ -363,6 +358,26 @@ func (t *tracer) look(tid int, th *traced) bool {
 		}
 		return true
 	}
-	t.forget(tid) // it has exited
+	t.Forget(tid) // it has exited
 	return true
 }
+
+// Process returns the process that the tracer is for.
+func (t *Tracer) Process() *process.Process { return t.p }
+
+// Threads returns the ids of the threads that are attached to, in the order
+// in which they were found. Only the tracing thread may call it.
+func (t *Tracer) Threads() []int { return t.tids }
+
+// Signal returns the signal that a held thread will be given when it goes on,
+// or 0.
+func (t *Tracer) Signal(tid int) int { return t.threads[tid].signal }
+
+// SetSignal sets it.
+func (t *Tracer) SetSignal(tid, signal int) { t.threads[tid].signal = signal }
+
+// Pause returns for how long the process has been held so far.
+func (t *Tracer) Pause() time.Duration { return t.pause }
+
+// Regset returns a register set of a held thread, or nil where it has none.
+func (t *Tracer) Regset(tid int, typ uint32) []byte { return t.regs.get(tid, typ) }

@@ -1,4 +1,4 @@
-package snapshot
+package inject
 
 import (
 	"bytes"
@@ -12,43 +12,48 @@ import (
 	"golang.org/x/sys/unix"
 
 	"github.com/procmem/procmem"
+	"github.com/procmem/procmem/internal/ptracer"
 	"github.com/procmem/procmem/internal/sys"
 	"github.com/procmem/procmem/process"
 )
 
+// ErrExec reports that the process has executed another program since it was
+// looked at: what is known of it is of no use.
+var ErrExec = fmt.Errorf("the process has executed another program: %w", procmem.ErrGone)
+
 // Why a system call cannot be run in a process.
 var (
 	errNoVDSO     = errors.New("it has no vDSO, whose system call instruction is needed")
-	errSeccomp    = errors.New("it is under seccomp, which may kill it for a system call that is not its own (lifting that for a moment takes CAP_SYS_ADMIN)")
+	ErrSeccomp    = errors.New("it is under seccomp, which may kill it for a system call that is not its own (lifting that for a moment takes CAP_SYS_ADMIN)")
 	errDispatch   = errors.New("it turns system calls into signals (PR_SET_SYSCALL_USER_DISPATCH)")
 	errShadow     = errors.New("it runs with a shadow stack")
 	errCodeMode   = errors.New("it is not in 64-bit code")
 	errRseq       = errors.New("it is in a restartable sequence")
-	errSignalled  = errors.New("a signal came first")
+	ErrSignalled  = errors.New("a signal came first")
 	errNotStopped = errors.New("it did not stop in time")
 )
 
-// caller runs system calls in threads that the tracer holds, with an
+// Injector runs system calls in threads that the tracer holds, with an
 // instruction that is there already: that of the vDSO.
 //
 // While a thread runs such a call its registers are not its own. If the tracer
-// died then, the target would, too: only a keeper may call.
-type caller struct {
-	t   *tracer
+// died then, the target would, too: only a helper process may call.
+type Injector struct {
+	t   *ptracer.Tracer
 	mem *os.File // /proc/PID/mem
 	pc  uint64   // of the instruction
 }
 
-// newCaller prepares for calls. Nothing has been stopped yet.
-func newCaller(p *process.Process, t *tracer) (*caller, error) {
+// New prepares for calls. Nothing has been stopped yet.
+func New(p *process.Process, t *ptracer.Tracer) (*Injector, error) {
 	arch, err := p.Arch()
 	if err != nil {
 		return nil, err
 	}
-	if arch != callArch {
+	if arch != Arch {
 		return nil, fmt.Errorf("run a system call in process %d: not done for %v", p.PID(), arch)
 	}
-	c := &caller{t: t}
+	c := &Injector{t: t}
 	if c.mem, err = p.OpenMem("mem"); err != nil {
 		return nil, err
 	}
@@ -59,12 +64,12 @@ func newCaller(p *process.Process, t *tracer) (*caller, error) {
 	return c, nil
 }
 
-func (c *caller) close() { c.mem.Close() }
+func (c *Injector) close() { c.mem.Close() }
 
 // findInstruction looks for the bytes of a system call instruction in the
 // code of the vDSO; where they begin inside of another instruction does not
 // matter to the processor.
-func (c *caller) findInstruction(p *process.Process, arch procmem.Arch) (uint64, error) {
+func (c *Injector) findInstruction(p *process.Process, arch procmem.Arch) (uint64, error) {
 	const sysinfoEHDR = 33 // AT_SYSINFO_EHDR
 	auxv, err := p.Auxv(arch)
 	if err != nil {
@@ -103,14 +108,14 @@ func (c *caller) findInstruction(p *process.Process, arch procmem.Arch) (uint64,
 // nil. Best is one that is blocked in a call of its own; where none is, one
 // that is not in the middle of a restartable sequence, since the kernel would
 // forget that it is.
-func (c *caller) fit(tid int, regs []byte) error {
+func (c *Injector) fit(tid int, regs []byte) error {
 	st := callState(regs)
 	switch {
 	case !st.native:
 		return errCodeMode
 	case sys.SyscallDispatch(tid):
 		return errDispatch
-	case c.t.regs.get(tid, procmem.NTX86ShStk) != nil:
+	case c.t.Regset(tid, procmem.NTX86ShStk) != nil:
 		return errShadow
 	case st.blocked:
 		return nil
@@ -125,26 +130,26 @@ func (c *caller) fit(tid int, regs []byte) error {
 	return nil
 }
 
-// verify reports errExec where the process, which is held now, has executed
+// verify reports ErrExec where the process, which is held now, has executed
 // another program since the instruction was found: there, it may be anything.
-func (c *caller) verify() error {
-	mem, err := c.t.p.OpenMem("mem") // c.mem is that of the program from before
+func (c *Injector) verify() error {
+	mem, err := c.t.Process().OpenMem("mem") // c.mem is that of the program from before
 	if err != nil {
 		return err
 	}
 	defer mem.Close()
 	code := make([]byte, len(callInstruction))
 	if _, err := mem.ReadAt(code, int64(c.pc)); err != nil || string(code) != callInstruction {
-		return errExec
+		return ErrExec
 	}
 	return nil
 }
 
 // prepare sets the options for a call in a thread: what it traces, and that no
 // filter of the target applies.
-func (c *caller) prepare(tid int) error {
+func (c *Injector) prepare(tid int) error {
 	options := uintptr(unix.PTRACE_O_TRACESYSGOOD | unix.PTRACE_O_TRACECLONE)
-	st, err := c.t.p.ThreadStatus(tid)
+	st, err := c.t.Process().ThreadStatus(tid)
 	if err != nil {
 		return err
 	}
@@ -153,19 +158,18 @@ func (c *caller) prepare(tid int) error {
 	}
 	err = sys.SetOptions(tid, options)
 	if err != nil && st.Seccomp != 0 {
-		return errSeccomp
+		return ErrSeccomp
 	}
 	return err
 }
 
 // candidates returns the threads that are held, those first that are blocked
 // in a call of their own, with their registers.
-func (c *caller) candidates() (tids []int, regs map[int][]byte) {
+func (c *Injector) candidates() (tids []int, regs map[int][]byte) {
 	var others []int
 	regs = make(map[int][]byte)
-	for _, tid := range c.t.tids {
-		th := c.t.threads[tid]
-		if !th.stopped || th.signal != 0 {
+	for _, tid := range c.t.Threads() {
+		if !c.t.Held(tid) || c.t.Signal(tid) != 0 {
 			continue
 		}
 		r, err := getRegs(tid)
@@ -190,7 +194,7 @@ const maxCandidates = 16
 
 // one runs a function that makes calls in a thread that is fit for that. The
 // error tells why the last one was not.
-func (c *caller) one(f func(tid int, regs []byte) error) error {
+func (c *Injector) one(f func(tid int, regs []byte) error) error {
 	if err := c.verify(); err != nil {
 		return err
 	}
@@ -203,7 +207,7 @@ func (c *caller) one(f func(tid int, regs []byte) error) error {
 		if err = c.prepare(tid); err != nil {
 			continue
 		}
-		if err = f(tid, regs[tid]); !slices.Contains([]error{errSignalled, procmem.ErrGone}, err) {
+		if err = f(tid, regs[tid]); !slices.Contains([]error{ErrSignalled, procmem.ErrGone}, err) {
 			return err
 		}
 	}
@@ -227,8 +231,7 @@ func (r result) errno() unix.Errno {
 // call runs one system call in a thread that is held and whose registers are
 // regs. Afterwards the thread is held where it was, with all its registers, so
 // that the call of its own that was interrupted begins again when it goes on.
-func (c *caller) call(tid int, regs []byte, number uint64, args ...uint64) (res result, err error) {
-	th := c.t.threads[tid]
+func (c *Injector) call(tid int, regs []byte, number uint64, args ...uint64) (res result, err error) {
 	if err := setRegs(tid, callRegs(regs, c.pc, number, args...)); err != nil {
 		return res, err
 	}
@@ -237,10 +240,10 @@ func (c *caller) call(tid int, regs []byte, number uint64, args ...uint64) (res 
 		err := sys.ContinueToSyscall(tid)
 		var status unix.WaitStatus
 		if err == nil {
-			status, err = c.t.waitStop(tid)
+			status, err = c.t.WaitStop(tid)
 		}
 		if err != nil || !status.Stopped() {
-			c.t.forget(tid)
+			c.t.Forget(tid)
 			return res, procmem.ErrGone
 		}
 		switch event := int(status) >> 16; {
@@ -250,8 +253,8 @@ func (c *caller) call(tid int, regs []byte, number uint64, args ...uint64) (res 
 			// It was stopped by job control: it goes on, and will be again.
 		case status.StopSignal() != sys.SyscallTrap:
 			// Will be delivered, once, when the thread goes on.
-			th.signal = int(status.StopSignal())
-			return res, c.restore(tid, regs, errSignalled)
+			c.t.SetSignal(tid, int(status.StopSignal()))
+			return res, c.restore(tid, regs, ErrSignalled)
 		case !entered:
 			entered = true
 		default:
@@ -260,7 +263,7 @@ func (c *caller) call(tid int, regs []byte, number uint64, args ...uint64) (res 
 				res.value = callState(after).result
 			}
 			if n := res.errno(); n >= firstRestart && n <= lastRestart {
-				err = errSignalled
+				err = ErrSignalled
 			}
 			return res, c.restore(tid, regs, err)
 		}
@@ -275,9 +278,9 @@ const (
 )
 
 // restore gives the thread its registers back.
-func (c *caller) restore(tid int, regs []byte, why error) error {
+func (c *Injector) restore(tid int, regs []byte, why error) error {
 	if err := setRegs(tid, regs); err != nil {
-		c.t.forget(tid) // it was killed
+		c.t.Forget(tid) // it was killed
 		return procmem.ErrGone
 	}
 	return why

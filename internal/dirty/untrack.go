@@ -1,0 +1,94 @@
+package dirty
+
+import (
+	"time"
+
+	"golang.org/x/sys/unix"
+
+	"github.com/procmem/procmem"
+	"github.com/procmem/procmem/internal/sys"
+	"github.com/procmem/procmem/process"
+)
+
+const (
+	// untrackStep is how much memory is unprotected at once, while nobody can
+	// map or unmap memory in the target: some tenths of a millisecond.
+	untrackStep = 8 << 20
+	// untrackWork is after how much work others get hold of the address space,
+	// for untrackRest: without a rest they may have to wait for all of it.
+	untrackWork = 500 * time.Microsecond
+	untrackRest = 100 * time.Microsecond
+)
+
+// untracker ends the tracking of writes in small steps. Closing the
+// userfaultfd would do it in a large one.
+type untracker struct {
+	uffd       int
+	boundaries boundaries
+	rested     time.Time
+}
+
+// Untrack ends the tracking of all mappings of a process by a userfaultfd.
+func Untrack(p *process.Process, uffd int) {
+	file, err := p.OpenMem("maps")
+	if err != nil {
+		return // the process is gone
+	}
+	defer file.Close()
+	maps, err := p.Mappings()
+	if err != nil {
+		return
+	}
+	u := untracker{uffd, boundaries{file}, time.Now()}
+	for len(maps) > 0 {
+		run := touching(maps, untrackStep)
+		maps = maps[len(run):]
+		if u.run(run) || len(run) == 1 {
+			continue
+		}
+		for i := range run { // some of it is not tracked, or is not there any more
+			u.run(run[i : i+1])
+		}
+	}
+}
+
+// run ends the tracking of mappings that touch, and reports whether it could.
+// What takes long is done first, in steps: to unprotect the pages.
+func (u *untracker) run(maps []procmem.Mapping) bool {
+	r := span(maps)
+	for a := r.Start; a < r.End; {
+		end := min(r.End, (a|(untrackStep-1))+1) // aligned: huge pages stay whole
+		if err := sys.UffdUnprotect(u.uffd, uint64(a), uint64(end)); err == unix.ENOENT {
+			return false
+		} else if err != nil {
+			break // of huge pages of hugetlbfs that are larger than a step
+		}
+		u.rest()
+		a = end
+	}
+	defer u.rest()
+	return u.boundaries.are(r) && sys.UffdUnregister(u.uffd, uint64(r.Start), uint64(r.End)) == nil
+}
+
+func (u *untracker) rest() {
+	if time.Since(u.rested) > untrackWork {
+		sys.Nap(untrackRest)
+		u.rested = time.Now()
+	}
+}
+
+// touching returns the mappings at the front that touch each other, as many as
+// can be dealt with in one step, and that are no larger than size together; or
+// the first one alone.
+func touching(maps []procmem.Mapping, size uint64) []procmem.Mapping {
+	n := 1
+	for n < len(maps) && n < registerStep && maps[n].Start == maps[n-1].End && uint64(maps[n].End-maps[0].Start) <= size {
+		n++
+	}
+	return maps[:n]
+}
+
+// span is the range of mappings that touch each other.
+func span(maps []procmem.Mapping) procmem.Range {
+	return procmem.Range{Start: maps[0].Start, End: maps[len(maps)-1].End}
+}

@@ -1,0 +1,17 @@
+// Package inject runs system calls in threads of another process, and undoes
+// what they did.
+//
+// Start starts a helper, which is told by a Job what to do. A helper is this program,
+// run again (package selfexec). When whoever started it vanishes, by whatever signal,
+// the connection between them ends, and the helper finishes: the target has its
+// registers back, and nothing is left in it.
+//
+// What could hurt a target, and what prevents it:
+//   - Registers that are not its own, when the tracer dies: only a helper calls, and
+//     Injector.call ends with the registers restored or with the thread gone.
+//   - A call in the wrong place: see Injector.fit.
+//   - A child that stays: it is traced from birth, ends with the helper, and is reaped.
+//
+// Not promised: a helper that is killed itself leaves the target with what it was doing
+// (docs/pause.md says when that harms).
+package inject
