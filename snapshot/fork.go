@@ -94,7 +94,6 @@ func fork(ctx context.Context, p *process.Process, o Options) (s *Snapshot, err 
 	if err != nil {
 		return s, err
 	}
-	k.Copy = &n.Child
 	if n.Late {
 		return s, errors.New("what a fork does not copy could not be copied in time: the process was let go")
 	}
@@ -102,7 +101,7 @@ func fork(ctx context.Context, p *process.Process, o Options) (s *Snapshot, err 
 	// The process is held once more, while it takes leave of the copy.
 	s.leave = func() time.Duration {
 		k.Close()
-		return k.Pause
+		return k.Pause()
 	}
 	s.addThreads(p.PID(), infos, n.Threads)
 	return s, s.openCopy(n.Child.PID, ov)

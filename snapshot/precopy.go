@@ -60,13 +60,11 @@ func precopy(ctx context.Context, p *process.Process, o Options) (s *Snapshot, e
 		return s, err
 	}
 	s.undo(k.Close)
-	if _, err = k.Listen(ctx); err != nil {
+	uffd, held, err := k.Userfaultfd(ctx)
+	if s.pause += held; err != nil {
 		return s, err
 	}
-	if len(k.FDs) != 1 {
-		return s, errors.New("helper: no userfaultfd came")
-	}
-	if f.tracker, err = dirty.New(p, k.FDs[0], f.before, o.Store); err != nil {
+	if f.tracker, err = dirty.New(p, uffd, f.before, o.Store); err != nil {
 		return s, err
 	}
 	s.undo(f.tracker.Close)

@@ -44,10 +44,11 @@ func beginCopying(t testing.TB, p *testproc.Proc, o Options) *copying {
 		t.Fatal(err)
 	}
 	c.s.undo(k.Close)
-	if _, err := k.Listen(t.Context()); err != nil {
+	uffd, _, err := k.Userfaultfd(t.Context())
+	if err != nil {
 		t.Fatal(err)
 	}
-	if c.f.tracker, err = dirty.New(c.f.p, k.FDs[0], c.f.before, c.store); err != nil {
+	if c.f.tracker, err = dirty.New(c.f.p, uffd, c.f.before, c.store); err != nil {
 		t.Fatal(err)
 	}
 	c.s.undo(c.f.tracker.Close)

@@ -14,64 +14,72 @@ import (
 	"github.com/procmem/procmem/process"
 )
 
-// fork holds the target, has one of its threads fork, reads the registers, and
-// lets the target go on. The child, which never runs, is kept until the other
-// end is gone.
-func (k *helper) fork(wait bool) error {
-	t := ptracer.New(k.p)
-	t.Known = k.known
+// fork holds the target, has an agent fork, reads the registers, and lets the
+// target go on. The child, which never runs, is kept until the other end is gone.
+func (h *helper) fork(wait bool) error {
+	t := h.tracer()
+	t.Known = h.known
 	defer t.Release()
-	var (
-		c     *Injector
-		child *Forked
-		n     News
-		err   error
-	)
-	if c, err = New(k.p, t); err != nil {
+	c, err := h.injector(t)
+	if err != nil {
 		return err
 	}
 	defer c.close()
-	if err := t.Stop(k.ctx); err != nil {
+	if err := t.Stop(h.ctx); err != nil {
 		return err
 	}
-	n.Time = time.Now()
+	n := News{Time: time.Now()}
 	if wait {
-		if err := k.enc.Encode(&News{Held: true}); err != nil {
+		if err := h.tell(&News{Held: true}); err != nil {
 			return err
 		}
 	}
+	var child *Forked
 	t.Do(func() {
-		if child, err = c.fork(); err != nil {
-			return
+		err = h.withAgent(c, func(a *agent) (err error) {
+			child, err = a.fork(h.p)
+			return err
+		})
+		if child != nil {
+			h.born(*child)
 		}
-		n.Threads = t.Take(Arch)
+		if err == nil {
+			n.Threads = t.Take(Arch)
+		}
 	})
 	if err != nil {
+		t.LetGo()
 		if child != nil {
-			t.Do(func() { child.kill() })
-			t.LetGo()
-			child.reap(k.p)
+			t.Do(child.kill)
+			err = errors.Join(err, child.reap(context.Background(), h.p))
 		}
-		return fmt.Errorf("fork process %d: %w", k.p.PID(), err)
+		return fmt.Errorf("fork process %d: %w", h.p.PID(), errors.Join(err, h.reapLeft()))
 	}
 	if wait {
-		select {
-		case <-k.word:
-		case <-k.ctx.Done():
-		case <-time.After(ptracer.Patience):
-			// Whoever should give the word is stopped itself: the target
-			// must not be for as long as that.
-			n.Late = true
-		}
+		n.Late = h.awaitWord()
 	}
 	t.LetGo()
 	n.Pause = t.Pause()
 	n.Child = *child
-	k.enc.Encode(&n)
-	t.LetGoLate(k.ctx)
-	<-k.ctx.Done()
-	k.leave(t, c, child)
+	h.reapLeft()
+	h.tell(&n)
+	t.LetGoLate(h.ctx)
+	<-h.ctx.Done()
+	h.leave(t, c, child)
 	return nil
+}
+
+// awaitWord waits for the word to go on, and reports whether it did not come in
+// time: whoever should give it may be stopped, and the target must not be for as
+// long as that.
+func (h *helper) awaitWord() (late bool) {
+	select {
+	case <-h.word:
+	case <-h.ctx.Done():
+	case <-time.After(ptracer.Patience):
+		return true
+	}
+	return false
 }
 
 // leavePatience is how long threads may be held until all have stopped for
@@ -80,10 +88,10 @@ const leavePatience = time.Second
 
 // leave ends the child and has the target take the news of that, of which no
 // thread of it may get hold: all are held meanwhile.
-func (k *helper) leave(t *ptracer.Tracer, c *Injector, child *Forked) {
+func (h *helper) leave(t *ptracer.Tracer, c *Injector, child *Forked) {
 	held := t.Pause()
 	t.Do(child.end) // to take down its page tables takes a while
-	err := k.holdAll(t)
+	err := h.holdAll(t)
 	t.Do(func() {
 		child.kill()
 		if err == nil {
@@ -92,15 +100,15 @@ func (k *helper) leave(t *ptracer.Tracer, c *Injector, child *Forked) {
 	})
 	t.Release()
 	if err != nil { // again, in any thread, for some time
-		err = child.reap(k.p)
+		err = child.reap(context.Background(), h.p)
 	}
-	k.undone(err, t.Pause()-held)
+	h.undone(err, t.Pause()-held)
 }
 
 // holdAll stops all threads, which another tracer may hold at first: as long
 // as the child is traced, nobody gets news of it. That one of the threads gets
 // them after all is a lesser evil than to wait for ever.
-func (k *helper) holdAll(t *ptracer.Tracer) error {
+func (h *helper) holdAll(t *ptracer.Tracer) error {
 	began := time.Now()
 	// Each try may disturb threads, so there are few.
 	for rest := 5 * time.Millisecond; ; rest = min(2*rest, time.Second) {
@@ -113,115 +121,57 @@ func (k *helper) holdAll(t *ptracer.Tracer) error {
 			t.LetGoLate(ctx)
 		}
 		cancel()
-		if err == nil || !k.p.Exists() || time.Since(began) > ptracer.Patience {
+		if err == nil || !h.p.Exists() || time.Since(began) > ptracer.Patience {
 			return err
 		}
 		sys.Nap(rest)
 	}
 }
 
-// Forked is a copy of the target.
-type Forked struct {
-	PID   int // as we know it
-	Inner int // as the target does
-}
-
-// fork has a thread of the target fork. The child shares the table of open
-// files, so that what the target closes is closed; it sends no signal when it
-// ends, and has been traced, and stopped, since before its first instruction.
-// Where there is an error, there may be a child all the same.
-func (c *Injector) fork() (child *Forked, err error) {
-	err = c.one(func(tid int, regs []byte) error {
-		res, err := c.call(tid, regs, callClone, unix.CLONE_FILES, 0, 0, 0, 0)
-		if res.child != 0 {
-			child = &Forked{res.child, int(res.value)}
-			return child.secure()
-		}
+// fork has the agent fork a copy of the memory. The copy is a child of the target,
+// as the agent is. It shares the agent's table of files, which is empty; it sends no
+// signal when it ends, and is stopped before its first instruction.
+func (a *agent) fork(p *process.Process) (child *Forked, err error) {
+	res, err := a.call(callClone, unix.CLONE_FILES|unix.CLONE_PARENT, 0, 0, 0, 0)
+	if res.child == 0 {
 		if err == nil {
-			err = forkError(res.errno())
+			err = cloneError(res.errno())
 		}
-		return err
-	})
-	return child, err
-}
-
-// forkError explains what a fork in the target failed with.
-func forkError(e unix.Errno) error {
-	switch e {
-	case 0:
-		return nil
-	case unix.EAGAIN:
-		return fmt.Errorf("its limits allow no other process (RLIMIT_NPROC, or a pids control group): %w", e)
-	case unix.ENOMEM:
-		return fmt.Errorf("its limits leave no memory for a copy (a memory control group, or vm.overcommit_memory): %w", e)
+		return nil, err
 	}
-	return e
-}
-
-// secure sees to it that the child can harm nobody: where memory is short it
-// is the one to go, and it ends with us.
-func (f *Forked) secure() error {
-	// It cannot fail but by the child being gone.
-	os.WriteFile(fmt.Sprintf("/proc/%d/oom_score_adj", f.PID), []byte("1000"), 0)
-	status, err := sys.WaitStop(f.PID)
-	if err != nil || !status.Stopped() {
-		return errChildLost
+	child = &Forked{PID: res.child}
+	// Where memory is short it is the one to go. The agent shares this setting with
+	// the target, and so does not get it.
+	os.WriteFile(fmt.Sprintf("/proc/%d/oom_score_adj", child.PID), []byte("1000"), 0)
+	if child.Inner, err = innerPID(p, child.PID); err != nil {
+		return child, err
 	}
-	if err := sys.SetOptions(f.PID, unix.PTRACE_O_EXITKILL); err != nil {
-		return errChildLost
-	}
-	return nil
+	return child, child.stands()
 }
 
 // end ends the child, which then is a zombie of ours that nobody else sees.
 func (f *Forked) end() {
 	unix.Kill(f.PID, unix.SIGKILL) // ESRCH: it is gone
-	for {
-		if exited, err := sys.Exited(f.PID); exited || err != nil {
-			return
-		}
-		sys.Nap(100 * time.Microsecond)
-	}
+	f.awaitEnd()
 }
 
 // kill ends the child and takes the news of that, so that its parent can.
 func (f *Forked) kill() {
 	f.end()
-	sys.Wait(f.PID)
+	f.take()
 }
 
-// reap has the target take the news that the child, which it does not know
-// of, has ended: until then it would have a zombie.
-func (f *Forked) reap(p *process.Process) error {
+// reap has the target take the news that a task, which it does not know of, has
+// ended: until then it would have a zombie.
+func (f *Forked) reap(ctx context.Context, p *process.Process) error {
 	proc := fmt.Sprintf("/proc/%d/stat", f.PID)
-	for began := time.Now(); ; {
-		err := f.reapOnce(p)
+	for began := time.Now(); ; sys.Nap(10 * time.Millisecond) {
+		err := callIn(ctx, p, f.waitIn)
 		if _, serr := os.Stat(proc); serr != nil || err == nil || !p.Exists() {
 			return nil
 		}
 		if time.Since(began) > ptracer.Patience {
-			return fmt.Errorf("process %d, a copy of the target that has ended, stays as a zombie: %w", f.PID, err)
+			return fmt.Errorf("process %d, a task of procmem in the target that has ended, stays as a zombie: %w", f.PID, err)
 		}
-		time.Sleep(10 * time.Millisecond)
 	}
 }
-
-func (f *Forked) reapOnce(p *process.Process) error {
-	return callIn(context.Background(), p, f.waitIn)
-}
-
-// waitIn has a thread of the target take the news.
-func (f *Forked) waitIn(c *Injector, tid int, regs []byte) error {
-	res, err := c.call(tid, regs, callWait4, uint64(f.Inner), 0, unix.WNOHANG|unix.WALL, 0)
-	switch {
-	case err != nil:
-		return err
-	case int(res.value) == f.Inner, res.errno() == unix.ECHILD:
-		return nil
-	case res.errno() != 0:
-		return res.errno()
-	}
-	return errors.New("it has not ended yet")
-}
-
-var errChildLost = errors.New("the copy was ended as soon as it was made")

@@ -16,18 +16,11 @@ import (
 	"golang.org/x/sys/unix"
 
 	"github.com/procmem/procmem"
+	"github.com/procmem/procmem/internal/dirty"
 	"github.com/procmem/procmem/internal/ptracer"
 	"github.com/procmem/procmem/internal/selfexec"
 	"github.com/procmem/procmem/process"
 )
-
-// helperName is what a helper is called.
-const helperName = "core-helper"
-
-// helperSocket is the file descriptor of its connection.
-const helperSocket = 3
-
-func init() { selfexec.Register(helperName, run) }
 
 // Job is what a helper is asked to do.
 type Job struct {
@@ -36,7 +29,7 @@ type Job struct {
 	Task  string       // TaskFork, TaskTrack or TaskReap
 	Wait  bool         // TaskFork: the target is held until the word to go on
 	Known map[int]bool // threads that have been looked at
-	Child Forked       // TaskReap: the copy, which has ended
+	Reap  []Forked     // TaskReap: tasks in the target, which have ended
 }
 
 // The tasks of a helper.
@@ -50,6 +43,7 @@ const (
 type News struct {
 	Failure *failure
 
+	Born    *Forked       // a task was made in the target; more news follow
 	Held    bool          // the target is being held
 	Child   Forked        // the copy of the target
 	Late    bool          // the target was let go before the word came
@@ -62,6 +56,10 @@ type News struct {
 	Undone     bool   // the last news
 }
 
+// errStuck reports that a thread of the target does not go on in the middle of a
+// call. Nobody but the helper can do anything for it.
+var errStuck = errors.New("a thread of it does not go on in the middle of a system call of procmem: is the process frozen? Once it goes on, what was done to it is undone")
+
 // failure is an error that can travel.
 type failure struct {
 	Text  string
@@ -69,13 +67,15 @@ type failure struct {
 	Gone  bool
 	Exec  bool
 	Early bool // a signal came first
+	Stuck bool
 }
 
 func newFailure(err error) *failure {
 	if err == nil {
 		return nil
 	}
-	f := &failure{Text: err.Error(), Gone: errors.Is(err, procmem.ErrGone), Exec: errors.Is(err, ErrExec), Early: errors.Is(err, ErrSignalled)}
+	f := &failure{Text: err.Error(), Gone: errors.Is(err, procmem.ErrGone), Exec: errors.Is(err, ErrExec),
+		Early: errors.Is(err, ErrSignalled), Stuck: errors.Is(err, errStuck)}
 	errors.As(err, &f.Errno)
 	return f
 }
@@ -84,22 +84,24 @@ func (f *failure) Error() string { return f.Text }
 
 // Is lets errors.Is find the reason.
 func (f *failure) Is(target error) bool {
-	return f.Gone && target == procmem.ErrGone || f.Exec && target == ErrExec || f.Early && target == ErrSignalled || f.Errno != 0 && f.Errno.Is(target) || target == error(f.Errno)
+	return f.Gone && target == procmem.ErrGone || f.Exec && target == ErrExec || f.Early && target == ErrSignalled ||
+		f.Stuck && target == errStuck || f.Errno != 0 && (f.Errno.Is(target) || target == error(f.Errno))
 }
 
-// Helper is the connection to one.
+// Helper is the connection to a helper process.
 type Helper struct {
 	cmd  *exec.Cmd
 	conn *net.UnixConn
 	enc  *gob.Encoder
 	dec  *gob.Decoder
-	FDs  []int // that came with what was read
+	fds  []int // that came with what was read
 
 	p      *process.Process
-	Copy   *Forked // that the helper has made, nil for none
+	born   []Forked // tasks in the target, which the helper ends and reaps
+	stuck  bool     // the helper waits for the target, for as long as that takes
 	closed bool
-	left   error         // what could not be undone
-	Pause  time.Duration // for which the target was held for the undoing
+	left   error // what could not be undone
+	pause  time.Duration
 }
 
 // Start starts a helper and tells it what to do.
@@ -140,7 +142,7 @@ func unixConn(fd int) (*net.UnixConn, error) {
 }
 
 // Read reads what the helper says, and takes file descriptors that come with
-// it.
+// it. It is for the decoder of News.
 func (k *Helper) Read(p []byte) (int, error) {
 	oob := make([]byte, unix.CmsgSpace(4))
 	n, oobn, _, _, err := k.conn.ReadMsgUnix(p, oob)
@@ -150,7 +152,7 @@ func (k *Helper) Read(p []byte) (int, error) {
 				for _, fd := range fds {
 					unix.CloseOnExec(fd)
 				}
-				k.FDs = append(k.FDs, fds...)
+				k.fds = append(k.fds, fds...)
 			}
 		}
 	}
@@ -164,17 +166,36 @@ func (k *Helper) Read(p []byte) (int, error) {
 func (k *Helper) Listen(ctx context.Context) (*News, error) {
 	stop := context.AfterFunc(ctx, k.Leave)
 	defer stop()
-	n := new(News)
-	err := k.dec.Decode(n)
-	switch {
-	case ctx.Err() != nil:
-		return nil, context.Cause(ctx)
-	case err != nil:
-		return nil, fmt.Errorf("helper: %w", err)
-	case n.Failure != nil:
-		return nil, n.Failure
+	for {
+		n := new(News)
+		err := k.dec.Decode(n)
+		switch {
+		case ctx.Err() != nil:
+			return nil, context.Cause(ctx)
+		case err != nil:
+			return nil, fmt.Errorf("helper: %w", err)
+		case n.Failure != nil:
+			k.stuck = n.Failure.Stuck
+			return nil, n.Failure
+		case n.Born != nil:
+			k.born = append(k.born, *n.Born)
+		default:
+			return n, nil
+		}
 	}
-	return n, nil
+}
+
+// Userfaultfd waits for a userfaultfd of the target (TaskTrack), which is closed
+// by Close. It returns it with the time for which the target was held.
+func (k *Helper) Userfaultfd(ctx context.Context) (fd int, pause time.Duration, err error) {
+	n, err := k.Listen(ctx)
+	if err != nil {
+		return -1, 0, err
+	}
+	if len(k.fds) != 1 {
+		return -1, n.Pause, errors.New("helper: no userfaultfd came; there may be as many files open as there may be (RLIMIT_NOFILE)")
+	}
+	return k.fds[0], n.Pause, nil
 }
 
 // GoOn is the word that a target that is held for it may go on.
@@ -182,6 +203,9 @@ func (k *Helper) GoOn() error { return k.enc.Encode(true) }
 
 // Leave has the helper begin to undo everything.
 func (k *Helper) Leave() { k.conn.CloseWrite() }
+
+// Pause returns for how long the target was held for the undoing.
+func (k *Helper) Pause() time.Duration { return k.pause }
 
 // Close has the helper undo everything and waits until it has. It returns
 // what could not be undone. It may be called again, and then returns the same.
@@ -191,122 +215,52 @@ func (k *Helper) Close() error {
 	}
 	k.closed = true
 	k.Leave()
-	undone := false
-	for {
-		n := new(News)
-		if k.dec.Decode(n) != nil {
-			break
-		}
-		k.Pause += n.Pause
-		undone = undone || n.Undone
-		if n.Left != "" {
-			k.left = errors.New(n.Left)
-		}
+	undone := k.stuck || k.awaitUndone()
+	if !undone {
+		// It was killed, and its tasks in the target with it.
+		k.undo()
 	}
 	k.conn.Close()
-	for _, fd := range k.FDs {
+	for _, fd := range k.fds {
 		unix.Close(fd)
 	}
-	k.cmd.Wait()
-	if k.Copy != nil && !undone {
-		// It was killed, and the copy with it: that is still to be reaped.
-		if another, err := Start(k.p, Job{Task: TaskReap, Child: *k.Copy}); err == nil {
-			k.left = another.Close()
-		}
+	if !k.stuck {
+		k.cmd.Wait()
 	}
 	return k.left
 }
 
-// helper is the other end: what the helper process knows.
-type helper struct {
-	p     *process.Process
-	out   *output
-	enc   *gob.Encoder
-	ctx   context.Context // ends when the other end is gone
-	word  chan bool       // to go on
-	known map[int]bool
-}
-
-// output is where a helper writes to.
-type output struct {
-	conn   *net.UnixConn
-	rights []byte // file descriptors that go with the next bytes
-}
-
-func (o *output) Write(p []byte) (int, error) {
-	done := 0
-	for rights := o.rights; done < len(p) || len(rights) > 0; rights = nil {
-		n, _, err := o.conn.WriteMsgUnix(p[done:], rights, nil) // may write a part
-		if done += n; err != nil {
-			return done, err
+// awaitUndone reads the last news, and reports whether all is undone.
+func (k *Helper) awaitUndone() (undone bool) {
+	for {
+		n := new(News)
+		if k.dec.Decode(n) != nil {
+			return undone
+		}
+		k.pause += n.Pause
+		undone = undone || n.Undone
+		if n.Born != nil {
+			k.born = append(k.born, *n.Born)
+		}
+		if n.Left != "" {
+			k.left = errors.New(n.Left)
+		}
+		if n.Failure != nil && n.Failure.Stuck {
+			k.stuck = true
+			return true
 		}
 	}
-	o.rights = nil
-	return done, nil
 }
 
-// run is the main function of a helper.
-func run() int {
-	conn, err := unixConn(helperSocket)
-	if err != nil {
-		fmt.Fprintln(os.Stderr, "a helper is started by another program:", err)
-		return 2
+// undo does what a helper that was killed has not done.
+func (k *Helper) undo() {
+	for _, fd := range k.fds {
+		dirty.Untrack(k.p, fd)
 	}
-	out := &output{conn: conn}
-	k := &helper{out: out, enc: gob.NewEncoder(out), word: make(chan bool, 1)}
-	dec := gob.NewDecoder(conn)
-	var j Job
-	if err := dec.Decode(&j); err != nil {
-		return 1
+	if len(k.born) == 0 {
+		return
 	}
-	ctx, cancel := context.WithCancelCause(context.Background())
-	k.ctx = ctx
-	go func() {
-		var b bool
-		for dec.Decode(&b) == nil {
-			k.word <- b
-		}
-		cancel(errors.New("nobody waits for it any more"))
-	}()
-	if err := k.do(j); err != nil {
-		k.enc.Encode(&News{Failure: newFailure(err)})
-		<-ctx.Done()
-		return 1
+	if another, err := Start(k.p, Job{Task: TaskReap, Reap: k.born}); err == nil {
+		k.left = another.Close()
 	}
-	return 0
-}
-
-func (k *helper) do(j Job) (err error) {
-	k.p, err = process.Open(j.PID)
-	if errors.Is(err, process.ErrNoProcess) {
-		err = fmt.Errorf("open process %d: %w", j.PID, procmem.ErrGone)
-	}
-	if err != nil {
-		return err
-	}
-	defer k.p.Close()
-	if k.p.StartTime() != j.Start {
-		return fmt.Errorf("open process %d: %w", j.PID, procmem.ErrGone)
-	}
-	k.known = j.Known
-	switch j.Task {
-	case TaskFork:
-		return k.fork(j.Wait)
-	case TaskTrack:
-		return k.track()
-	case TaskReap:
-		k.undone(j.Child.reap(k.p), 0)
-		return nil
-	}
-	return fmt.Errorf("unknown task %q", j.Task)
-}
-
-// undone tells the other end that all is undone, or what is not, and for how
-// long the target was held for that.
-func (k *helper) undone(err error, pause time.Duration) {
-	n := News{Undone: true, Pause: pause}
-	if err != nil {
-		n.Left = err.Error()
-	}
-	k.enc.Encode(&n)
 }

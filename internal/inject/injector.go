@@ -2,14 +2,10 @@ package inject
 
 import (
 	"bytes"
-	"debug/elf"
-	"encoding/binary"
 	"errors"
 	"fmt"
 	"os"
 	"slices"
-
-	"golang.org/x/sys/unix"
 
 	"github.com/procmem/procmem"
 	"github.com/procmem/procmem/internal/ptracer"
@@ -24,6 +20,7 @@ var ErrExec = fmt.Errorf("the process has executed another program: %w", procmem
 // Why a system call cannot be run in a process.
 var (
 	errNoVDSO     = errors.New("it has no vDSO, whose system call instruction is needed")
+	errOwnVDSO    = errors.New("it may write to its vDSO, whose system call instruction is needed")
 	ErrSeccomp    = errors.New("it is under seccomp, which may kill it for a system call that is not its own (lifting that for a moment takes CAP_SYS_ADMIN)")
 	errDispatch   = errors.New("it turns system calls into signals (PR_SET_SYSCALL_USER_DISPATCH)")
 	errShadow     = errors.New("it runs with a shadow stack")
@@ -39,9 +36,10 @@ var (
 // While a thread runs such a call its registers are not its own. If the tracer
 // died then, the target would, too: only a helper process may call.
 type Injector struct {
-	t   *ptracer.Tracer
-	mem *os.File // /proc/PID/mem
-	pc  uint64   // of the instruction
+	t    *ptracer.Tracer
+	mem  *os.File // /proc/PID/mem
+	pc   uint64   // of the instruction
+	late func()   // called once if a thread does not go on; nil: nobody wants to know
 }
 
 // New prepares for calls. Nothing has been stopped yet.
@@ -57,7 +55,7 @@ func New(p *process.Process, t *ptracer.Tracer) (*Injector, error) {
 	if c.mem, err = p.OpenMem("mem"); err != nil {
 		return nil, err
 	}
-	if c.pc, err = c.findInstruction(p, arch); err != nil {
+	if c.pc, err = c.findInstruction(p); err != nil {
 		c.mem.Close()
 		return nil, fmt.Errorf("run a system call in process %d: %w", p.PID(), err)
 	}
@@ -67,41 +65,31 @@ func New(p *process.Process, t *ptracer.Tracer) (*Injector, error) {
 func (c *Injector) close() { c.mem.Close() }
 
 // findInstruction looks for the bytes of a system call instruction in the
-// code of the vDSO; where they begin inside of another instruction does not
-// matter to the processor.
-func (c *Injector) findInstruction(p *process.Process, arch procmem.Arch) (uint64, error) {
-	const sysinfoEHDR = 33 // AT_SYSINFO_EHDR
-	auxv, err := p.Auxv(arch)
+// mapping that the kernel calls the vDSO. Where they begin inside of another
+// instruction does not matter to the processor.
+//
+// A process can write to its vDSO all the same, through /proc/self/mem: what the
+// instruction has done is looked at when the thread enters the kernel (admit).
+func (c *Injector) findInstruction(p *process.Process) (uint64, error) {
+	maps, err := p.Mappings()
 	if err != nil {
 		return 0, err
 	}
-	var base uint64
-	for ; len(auxv) >= 16; auxv = auxv[16:] {
-		if binary.LittleEndian.Uint64(auxv) == sysinfoEHDR {
-			base = binary.LittleEndian.Uint64(auxv[8:])
-		}
-	}
-	if base == 0 {
+	i := slices.IndexFunc(maps, func(m procmem.Mapping) bool { return m.Path == "[vdso]" })
+	if i < 0 || maps[i].Perm&procmem.PermExec == 0 {
 		return 0, errNoVDSO
 	}
-	image := make([]byte, 64<<10) // more than any has
-	n, _ := c.mem.ReadAt(image, int64(base))
-	f, err := elf.NewFile(bytes.NewReader(image[:n]))
-	if err != nil {
+	if maps[i].Perm&procmem.PermWrite != 0 {
+		return 0, errOwnVDSO
+	}
+	const most = 64 << 10 // more than any has
+	code := make([]byte, min(maps[i].Size(), most))
+	n, _ := c.mem.ReadAt(code, int64(maps[i].Start))
+	at := bytes.Index(code[:n], []byte(callInstruction))
+	if at < 0 {
 		return 0, errNoVDSO
 	}
-	for _, prog := range f.Progs {
-		if prog.Type != elf.PT_LOAD || prog.Flags&elf.PF_X == 0 || prog.Off+prog.Filesz > uint64(n) {
-			continue
-		}
-		code := image[prog.Off : prog.Off+prog.Filesz]
-		for i := 0; i+len(callInstruction) <= len(code); i++ {
-			if string(code[i:i+len(callInstruction)]) == callInstruction {
-				return base + prog.Off + uint64(i), nil
-			}
-		}
-	}
-	return 0, errNoVDSO
+	return uint64(maps[i].Start) + uint64(at), nil
 }
 
 // fit reports why the thread, which is held, is not one to run a call in, or
@@ -145,24 +133,6 @@ func (c *Injector) verify() error {
 	return nil
 }
 
-// prepare sets the options for a call in a thread: what it traces, and that no
-// filter of the target applies.
-func (c *Injector) prepare(tid int) error {
-	options := uintptr(unix.PTRACE_O_TRACESYSGOOD | unix.PTRACE_O_TRACECLONE)
-	st, err := c.t.Process().ThreadStatus(tid)
-	if err != nil {
-		return err
-	}
-	if st.Seccomp != 0 {
-		options |= unix.PTRACE_O_SUSPEND_SECCOMP
-	}
-	err = sys.SetOptions(tid, options)
-	if err != nil && st.Seccomp != 0 {
-		return ErrSeccomp
-	}
-	return err
-}
-
 // candidates returns the threads that are held, those first that are blocked
 // in a call of their own, with their registers.
 func (c *Injector) candidates() (tids []int, regs map[int][]byte) {
@@ -192,7 +162,7 @@ func (c *Injector) candidates() (tids []int, regs map[int][]byte) {
 // maxCandidates is how many threads are tried.
 const maxCandidates = 16
 
-// one runs a function that makes calls in a thread that is fit for that. The
+// one runs a function that makes a call in a thread that is fit for that. The
 // error tells why the last one was not.
 func (c *Injector) one(f func(tid int, regs []byte) error) error {
 	if err := c.verify(); err != nil {
@@ -204,84 +174,9 @@ func (c *Injector) one(f func(tid int, regs []byte) error) error {
 		if err = c.fit(tid, regs[tid]); err != nil {
 			continue
 		}
-		if err = c.prepare(tid); err != nil {
-			continue
-		}
 		if err = f(tid, regs[tid]); !slices.Contains([]error{ErrSignalled, procmem.ErrGone}, err) {
 			return err
 		}
 	}
 	return err
-}
-
-// result is what a system call in the target returned.
-type result struct {
-	value uint64
-	child int // born in the call, 0 for none; it has not run
-}
-
-// errno returns the error of the call, or 0.
-func (r result) errno() unix.Errno {
-	if n := -int64(r.value); n > 0 && n < 4096 {
-		return unix.Errno(n)
-	}
-	return 0
-}
-
-// call runs one system call in a thread that is held and whose registers are
-// regs. Afterwards the thread is held where it was, with all its registers, so
-// that the call of its own that was interrupted begins again when it goes on.
-func (c *Injector) call(tid int, regs []byte, number uint64, args ...uint64) (res result, err error) {
-	if err := setRegs(tid, callRegs(regs, c.pc, number, args...)); err != nil {
-		return res, err
-	}
-	// What follows ends with the registers restored, or with the thread gone.
-	for entered := false; ; {
-		err := sys.ContinueToSyscall(tid)
-		var status unix.WaitStatus
-		if err == nil {
-			status, err = c.t.WaitStop(tid)
-		}
-		if err != nil || !status.Stopped() {
-			c.t.Forget(tid)
-			return res, procmem.ErrGone
-		}
-		switch event := int(status) >> 16; {
-		case event == sys.EventClone:
-			res.child, _ = sys.EventMessage(tid)
-		case event != 0:
-			// It was stopped by job control: it goes on, and will be again.
-		case status.StopSignal() != sys.SyscallTrap:
-			// Will be delivered, once, when the thread goes on.
-			c.t.SetSignal(tid, int(status.StopSignal()))
-			return res, c.restore(tid, regs, ErrSignalled)
-		case !entered:
-			entered = true
-		default:
-			after, err := getRegs(tid)
-			if err == nil {
-				res.value = callState(after).result
-			}
-			if n := res.errno(); n >= firstRestart && n <= lastRestart {
-				err = ErrSignalled
-			}
-			return res, c.restore(tid, regs, err)
-		}
-	}
-}
-
-// Results that only the kernel sees, of a call that is to begin again
-// (include/linux/errno.h): ERESTARTSYS to ERESTART_RESTARTBLOCK.
-const (
-	firstRestart = 512
-	lastRestart  = 516
-)
-
-// restore gives the thread its registers back.
-func (c *Injector) restore(tid int, regs []byte, why error) error {
-	if err := setRegs(tid, regs); err != nil {
-		c.t.Forget(tid) // it was killed
-		return procmem.ErrGone
-	}
-	return why
 }

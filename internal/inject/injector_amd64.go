@@ -14,6 +14,9 @@ import (
 // system calls.
 const Arch = procmem.AMD64
 
+// callAudit is what the kernel calls that architecture.
+const callAudit = sys.ArchAMD64
+
 // callInstruction is "syscall".
 const callInstruction = "\x0f\x05"
 
@@ -37,6 +40,14 @@ func callRegs(regs []byte, pc, number uint64, args ...uint64) []byte {
 	for i, v := range args {
 		set(ptracer.SyscallRegs[Arch].Args[i], v)
 	}
+	return out
+}
+
+// noCall returns registers with which a thread at the entry of a system call
+// makes none.
+func noCall(regs []byte) []byte {
+	out := append([]byte(nil), regs...)
+	binary.LittleEndian.PutUint64(out[8*regOrigRAX:], ^uint64(0))
 	return out
 }
 
@@ -73,6 +84,8 @@ func setRegs(tid int, regs []byte) error { return sys.SetRegs64(tid, regs) }
 // Numbers of the system calls that are run in targets.
 const (
 	callClone       = unix.SYS_CLONE
+	callCloseRange  = unix.SYS_CLOSE_RANGE
+	callExitGroup   = unix.SYS_EXIT_GROUP
 	callWait4       = unix.SYS_WAIT4
 	callUserfaultfd = unix.SYS_USERFAULTFD
 	callClose       = unix.SYS_CLOSE

@@ -27,4 +27,8 @@ var noticesStop map[int]bool
 func getRegs(int) ([]byte, error) { return nil, errors.ErrUnsupported }
 func setRegs(int, []byte) error   { return errors.ErrUnsupported }
 
-const callClone, callWait4, callUserfaultfd, callClose = 0, 0, 0, 0
+func noCall(regs []byte) []byte { return regs }
+
+const callAudit = 0
+
+const callClone, callWait4, callUserfaultfd, callClose, callCloseRange, callExitGroup = 0, 0, 0, 0, 0, 0

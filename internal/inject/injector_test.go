@@ -2,12 +2,16 @@ package inject
 
 import (
 	"bytes"
+	"context"
+	"encoding/gob"
 	"errors"
+	"io"
 	"math/rand/v2"
 	"os"
 	"reflect"
 	"syscall"
 	"testing"
+	"time"
 	"unsafe"
 
 	"golang.org/x/sys/unix"
@@ -62,9 +66,6 @@ func TestCallRestoresRegisters(t *testing.T) {
 					t.Errorf("thread %d: %v", th.TID, err)
 					continue
 				}
-				if err := c.prepare(th.TID); err != nil {
-					t.Fatal(err)
-				}
 				res, err := c.call(th.TID, regs, unix.SYS_GETPPID)
 				if err != nil || int(res.value) != os.Getpid() {
 					t.Errorf("getppid in thread %d: %d, %v; want %d", th.TID, res.value, err, os.Getpid())
@@ -108,7 +109,7 @@ func TestCallKeepsSleep(t *testing.T) {
 	for range 20 {
 		calling(t, proc, func(c *Injector) {
 			for _, th := range all(c) {
-				if c.fit(th.TID, th.Regsets[0].Data) == nil && c.prepare(th.TID) == nil && c.t.Signal(th.TID) == 0 {
+				if c.fit(th.TID, th.Regsets[0].Data) == nil && c.t.Signal(th.TID) == 0 {
 					if _, err := c.call(th.TID, th.Regsets[0].Data, unix.SYS_GETPPID); err != nil && err != ErrSignalled {
 						t.Error(err)
 					}
@@ -152,57 +153,6 @@ func TestExecBeforeCall(t *testing.T) {
 	}
 }
 
-// Signals that come between the two calls arrive once, with their values, and
-// what was opened in the target is closed all the same.
-func TestSignalsBetweenCalls(t *testing.T) {
-	p := testproc.Start(t, testproc.Signals)
-	proc := open(t, p)
-	before := testproc.TracesOf(t, p.PID())
-	tid, rtmin := p.Threads[0].TID, syscall.Signal(p.Int(t, "rtmin"))
-	var sent, sum int64
-	between := 0
-	testproc.Until(t, "signals to come between two calls", func() bool {
-		// One signal, at any moment from now on.
-		done := make(chan error)
-		go func() {
-			for range rand.IntN(2000) {
-				unix.Getpid()
-			}
-			sent++
-			sum += sent
-			done <- queue(p.PID(), tid, rtmin, sent)
-		}()
-		left := -1
-		_, err := callInThread(t.Context(), proc, tid, func(c *Injector, tid int, regs []byte) error {
-			ours, theirs, err := c.takeUserfaultfd(tid, regs)
-			if ours >= 0 {
-				unix.Close(ours)
-			}
-			left = theirs
-			return err
-		})
-		if err != nil && err != ErrSignalled && err != errNotStopped {
-			t.Fatal(err)
-		}
-		if err := <-done; err != nil {
-			t.Fatal(err)
-		}
-		if left >= 0 {
-			between++
-			if err := closeIn(proc, left); err != nil {
-				t.Fatal(err)
-			}
-		}
-		return between == 3
-	})
-	testproc.Until(t, "the signals to arrive", func() bool { return p.CmdInts(t, "counts")[1] >= sent })
-	c := p.CmdInts(t, "counts")
-	if got := c[len(c)-2]; c[1] != sent || got != sum {
-		t.Errorf("%d signals, the values of which come to %d; want %d, %d", c[1], got, sent, sum)
-	}
-	testproc.UntouchedSince(t, p.PID(), before)
-}
-
 // queue sends a signal with a value to a thread.
 func queue(pid, tid int, sig syscall.Signal, value int64) error {
 	info := struct {
@@ -227,9 +177,6 @@ func TestSignalBeforeCall(t *testing.T) {
 	calling(t, proc, func(c *Injector) {
 		regs, err := getRegs(tid)
 		if err != nil {
-			t.Fatal(err)
-		}
-		if err := c.prepare(tid); err != nil {
 			t.Fatal(err)
 		}
 		tgkill(t, p.PID(), tid, rtmin)
@@ -340,46 +287,6 @@ func tgkill(t testing.TB, pid, tid int, sig syscall.Signal) {
 	}
 }
 
-// A copy that is killed before it was secured does not stay as a zombie.
-func TestForkCopyKilledAtOnce(t *testing.T) {
-	p := testproc.Start(t, testproc.Kids)
-	proc := open(t, p)
-	before := testproc.TracesOf(t, p.PID())
-	var child *Forked
-	tr := ptracer.New(proc)
-	defer tr.Release()
-	c, err := New(proc, tr)
-	if err != nil {
-		t.Fatal(err)
-	}
-	defer c.close()
-	if err := tr.Stop(t.Context()); err != nil {
-		t.Fatal(err)
-	}
-	tr.Do(func() {
-		err = c.one(func(tid int, regs []byte) error {
-			res, err := c.call(tid, regs, callClone, unix.CLONE_FILES, 0, 0, 0, 0)
-			if err != nil {
-				return err
-			}
-			child = &Forked{res.child, int(res.value)}
-			syscall.Kill(child.PID, syscall.SIGKILL)
-			testproc.Until(t, "the copy to end", func() bool { return testproc.State(child.PID, child.PID) == 'Z' })
-			return child.secure()
-		})
-		child.kill()
-	})
-	if err != errChildLost {
-		t.Errorf("%v; want %v", err, errChildLost)
-	}
-	tr.LetGo()
-	if err := child.reap(proc); err != nil {
-		t.Error(err)
-	}
-	testproc.UntouchedSince(t, p.PID(), before)
-	p.Cmd(t, "ping")
-}
-
 func open(t testing.TB, p *testproc.Proc) *process.Process {
 	t.Helper()
 	proc, err := process.Open(p.PID())
@@ -388,4 +295,90 @@ func open(t testing.TB, p *testproc.Proc) *process.Process {
 	}
 	t.Cleanup(func() { proc.Close() })
 	return proc
+}
+
+// held runs f with an injector while all threads are held, again where none of them is
+// fit for a call.
+func held(t testing.TB, proc *process.Process, f func(h *helper, c *Injector) error) error {
+	t.Helper()
+	ctx, cancel := context.WithTimeout(t.Context(), 30*time.Second)
+	defer cancel()
+	h := &helper{p: proc, ctx: ctx, enc: gob.NewEncoder(io.Discard)}
+	return h.held(func(c *Injector) error { return f(h, c) })
+}
+
+// Signals that come while an agent is born and reaped arrive once, with their
+// values, and nothing is left.
+func TestSignalsMeanwhile(t *testing.T) {
+	p := testproc.Start(t, testproc.Signals)
+	proc := open(t, p)
+	before := testproc.TracesOf(t, p.PID())
+	tid, rtmin := p.Threads[0].TID, syscall.Signal(p.Int(t, "rtmin"))
+	var sent, sum int64
+	for range 300 {
+		// One signal, at any moment from now on.
+		done := make(chan error)
+		go func() {
+			for range rand.IntN(4000) {
+				unix.Getpid()
+			}
+			sent++
+			sum += sent
+			done <- queue(p.PID(), tid, rtmin, sent)
+		}()
+		err := held(t, proc, func(h *helper, c *Injector) error {
+			return h.withAgent(c, func(a *agent) error {
+				fd, err := a.userfaultfd()
+				if err == nil {
+					unix.Close(fd)
+				}
+				return err
+			})
+		})
+		if err != nil {
+			t.Fatal(err)
+		}
+		if err := <-done; err != nil {
+			t.Fatal(err)
+		}
+	}
+	testproc.Until(t, "the signals to arrive", func() bool { return p.CmdInts(t, "counts")[1] >= sent })
+	c := p.CmdInts(t, "counts")
+	if got := c[len(c)-2]; c[1] != sent || got != sum {
+		t.Errorf("%d signals, the values of which come to %d; want %d, %d", c[1], got, sent, sum)
+	}
+	testproc.UntouchedSince(t, p.PID(), before)
+}
+
+// A task of ours that is killed as soon as it is made does not stay as a zombie.
+func TestAgentKilledAtOnce(t *testing.T) {
+	p := testproc.Start(t, testproc.Kids)
+	proc := open(t, p)
+	before := testproc.TracesOf(t, p.PID())
+	for _, when := range []string{"at birth", "before a call"} {
+		err := held(t, proc, func(h *helper, c *Injector) error {
+			kill := func(pid int) {
+				syscall.Kill(pid, syscall.SIGKILL)
+				testproc.Until(t, "the task to end", func() bool { return testproc.State(pid, pid) == 'Z' })
+			}
+			left, err := c.withAgent(func(f Forked) {
+				if when == "at birth" {
+					kill(f.PID)
+				}
+			}, func(a *agent) error {
+				kill(a.PID)
+				_, err := a.userfaultfd()
+				return err
+			})
+			if left != nil {
+				t.Errorf("%s: left %v", when, left)
+			}
+			return err
+		})
+		if !errors.Is(err, errAgentLost) {
+			t.Errorf("%s: %v; want %v", when, err, errAgentLost)
+		}
+	}
+	testproc.UntouchedSince(t, p.PID(), before)
+	p.Cmd(t, "ping")
 }

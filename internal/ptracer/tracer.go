@@ -287,18 +287,26 @@ func (t *Tracer) Wait(ctx context.Context) error {
 	return nil
 }
 
-// WaitStop waits for a thread that is going on to its next stop. Where the
-// process is killed meanwhile the news of the leader does not come before
-// that of the others has been taken.
-func (t *Tracer) WaitStop(tid int) (unix.WaitStatus, error) {
+// WaitStop waits for a thread that is going on to its next stop, for a while:
+// ok is false where there was none. An error tells that the thread is gone.
+// Where the process is killed meanwhile the news of the leader does not come
+// before that of the others has been taken.
+func (t *Tracer) WaitStop(tid int, most time.Duration) (status unix.WaitStatus, ok bool, err error) {
 	pause := 10 * time.Microsecond
+	began := time.Now()
 	for round := 1; ; round++ {
-		if status, ok, err := sys.Wait(tid); ok || err != nil {
-			return status, err
+		if status, ok, err := sys.Wait(tid); ok || err == unix.ECHILD {
+			return status, ok, err
+		}
+		if round < spins {
+			continue
 		}
 		if round%32 == 0 {
 			if st, err := t.p.ThreadStat(tid); err != nil || st.Zombie() {
-				return 0, unix.ESRCH
+				return 0, false, unix.ESRCH
+			}
+			if time.Since(began) > most {
+				return 0, false, nil
 			}
 			for _, other := range t.tids {
 				if other != tid {
@@ -310,6 +318,10 @@ func (t *Tracer) WaitStop(tid int) (unix.WaitStatus, error) {
 		sys.Nap(pause)
 	}
 }
+
+// spins is how often it is asked at once whether a thread has stopped, which
+// most often takes some microseconds: a rest takes fifty and more.
+const spins = 30
 
 // inquire finds out what waiting does not tell about the threads that have not
 // stopped yet.

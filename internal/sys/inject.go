@@ -2,7 +2,9 @@ package sys
 
 import (
 	"encoding/binary"
+	"os"
 	"runtime"
+	"strconv"
 	"unsafe"
 
 	"golang.org/x/sys/unix"
@@ -37,6 +39,34 @@ func EventMessage(tid int) (int, error) {
 func WaitStop(tid int) (unix.WaitStatus, error) {
 	status, _, err := wait(tid, 0)
 	return status, err
+}
+
+// SyscallInfo is what a stop at a system call tells of it
+// (struct ptrace_syscall_info, include/uapi/linux/ptrace.h).
+type SyscallInfo struct {
+	Op     uint8 // SyscallEntry or SyscallExit
+	_      [3]uint8
+	Arch   uint32 // AUDIT_ARCH_*
+	PC, SP uint64
+	Number uint64 // at the entry, as the arguments; at the exit the result
+	Args   [6]uint64
+	_      [2]uint64
+}
+
+// Values of SyscallInfo.
+const (
+	SyscallEntry = 1
+	SyscallExit  = 2
+
+	ArchAMD64 = 0xc000003e // AUDIT_ARCH_X86_64
+)
+
+// GetSyscallInfo tells at which system call a thread has stopped
+// (PTRACE_GET_SYSCALL_INFO). EIO: the kernel is older than 5.3.
+func GetSyscallInfo(tid int) (SyscallInfo, error) {
+	var info SyscallInfo
+	err := ptrace(0x420e, tid, unsafe.Sizeof(info), uintptr(unsafe.Pointer(&info)))
+	return info, err
 }
 
 // CriticalSection returns the addresses [start, end) of the restartable
@@ -93,6 +123,13 @@ func TakeDescriptor(pid, fd int) (int, error) {
 	}
 	defer unix.Close(pidfd)
 	return unix.PidfdGetfd(pidfd, fd, 0)
+}
+
+// IsUserfaultfd reports whether a file descriptor of ours is a userfaultfd,
+// which must be known before an ioctl(2) on what another process has opened.
+func IsUserfaultfd(fd int) bool {
+	link, err := os.Readlink("/proc/self/fd/" + strconv.Itoa(fd))
+	return err == nil && link == "anon_inode:[userfaultfd]"
 }
 
 // ioctl numbers and structures of userfaultfd (include/uapi/linux/userfaultfd.h).

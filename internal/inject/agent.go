@@ -1,0 +1,220 @@
+package inject
+
+import (
+	"errors"
+	"fmt"
+	"time"
+
+	"golang.org/x/sys/unix"
+
+	"github.com/procmem/procmem"
+	"github.com/procmem/procmem/internal/sys"
+	"github.com/procmem/procmem/process"
+)
+
+// agent is a task of our own in the target: it shares the memory, and makes the
+// calls whose results nobody else may have. It is stopped from its birth on and
+// never runs an instruction but that of its calls. Its table of files is its own,
+// and empty. It ends with us (PTRACE_O_EXITKILL), which no thread of the target
+// could, so that all but its birth and its burial cannot harm the target.
+type agent struct {
+	Forked
+	c        *Injector
+	regs     []byte
+	filtered bool
+}
+
+// noStack is a stack pointer that no address space can have. If an agent ran
+// after all, its first access to the stack would end it, and it alone.
+const noStack = 0x7000_0000_0000_0000
+
+// withAgent has f work with an agent, which is born of a thread that is held. All
+// threads must be held, or one of them could wait for it (wait4(2), __WALL).
+// born is told of it before it does anything. Where left is not nil it is still to be
+// reaped, which takes a thread that is not about to take a signal.
+func (c *Injector) withAgent(born func(Forked), f func(*agent) error) (left *Forked, err error) {
+	if err := error(nil); err != nil {
+		return nil, err
+	}
+	var a *agent
+	err = c.one(func(tid int, regs []byte) (err error) {
+		a, err = c.bear(tid, regs)
+		return err
+	})
+	if a == nil {
+		return nil, err
+	}
+	born(a.Forked)
+	if err == nil {
+		err = a.prepare()
+	}
+	if err == nil {
+		err = f(a)
+	}
+	a.end()
+	a.take()
+	if c.one(func(tid int, regs []byte) error { return a.waitIn(c, tid, regs) }) != nil {
+		left = &a.Forked
+	}
+	return left, err
+}
+
+// bear has a thread of the target make an agent.
+func (c *Injector) bear(tid int, regs []byte) (*agent, error) {
+	filtered, err := c.filtered(tid)
+	if err != nil {
+		return nil, err
+	}
+	res, err := c.call(tid, regs, callClone, unix.CLONE_VM|unix.CLONE_FILES, noStack, 0, 0, 0)
+	if res.child != 0 {
+		return &agent{Forked: Forked{res.child, int(res.value)}, c: c, filtered: filtered}, err
+	}
+	if err == nil {
+		err = cloneError(res.errno())
+	}
+	return nil, err
+}
+
+// cloneError explains what clone(2) in the target failed with.
+func cloneError(e unix.Errno) error {
+	switch e {
+	case 0:
+		return errors.New("a clone in the target made no child")
+	case unix.EAGAIN:
+		return fmt.Errorf("its limits allow no other process (RLIMIT_NPROC, or a pids control group): %w", e)
+	case unix.ENOMEM:
+		return fmt.Errorf("its limits leave no memory for a copy (a memory control group, or vm.overcommit_memory): %w", e)
+	}
+	return e
+}
+
+// prepare waits until the agent stands, and gives it a table of files of its
+// own, which it shares with the target until then. In that nothing of the target
+// stays open, or is flushed when the agent ends.
+func (a *agent) prepare() (err error) {
+	if err := a.stands(); err != nil {
+		return err
+	}
+	if a.regs, err = getRegs(a.PID); err != nil {
+		return errAgentLost
+	}
+	const all = 1<<32 - 1
+	res, err := a.call(callCloseRange, 0, all, unix.CLOSE_RANGE_UNSHARE)
+	if err == nil && res.errno() != 0 {
+		err = fmt.Errorf("close_range(2) in the target: %w", res.errno()) // of kernel 5.9
+	}
+	return err
+}
+
+// call has the agent make one system call.
+func (a *agent) call(number uint64, args ...uint64) (result, error) {
+	x := execution{wait: a.stop, tid: a.PID, filtered: a.filtered, ours: true}
+	res, err := x.run(callRegs(a.regs, a.c.pc, number, args...), a.c.pc, request{number, args})
+	if err == procmem.ErrGone {
+		err = errAgentLost
+	}
+	return res, err
+}
+
+// errAgentLost reports that somebody has ended a task of ours.
+var errAgentLost = errors.New("a task of procmem in the target was ended as soon as it was made")
+
+// agentPatience is how long a task of ours may take to its next stop. In a
+// fork that is the time of the copy; longer takes one that waits for
+// somebody who is held.
+const agentPatience = time.Minute
+
+// stop waits for the agent's next stop.
+func (a *agent) stop() (unix.WaitStatus, error) { return a.Forked.stop(agentPatience) }
+
+// Forked is a task that was made in the target, a child of it.
+type Forked struct {
+	PID   int // as we know it
+	Inner int // as the target does
+}
+
+// stop waits until the task has stopped, or ended.
+func (f *Forked) stop(most time.Duration) (unix.WaitStatus, error) {
+	began := time.Now()
+	for pause := 10 * time.Microsecond; ; pause = min(2*pause, time.Millisecond) {
+		for range 30 {
+			if status, ok, err := sys.Wait(f.PID); ok || err == unix.ECHILD {
+				return status, err
+			}
+		}
+		if time.Since(began) > most {
+			return 0, unix.ETIMEDOUT
+		}
+		sys.Nap(pause)
+	}
+}
+
+// stands waits until the task has come to the stop before its first
+// instruction, and has it end with us.
+func (f *Forked) stands() error {
+	status, err := f.stop(agentPatience)
+	if err != nil || !status.Stopped() {
+		return errAgentLost
+	}
+	if err := persist(func() error { return sys.SetOptions(f.PID, unix.PTRACE_O_EXITKILL) }); err != nil {
+		return errAgentLost
+	}
+	return nil
+}
+
+// end ends the task, which then is a zombie of ours that nobody else sees.
+// SIGKILL takes the right to send it, which a tracer need not have: otherwise
+// the task ends itself.
+func (a *agent) end() {
+	if unix.Kill(a.PID, unix.SIGKILL) == unix.EPERM && a.regs != nil {
+		a.call(callExitGroup, 0)
+	}
+	a.awaitEnd()
+}
+
+// awaitEnd waits until the task has ended, which takes no longer than it does
+// to take down its memory.
+func (f *Forked) awaitEnd() {
+	for began := time.Now(); time.Since(began) < agentPatience; sys.Nap(100 * time.Microsecond) {
+		if exited, err := sys.Exited(f.PID); exited || err == unix.ECHILD {
+			return
+		}
+	}
+}
+
+// take takes the news that the task has ended, so that its parent can.
+func (f *Forked) take() { sys.Wait(f.PID) }
+
+// waitIn has a thread of the target take the news that the task has ended.
+func (f *Forked) waitIn(c *Injector, tid int, regs []byte) error {
+	res, err := c.call(tid, regs, callWait4, uint64(f.Inner), 0, unix.WNOHANG|unix.WALL, 0)
+	switch {
+	case err != nil:
+		return err
+	case int(res.value) == f.Inner, res.errno() == unix.ECHILD:
+		return nil
+	case res.errno() != 0:
+		return res.errno()
+	}
+	return errors.New("it has not ended yet")
+}
+
+// innerPID returns the id that the target has for a task of ours: that of the
+// target's own pid namespace, which the task may be below.
+func innerPID(p *process.Process, pid int) (int, error) {
+	target, err := p.Status()
+	if err != nil {
+		return 0, err
+	}
+	task, err := process.Open(pid)
+	if err != nil {
+		return 0, err
+	}
+	defer task.Close()
+	st, err := task.Status()
+	depth := len(target.NSPID)
+	if err != nil || depth == 0 || len(st.NSPID) < depth {
+		return 0, errors.Join(err, errAgentLost)
+	}
+	return st.NSPID[depth-1], nil
+}

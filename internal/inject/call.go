@@ -1,0 +1,244 @@
+package inject
+
+import (
+	"errors"
+	"time"
+
+	"golang.org/x/sys/unix"
+
+	"github.com/procmem/procmem"
+	"github.com/procmem/procmem/internal/sys"
+)
+
+// errForeign reports that the thread was about to make another call than the
+// one that it was told to: somebody has written to the instruction.
+var errForeign = errors.New("its vDSO does not hold the kernel's instruction any more")
+
+// request is a system call that a thread is to make.
+type request struct {
+	number uint64
+	args   []uint64 // no more than six
+}
+
+// result is what a system call in the target returned.
+type result struct {
+	value uint64
+	child int // born in the call, 0 for none; it has not run
+}
+
+// errno returns the error of the call, or 0.
+func (r result) errno() unix.Errno {
+	if n := -int64(r.value); n > 0 && n < 4096 {
+		return unix.Errno(n)
+	}
+	return 0
+}
+
+// Results that only the kernel sees, of a call that is to begin again
+// (include/linux/errno.h): ERESTARTSYS to ERESTART_RESTARTBLOCK.
+const (
+	firstRestart = 512
+	lastRestart  = 516
+)
+
+// call has a thread of the target, which is held and whose registers are regs,
+// make one system call. Afterwards the thread is held where it was, with all its
+// registers, so that the call of its own that was interrupted begins again when
+// it goes on. There may be a child with an error, too.
+func (c *Injector) call(tid int, regs []byte, number uint64, args ...uint64) (result, error) {
+	filtered, err := c.filtered(tid)
+	if err != nil {
+		return result{}, err
+	}
+	x := execution{tid: tid, filtered: filtered}
+	w := waiter{c: c, tid: tid, late: func() { x.waited = true }}
+	x.wait = w.stop
+	res, err := x.run(callRegs(regs, c.pc, number, args...), c.pc, request{number, args})
+	if x.signal != 0 {
+		c.t.SetSignal(tid, x.signal) // will be delivered, once, when the thread goes on
+	}
+	if rerr := c.restore(tid, regs); rerr != nil {
+		err = rerr
+	}
+	return res, err
+}
+
+// filtered reports whether the thread is under seccomp.
+func (c *Injector) filtered(tid int) (bool, error) {
+	st, err := c.t.Process().ThreadStatus(tid)
+	if err != nil {
+		return false, err
+	}
+	return st.Seccomp != 0, nil
+}
+
+// restore gives the thread its registers back. Whatever else has failed, it
+// must not go on with those of a call.
+func (c *Injector) restore(tid int, regs []byte) error {
+	err := persist(func() error { return setRegs(tid, regs) })
+	if err == nil {
+		return nil
+	}
+	if !c.t.Process().HasThread(tid) {
+		c.t.Forget(tid) // it was killed
+		return procmem.ErrGone
+	}
+	// It is not stopped: nothing else answers ESRCH for a thread that is there.
+	w := waiter{c: c, tid: tid}
+	for {
+		sys.Interrupt(tid)
+		status, err := w.stop()
+		if err != nil || !status.Stopped() {
+			c.t.Forget(tid)
+			return procmem.ErrGone
+		}
+		if persist(func() error { return setRegs(tid, regs) }) == nil {
+			return nil
+		}
+	}
+}
+
+// persist does again what has failed for another reason than that the thread
+// is gone, or not stopped: a thread is at stake that is not as it was.
+func persist(f func() error) (err error) {
+	for range 100 {
+		if err = f(); err == nil || err == unix.ESRCH {
+			return err
+		}
+		sys.Nap(time.Millisecond)
+	}
+	return err
+}
+
+// execution is one system call in a thread that is held.
+type execution struct {
+	wait     func() (unix.WaitStatus, error) // for the next stop
+	tid      int
+	filtered bool // it is under seccomp
+	ours     bool // nobody misses its signals
+
+	signal int  // that came first
+	waited bool // for long enough, before the call
+}
+
+// run has the thread go on with the registers until it has made one system
+// call, of the instruction at pc, and leaves it held with what the call made of the
+// registers. Whatever else the thread is about to call, it does not.
+func (x *execution) run(regs []byte, pc uint64, r request) (res result, err error) {
+	options := uintptr(unix.PTRACE_O_TRACESYSGOOD | unix.PTRACE_O_TRACECLONE)
+	if x.ours {
+		options |= unix.PTRACE_O_EXITKILL
+	}
+	err = sys.SetOptions(x.tid, options)
+	if err == nil {
+		err = setRegs(x.tid, regs)
+	}
+	if err == unix.ESRCH {
+		err = procmem.ErrGone
+	}
+	if err != nil {
+		return res, err
+	}
+	for entered := false; ; {
+		if err := persist(func() error { return sys.ContinueToSyscall(x.tid) }); err != nil {
+			return res, procmem.ErrGone
+		}
+		status, err := x.wait()
+		if err != nil || !status.Stopped() {
+			return res, procmem.ErrGone
+		}
+		switch event := int(status) >> 16; {
+		case event == sys.EventClone:
+			err := persist(func() (err error) { res.child, err = sys.EventMessage(x.tid); return err })
+			if err != nil {
+				return res, err
+			}
+		case event != 0 && x.waited && !entered:
+			return res, errForeign // it runs something else
+		case event != 0:
+			// It was stopped by job control: it goes on, and will be again.
+		case status.StopSignal() != sys.SyscallTrap && x.ours:
+			// Meant for all of its group, which it is not really one of.
+		case status.StopSignal() != sys.SyscallTrap:
+			x.signal = int(status.StopSignal())
+			return res, ErrSignalled
+		case !entered:
+			entered = true
+			if aerr := x.admit(options, pc, r); aerr != nil {
+				x.cancel(regs)
+				defer func() { err = aerr }()
+			}
+		default:
+			return x.finish(options, res)
+		}
+	}
+}
+
+// admit lets the call of a thread at its entry to the kernel through, if it is
+// the one that is meant. The filters of the target see it after this stop.
+func (x *execution) admit(options uintptr, pc uint64, r request) error {
+	var info sys.SyscallInfo
+	if err := persist(func() (err error) { info, err = sys.GetSyscallInfo(x.tid); return err }); err != nil {
+		return err
+	}
+	want := sys.SyscallInfo{Op: sys.SyscallEntry, Arch: callAudit, PC: pc + uint64(len(callInstruction)), SP: info.SP, Number: r.number, Args: info.Args}
+	copy(want.Args[:], r.args)
+	if info != want {
+		return errForeign
+	}
+	if x.filtered && sys.SetOptions(x.tid, options|unix.PTRACE_O_SUSPEND_SECCOMP) != nil {
+		return ErrSeccomp
+	}
+	return nil
+}
+
+// cancel turns the call of a thread at its entry to the kernel into none.
+func (x *execution) cancel(regs []byte) {
+	persist(func() error { return setRegs(x.tid, noCall(regs)) })
+}
+
+// finish reads the result at the exit of the call.
+func (x *execution) finish(options uintptr, res result) (result, error) {
+	if x.filtered {
+		persist(func() error { return sys.SetOptions(x.tid, options) })
+	}
+	var after []byte
+	if err := persist(func() (err error) { after, err = getRegs(x.tid); return err }); err != nil {
+		return res, err
+	}
+	res.value = callState(after).result
+	if n := res.errno(); n >= firstRestart && n <= lastRestart {
+		return res, ErrSignalled
+	}
+	return res, nil
+}
+
+// waiter waits for the stops of a thread of the target that goes on.
+type waiter struct {
+	c    *Injector
+	tid  int
+	late func() // told when it takes long; nil: not told
+}
+
+// lateAfter is how long a thread may take to its next stop before that is told.
+const lateAfter = 5 * time.Second
+
+// stop waits for the next stop, as long as it takes: the thread must not be
+// left with registers that are not its own.
+func (w *waiter) stop() (status unix.WaitStatus, err error) {
+	for {
+		status, ok, err := w.c.t.WaitStop(w.tid, lateAfter)
+		if ok || err != nil {
+			return status, err
+		}
+		if w.late != nil {
+			w.late()
+		}
+		if w.c.late != nil {
+			w.c.late()
+			w.c.late = nil
+		}
+		// What runs something else than the call stops at once.
+		sys.Interrupt(w.tid)
+	}
+}

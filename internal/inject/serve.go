@@ -1,0 +1,148 @@
+package inject
+
+import (
+	"context"
+	"encoding/gob"
+	"errors"
+	"fmt"
+	"net"
+	"os"
+	"runtime/debug"
+	"time"
+
+	"github.com/procmem/procmem"
+	"github.com/procmem/procmem/internal/ptracer"
+	"github.com/procmem/procmem/internal/selfexec"
+	"github.com/procmem/procmem/process"
+)
+
+// helperName is what a helper is called.
+const helperName = "core-helper"
+
+// helperSocket is the file descriptor of its connection.
+const helperSocket = 3
+
+func init() { selfexec.Register(helperName, serve) }
+
+// helper is what a helper process knows.
+type helper struct {
+	p     *process.Process
+	out   *output
+	enc   *gob.Encoder
+	ctx   context.Context // ends when the other end is gone
+	word  chan bool       // to go on
+	known map[int]bool
+	left  []Forked      // to be reaped yet
+	pause time.Duration // for which the target was held
+}
+
+// output is where a helper writes to.
+type output struct {
+	conn   *net.UnixConn
+	rights []byte // file descriptors that go with the next bytes
+}
+
+func (o *output) Write(p []byte) (int, error) {
+	done := 0
+	rights := o.rights
+	o.rights = nil
+	for ; done < len(p) || len(rights) > 0; rights = nil {
+		n, _, err := o.conn.WriteMsgUnix(p[done:], rights, nil) // may write a part
+		if done += n; err != nil {
+			return done, err
+		}
+	}
+	return done, nil
+}
+
+// serve is the main function of a helper.
+func serve() int {
+	// The memory that it needs is little. What collects garbage could be scheduled
+	// between two steps that should be close to each other.
+	debug.SetGCPercent(-1)
+	debug.SetMemoryLimit(64 << 20)
+	conn, err := unixConn(helperSocket)
+	if err != nil {
+		fmt.Fprintln(os.Stderr, "a helper is started by another program:", err)
+		return 2
+	}
+	out := &output{conn: conn}
+	h := &helper{out: out, enc: gob.NewEncoder(out), word: make(chan bool, 1)}
+	dec := gob.NewDecoder(conn)
+	var j Job
+	if err := dec.Decode(&j); err != nil {
+		return 1
+	}
+	ctx, cancel := context.WithCancelCause(context.Background())
+	h.ctx = ctx
+	go func() {
+		var b bool
+		for dec.Decode(&b) == nil {
+			h.word <- b
+		}
+		cancel(errors.New("nobody waits for it any more"))
+	}()
+	if err := h.do(j); err != nil {
+		if h.tell(&News{Failure: newFailure(err)}) == nil {
+			<-ctx.Done()
+			h.undone(nil, 0)
+		}
+		return 1
+	}
+	return 0
+}
+
+// tell gives news to the other end.
+func (h *helper) tell(n *News) error { return h.enc.Encode(n) }
+
+func (h *helper) do(j Job) (err error) {
+	h.p, err = process.Open(j.PID)
+	if errors.Is(err, process.ErrNoProcess) {
+		err = fmt.Errorf("open process %d: %w", j.PID, procmem.ErrGone)
+	}
+	if err != nil {
+		return err
+	}
+	defer h.p.Close()
+	if h.p.StartTime() != j.Start {
+		return fmt.Errorf("open process %d: %w", j.PID, procmem.ErrGone)
+	}
+	h.known = j.Known
+	switch j.Task {
+	case TaskFork:
+		return h.fork(j.Wait)
+	case TaskTrack:
+		if err := h.track(); err != nil {
+			return err
+		}
+		h.undone(nil, 0)
+		return nil
+	case TaskReap:
+		h.left = j.Reap
+		h.undone(h.reapLeft(), 0)
+		return nil
+	}
+	return fmt.Errorf("unknown task %q", j.Task)
+}
+
+// tracer returns a tracer of the target.
+func (h *helper) tracer() *ptracer.Tracer { return ptracer.New(h.p) }
+
+// injector returns one that tells the other end where a thread does not go on.
+func (h *helper) injector(t *ptracer.Tracer) (*Injector, error) {
+	c, err := New(h.p, t)
+	if err == nil {
+		c.late = func() { h.tell(&News{Failure: newFailure(fmt.Errorf("process %d: %w", h.p.PID(), errStuck))}) }
+	}
+	return c, err
+}
+
+// undone tells the other end that all is undone, or what is not, and for how
+// long the target was held for that.
+func (h *helper) undone(err error, pause time.Duration) {
+	n := News{Undone: true, Pause: pause}
+	if err != nil {
+		n.Left = err.Error()
+	}
+	h.tell(&n)
+}

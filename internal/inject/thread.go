@@ -1,0 +1,99 @@
+package inject
+
+import (
+	"context"
+	"errors"
+	"fmt"
+	"time"
+
+	"golang.org/x/sys/unix"
+
+	"github.com/procmem/procmem"
+	"github.com/procmem/procmem/internal/ptracer"
+	"github.com/procmem/procmem/internal/sys"
+	"github.com/procmem/procmem/process"
+)
+
+// callIn stops one thread of a process, runs a function that makes calls in
+// it, and lets it go on. It tries others where that one is not fit.
+func callIn(ctx context.Context, p *process.Process, f func(c *Injector, tid int, regs []byte) error) error {
+	for began := time.Now(); ; sys.Nap(time.Millisecond) {
+		tids, err := callable(p)
+		if err != nil {
+			return err
+		}
+		var last error = procmem.ErrGone
+		for _, tid := range tids {
+			done, err := callInThread(ctx, p, tid, f)
+			if done {
+				return err
+			}
+			last = err
+			if ctx.Err() != nil {
+				return context.Cause(ctx)
+			}
+		}
+		// Threads may come and go, and be about to take a signal.
+		if last != errNotStopped && last != ErrSignalled && !errors.Is(last, procmem.ErrGone) || !p.Exists() || time.Since(began) > callPatience {
+			return last
+		}
+	}
+}
+
+// callPatience is how long a thread is looked for that is fit for a call.
+const callPatience = 2 * time.Second
+
+func callInThread(ctx context.Context, p *process.Process, tid int, f func(c *Injector, tid int, regs []byte) error) (done bool, err error) {
+	t := ptracer.New(p)
+	defer t.Release()
+	c, err := New(p, t)
+	if err != nil {
+		return true, err
+	}
+	defer c.close()
+	t.Do(func() {
+		if err = t.Attach(tid); err != nil {
+			return
+		}
+		t.Interrupt()
+		if err = t.Wait(ctx); err != nil {
+			return
+		}
+		err = c.one(func(tid int, regs []byte) error {
+			err := f(c, tid, regs)
+			done = err == nil
+			return err
+		})
+	})
+	return done, err
+}
+
+// callable returns threads to try a call in: those first that are blocked, and
+// among them those that will not notice that they were stopped.
+func callable(p *process.Process) ([]int, error) {
+	tids, err := p.Threads()
+	if err != nil {
+		return nil, err
+	}
+	// Whoever traces one thread most likely traces all: none is touched then.
+	if st, err := p.Status(); err == nil && st.TracerPID != 0 {
+		return nil, fmt.Errorf("seize thread %d: %w", p.PID(), unix.EPERM)
+	}
+	var best, good, others []int
+	for _, tid := range tids {
+		sc, err := p.ThreadSyscall(tid)
+		switch {
+		case err != nil:
+		case sc.Running || sc.Number < 0:
+			others = append(others, tid)
+		case noticesStop[int(sc.Number)]:
+			good = append(good, tid)
+		default:
+			if best = append(best, tid); len(best) == maxCandidates {
+				return best, nil
+			}
+		}
+	}
+	all := append(append(best, good...), others...)
+	return all[:min(len(all), maxCandidates)], nil
+}
