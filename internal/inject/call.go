@@ -1,6 +1,7 @@
 package inject
 
 import (
+	"cmp"
 	"errors"
 	"time"
 
@@ -139,6 +140,7 @@ func (x *execution) run(regs []byte, pc uint64, r request) (res result, err erro
 	if err != nil {
 		return res, err
 	}
+	var refused error
 	for entered := false; ; {
 		if err := persist(func() error { return sys.ContinueToSyscall(x.tid) }); err != nil {
 			return res, procmem.ErrGone
@@ -164,12 +166,12 @@ func (x *execution) run(regs []byte, pc uint64, r request) (res result, err erro
 			return res, ErrSignalled
 		case !entered:
 			entered = true
-			if aerr := x.admit(options, pc, r); aerr != nil {
+			if refused = x.admit(options, pc, r); refused != nil {
 				x.cancel(regs)
-				defer func() { err = aerr }()
 			}
 		default:
-			return x.finish(options, res)
+			res, err := x.finish(options, res)
+			return res, cmp.Or(refused, err)
 		}
 	}
 }

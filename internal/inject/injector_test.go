@@ -382,3 +382,46 @@ func TestAgentKilledAtOnce(t *testing.T) {
 	testproc.UntouchedSince(t, p.PID(), before)
 	p.Cmd(t, "ping")
 }
+
+// A call that is not the one that was meant is none: whatever the instruction is
+// that somebody has put there.
+func TestForeignCall(t *testing.T) {
+	p := testproc.Start(t, testproc.Hunter)
+	proc := open(t, p)
+	for _, gadget := range []string{"gadget-other", "gadget-int80", "gadget-spin"} {
+		calling(t, proc, func(c *Injector) {
+			was := all(c)
+			c.pc = uint64(p.Addr(t, gadget))
+			if _, err := c.call(p.PID(), was[0].Regsets[0].Data, unix.SYS_GETPPID); err != errForeign {
+				t.Errorf("%s: %v; want %v", gadget, err, errForeign)
+			}
+			if now := all(c); !reflect.DeepEqual(now, was) {
+				t.Errorf("%s: the thread is\n%v\nand was\n%v", gadget, now, was)
+			}
+		})
+		if left := p.CmdInts(t, "alarm")[0]; left != 0 {
+			t.Errorf("%s: another call was made", gadget)
+		}
+	}
+}
+
+// The vDSO is the mapping that the kernel calls so, whatever the auxiliary vector
+// says; one that its process may write to is not used.
+func TestOwnVDSO(t *testing.T) {
+	p := testproc.Start(t, testproc.Kids)
+	proc := open(t, p)
+	p.Cmd(t, "auxv 0x1000")
+	calling(t, proc, func(c *Injector) {
+		maps, err := proc.Mappings()
+		i := procmem.FindMapping(maps, procmem.Addr(c.pc))
+		if err != nil || i == len(maps) || maps[i].Path != "[vdso]" {
+			t.Errorf("%#x is not in the vDSO, %v", c.pc, err)
+		}
+	})
+	p.Cmd(t, "vdso")
+	tr := ptracer.New(proc)
+	defer tr.Release()
+	if _, err := New(proc, tr); !errors.Is(err, errOwnVDSO) {
+		t.Errorf("%v; want %v", err, errOwnVDSO)
+	}
+}

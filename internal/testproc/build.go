@@ -69,13 +69,14 @@ var (
 	Signals = Variant{"signals", Dynamic}
 	Kids    = Variant{"kids", Dynamic}
 	Torture = Variant{"torture", Dynamic}
+	Hunter  = Variant{"hunter", Dynamic}
 	GoProg  = Variant{"goprog", Go}
 )
 
 // Variants returns every program in every toolchain.
 func Variants() []Variant {
 	all := []Variant{GoProg}
-	for _, v := range []Variant{Zoo, Witness, Many, Signals, Kids, Torture} {
+	for _, v := range []Variant{Zoo, Witness, Many, Signals, Kids, Torture, Hunter} {
 		for _, tc := range Toolchains() {
 			all = append(all, v.With(tc))
 		}

@@ -142,6 +142,8 @@
 //	processes N           ok: its user may have no more than N processes (RLIMIT_NPROC)
 //	files N               ok: it may have no file descriptor above N (RLIMIT_NOFILE)
 //	close FD              ok
+//	auxv ADDR             ok: its auxiliary vector says that the vDSO is at ADDR
+//	vdso                  ok: the vDSO is writable
 //	compute               ok, and when SIGUSR1 has come, done; meanwhile the main thread makes no system call
 //	dumpable 0|1, setuid UID    ok
 //
@@ -178,6 +180,20 @@
 //
 // and what begins with a plus grows: wakes, spins, increments, ticks, values,
 // writes; eintr does so wherever a tracer has stopped the process.
+//
+// # hunter
+//
+// A process that looks for what others put into it. With --hunt, the thread forks
+// forks all the time, and each child looks for a userfaultfd in its table of files; lists
+// looks for one in that of the process; waits looks for children that send no SIGCHLD,
+// of which there are none; and a process that shares the table of files looks for one,
+// too. The command seen answers seen LOOKS FORKED LISTED SHARED WAITED: how often they
+// have looked, and what they have found.
+//
+// With --tables the main thread computes, and the thread serves, which answers in its
+// place, has a table of files of its own. On amd64 the facts gadget-other, gadget-int80
+// and gadget-spin are addresses of code that calls alarm(1000), of an int $0x80, and
+// of a loop without end. The command alarm answers alarm SECONDS: that were left.
 //
 // # goprog
 //

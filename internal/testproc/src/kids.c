@@ -111,6 +111,36 @@ static void do_compute(void) {
 	say("done");
 }
 
+// do_auxv has the auxiliary vector that the kernel shows say another address of the
+// vDSO. All else of the kernel's record (PR_SET_MM_MAP) stays as it is.
+static void do_auxv(uintptr_t address) {
+	uintptr_t auxv[128] = {0};
+	char stat[1024] = {0};
+	unsigned long long f[53] = {0};
+	int fd = open("/proc/self/auxv", O_RDONLY | O_CLOEXEC);
+	int n = read(fd, auxv, sizeof auxv);
+	close(fd);
+	for (int i = 0; i < 128; i += 2)
+		if (auxv[i] == AT_SYSINFO_EHDR) auxv[i + 1] = address;
+	fd = open("/proc/self/stat", O_RDONLY | O_CLOEXEC);
+	if (n <= 0 || read(fd, stat, sizeof stat - 1) <= 0) return answer(1);
+	close(fd);
+	char *save, *word = strtok_r(strrchr(stat, ')') + 1, " ", &save);
+	for (int i = 3; word && i <= 52; i++, word = strtok_r(NULL, " ", &save)) f[i] = strtoull(word, NULL, 10);
+	struct prctl_mm_map map = {.start_code = f[26], .end_code = f[27], .start_stack = f[28], .start_data = f[45],
+		.end_data = f[46], .start_brk = f[47], .brk = (uintptr_t)sbrk(0), .arg_start = f[48], .arg_end = f[49],
+		.env_start = f[50], .env_end = f[51], .auxv = (void *)auxv, .auxv_size = n, .exe_fd = -1};
+	answer(prctl(PR_SET_MM, PR_SET_MM_MAP, &map, sizeof map, 0));
+}
+
+// do_vdso makes the vDSO writable, which cannot be cut.
+static void do_vdso(void) {
+	char *at = (char *)getauxval(AT_SYSINFO_EHDR);
+	for (int pages = 1; pages < 16; pages++)
+		if (!mprotect(at, pages * PAGE, PROT_READ | PROT_WRITE | PROT_EXEC)) return answer(0);
+	answer(1);
+}
+
 static void park(struct thread *t) {
 	uint32_t word = 0;
 	settle(t);
@@ -155,6 +185,8 @@ static int handle(int argc, char **argv) {
 	else if (!strcmp(what, "processes") && argc == 2) answer(setrlimit(RLIMIT_NPROC, &(struct rlimit){n, n}));
 	else if (!strcmp(what, "files") && argc == 2) answer(setrlimit(RLIMIT_NOFILE, &(struct rlimit){n, n}));
 	else if (!strcmp(what, "close") && argc == 2) answer(close((int)n));
+	else if (!strcmp(what, "auxv") && argc == 2) do_auxv(strtoull(argv[1], NULL, 0));
+	else if (!strcmp(what, "vdso")) do_vdso();
 	else if (!strcmp(what, "compute")) do_compute();
 	else if (!strcmp(what, "seccomp") && argc == 2) do_seccomp(argv[1]);
 	else if (!strcmp(what, "exec") && argc > 1) execv(argv[1], argv + 1), answer(1);
