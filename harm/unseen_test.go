@@ -56,3 +56,12 @@ func TestOwnTables(t *testing.T) {
 		p.Cmd(t, "ping")
 	}
 }
+
+// A fork that would wait for a thread, which is held for it, is none.
+func TestForkEvents(t *testing.T) {
+	for _, method := range []string{"fork", "auto"} {
+		p := testproc.Start(t, testproc.Hunter, "--forkevents", "--ballast", ballast)
+		explained(t, p, method)
+		unharmed(t, p)
+	}
+}

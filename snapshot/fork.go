@@ -7,7 +7,6 @@ import (
 	"fmt"
 	"iter"
 	"os"
-	"path/filepath"
 	"slices"
 	"strings"
 	"time"
@@ -110,33 +109,51 @@ func fork(ctx context.Context, p *process.Process, o Options) (s *Snapshot, err 
 var errForkWaits = errors.New("a fork of it waits until one of its threads, all of which would be held, has read of that (UFFD_FEATURE_EVENT_FORK)")
 
 // forkWaits reports errForkWaits where a userfaultfd of the process tells of
-// forks. With whom no other process shares it there is nobody else to read.
+// forks. With whom no other process shares it there is nobody else to read. It does
+// not look for ever: a fork that waits all the same is ended after a while.
 func (s *Snapshot) forkWaits(p *process.Process) error {
-	const eventFork = 1 << 1
+	const most = 100_000 // descriptors
 	if !slices.ContainsFunc(s.img.Mappings, func(m procmem.Mapping) bool { return m.Flags&(procmem.VMUffdMiss|procmem.VMUffdWP) != 0 }) {
 		return nil
 	}
-	fds, err := filepath.Glob(fmt.Sprintf("/proc/%d/fd/*", p.PID()))
+	tids, err := p.Threads()
 	if err != nil {
 		return err
 	}
-	for _, fd := range fds {
-		if link, err := os.Readlink(fd); err != nil || link != "anon_inode:[userfaultfd]" {
-			continue
-		}
-		info, err := os.ReadFile(fmt.Sprintf("/proc/%d/fdinfo/%s", p.PID(), filepath.Base(fd)))
+	looked := 0
+	for _, tid := range tids { // each may have a table of files of its own
+		dir := fmt.Sprintf("/proc/%d/task/%d/", p.PID(), tid)
+		fds, err := os.Open(dir + "fd")
 		if err != nil {
-			continue // closed meanwhile
+			continue // it has ended
 		}
-		// API:	aa:FEATURES:..
-		for line := range strings.Lines(string(info)) {
-			var features uint64
-			if _, err := fmt.Sscanf(line, "API: aa:%x:", &features); err == nil && features&eventFork != 0 {
-				return errForkWaits
-			}
+		names, _ := fds.Readdirnames(most - looked)
+		fds.Close()
+		if looked += len(names); slices.ContainsFunc(names, func(fd string) bool { return tellsOfForks(dir, fd) }) {
+			return errForkWaits
+		}
+		if looked >= most {
+			break
 		}
 	}
 	return nil
+}
+
+// tellsOfForks reports whether a file descriptor of a thread is a userfaultfd with
+// UFFD_FEATURE_EVENT_FORK.
+func tellsOfForks(dir, fd string) bool {
+	const eventFork = 1 << 1
+	if link, err := os.Readlink(dir + "fd/" + fd); err != nil || link != "anon_inode:[userfaultfd]" {
+		return false
+	}
+	info, _ := os.ReadFile(dir + "fdinfo/" + fd)
+	for line := range strings.Lines(string(info)) { // API:	aa:FEATURES:..
+		var features uint64
+		if _, err := fmt.Sscanf(line, "API: aa:%x:", &features); err == nil && features&eventFork != 0 {
+			return true
+		}
+	}
+	return false
 }
 
 // uncopied returns what a fork does not copy of the ranges that are wanted.

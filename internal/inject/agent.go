@@ -3,6 +3,7 @@ package inject
 import (
 	"errors"
 	"fmt"
+	"os"
 	"time"
 
 	"golang.org/x/sys/unix"
@@ -119,13 +120,10 @@ func (a *agent) call(number uint64, args ...uint64) (result, error) {
 // errAgentLost reports that somebody has ended a task of ours.
 var errAgentLost = errors.New("a task of procmem in the target was ended as soon as it was made")
 
-// agentPatience is how long a task of ours may take to its next stop. In a
-// fork that is the time of the copy; longer takes one that waits for
-// somebody who is held.
-const agentPatience = time.Minute
-
-// stop waits for the agent's next stop.
-func (a *agent) stop() (unix.WaitStatus, error) { return a.Forked.stop(agentPatience) }
+// agentPatience is how long a task of ours may wait for something on its way to
+// its next stop. A fork takes as long as it takes to copy page tables, but waits for
+// nothing, unless that is for somebody who is held.
+const agentPatience = 2 * time.Second
 
 // Forked is a task that was made in the target, a child of it.
 type Forked struct {
@@ -133,26 +131,43 @@ type Forked struct {
 	Inner int // as the target does
 }
 
+// errAgentWaits reports that a task of ours waits in a call.
+var errAgentWaits = errors.New("a task of procmem in the target waits for something in the middle of a system call")
+
 // stop waits until the task has stopped, or ended.
-func (f *Forked) stop(most time.Duration) (unix.WaitStatus, error) {
-	began := time.Now()
+func (f *Forked) stop() (unix.WaitStatus, error) {
+	ran := time.Now()
 	for pause := 10 * time.Microsecond; ; pause = min(2*pause, time.Millisecond) {
 		for range 30 {
 			if status, ok, err := sys.Wait(f.PID); ok || err == unix.ECHILD {
 				return status, err
 			}
 		}
-		if time.Since(began) > most {
-			return 0, unix.ETIMEDOUT
+		if pause == time.Millisecond && f.running() {
+			ran = time.Now()
+		}
+		if time.Since(ran) > agentPatience {
+			return 0, errAgentWaits
 		}
 		sys.Nap(pause)
 	}
 }
 
+// running reports whether the task is on a processor, or could be.
+func (f *Forked) running() bool {
+	file, err := os.Open(fmt.Sprintf("/proc/%d/stat", f.PID))
+	if err != nil {
+		return false
+	}
+	defer file.Close()
+	st, err := process.ParseStat(file)
+	return err == nil && st.State == 'R'
+}
+
 // stands waits until the task has come to the stop before its first
 // instruction, and has it end with us.
 func (f *Forked) stands() error {
-	status, err := f.stop(agentPatience)
+	status, err := f.stop()
 	if err != nil || !status.Stopped() {
 		return errAgentLost
 	}
@@ -172,10 +187,14 @@ func (a *agent) end() {
 	a.awaitEnd()
 }
 
+// endPatience bounds the wait for the end of a task, which has terabytes to take
+// down at most.
+const endPatience = time.Minute
+
 // awaitEnd waits until the task has ended, which takes no longer than it does
 // to take down its memory.
 func (f *Forked) awaitEnd() {
-	for began := time.Now(); time.Since(began) < agentPatience; sys.Nap(100 * time.Microsecond) {
+	for began := time.Now(); time.Since(began) < endPatience; sys.Nap(100 * time.Microsecond) {
 		if exited, err := sys.Exited(f.PID); exited || err == unix.ECHILD {
 			return
 		}

@@ -146,6 +146,9 @@ func (x *execution) run(regs []byte, pc uint64, r request) (res result, err erro
 			return res, procmem.ErrGone
 		}
 		status, err := x.wait()
+		if err == errAgentWaits {
+			return res, err
+		}
 		if err != nil || !status.Stopped() {
 			return res, procmem.ErrGone
 		}

@@ -190,6 +190,9 @@
 // too. The command seen answers seen LOOKS FORKED LISTED SHARED WAITED: how often they
 // have looked, and what they have found.
 //
+// With --forkevents the thread hides has a userfaultfd that tells of forks, and does
+// not read of them, in a table of files of its own.
+//
 // With --tables the main thread computes, and the thread serves, which answers in its
 // place, has a table of files of its own. On amd64 the facts gadget-other, gadget-int80
 // and gadget-spin are addresses of code that calls alarm(1000), of an int $0x80, and

@@ -1,6 +1,7 @@
 // hunter: a process that looks for what others put into it.
 #include "helper.h"
 #include <sched.h>
+#include <sys/ioctl.h>
 
 static struct {
 	uint32_t looks, forked, listed, shared, waited;
@@ -93,17 +94,32 @@ static void serves(struct thread *t) {
 	ready(handle);
 }
 
+// hides makes a userfaultfd that tells of forks, of which nobody reads, in a table of
+// files of its own.
+static void hides(struct thread *t) {
+	if (unshare(CLONE_FILES)) die("unshare");
+	int fd = syscall(SYS_userfaultfd, O_CLOEXEC);
+	uint64_t api[3] = {0xaa, 1 << 1 /* UFFD_FEATURE_EVENT_FORK */};
+	char *p = mmap(NULL, PAGE, PROT_READ | PROT_WRITE, MAP_PRIVATE | MAP_ANONYMOUS, -1, 0);
+	uint64_t reg[4] = {(uintptr_t)p, PAGE, 1 /* UFFDIO_REGISTER_MODE_MISSING */};
+	if (fd < 0 || ioctl(fd, _IOWR(0xaa, 0x3f, api), api) || ioctl(fd, _IOWR(0xaa, 0, reg), reg)) die("userfaultfd");
+	settle(t);
+	for (;;) pause();
+}
+
 int main(int argc, char **argv) {
 	init(argc, argv);
 	seen = mmap(NULL, PAGE, PROT_READ | PROT_WRITE, MAP_SHARED | MAP_ANONYMOUS, -1, 0);
 	if (seen == MAP_FAILED) die("mmap");
 	announce_gadgets();
 	static struct thread threads[] = {{.name = "forks", .run = forks}, {.name = "lists", .run = lists}, {.name = "waits", .run = waits}};
+	static struct thread hider = {.name = "hides", .run = hides};
 	static struct thread server = {.name = "serves", .run = serves};
 	if (opt("--hunt", 0)) {
 		share();
 		for (int i = 0; i < 3; i++) start(&threads[i], NULL), wait_settled(&threads[i]);
 	}
+	if (opt("--forkevents", 0)) start(&hider, NULL), wait_settled(&hider);
 	if (opt("--tables", 0)) {
 		start(&server, NULL), wait_settled(&server);
 		for (int i = 0; i < 32; i++) open("/dev/null", O_RDONLY);
