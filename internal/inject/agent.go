@@ -66,7 +66,9 @@ func (c *Injector) bear(tid int, regs []byte) (*agent, error) {
 	if err != nil {
 		return nil, err
 	}
-	res, err := c.call(tid, regs, callClone, unix.CLONE_VM|unix.CLONE_FILES, noStack, 0, 0, 0)
+	// The agent is born with the registers of the thread. In the vDSO, what follows
+	// the call may take the stack pointer from any of them.
+	res, err := c.callWith(strayRegs(regs), tid, regs, callClone, unix.CLONE_VM|unix.CLONE_FILES, noStack, 0, 0, 0)
 	if res.child != 0 {
 		return &agent{Forked: Forked{res.child, int(res.value)}, c: c, filtered: filtered}, err
 	}

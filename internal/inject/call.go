@@ -47,6 +47,12 @@ const (
 // registers, so that the call of its own that was interrupted begins again when
 // it goes on. There may be a child with an error, too.
 func (c *Injector) call(tid int, regs []byte, number uint64, args ...uint64) (result, error) {
+	return c.callWith(regs, tid, regs, number, args...)
+}
+
+// callWith is call with other registers during the call, where it does not say
+// itself what they are.
+func (c *Injector) callWith(during []byte, tid int, regs []byte, number uint64, args ...uint64) (result, error) {
 	filtered, err := c.filtered(tid)
 	if err != nil {
 		return result{}, err
@@ -54,7 +60,7 @@ func (c *Injector) call(tid int, regs []byte, number uint64, args ...uint64) (re
 	x := execution{tid: tid, filtered: filtered}
 	w := waiter{c: c, tid: tid, late: func() { x.waited = true }}
 	x.wait = w.stop
-	res, err := x.run(callRegs(regs, c.pc, number, args...), c.pc, request{number, args})
+	res, err := x.run(callRegs(during, c.pc, number, args...), c.pc, request{number, args})
 	if x.signal != 0 {
 		c.t.SetSignal(tid, x.signal) // will be delivered, once, when the thread goes on
 	}

@@ -43,6 +43,16 @@ func callRegs(regs []byte, pc, number uint64, args ...uint64) []byte {
 	return out
 }
 
+// strayRegs returns registers all of which but those of the kernel hold noStack:
+// whoever runs on with them comes no further than to its first access to memory.
+func strayRegs(regs []byte) []byte {
+	out := append([]byte(nil), regs...)
+	for i := range regRAX + 5 { // r15, r14, r13, r12, rbp, rbx, r11 to r8, rax, rcx, rdx, rsi, rdi
+		binary.LittleEndian.PutUint64(out[8*i:], noStack)
+	}
+	return out
+}
+
 // noCall returns registers with which a thread at the entry of a system call
 // makes none.
 func noCall(regs []byte) []byte {

@@ -27,6 +27,8 @@ var noticesStop map[int]bool
 func getRegs(int) ([]byte, error) { return nil, errors.ErrUnsupported }
 func setRegs(int, []byte) error   { return errors.ErrUnsupported }
 
+func strayRegs(regs []byte) []byte { return regs }
+
 func noCall(regs []byte) []byte { return regs }
 
 const callAudit = 0

@@ -425,3 +425,41 @@ func TestOwnVDSO(t *testing.T) {
 		t.Errorf("%v; want %v", err, errOwnVDSO)
 	}
 }
+
+// An agent that runs after all, as one does whose helper is killed at its birth,
+// ends itself and nothing else, also where the target handles SIGSEGV.
+func TestAgentThatRuns(t *testing.T) {
+	for _, v := range []testproc.Variant{testproc.Torture, testproc.GoProg} {
+		p := testproc.Start(t, v)
+		proc := open(t, p)
+		before := testproc.TracesOf(t, p.PID())
+		for range 20 {
+			err := held(t, proc, func(h *helper, c *Injector) error {
+				var a *agent
+				err := c.one(func(tid int, regs []byte) (err error) {
+					a, err = c.bear(tid, regs)
+					return err
+				})
+				if a == nil {
+					return err
+				}
+				a.stop()
+				if err := sys.Detach(a.PID, 0); err != nil {
+					t.Error(err)
+				}
+				testproc.Until(t, "the agent to end", func() bool { return testproc.State(a.PID, a.PID) == 'Z' })
+				return c.one(func(tid int, regs []byte) error { return a.waitIn(c, tid, regs) })
+			})
+			if err != nil {
+				t.Fatal(err)
+			}
+		}
+		p.Cmd(t, "ping")
+		if v == testproc.Torture {
+			if wrong, counts := p.Check(t); wrong != "" {
+				t.Errorf("the target says %s; all its counts: %v", wrong, counts)
+			}
+		}
+		testproc.UntouchedSince(t, p.PID(), before)
+	}
+}
