@@ -52,7 +52,7 @@ func (c *Injector) withAgent(born func(Forked), f func(*agent) error) (left *For
 	if err == nil {
 		err = f(a)
 	}
-	a.end()
+	err = errors.Join(err, a.end())
 	a.take()
 	if c.one(func(tid int, regs []byte) error { return a.waitIn(c, tid, regs) }) != nil {
 		left = &a.Forked
@@ -98,9 +98,6 @@ func (a *agent) prepare() (err error) {
 	if err := a.stands(); err != nil {
 		return err
 	}
-	if a.regs, err = getRegs(a.PID); err != nil {
-		return errAgentLost
-	}
 	const all = 1<<32 - 1
 	res, err := a.call(callCloseRange, 0, all, unix.CLOSE_RANGE_UNSHARE)
 	if err == nil && res.errno() != 0 {
@@ -111,6 +108,9 @@ func (a *agent) prepare() (err error) {
 
 // call has the agent make one system call.
 func (a *agent) call(number uint64, args ...uint64) (result, error) {
+	if a.regs == nil {
+		return result{}, errAgentLost
+	}
 	x := execution{wait: a.stop, tid: a.PID, filtered: a.filtered, ours: true}
 	res, err := x.run(callRegs(a.regs, a.c.pc, number, args...), a.c.pc, request{number, args})
 	if err == procmem.ErrGone {
@@ -168,43 +168,46 @@ func (f *Forked) running() bool {
 
 // stands waits until the task has come to the stop before its first
 // instruction, and has it end with us.
-func (f *Forked) stands() error {
-	status, err := f.stop()
-	if err != nil || !status.Stopped() {
-		return errAgentLost
+func (a *agent) stands() error {
+	status, err := a.stop()
+	if err == nil && status.Stopped() {
+		err = persist(func() error { return sys.SetOptions(a.PID, unix.PTRACE_O_EXITKILL) })
 	}
-	if err := persist(func() error { return sys.SetOptions(f.PID, unix.PTRACE_O_EXITKILL) }); err != nil {
+	if err == nil {
+		a.regs, err = getRegs(a.PID)
+	}
+	if err != nil || a.regs == nil {
 		return errAgentLost
 	}
 	return nil
 }
 
-// end ends the task, which then is a zombie of ours that nobody else sees.
-// SIGKILL takes the right to send it, which a tracer need not have: otherwise
-// the task ends itself.
-func (a *agent) end() {
-	if unix.Kill(a.PID, unix.SIGKILL) == unix.EPERM && a.regs != nil {
+// end ends the task, which then is a zombie of ours that nobody else sees. An
+// error tells that it has not ended yet: it does with its tracer.
+//
+// To send SIGKILL to a process of another user takes CAP_KILL, which a tracer
+// need not have: then the task ends itself, or takes SIGKILL where it stands.
+func (a *agent) end() error {
+	if unix.Kill(a.PID, unix.SIGKILL) == unix.EPERM {
 		a.call(callExitGroup, 0)
+		sys.ContinueWith(a.PID, unix.SIGKILL) // ESRCH: it has ended
 	}
-	a.awaitEnd()
-}
-
-// endPatience bounds the wait for the end of a task, which has terabytes to take
-// down at most.
-const endPatience = time.Minute
-
-// awaitEnd waits until the task has ended, which takes no longer than it does
-// to take down its memory.
-func (f *Forked) awaitEnd() {
 	for began := time.Now(); time.Since(began) < endPatience; sys.Nap(100 * time.Microsecond) {
-		if exited, err := sys.Exited(f.PID); exited || err == unix.ECHILD {
-			return
+		if exited, err := sys.Exited(a.PID); exited || err == unix.ECHILD {
+			return nil
 		}
 	}
+	return errNoEnd
 }
 
+// endPatience bounds the wait for the end of a task, which has terabytes of page
+// tables to take down at most.
+const endPatience = time.Minute
+
+var errNoEnd = errors.New("a task of procmem in the target does not end")
+
 // take takes the news that the task has ended, so that its parent can.
-func (f *Forked) take() { sys.Wait(f.PID) }
+func (a *agent) take() { sys.Wait(a.PID) }
 
 // waitIn has a thread of the target take the news that the task has ended.
 func (f *Forked) waitIn(c *Injector, tid int, regs []byte) error {

@@ -34,14 +34,14 @@ func (h *helper) fork(wait bool) error {
 			return err
 		}
 	}
-	var child *Forked
+	var child *agent
 	t.Do(func() {
 		err = h.withAgent(c, func(a *agent) (err error) {
 			child, err = a.fork(h.p)
 			return err
 		})
 		if child != nil {
-			h.born(*child)
+			h.born(child.Forked)
 		}
 		if err == nil {
 			n.Threads = t.Take(Arch)
@@ -50,7 +50,8 @@ func (h *helper) fork(wait bool) error {
 	if err != nil {
 		t.LetGo()
 		if child != nil {
-			t.Do(child.kill)
+			t.Do(func() { child.end() })
+			t.Release() // nothing that is traced outlives it
 			err = errors.Join(err, child.reap(context.Background(), h.p))
 		}
 		return fmt.Errorf("fork process %d: %w", h.p.PID(), errors.Join(err, h.reapLeft()))
@@ -60,7 +61,7 @@ func (h *helper) fork(wait bool) error {
 	}
 	t.LetGo()
 	n.Pause = t.Pause()
-	n.Child = *child
+	n.Child = child.Forked
 	h.reapLeft()
 	h.tell(&n)
 	t.LetGoLate(h.ctx)
@@ -88,12 +89,15 @@ const leavePatience = time.Second
 
 // leave ends the child and has the target take the news of that, of which no
 // thread of it may get hold: all are held meanwhile.
-func (h *helper) leave(t *ptracer.Tracer, c *Injector, child *Forked) {
+func (h *helper) leave(t *ptracer.Tracer, c *Injector, child *agent) {
 	held := t.Pause()
-	t.Do(child.end) // to take down its page tables takes a while
-	err := h.holdAll(t)
+	var err error
+	t.Do(func() { err = child.end() }) // to take down its page tables takes a while
+	if err == nil {
+		err = h.holdAll(t)
+	}
 	t.Do(func() {
-		child.kill()
+		child.take()
 		if err == nil {
 			err = c.one(func(tid int, regs []byte) error { return child.waitIn(c, tid, regs) })
 		}
@@ -131,7 +135,7 @@ func (h *helper) holdAll(t *ptracer.Tracer) error {
 // fork has the agent fork a copy of the memory. The copy is a child of the target,
 // as the agent is. It shares the agent's table of files, which is empty; it sends no
 // signal when it ends, and is stopped before its first instruction.
-func (a *agent) fork(p *process.Process) (child *Forked, err error) {
+func (a *agent) fork(p *process.Process) (child *agent, err error) {
 	res, err := a.call(callClone, unix.CLONE_FILES|unix.CLONE_PARENT, 0, 0, 0, 0)
 	if res.child == 0 {
 		if err == nil {
@@ -139,7 +143,7 @@ func (a *agent) fork(p *process.Process) (child *Forked, err error) {
 		}
 		return nil, err
 	}
-	child = &Forked{PID: res.child}
+	child = &agent{Forked: Forked{PID: res.child}, c: a.c, filtered: a.filtered}
 	// Where memory is short it is the one to go. The agent shares this setting with
 	// the target, and so does not get it.
 	os.WriteFile(fmt.Sprintf("/proc/%d/oom_score_adj", child.PID), []byte("1000"), 0)
@@ -147,18 +151,6 @@ func (a *agent) fork(p *process.Process) (child *Forked, err error) {
 		return child, err
 	}
 	return child, child.stands()
-}
-
-// end ends the child, which then is a zombie of ours that nobody else sees.
-func (f *Forked) end() {
-	unix.Kill(f.PID, unix.SIGKILL) // ESRCH: it is gone
-	f.awaitEnd()
-}
-
-// kill ends the child and takes the news of that, so that its parent can.
-func (f *Forked) kill() {
-	f.end()
-	f.take()
 }
 
 // reap has the target take the news that a task, which it does not know of, has

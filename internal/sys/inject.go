@@ -26,6 +26,12 @@ func SetOptions(tid int, options uintptr) error {
 // a system call (PTRACE_SYSCALL).
 func ContinueToSyscall(tid int) error { return ptrace(unix.PTRACE_SYSCALL, tid, 0, 0) }
 
+// ContinueWith lets a stopped thread go on, delivering a signal (PTRACE_CONT). Not
+// every stop takes one (ptrace(2)).
+func ContinueWith(tid int, sig unix.Signal) error {
+	return ptrace(unix.PTRACE_CONT, tid, 0, uintptr(sig))
+}
+
 // EventMessage returns what the event that stopped a thread tells, such as
 // the id of a new child.
 func EventMessage(tid int) (int, error) {
