@@ -112,17 +112,22 @@ func Diagnose(pid int) *Report {
 		r.rule("memory", Holds, "the main thread has exited; other threads live on and are read")
 	}
 
-	me, err := self()
-	if err != nil {
-		r.refuse(err.Error(), "mount -t proc proc /proc")
-		return r
-	}
 	readErr := p.MayRead()
 	r.Readable = readErr == nil
+	me, err := self()
+	if err != nil { // it cannot be told why the kernel answers as it does
+		if !errors.Is(err, process.ErrForeignProc) {
+			r.refuse(err.Error(), "mount -t proc proc /proc")
+			return r
+		}
+		r.numbers(err)
+		return r
+	}
 	r.check(compare(pid, me, status, r.Readable))
 	if !r.Readable {
 		r.lastResort(readErr)
 	}
+	r.numbers(p.CheckNamespace())
 	r.holding(me, p, status)
 	r.Stoppable = r.Readable && r.Cause == ""
 	return r
@@ -130,7 +135,11 @@ func Diagnose(pid int) *Report {
 
 // self reads what the kernel compares of the caller.
 func self() (*process.Status, error) {
-	p, err := process.Open(os.Getpid())
+	pid, err := process.Self()
+	if err != nil {
+		return nil, err
+	}
+	p, err := process.Open(pid)
 	if err != nil {
 		return nil, fmt.Errorf("/proc does not show procmem itself: %w", err)
 	}
@@ -185,10 +194,22 @@ func (r *Report) lastResort(err error) {
 	r.refuse(modules+" refuses"+label, "dmesg or ausearch -m avc names the rule that refused")
 }
 
+// numbers tells whether system calls may be given the numbers that /proc shows.
+func (r *Report) numbers(err error) {
+	const name = "pid namespace"
+	if err == nil {
+		r.rule(name, Holds, "/proc shows that of procmem")
+		return
+	}
+	r.rule(name, Fails, "%v", err)
+	r.refuse(err.Error(), "mount a /proc of procmem's own (mount -t proc proc /proc), or enter the other namespace (nsenter --pid --mount), "+
+		"or use --method live, which needs nothing but /proc")
+}
+
 // holding checks what attaching with ptrace needs beyond reading.
 func (r *Report) holding(me *process.Status, p *process.Process, status *process.Status) {
 	const live = "--method live, which does not stop the target"
-	if r.PID == os.Getpid() {
+	if self, _ := process.Self(); r.PID == self {
 		r.rule("tracer", Fails, "a process cannot trace itself")
 		r.refuse("procmem cannot hold itself still", "use "+live)
 	} else if tid, tracer := tracerOf(p, status); tracer != 0 {
@@ -247,7 +268,7 @@ func Explain(pid int, err error) string {
 	denied := errors.Is(err, unix.EPERM) || errors.Is(err, unix.EACCES)
 	// ENOENT: of a zombie there is no /proc/PID/exe.
 	gone := errors.Is(err, unix.ESRCH) || errors.Is(err, unix.ENOENT) || errors.Is(err, process.ErrNoProcess)
-	if !denied && !gone {
+	if !denied && !gone && !errors.Is(err, process.ErrForeignProc) {
 		return err.Error()
 	}
 	r := Diagnose(pid)

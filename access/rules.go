@@ -75,7 +75,8 @@ func (r *Report) check(s *sides) {
 	r.namespace(s)
 	r.capabilities(s)
 	scope, ok := yamaScope("/proc/sys/kernel/yama/ptrace_scope")
-	rule, cause, remedy := yama(scope, ok, descendant(s.pid, os.Getpid()), s)
+	self, _ := process.Self()
+	rule, cause, remedy := yama(scope, ok, descendant(s.pid, self), s)
 	r.add(rule, cause, remedy)
 	r.capSysPtrace(s)
 	if s.readable {

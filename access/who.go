@@ -29,7 +29,10 @@ func describe(pid int) string {
 // replaces with its own pid before it starts the program. It returns "" for
 // any other.
 func whose(pid int, name string) string {
-	me := os.Getpid()
+	me, err := process.Self()
+	if err != nil {
+		return ""
+	}
 	if pid == me {
 		return fmt.Sprintf("%d is procmem itself. If you wrote $$: the shell put its own pid there and then became procmem (exec), as it does for its last command", pid)
 	}
@@ -59,7 +62,7 @@ func (r *Report) missing(pid int, err error) {
 		r.refuse(fmt.Sprintf("%d is not a process but a thread of %s", pid, describe(tgid)), fmt.Sprintf("use %d", tgid))
 		return
 	}
-	if pid > 0 && unix.Kill(pid, 0) != unix.ESRCH {
+	if pid > 0 && ownProc() && unix.Kill(pid, 0) != unix.ESRCH {
 		r.hidden(pid)
 		return
 	}
@@ -74,6 +77,21 @@ func (r *Report) missing(pid int, err error) {
 	}
 	r.rule("process", Fails, "no process %d in this pid namespace", pid)
 	r.refuse(fmt.Sprintf("no process has pid %d: it has ended, or the number is of another pid namespace: a container's pids mean something inside it alone", pid), "")
+}
+
+// ownProc reports whether the numbers of this /proc are those of the caller's
+// pid namespace.
+func ownProc() bool {
+	pid, err := process.Self()
+	if err != nil {
+		return false
+	}
+	p, err := process.Open(pid)
+	if err != nil {
+		return false
+	}
+	defer p.Close()
+	return p.CheckNamespace() == nil
 }
 
 // hidden explains a process that the mount option hidepid conceals.

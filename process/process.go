@@ -43,6 +43,9 @@ type Process struct {
 
 	mu    sync.Mutex
 	heirs []*heir // threads that stood in for a leader that has exited
+
+	numbers sync.Once
+	foreign error // why they mean something else to system calls
 }
 
 // heir is a thread that lives on after the leader has exited: /proc/TID then

@@ -168,7 +168,7 @@ func (v *View) findMark(auxv io.Reader) {
 		return
 	}
 	v.mark = procmem.Addr(at)
-	// The pid may be one of another pid namespace than that of /proc.
+	// The pid may be another process's by now.
 	var mark [markSize]byte
 	if n, _ := sys.ReadProcess(v.tid, mark[:], at); n < markSize || mark == [markSize]byte{} || !v.markIs(mark[:]) {
 		v.mark = 0

@@ -61,8 +61,12 @@ func (p *Process) viewOf(tid int, dir *os.File) (*View, error) {
 	}
 	v := &View{tid: tid, mem: mem, back: backing{dir: dir}}
 	v.pm.f = pm
+	// By a number of another pid namespace, process_vm_readv would read from a
+	// stranger, if only to find that out.
 	if auxv, err := p.openIn(dir, "auxv", unix.O_RDONLY); err == nil {
-		v.findMark(auxv)
+		if p.CheckNamespace() == nil {
+			v.findMark(auxv)
+		}
 		auxv.Close()
 	}
 	if v.maps, err = p.Smaps(); err != nil {

@@ -1,6 +1,7 @@
 package snapshot
 
 import (
+	"cmp"
 	"errors"
 	"fmt"
 	"os"
@@ -146,11 +147,12 @@ func Estimates(p *process.Process, o Options) ([]Estimate, error) {
 }
 
 func (f *freezer) estimates(x *extent) []Estimate {
-	precopy := canCall(f.p, f.s.img.Arch)
+	stop := f.p.CheckNamespace()
+	precopy := cmp.Or(stop, canCall(f.p, f.s.img.Arch))
+	fork := precopy
 	if precopy == nil {
 		precopy = canTrack()
 	}
-	fork := canCall(f.p, f.s.img.Arch)
 	if fork == nil {
 		fork = canFork(f.p, x)
 	}
@@ -160,7 +162,7 @@ func (f *freezer) estimates(x *extent) []Estimate {
 	return []Estimate{
 		{MethodPrecopy, x.precopy(), precopy},
 		{MethodFork, x.fork(), fork},
-		{MethodStop, x.stop(), nil},
+		{MethodStop, x.stop(), stop},
 	}
 }
 
@@ -178,7 +180,11 @@ func canCall(p *process.Process, arch procmem.Arch) error {
 
 // capable reports whether this process has a capability.
 func capable(c int) bool {
-	self, err := process.Open(os.Getpid())
+	pid, err := process.Self()
+	if err != nil {
+		return false
+	}
+	self, err := process.Open(pid)
 	if err != nil {
 		return false
 	}

@@ -49,6 +49,9 @@ type Snapshot struct {
 // Take takes a moment by the method of the options. With a bound for the
 // pause it refuses what is expected to exceed it (RefusedError).
 func Take(ctx context.Context, p *process.Process, o Options) (*Snapshot, error) {
+	if err := p.CheckNamespace(); err != nil && o.Method != MethodLive {
+		return nil, fmt.Errorf("stop process %d: %w", p.PID(), err)
+	}
 	if cmp.Or(o.Method, MethodAuto) == MethodAuto || o.MaxPause > 0 && o.Method != MethodLive {
 		return Auto(ctx, p, o)
 	}

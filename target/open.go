@@ -112,7 +112,11 @@ func PID(word string) (int, error) {
 	case word == "":
 		return 0, errEmpty
 	case word == "self":
-		return os.Getpid(), nil
+		pid, err := process.Self()
+		if err != nil {
+			return 0, fmt.Errorf("target self: %w", err)
+		}
+		return pid, nil
 	case isNumber(word):
 		pid, err := strconv.ParseInt(word, 10, 32)
 		if err != nil || pid == 0 {
@@ -132,10 +136,11 @@ func byName(word string) (int, error) {
 	if err != nil {
 		return 0, err
 	}
+	self, _ := process.Self() // an error: it is not among them
 	var found []int
 	var lines []string
 	for _, pid := range pids {
-		if pid == os.Getpid() {
+		if pid == self {
 			continue
 		}
 		p, err := process.Open(pid)

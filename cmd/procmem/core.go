@@ -159,7 +159,7 @@ func (j *coreJob) one(ctx context.Context, word string) error {
 		return &target.ProcessError{PID: pid, Err: err}
 	}
 	defer p.Close()
-	if pid == os.Getpid() && snapshot.Method(j.method) != snapshot.MethodLive {
+	if isSelf(pid) && snapshot.Method(j.method) != snapshot.MethodLive {
 		return usagef("procmem cannot hold itself still: use --method live")
 	}
 	j.progress = startProgress(fmt.Sprintf("process %d", pid))

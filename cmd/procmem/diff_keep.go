@@ -28,7 +28,7 @@ func keepBefore(ctx context.Context, word string, specs []target.Spec, after tim
 	if t.Process == nil {
 		return nil, usagef("--after wants a process: the core %s stays as it is", word)
 	}
-	if t.Process.PID() == os.Getpid() {
+	if isSelf(t.Process.PID()) {
 		return nil, usagef("procmem cannot hold itself still")
 	}
 	kept, err := keep(ctx, t.Process, specs)

@@ -194,6 +194,12 @@ func onTarget(t *target.Target, err error) error {
 	return onProcess(t.Process, err)
 }
 
+// isSelf reports whether a process of this /proc is procmem itself.
+func isSelf(pid int) bool {
+	self, err := process.Self()
+	return err == nil && pid == self
+}
+
 // onProcess is onTarget for a process. One that was there and is no more needs no
 // explanation.
 func onProcess(p *process.Process, err error) error {

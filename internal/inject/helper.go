@@ -106,6 +106,9 @@ type Helper struct {
 
 // Start starts a helper and tells it what to do.
 func Start(p *process.Process, j Job) (*Helper, error) {
+	if err := p.CheckNamespace(); err != nil {
+		return nil, fmt.Errorf("stop process %d: %w", p.PID(), err)
+	}
 	j.PID, j.Start = p.PID(), p.StartTime()
 	pair, err := unix.Socketpair(unix.AF_UNIX, unix.SOCK_STREAM|unix.SOCK_CLOEXEC, 0)
 	if err != nil {

@@ -29,6 +29,9 @@ func (t *Tracer) SeizeNew() error {
 
 // Attach attaches to one thread, unless it has exited.
 func (t *Tracer) Attach(tid int) error {
+	if err := t.p.CheckNamespace(); err != nil {
+		return fmt.Errorf("stop process %d: %w", t.p.PID(), err)
+	}
 	for try := 1; ; try++ {
 		err := t.seize(tid)
 		if err == nil && t.p.HasThread(tid) {
