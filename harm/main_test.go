@@ -25,8 +25,11 @@ import (
 // deadline is how long one run of procmem may take. Nothing hangs.
 const deadline = 60 * time.Second
 
-// program is the command under test.
-var program string
+// program is the command under test, and programs are all copies of it.
+var (
+	program  string
+	programs []string
+)
 
 func TestMain(m *testing.M) { os.Exit(buildAndRun(m)) }
 
@@ -54,6 +57,7 @@ func buildAndRun(m *testing.M) int {
 		return 1
 	}
 	program = filepath.Join(dir, "procmem")
+	programs = []string{program}
 	build := exec.Command("go", "build", "-o", program, "../cmd/procmem")
 	build.Env = append(os.Environ(), "CGO_ENABLED=0")
 	if out, err := build.CombinedOutput(); err != nil {

@@ -176,7 +176,7 @@ func helpers() []string {
 	var found []string
 	all, _ := os.ReadDir("/proc")
 	for _, e := range all {
-		if exe, err := os.Readlink("/proc/" + e.Name() + "/exe"); err == nil && strings.TrimSuffix(exe, " (deleted)") == program {
+		if exe, err := os.Readlink("/proc/" + e.Name() + "/exe"); err == nil && slices.Contains(programs, strings.TrimSuffix(exe, " (deleted)")) {
 			found = append(found, e.Name())
 		}
 	}
