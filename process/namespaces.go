@@ -74,3 +74,52 @@ func readSelf() (pid int, status *Status, err error) {
 	status, err = ParseStatus(f)
 	return pid, status, err
 }
+
+// ErrPreparedNamespace reports that a child of the thread would be in another
+// namespace than the thread itself.
+var ErrPreparedNamespace = errors.New("the next child is to be in another namespace (unshare(2), setns(2))")
+
+// CheckChildNamespaces returns ErrPreparedNamespace where a thread has asked
+// for another pid or time namespace for its children than its own. It must be
+// called, while the thread is held, before the thread is made to clone
+// anything. The first child in a pid namespace is its init: once that has
+// ended, no other can be made there. The first in a time namespace settles its
+// clocks. And the end of a pid namespace waits for all that is in it.
+//
+// It reads links that take the rights of a debugger. An error of another kind
+// tells that they cannot be read, such as for a thread that has ended.
+func (p *Process) CheckChildNamespaces(tid int) error {
+	for _, kind := range []string{"pid", "time"} {
+		own := fmt.Sprintf("task/%d/ns/%s", tid, kind)
+		next := own + "_for_children"
+		var st unix.Stat_t
+		if err := unix.Fstatat(int(p.dir.Fd()), next, &st, unix.AT_SYMLINK_NOFOLLOW); err == unix.ENOENT && p.HasThread(tid) {
+			continue // kernels before 4.12, and 5.6, or without such namespaces
+		}
+		a, err := p.readLink(own)
+		if err != nil {
+			return err
+		}
+		b, err := p.readLink(next)
+		if errors.Is(err, unix.ENOENT) && p.HasThread(tid) {
+			return fmt.Errorf("thread %d: %w: %s namespace, and it will be the first there", tid, ErrPreparedNamespace, kind)
+		}
+		if err != nil {
+			return err
+		}
+		if a != b {
+			return fmt.Errorf("thread %d: %w: %s, not %s", tid, ErrPreparedNamespace, b, a)
+		}
+	}
+	return nil
+}
+
+// readLink reads a link below /proc/PID.
+func (p *Process) readLink(name string) (string, error) {
+	buf := make([]byte, 256)
+	n, err := unix.Readlinkat(int(p.dir.Fd()), name, buf)
+	if err != nil {
+		return "", fmt.Errorf("read link /proc/%d/%s: %w", p.pid, name, err)
+	}
+	return string(buf[:n]), nil
+}

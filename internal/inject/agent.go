@@ -34,9 +34,6 @@ const noStack = 0x7000_0000_0000_0000
 // born is told of it before it does anything. Where left is not nil it is still to be
 // reaped, which takes a thread that is not about to take a signal.
 func (c *Injector) withAgent(born func(Forked), f func(*agent) error) (left *Forked, err error) {
-	if err := error(nil); err != nil {
-		return nil, err
-	}
 	var a *agent
 	err = c.one(func(tid int, regs []byte) (err error) {
 		a, err = c.bear(tid, regs)
@@ -62,6 +59,9 @@ func (c *Injector) withAgent(born func(Forked), f func(*agent) error) (left *For
 
 // bear has a thread of the target make an agent.
 func (c *Injector) bear(tid int, regs []byte) (*agent, error) {
+	if err := c.t.Process().CheckChildNamespaces(tid); err != nil {
+		return nil, err
+	}
 	filtered, err := c.filtered(tid)
 	if err != nil {
 		return nil, err

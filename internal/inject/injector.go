@@ -174,7 +174,7 @@ func (c *Injector) one(f func(tid int, regs []byte) error) error {
 		if err = c.fit(tid, regs[tid]); err != nil {
 			continue
 		}
-		if err = f(tid, regs[tid]); !slices.Contains([]error{ErrSignalled, procmem.ErrGone}, err) {
+		if err = f(tid, regs[tid]); !slices.Contains([]error{ErrSignalled, procmem.ErrGone}, err) && !errors.Is(err, process.ErrPreparedNamespace) {
 			return err
 		}
 	}

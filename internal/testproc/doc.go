@@ -144,6 +144,8 @@
 //	close FD              ok
 //	auxv ADDR             ok: its auxiliary vector says that the vDSO is at ADDR
 //	vdso                  ok: the vDSO is writable
+//	unshare pid|time      ok: the next child will be the first in a new namespace
+//	unshare pid PATH      ok: children of the main thread will be in this pid namespace
 //	compute               ok, and when SIGUSR1 has come, done; meanwhile the main thread makes no system call
 //	dumpable 0|1, setuid UID    ok
 //

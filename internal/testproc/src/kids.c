@@ -98,6 +98,19 @@ static void do_seccomp(const char *what) {
 	answer(syscall(317 /* seccomp */ + (sizeof(long) == 4 ? 354 - 317 : 0), 1, 1 /* all threads */, &prog));
 }
 
+// do_unshare: the children of this thread are to be in a new pid or time
+// namespace, or in the pid namespace of another process.
+static void do_unshare(const char *what, const char *path) {
+	enum { NEWTIME = 0x80, NEWPID = 0x20000000 };
+	if (!path) return answer(syscall(SYS_unshare, !strcmp(what, "time") ? NEWTIME : NEWPID));
+	int fd = open(path, O_RDONLY | O_CLOEXEC);
+	int failed = fd < 0 || syscall(SYS_setns, fd, NEWPID);
+	int saved = errno;
+	close(fd);
+	errno = saved;
+	answer(failed);
+}
+
 static volatile sig_atomic_t enough;
 
 static void on_enough(int sig) { (void)sig, enough = 1; }
@@ -189,6 +202,7 @@ static int handle(int argc, char **argv) {
 	else if (!strcmp(what, "vdso")) do_vdso();
 	else if (!strcmp(what, "compute")) do_compute();
 	else if (!strcmp(what, "seccomp") && argc == 2) do_seccomp(argv[1]);
+	else if (!strcmp(what, "unshare") && argc > 1) do_unshare(argv[1], argv[2]);
 	else if (!strcmp(what, "exec") && argc > 1) execv(argv[1], argv + 1), answer(1);
 	else if (!strcmp(what, "threadexec") && argc > 1) { // the main thread waits, and is replaced
 		other = (struct thread){.name = "execs", .run = do_exec, .arg = argv + 1};
