@@ -5,10 +5,14 @@ import (
 	"errors"
 	"fmt"
 	"os"
+	"os/exec"
 	"path/filepath"
+	"regexp"
 	"strings"
 	"syscall"
 	"testing"
+
+	"golang.org/x/sys/unix"
 
 	"github.com/procmem/procmem/internal/testproc"
 )
@@ -203,6 +207,8 @@ func TestMemoryLimit(t *testing.T) {
 		w.sum(t)
 		left := names(t, dir)
 		switch used := methodOf(got, method); {
+		case used == "fork" && got.status == 1 && strings.Contains(got.stderr, "MiB left, and a fork may take"):
+			wantNames(t, dir)
 		case got.status == 0, inTime && used == "fork" && got.status == 3 && strings.Contains(got.stderr, "missing"):
 			openCore(t, path)
 		case inTime && used == "fork" && got.status == 1 && strings.HasPrefix(got.stderr, "procmem: ") && len(left) == 0:
@@ -211,6 +217,115 @@ func TestMemoryLimit(t *testing.T) {
 		}
 		t.Logf("written meanwhile: %v; status %d %s", inTime, got.status, got.stderr)
 	})
+}
+
+// limitedWriter starts a process that has filled size bytes, in a control group
+// with a limit, and does not write yet.
+func limitedWriter(t *testing.T, size, bytes int64) (w writer, group string) {
+	t.Helper()
+	p, group := inMemoryGroup(t, func() *testproc.Proc {
+		return testproc.Start(t, testproc.Many, "fill", fmt.Sprint(size), "--writer", "-1")
+	})
+	limit(t, group, bytes, "memory.limit_in_bytes", "memory.max")
+	return writer{p, p.Fill(t)}, group
+}
+
+// There is no room for copies of all that the target may write during a fork:
+// its copy would be ended, and at times the target with it. So it is not made.
+func TestNoRoomForCopies(t *testing.T) {
+	w, _ := limitedWriter(t, 36<<20, 48<<20)
+	w.Cmd(t, "writer 0")
+	pid := w.PID()
+	before := look(t, pid)
+	const why = `memory control group .* has \d+ MiB left, and a fork may take \d+ MiB`
+	dir := t.TempDir()
+	call(t, "core", "--method", "fork", "-o", dir+"/core", pid).want(t, 1, "^procmem: .*"+why)
+	wantNames(t, dir)
+	c := take(t, pid, "auto")
+	c.want(t, 0, "^$")
+	if c.report.Method == "fork" || !c.report.Consistent || !regexp.MustCompile("fork not possible .*"+why).MatchString(c.report.Why) {
+		t.Errorf("auto: %+v", c.report)
+	}
+	// Lines of prose are broken.
+	if got := call(t, "doctor", pid); !regexp.MustCompile("method fork +not possible: .*" + why).MatchString(strings.Join(strings.Fields(got.stdout), " ")) {
+		t.Errorf("doctor: %v", got)
+	}
+	undone(t, pid, before)
+	unharmed(t, w.Proc)
+}
+
+// Where there is room for copies, they fit, all of them, also where that room is
+// taken by pages of files.
+func TestRoomForCopies(t *testing.T) {
+	const size, bytes = 128 << 20, 320 << 20
+	for _, cached := range []bool{false, true} {
+		t.Run(fmt.Sprint("cached ", cached), func(t *testing.T) {
+			w, group := limitedWriter(t, size, bytes)
+			pid := w.PID()
+			if cached {
+				fillCache(t, group, bytes)
+			}
+			before := look(t, pid)
+			for tries := 0; !w.writeAllDuringFork(t, before); tries++ {
+				if tries == 100 {
+					t.Fatal("procmem is too quick to be stopped while there is a copy")
+				}
+			}
+			undone(t, pid, before)
+			unharmed(t, w.Proc)
+		})
+	}
+}
+
+// writeAllDuringFork takes a core by fork, and has all memory written while
+// there is the copy. It returns false where it was too late for that.
+func (w writer) writeAllDuringFork(t *testing.T, before traces) bool {
+	t.Helper()
+	dir, pid := t.TempDir(), w.PID()
+	w.Cmd(t, "writer -1")
+	r := begin(t, command("core", "--json", "--method", "fork", "-o", filepath.Join(dir, "core"), pid))
+	children := func() string {
+		b, _ := os.ReadFile(fmt.Sprintf("/proc/%d/task/%d/children", pid, pid))
+		return string(b)
+	}
+	none := children()
+	for !r.ended() && children() == none {
+	}
+	testproc.Until(t, "the process to go on", func() bool { return r.ended() || !held(pid) })
+	r.signal(syscall.SIGSTOP)
+	testproc.Until(t, "SIGSTOP", func() bool { return r.ended() || stopped(r.pid()) })
+	inTime := look(t, pid).children != before.children
+	writes := w.CmdInts(t, "writes")[0]
+	w.Cmd(t, "writer 0")
+	testproc.Until(t, "all memory to be written", func() bool { return w.CmdInts(t, "writes")[0] > writes+int64(w.fill.Size())/4096 })
+	inTime = inTime && !r.ended()
+	r.signal(syscall.SIGCONT)
+	r.wait(t).want(t, 0, "^$")
+	openCore(t, filepath.Join(dir, fmt.Sprintf("core.%d", pid)))
+	return inTime
+}
+
+// fillCache has the pages of a file charged to a control group until it is full.
+func fillCache(t *testing.T, group string, size int64) {
+	t.Helper()
+	name := filepath.Join(t.TempDir(), "file")
+	f, err := os.Create(name)
+	if err != nil {
+		t.Fatal(err)
+	}
+	_, err = f.Write(make([]byte, size))
+	err = join(err, f.Sync(), unix.Fadvise(int(f.Fd()), 0, 0, unix.FADV_DONTNEED), f.Close())
+	if err != nil {
+		t.Fatal(err)
+	}
+	// Twice, which makes the pages active.
+	cmd := exec.Command("sh", "-c", `echo $$ > "$0/cgroup.procs" && cat "$1" "$1" > /dev/null`, group, name)
+	if out, err := cmd.CombinedOutput(); err != nil {
+		t.Fatalf("%v: %s", err, out)
+	}
+	if used := number(t, group, "memory.usage_in_bytes", "memory.current"); used < size*3/4 {
+		t.Fatalf("%d bytes are used of %d", used, size)
+	}
 }
 
 // methodOf is the method that a run has used, or the one it was told to use.

@@ -225,6 +225,11 @@ func (p *Process) Exists() bool {
 	return unix.Faccessat(int(p.dir.Fd()), "stat", unix.F_OK, 0) == nil
 }
 
+// MayWrite reports whether the caller may write to a file below /proc/PID.
+func (p *Process) MayWrite(name string) bool {
+	return unix.Faccessat(int(p.dir.Fd()), name, unix.W_OK, unix.AT_EACCESS) == nil
+}
+
 // parse opens a file below /proc/PID and gives it to a parser.
 func parse[T any](p *Process, name string, f func(io.Reader) (T, error)) (T, error) {
 	file, err := p.Open(name)

@@ -3,8 +3,6 @@ package snapshot
 import (
 	"errors"
 	"fmt"
-	"os"
-	"path/filepath"
 	"slices"
 	"strings"
 	"syscall"
@@ -230,35 +228,5 @@ func TestEstimates(t *testing.T) {
 	}
 	if large[0].Pause >= large[2].Pause || large[1].Pause >= large[2].Pause {
 		t.Errorf("%+v: stop is not the longest", large)
-	}
-}
-
-// What limits leave.
-func TestLimitRoom(t *testing.T) {
-	for _, c := range []struct {
-		max, current, stat string
-		free               uint64
-		ok                 bool
-	}{
-		{"max\n", "5\n", "", 0, false},
-		{"", "5\n", "", 0, false},
-		{"100\n", "", "", 0, false},
-		{"100\n", "40\n", "", 60, true},
-		{"100\n", "140\n", "", 0, true},
-		{"100\n", "90\n", "anon 1\ninactive_file 30\nfile 99\n", 40, true},
-		{"100\n", "90\n", "inactive_file 300\n", 100, true},
-	} {
-		dir := t.TempDir()
-		for name, text := range map[string]string{"memory.max": c.max, "memory.current": c.current, "memory.stat": c.stat} {
-			if text != "" {
-				if err := os.WriteFile(filepath.Join(dir, name), []byte(text), 0o600); err != nil {
-					t.Fatal(err)
-				}
-			}
-		}
-		free, ok := group{dir: dir}.room("memory.max", "memory.current", "inactive_file")
-		if free != c.free || ok != c.ok {
-			t.Errorf("max %q, current %q, stat %q: %d, %v; want %d, %v", c.max, c.current, c.stat, free, ok, c.free, c.ok)
-		}
 	}
 }

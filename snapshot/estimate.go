@@ -51,6 +51,7 @@ type extent struct {
 	wanted            uint64  // bytes to copy
 	pages, hugePages  uint64  // entries of page tables
 	uncopied          uint64  // bytes that a fork does not copy
+	private           uint64  // bytes of which writes make copies after a fork
 	inPause           uint64  // bytes that precopy copies during the pause
 	busy              float64 // threads that run at a time
 	stopped           bool    // by job control
@@ -76,6 +77,7 @@ func (f *freezer) measure() (x extent, err error) {
 	}
 	f.s.Torn = torn
 	x.inPause = f.inPause
+	x.private = copiedOnWrite(f.maps)
 	if err := f.scan(); err == nil {
 		for _, v := range f.regions {
 			if v.Categories&sys.PageHuge != 0 {

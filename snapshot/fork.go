@@ -53,12 +53,13 @@ func fork(ctx context.Context, p *process.Process, o Options) (s *Snapshot, err 
 		return s, err
 	}
 	defer before.Close()
+	s.img.Mappings, _ = before.Mappings()
 	if st, serr := p.Status(); serr == nil {
-		if err = canFork(p, &extent{pages: st.RSS / procmem.PageSize}); err != nil {
+		x := &extent{pages: st.RSS / procmem.PageSize, mappings: len(s.img.Mappings), private: copiedOnWrite(s.img.Mappings)}
+		if err = canFork(p, x); err != nil {
 			return s, fmt.Errorf("fork process %d: %w", p.PID(), err)
 		}
 	}
-	s.img.Mappings, _ = before.Mappings()
 	if err = s.forkWaits(p); err != nil {
 		return s, err
 	}

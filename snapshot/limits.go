@@ -1,119 +1,215 @@
 package snapshot
 
 import (
-	"bufio"
+	"errors"
 	"fmt"
+	"io"
 	"os"
-	"path/filepath"
-	"strconv"
 	"strings"
 
+	"golang.org/x/sys/unix"
+
+	"github.com/procmem/procmem"
 	"github.com/procmem/procmem/process"
 )
 
-// canFork tells why a process should not be made to fork: the limits of its
-// control groups leave no room for a copy of its page tables, or for a
-// process. Where memory runs out in the middle of a fork the kernel may choose
-// the target as the one to end. What limits cannot be seen the fork itself
-// finds out.
+// canFork tells why a process should not be made to fork. Where its limits
+// refuse the fork itself, nothing happens to it; but the memory that is copied
+// after the fork, when it writes, is charged to it as well, and where that does
+// not fit, the kernel may end the target.
 func canFork(p *process.Process, x *extent) error {
-	const entry, vma, slack = 8, 400, 2 << 20 // bytes
-	need := x.pages*entry*11/10 + uint64(x.mappings)*vma + slack
-	for _, g := range groups(p) {
-		if g.pids {
-			if free, ok := g.room("pids.max", "pids.current", ""); ok && free < 1 {
-				return fmt.Errorf("the pids control group of the process, %s, is full", g.name)
-			}
+	if err := canClone(p); err != nil {
+		return err
+	}
+	f, err := p.Open("cgroup")
+	if errors.Is(err, unix.ENOENT) { // a kernel without control groups
+		return machineRoom(forkNeed(x, true))
+	}
+	if err != nil {
+		return err
+	}
+	defer f.Close()
+	text, err := io.ReadAll(io.LimitReader(f, 1<<20))
+	if err != nil {
+		return err
+	}
+	return forkFits(visibleCgroups(), string(text), x, p.MayWrite("oom_score_adj"))
+}
+
+// canClone tells why no thread of a process is one to make a child in, as far as
+// that is known without stopping it.
+func canClone(p *process.Process) (err error) {
+	tids, err := p.Threads()
+	if err != nil {
+		return err
+	}
+	for _, tid := range tids[:min(len(tids), maxCandidates)] {
+		if err = p.CheckChildNamespaces(tid); err == nil {
+			return nil
+		}
+	}
+	return err
+}
+
+// need is what a fork may take from the limits of a process, in bytes.
+type need struct {
+	tables uint64 // at once
+	copies uint64 // until the copy ends, if the process writes all it has
+	// alone tells that where memory runs out the kernel ends the copy before
+	// the process.
+	alone bool
+}
+
+// What a fork needs beside the pages themselves, in bytes.
+const (
+	needEntry = 9        // of a page table for each page, with the tables above
+	needTable = 2 * 4096 // for each huge page, which is split when it is written
+	needVMA   = 400
+	needSlack = 4 << 20 // what processors hold back in lists of their own
+)
+
+func forkNeed(x *extent, alone bool) need {
+	return need{
+		tables: x.pages*needEntry + x.hugePages*needTable + uint64(x.mappings)*needVMA + needSlack,
+		copies: x.private,
+		alone:  alone,
+	}
+}
+
+// bytes is what there should be room for. Where the kernel would not end the
+// copy alone, the process must not come near its limit by itself either.
+func (n need) bytes() uint64 {
+	b := n.tables + n.copies
+	if !n.alone {
+		b *= 2
+	}
+	return b
+}
+
+// copiedOnWrite returns how many bytes of private pages a process has: those of
+// which it gets copies where it writes to them after a fork. What may not be
+// written now may be later.
+func copiedOnWrite(maps []procmem.Mapping) (n uint64) {
+	for i := range maps {
+		m := &maps[i]
+		if m.Usage != nil && !m.Shared() && m.Flags&(procmem.VMDontCopy|procmem.VMWipeOnFork) == 0 {
+			n += m.Usage.Anonymous + m.Usage.Swap
+		}
+	}
+	return n
+}
+
+// forkFits tells by which limit a fork does not fit. text is /proc/PID/cgroup;
+// first tells that the copy can be made the first to go.
+func forkFits(c *cgroups, text string, x *extent, first bool) error {
+	pids, _ := c.of(text, "pids") // what cannot be seen the fork itself finds out
+	for _, g := range pids {
+		if err := g.processRoom(); err != nil {
+			return err
+		}
+	}
+	groups, hidden := c.of(text, "memory")
+	if hidden != "" {
+		return fmt.Errorf("the limits of its memory control group, %s, cannot be seen from here, and a copy might not fit in", hidden)
+	}
+	n := forkNeed(x, first)
+	for _, g := range groups {
+		n.alone = n.alone && g.endsOne()
+	}
+	for _, g := range groups {
+		if err := g.memoryRoom(n); err != nil {
+			return err
+		}
+	}
+	return machineRoom(n)
+}
+
+// processRoom tells that a pids control group has no room for another process,
+// and some more that the target may want to make meanwhile.
+func (g group) processRoom() error {
+	limit, ok := g.number("pids.max")
+	used, _ := g.number("pids.current")
+	if spare := min(limit/16, 64); ok && used+spare >= limit {
+		return fmt.Errorf("the pids control group of the process, %s, has room for %d more processes or threads, and %d should stay free",
+			g.name, limit-min(limit, used), spare)
+	}
+	return nil
+}
+
+// endsOne reports whether the kernel ends a single process where a memory
+// control group is full: in others it ends all, or none, and they wait.
+func (g group) endsOne() bool {
+	all, _ := g.number("memory.oom.group")
+	none := g.fields("memory.oom_control")["oom_kill_disable"]
+	return all == 0 && none == 0
+}
+
+// memoryRoom tells by which limit of a memory control group a need does not fit.
+func (g group) memoryRoom(n need) error {
+	cache := g.cache()
+	for _, l := range []struct {
+		limit, used string
+		need        uint64
+	}{
+		{"memory.max", "memory.current", n.bytes()},
+		{"memory.high", "memory.current", n.bytes()}, // beyond which it is slowed down
+		{"memory.limit_in_bytes", "memory.usage_in_bytes", n.bytes()},
+		{"memory.memsw.limit_in_bytes", "memory.memsw.usage_in_bytes", n.bytes()},
+		{"memory.kmem.limit_in_bytes", "memory.kmem.usage_in_bytes", n.tables},
+	} {
+		limit, ok := g.number(l.limit)
+		used, known := g.number(l.used)
+		if !ok || !known {
 			continue
 		}
-		free, ok := g.room("memory.max", "memory.current", "inactive_file")
-		if !ok {
-			free, ok = g.room("memory.limit_in_bytes", "memory.usage_in_bytes", "total_inactive_file")
+		if !strings.Contains(l.limit, "kmem") {
+			used -= min(used, cache)
 		}
-		if ok && free < need {
-			return fmt.Errorf("the memory control group of the process, %s, has %d MiB left, and a fork may need %d MiB",
-				g.name, free>>20, need>>20)
+		if free := limit - min(limit, used); free < l.need {
+			return n.refuse(fmt.Sprintf("the memory control group of the process, %s (%s),", g.name, l.limit), free, l.need)
 		}
 	}
 	return nil
 }
 
-// group is a control group that limits a process.
-type group struct {
-	name string // as in /proc/PID/cgroup
-	dir  string
-	pids bool // it may limit processes, else memory
+// cache is how much of what a group uses are pages of files that are as on the
+// disk: the kernel takes them back before it ends a process. That it could also
+// swap is not counted: that would slow the process down.
+func (g group) cache() uint64 {
+	stat := g.fields("memory.stat")
+	of := func(names ...string) (n uint64) {
+		for _, name := range names {
+			if v, ok := stat["total_"+name]; ok { // version 1, with the groups below
+				n += v
+			} else {
+				n += stat[name]
+			}
+		}
+		return n
+	}
+	files := of("active_file", "inactive_file")
+	return files - min(files, of("dirty", "writeback", "file_dirty", "file_writeback"))
 }
 
-// groups returns those of a process with all that they are in, as far as they
-// can be seen.
-func groups(p *process.Process) (out []group) {
-	f, err := p.Open("cgroup")
+// machineRoom tells that a need does not fit the memory of the machine.
+func machineRoom(n need) error {
+	b, err := os.ReadFile("/proc/meminfo")
 	if err != nil {
 		return nil
 	}
-	defer f.Close()
-	for sc := bufio.NewScanner(f); sc.Scan(); {
-		// 4:memory:/path, or 0::/path for version 2
-		_, rest, _ := strings.Cut(sc.Text(), ":")
-		controller, path, ok := strings.Cut(rest, ":")
-		if !ok {
-			continue
-		}
-		for dir := path; ; dir = filepath.Dir(dir) {
-			switch controller {
-			case "memory", "pids":
-				out = append(out, group{dir, filepath.Join("/sys/fs/cgroup", controller, dir), controller == "pids"})
-			case "":
-				for _, root := range []string{"/sys/fs/cgroup", "/sys/fs/cgroup/unified"} {
-					out = append(out, group{dir, filepath.Join(root, dir), true}, group{dir, filepath.Join(root, dir), false})
-				}
-			}
-			if dir == "/" || dir == "." {
-				break
-			}
-		}
-	}
-	return out
-}
-
-// room returns how much of a limit is left, with what the kernel would take
-// back first. ok is false where there is no limit, or it cannot be seen.
-func (g group) room(limit, used, reclaimable string) (free uint64, ok bool) {
-	max, ok := g.number(limit)
-	if !ok {
-		return 0, false
-	}
-	current, ok := g.number(used)
-	if !ok {
-		return 0, false
-	}
-	if reclaimable != "" {
-		current -= min(current, g.stat(reclaimable))
-	}
-	return max - min(max, current), true
-}
-
-func (g group) number(file string) (uint64, bool) {
-	b, err := os.ReadFile(filepath.Join(g.dir, file))
-	if err != nil {
-		return 0, false
-	}
-	n, err := strconv.ParseUint(strings.TrimSpace(string(b)), 10, 64)
-	return n, err == nil // "max" is none
-}
-
-// stat returns a field of memory.stat.
-func (g group) stat(field string) uint64 {
-	b, err := os.ReadFile(filepath.Join(g.dir, "memory.stat"))
-	if err != nil {
-		return 0
-	}
 	for line := range strings.Lines(string(b)) {
-		if name, value, ok := strings.Cut(strings.TrimSpace(line), " "); ok && name == field {
-			n, _ := strconv.ParseUint(value, 10, 64)
-			return n
+		var kb uint64
+		if _, err := fmt.Sscanf(line, "MemAvailable: %d kB", &kb); err == nil && kb<<10 < n.bytes() {
+			return n.refuse("the machine", kb<<10, n.bytes())
 		}
 	}
-	return 0
+	return nil
+}
+
+func (n need) refuse(who string, free, bytes uint64) error {
+	why := "if all is written meanwhile"
+	if !n.alone {
+		why += "; that is doubled, since the kernel might not end the copy alone where memory runs out"
+	}
+	return fmt.Errorf("%s has %d MiB left, and a fork may take %d MiB (%s)", who, free>>20, (bytes+1<<20-1)>>20, why)
 }

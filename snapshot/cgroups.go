@@ -1,0 +1,202 @@
+package snapshot
+
+import (
+	"bufio"
+	"io"
+	"os"
+	"path/filepath"
+	"slices"
+	"strconv"
+	"strings"
+
+	"golang.org/x/sys/unix"
+)
+
+// cgroups is where the control groups of processes can be seen from here: in a
+// container those of others may not be, nor the groups above its own.
+// Sources: cgroups(7), Documentation/admin-guide/cgroup-v2.rst and
+// cgroup-v1/memory.rst.
+type cgroups struct {
+	mounts []cgroupMount
+	// initial tells that paths begin at the root of all control groups, which
+	// has no limits.
+	initial bool
+	// without are controllers that this kernel does not have.
+	without []string
+}
+
+// cgroupMount is a place where a hierarchy of control groups is mounted.
+type cgroupMount struct {
+	controllers []string // of version 1; nil for version 2
+	root        string   // the path of the group at dir, as in /proc/PID/cgroup
+	dir         string
+}
+
+// group is a control group.
+type group struct {
+	name string // as in /proc/PID/cgroup
+	dir  string
+}
+
+// visibleCgroups finds out what is mounted.
+func visibleCgroups() *cgroups {
+	c := &cgroups{}
+	if f, err := os.Open("/proc/self/mountinfo"); err == nil {
+		c.mounts = parseCgroupMounts(f)
+		f.Close()
+	}
+	var st unix.Stat_t
+	const initial = 0xEFFFFFFB // PROC_CGROUP_INIT_INO
+	// Kernels without namespaces of them have one root.
+	err := unix.Stat("/proc/self/ns/cgroup", &st)
+	c.initial = err == unix.ENOENT || err == nil && st.Ino == initial
+	if b, err := os.ReadFile("/proc/cgroups"); err == nil {
+		for line := range strings.Lines(string(b)) {
+			// name, hierarchy, number of groups, enabled
+			if f := strings.Fields(line); len(f) == 4 && f[3] == "0" {
+				c.without = append(c.without, f[0])
+			}
+		}
+	}
+	return c
+}
+
+// parseCgroupMounts reads /proc/PID/mountinfo (proc(5)).
+func parseCgroupMounts(r io.Reader) (out []cgroupMount) {
+	for sc := bufio.NewScanner(r); sc.Scan(); {
+		before, after, ok := strings.Cut(sc.Text(), " - ")
+		f, fs := strings.Fields(before), strings.Fields(after)
+		if !ok || len(f) < 5 || len(fs) < 3 {
+			continue
+		}
+		m := cgroupMount{root: unescapeMount(f[3]), dir: unescapeMount(f[4])}
+		switch fs[0] {
+		case "cgroup2":
+		case "cgroup":
+			m.controllers = strings.Split(fs[2], ",") // with other options
+		default:
+			continue
+		}
+		out = append(out, m)
+	}
+	return out
+}
+
+// unescapeMount undoes the escapes of spaces and the like, "\040".
+func unescapeMount(s string) string {
+	var out strings.Builder
+	for i := 0; i < len(s); i++ {
+		if s[i] == '\\' && i+4 <= len(s) {
+			if c, err := strconv.ParseUint(s[i+1:i+4], 8, 8); err == nil {
+				out.WriteByte(byte(c))
+				i += 3
+				continue
+			}
+		}
+		out.WriteByte(s[i])
+	}
+	return out.String()
+}
+
+// of returns the group that limits a process by a controller, and those above
+// it as far as they can be seen, the nearest first. text is /proc/PID/cgroup.
+// hidden names the group where not even that can be seen.
+func (c *cgroups) of(text, controller string) (groups []group, hidden string) {
+	path, v2, ok := cgroupPath(text, controller)
+	if !ok || slices.Contains(c.without, controller) {
+		return nil, ""
+	}
+	for _, m := range c.mounts {
+		if v2 != (m.controllers == nil) || !v2 && !slices.Contains(m.controllers, controller) {
+			continue
+		}
+		rest, ok := below(m.root, path)
+		if !ok {
+			continue
+		}
+		var found []group
+		for name := rest; ; name = filepath.Dir(name) {
+			dir := filepath.Join(m.dir, name)
+			// The mount may be covered by another, and a group be gone.
+			if _, err := os.Stat(dir + "/cgroup.procs"); err == nil {
+				found = append(found, group{joinGroup(m.root, name), dir})
+			} else if name == rest {
+				break
+			}
+			if name == "/" {
+				break
+			}
+		}
+		if len(found) > len(groups) {
+			groups = found
+		}
+	}
+	if len(groups) == 0 && !(c.initial && path == "/") {
+		hidden = path
+	}
+	return groups, hidden
+}
+
+// cgroupPath finds the path of the group in /proc/PID/cgroup: with lines such as
+// "4:memory:/path", or "0::/path" for version 2. A controller is in one
+// hierarchy.
+func cgroupPath(text, controller string) (path string, v2, ok bool) {
+	for line := range strings.Lines(text) {
+		f := strings.SplitN(strings.TrimSuffix(line, "\n"), ":", 3)
+		switch {
+		case len(f) < 3:
+		case slices.Contains(strings.Split(f[1], ","), controller):
+			return f[2], false, true
+		case f[0] == "0" && f[1] == "":
+			path, v2, ok = f[2], true, true
+		}
+	}
+	return path, v2, ok
+}
+
+// below returns what of path is below root. Both begin at the same group, and
+// "/.." leads out of what is known.
+func below(root, path string) (rest string, ok bool) {
+	if root != "/" {
+		if path, ok = strings.CutPrefix(path, root); !ok || path != "" && path[0] != '/' {
+			return "", false
+		}
+	}
+	if path == "/.." || strings.HasPrefix(path, "/../") {
+		return "", false
+	}
+	return filepath.Join("/", path), true
+}
+
+// joinGroup joins the paths of groups, which may begin with "/..".
+func joinGroup(root, rest string) string {
+	if joined := strings.TrimSuffix(root, "/") + strings.TrimSuffix(rest, "/"); joined != "" {
+		return joined
+	}
+	return "/"
+}
+
+// number reads a file with one number. Without a limit there is "max" in it,
+// and ok is false.
+func (g group) number(file string) (n uint64, ok bool) {
+	b, err := os.ReadFile(filepath.Join(g.dir, file))
+	if err != nil {
+		return 0, false
+	}
+	n, err = strconv.ParseUint(strings.TrimSpace(string(b)), 10, 64)
+	return n, err == nil
+}
+
+// fields reads a file with a name and a number in each line.
+func (g group) fields(file string) map[string]uint64 {
+	out := make(map[string]uint64)
+	b, _ := os.ReadFile(filepath.Join(g.dir, file))
+	for line := range strings.Lines(string(b)) {
+		if name, value, ok := strings.Cut(strings.TrimSpace(line), " "); ok {
+			if n, err := strconv.ParseUint(value, 10, 64); err == nil {
+				out[name] = n
+			}
+		}
+	}
+	return out
+}

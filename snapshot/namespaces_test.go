@@ -1,0 +1,96 @@
+package snapshot
+
+import (
+	"errors"
+	"fmt"
+	"os"
+	"os/exec"
+	"testing"
+
+	"github.com/procmem/procmem/internal/testproc"
+	"github.com/procmem/procmem/process"
+)
+
+// inNamespace starts kids and has it ask for another namespace for its
+// children.
+func inNamespace(t *testing.T, what string, args ...string) *testproc.Proc {
+	t.Helper()
+	if os.Geteuid() != 0 {
+		t.Skip("takes root, to make a namespace")
+	}
+	p := testproc.Start(t, testproc.Kids, append([]string{"--ballast", "64M"}, args...)...)
+	p.Cmd(t, "unshare %s", what)
+	return p
+}
+
+// The first child in a pid namespace is its init, and the last: a copy of the
+// process would be both. So it is not made, by whoever is asked.
+func TestForkPreparedNamespace(t *testing.T) {
+	for _, what := range []string{"pid", "time"} {
+		t.Run(what, func(t *testing.T) {
+			p := inNamespace(t, what)
+			if _, err := Fork(t.Context(), open(t, p), Options{}); !errors.Is(err, process.ErrPreparedNamespace) {
+				t.Errorf("fork: %v; want %v", err, process.ErrPreparedNamespace)
+			}
+			all, err := Estimates(open(t, p), Options{})
+			if err != nil {
+				t.Fatal(err)
+			}
+			for _, e := range all {
+				if e.Method == MethodFork && !errors.Is(e.Err, process.ErrPreparedNamespace) {
+					t.Errorf("estimate of fork: %v", e.Err)
+				}
+			}
+			s := takeBy(t, p, MethodAuto, Options{})
+			checkBallast(t, p, s)
+			s.Close()
+			for range 3 {
+				p.Cmd(t, "fork")
+			}
+			p.Cmd(t, "ping")
+		})
+	}
+}
+
+// The same, found out when the process is held.
+func TestForkPreparedMeanwhile(t *testing.T) {
+	p := inNamespace(t, "pid")
+	k, err := startKeeper(open(t, p), job{Task: taskFork})
+	if err != nil {
+		t.Fatal(err)
+	}
+	if _, err := k.listen(t.Context()); err == nil {
+		t.Error("a copy was made")
+	}
+	k.close()
+	for range 3 {
+		p.Cmd(t, "fork")
+	}
+}
+
+// What counts is the thread in which the copy is made.
+func TestForkPreparedThread(t *testing.T) {
+	elsewhere := testproc.StartCmd(t, exec.Command("unshare", "--pid", "--fork", "--kill-child", testproc.Build(t, testproc.Kids)))
+	p := testproc.Start(t, testproc.Kids, "--ballast", "1M")
+	p.Cmd(t, "threads 2")
+	inner := childOf(t, elsewhere.PID())
+	p.Cmd(t, "unshare pid /proc/%d/ns/pid", inner)
+	before := tracesOf(t, p.PID())
+	s := takeBy(t, p, MethodFork, Options{})
+	checkBallast(t, p, s)
+	ns := func(pid int) string {
+		link, err := os.Readlink(fmt.Sprintf("/proc/%d/ns/pid", pid))
+		if err != nil {
+			t.Fatal(err)
+		}
+		return link
+	}
+	if got, want := ns(childOf(t, p.PID())), ns(p.PID()); got != want {
+		t.Errorf("the copy is in %s; want %s", got, want)
+	}
+	if err := s.Close(); err != nil {
+		t.Error(err)
+	}
+	untouchedSince(t, p.PID(), before)
+	p.Cmd(t, "ping")
+}
