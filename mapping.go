@@ -78,6 +78,7 @@ const (
 	VMPFNMap     VMFlags = 1 << 9  // pf: pages without a struct page, as of devices
 	VMIO         VMFlags = 1 << 11 // io: device memory
 	VMDontCopy   VMFlags = 1 << 14 // dc: MADV_DONTFORK
+	VMNoReserve  VMFlags = 1 << 18 // nr: no room is set aside for it (MAP_NORESERVE)
 	VMHugeTLB    VMFlags = 1 << 19 // ht: hugetlb pages
 	VMWipeOnFork VMFlags = 1 << 22 // wf: MADV_WIPEONFORK
 	VMDontDump   VMFlags = 1 << 23 // dd: MADV_DONTDUMP

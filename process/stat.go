@@ -37,6 +37,10 @@ type Stat struct {
 // (PF_KTHREAD).
 func (s *Stat) KernelThread() bool { return s.Flags&0x00200000 != 0 }
 
+// Forked reports whether the process is a fork that has executed no program
+// since (PF_FORKNOEXEC).
+func (s *Stat) Forked() bool { return s.Flags&0x40 != 0 }
+
 // Zombie reports whether the process has exited.
 func (s *Stat) Zombie() bool { return s.State == 'Z' || s.State == 'X' }
 

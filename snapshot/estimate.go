@@ -52,6 +52,8 @@ type extent struct {
 	pages, hugePages  uint64  // entries of page tables
 	uncopied          uint64  // bytes that a fork does not copy
 	private           uint64  // bytes of which writes make copies after a fork
+	huge              uint64  // likewise, in pages of hugetlb
+	hugeUnreserved    uint64  // of those, bytes for whose copies nothing is set aside
 	inPause           uint64  // bytes that precopy copies during the pause
 	busy              float64 // threads that run at a time
 	stopped           bool    // by job control
@@ -77,7 +79,7 @@ func (f *freezer) measure() (x extent, err error) {
 	}
 	f.s.Torn = torn
 	x.inPause = f.inPause
-	x.private = copiedOnWrite(f.maps)
+	x.copied(f.maps)
 	if err := f.scan(); err == nil {
 		for _, v := range f.regions {
 			if v.Categories&sys.PageHuge != 0 {

@@ -55,7 +55,8 @@ func fork(ctx context.Context, p *process.Process, o Options) (s *Snapshot, err 
 	defer before.Close()
 	s.img.Mappings, _ = before.Mappings()
 	if st, serr := p.Status(); serr == nil {
-		x := &extent{pages: st.RSS / procmem.PageSize, mappings: len(s.img.Mappings), private: copiedOnWrite(s.img.Mappings)}
+		x := &extent{pages: st.RSS / procmem.PageSize, mappings: len(s.img.Mappings)}
+		x.copied(s.img.Mappings)
 		if err = canFork(p, x); err != nil {
 			return s, fmt.Errorf("fork process %d: %w", p.PID(), err)
 		}

@@ -21,6 +21,9 @@ func canFork(p *process.Process, x *extent) error {
 	if err := canClone(p); err != nil {
 		return err
 	}
+	if err := hugeRoom(p, x, hugePools); err != nil {
+		return err
+	}
 	f, err := p.Open("cgroup")
 	if errors.Is(err, unix.ENOENT) { // a kernel without control groups
 		return machineRoom(forkNeed(x, true))
@@ -86,17 +89,20 @@ func (n need) bytes() uint64 {
 	return b
 }
 
-// copiedOnWrite returns how many bytes of private pages a process has: those of
-// which it gets copies where it writes to them after a fork. What may not be
-// written now may be later.
-func copiedOnWrite(maps []procmem.Mapping) (n uint64) {
+// copied finds out what the process gets copies of where it writes after a
+// fork: all private pages that there are. What may not be written now may be
+// later.
+func (x *extent) copied(maps []procmem.Mapping) {
 	for i := range maps {
 		m := &maps[i]
-		if m.Usage != nil && !m.Shared() && m.Flags&(procmem.VMDontCopy|procmem.VMWipeOnFork) == 0 {
-			n += m.Usage.Anonymous + m.Usage.Swap
+		if m.Usage == nil || m.Shared() || m.Flags&(procmem.VMDontCopy|procmem.VMWipeOnFork) != 0 {
+			continue
+		}
+		x.private += m.Usage.Anonymous + m.Usage.Swap
+		if x.huge += m.Usage.HugeTLB; m.Flags&procmem.VMNoReserve != 0 {
+			x.hugeUnreserved += m.Usage.HugeTLB
 		}
 	}
-	return n
 }
 
 // forkFits tells by which limit a fork does not fit. text is /proc/PID/cgroup;

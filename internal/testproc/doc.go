@@ -146,6 +146,7 @@
 //	vdso                  ok: the vDSO is writable
 //	unshare pid|time      ok: the next child will be the first in a new namespace
 //	unshare pid PATH      ok: children of the main thread will be in this pid namespace
+//	huge                  ok: it has written to a private huge page (hugetlb) that it maps without a reservation
 //	compute               ok, and when SIGUSR1 has come, done; meanwhile the main thread makes no system call
 //	dumpable 0|1, setuid UID    ok
 //

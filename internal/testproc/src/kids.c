@@ -111,6 +111,15 @@ static void do_unshare(const char *what, const char *path) {
 	answer(failed);
 }
 
+// do_huge writes to a private huge page for which none is set aside.
+static void do_huge(void) {
+	static volatile char *page;
+	if (!page) page = mmap(NULL, 2 << 20, PROT_READ | PROT_WRITE, MAP_PRIVATE | MAP_ANONYMOUS | MAP_NORESERVE | 0x40000 /* MAP_HUGETLB */, -1, 0);
+	if (page == MAP_FAILED) return page = NULL, answer(1);
+	page[5]++;
+	answer(0);
+}
+
 static volatile sig_atomic_t enough;
 
 static void on_enough(int sig) { (void)sig, enough = 1; }
@@ -202,6 +211,7 @@ static int handle(int argc, char **argv) {
 	else if (!strcmp(what, "vdso")) do_vdso();
 	else if (!strcmp(what, "compute")) do_compute();
 	else if (!strcmp(what, "seccomp") && argc == 2) do_seccomp(argv[1]);
+	else if (!strcmp(what, "huge")) do_huge();
 	else if (!strcmp(what, "unshare") && argc > 1) do_unshare(argv[1], argv[2]);
 	else if (!strcmp(what, "exec") && argc > 1) execv(argv[1], argv + 1), answer(1);
 	else if (!strcmp(what, "threadexec") && argc > 1) { // the main thread waits, and is replaced
