@@ -152,7 +152,7 @@ func Estimates(p *process.Process, o Options) ([]Estimate, error) {
 
 func (f *freezer) estimates(x *extent) []Estimate {
 	stop := f.p.CheckNamespace()
-	precopy := cmp.Or(stop, canCall(f.p, f.s.img.Arch))
+	precopy := cmp.Or(stop, canCall(f.p, f.s.img.Arch), canClone(f.p))
 	fork := precopy
 	if precopy == nil {
 		precopy = canTrack()

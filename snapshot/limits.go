@@ -10,6 +10,7 @@ import (
 	"golang.org/x/sys/unix"
 
 	"github.com/procmem/procmem"
+	"github.com/procmem/procmem/internal/inject"
 	"github.com/procmem/procmem/process"
 )
 
@@ -18,9 +19,6 @@ import (
 // after the fork, when it writes, is charged to it as well, and where that does
 // not fit, the kernel may end the target.
 func canFork(p *process.Process, x *extent) error {
-	if err := canClone(p); err != nil {
-		return err
-	}
 	if err := hugeRoom(p, x, hugePools); err != nil {
 		return err
 	}
@@ -46,7 +44,7 @@ func canClone(p *process.Process) (err error) {
 	if err != nil {
 		return err
 	}
-	for _, tid := range tids[:min(len(tids), maxCandidates)] {
+	for _, tid := range tids[:min(len(tids), inject.MaxCandidates)] {
 		if err = p.CheckChildNamespaces(tid); err == nil {
 			return nil
 		}

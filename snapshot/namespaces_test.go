@@ -5,8 +5,10 @@ import (
 	"fmt"
 	"os"
 	"os/exec"
+	"strings"
 	"testing"
 
+	"github.com/procmem/procmem/internal/inject"
 	"github.com/procmem/procmem/internal/testproc"
 	"github.com/procmem/procmem/process"
 )
@@ -29,15 +31,18 @@ func TestForkPreparedNamespace(t *testing.T) {
 	for _, what := range []string{"pid", "time"} {
 		t.Run(what, func(t *testing.T) {
 			p := inNamespace(t, what)
-			if _, err := Fork(t.Context(), open(t, p), Options{}); !errors.Is(err, process.ErrPreparedNamespace) {
-				t.Errorf("fork: %v; want %v", err, process.ErrPreparedNamespace)
+			for _, m := range []Method{MethodFork, MethodPrecopy} {
+				_, err := Take(t.Context(), open(t, p), Options{Method: m, Store: testproc.NewPages()})
+				if err == nil || !strings.Contains(err.Error(), process.ErrPreparedNamespace.Error()) {
+					t.Errorf("%s: %v; want %v", m, err, process.ErrPreparedNamespace)
+				}
 			}
 			all, err := Estimates(open(t, p), Options{})
 			if err != nil {
 				t.Fatal(err)
 			}
 			for _, e := range all {
-				if e.Method == MethodFork && !errors.Is(e.Err, process.ErrPreparedNamespace) {
+				if e.Method != MethodStop && !errors.Is(e.Err, process.ErrPreparedNamespace) {
 					t.Errorf("estimate of fork: %v", e.Err)
 				}
 			}
@@ -55,14 +60,16 @@ func TestForkPreparedNamespace(t *testing.T) {
 // The same, found out when the process is held.
 func TestForkPreparedMeanwhile(t *testing.T) {
 	p := inNamespace(t, "pid")
-	k, err := startKeeper(open(t, p), job{Task: taskFork})
-	if err != nil {
-		t.Fatal(err)
+	for _, task := range []string{inject.TaskFork, inject.TaskTrack} {
+		k, err := inject.Start(open(t, p), inject.Job{Task: task})
+		if err != nil {
+			t.Fatal(err)
+		}
+		if _, err := k.Listen(t.Context()); err == nil {
+			t.Errorf("%s: a child was made", task)
+		}
+		k.Close()
 	}
-	if _, err := k.listen(t.Context()); err == nil {
-		t.Error("a copy was made")
-	}
-	k.close()
 	for range 3 {
 		p.Cmd(t, "fork")
 	}
@@ -75,7 +82,7 @@ func TestForkPreparedThread(t *testing.T) {
 	p.Cmd(t, "threads 2")
 	inner := childOf(t, elsewhere.PID())
 	p.Cmd(t, "unshare pid /proc/%d/ns/pid", inner)
-	before := tracesOf(t, p.PID())
+	before := testproc.TracesOf(t, p.PID())
 	s := takeBy(t, p, MethodFork, Options{})
 	checkBallast(t, p, s)
 	ns := func(pid int) string {
@@ -91,6 +98,6 @@ func TestForkPreparedThread(t *testing.T) {
 	if err := s.Close(); err != nil {
 		t.Error(err)
 	}
-	untouchedSince(t, p.PID(), before)
+	testproc.UntouchedSince(t, p.PID(), before)
 	p.Cmd(t, "ping")
 }

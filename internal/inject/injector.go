@@ -149,18 +149,18 @@ func (c *Injector) candidates() (tids []int, regs map[int][]byte) {
 		regs[tid] = r
 		if callState(r).blocked {
 			tids = append(tids, tid)
-			if len(tids) == maxCandidates {
+			if len(tids) == MaxCandidates {
 				return tids, regs
 			}
-		} else if len(others) < maxCandidates {
+		} else if len(others) < MaxCandidates {
 			others = append(others, tid)
 		}
 	}
 	return append(tids, others...), regs
 }
 
-// maxCandidates is how many threads are tried.
-const maxCandidates = 16
+// MaxCandidates is how many threads are tried.
+const MaxCandidates = 16
 
 // one runs a function that makes a call in a thread that is fit for that. The
 // error tells why the last one was not.

@@ -89,11 +89,11 @@ func callable(p *process.Process) ([]int, error) {
 		case noticesStop[int(sc.Number)]:
 			good = append(good, tid)
 		default:
-			if best = append(best, tid); len(best) == maxCandidates {
+			if best = append(best, tid); len(best) == MaxCandidates {
 				return best, nil
 			}
 		}
 	}
 	all := append(append(best, good...), others...)
-	return all[:min(len(all), maxCandidates)], nil
+	return all[:min(len(all), MaxCandidates)], nil
 }
