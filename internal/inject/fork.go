@@ -146,6 +146,8 @@ func (a *agent) fork(p *process.Process) (child *agent, err error) {
 	child = &agent{Forked: Forked{PID: res.child}, c: a.c, filtered: a.filtered}
 	// Where memory is short it is the one to go. The agent shares this setting with
 	// the target, and so does not get it.
+	// Without the right to write to the files of another user it fails; then there was
+	// room for twice as much (snapshot.canFork).
 	os.WriteFile(fmt.Sprintf("/proc/%d/oom_score_adj", child.PID), []byte("1000"), 0)
 	if child.Inner, err = innerPID(p, child.PID); err != nil {
 		return child, err

@@ -147,6 +147,9 @@
 //	unshare pid|time      ok: the next child will be the first in a new namespace
 //	unshare pid PATH      ok: children of the main thread will be in this pid namespace
 //	huge                  ok: it has written to a private huge page (hugetlb) that it maps without a reservation
+//	lasting               ok VALUE ATTACHED LAST SIGNALS RSS: of a semaphore that is undone at its end, and of a segment of
+//	                      System V memory, which it was the last to attach or detach (1) or not (0); how many SIGCHLD it
+//	                      had; the most memory that one of its children had, in KiB. It locks the file "lock"
 //	compute               ok, and when SIGUSR1 has come, done; meanwhile the main thread makes no system call
 //	dumpable 0|1, setuid UID    ok
 //
