@@ -127,7 +127,7 @@ func build(v Variant) (string, error) {
 	if err != nil {
 		return "", err
 	}
-	files := []string{"helper.h", v.Program + ".c"}
+	files := []string{"helper.h", "kinds.h", v.Program + ".c"}
 	if v.Toolchain == Go {
 		files = []string{v.Program + "/main.go"}
 	}

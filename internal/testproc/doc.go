@@ -15,7 +15,7 @@
 //
 // A helper writes one fact a line, a key and a value, until a line "ready".
 // It then answers each line of its stdin with one line. The keys map, needle,
-// thread, path, reg and no have a name behind them, which is part of the key:
+// thread, path, reg, ring and no have a name behind them, which is part of the key:
 //
 //	pid PID                             as the helper sees it
 //	stamp VALUE                         see Stamp
@@ -70,14 +70,28 @@
 //	fileshared   shared, of a file of 8 pages; page 1 is written
 //	eof          3 pages of a file of 4196 bytes: page 2 is beyond its end
 //	newline      of a file whose name holds a newline and spaces
-//	deleted      of a file that has no name left
+//	deleted      private, of a file that has no name left; page 0 is written
+//	deletedclean, replaced    the same, nothing is written; in place of the latter there is another file
+//	memfdprivate    read-only, of a memfd of 4 pages, 3 of them written
+//	sparse       private, by --sparse (16M): pages 1 and the last but one are in the file, 2 and the middle one
+//	             are written by the process, the rest is holes
 //	memfd        shared, sparse, by --memfd (256M): the first, the middle and the last page are written
 //	huge         a private page of 2 MiB, partly stamped; see HugePages
 //	thp          4 MiB, advised to have huge pages
+//	reserved     with --reserved SIZE, private, MAP_NORESERVE: the first, the middle and the last page are written
+//	hugeshared   with --hugeshared, a shared page of 2 MiB, partly stamped
+//	sysv         System V shared memory, 4 pages, 2 of them written
+//	droppable    MAP_DROPPABLE, 4 pages, 2 of them written
 //	guard        5 pages; page 2 is a guard (MADV_GUARD_INSTALL)
+//	guardfile    4 pages of a file, private; page 1 is a guard, page 3 is written
+//	guardshared  4 pages of shared memory; page 1 is a guard with data behind it
 //	secret       memfd_secret, 2 pages
 //	uffd         4 pages with a userfaultfd in MISSING mode and nobody to serve it; page 0 is there. The fact
 //	             uffdmode is full where the kernel's own accesses would wait too, else user
+//
+// Two more are the kernel's, so that nobody knows what they hold, and never
+// touched by the process: the facts "ring aio ADDR LEN" (io_setup(2)) and
+// "ring uring ADDR LEN" (io_uring_setup(2)).
 //
 // --only A,B,.. and --without A,B,.. choose among them. --nospin blocks zoo-6
 // in poll, so that zoo takes no processor time. Commands:

@@ -168,6 +168,35 @@ func (m Map) Stamped(i int) bool {
 	return false
 }
 
+// Readable reports whether page i of a mapping of zoo can be read.
+func (m Map) Readable(i int) bool {
+	switch m.Name {
+	case "secret":
+		return false
+	case "guard", "eof":
+		return i != 2
+	case "guardfile", "guardshared":
+		return i != 1
+	case "uffd":
+		return i == 0
+	}
+	return true
+}
+
+// Ring returns where a mapping of zoo lies whose bytes are the kernel's. Where
+// there is none the test is skipped.
+func (p *Proc) Ring(t testing.TB, name string) procmem.Range {
+	t.Helper()
+	if reason, ok := p.Facts["no "+name]; ok {
+		t.Skipf("testproc: no mapping %q here: %s", name, reason)
+	}
+	var start, size uint64
+	if _, err := fmt.Sscanf(p.Fact(t, "ring "+name), "0x%x %d", &start, &size); err != nil {
+		t.Fatalf("testproc: ring %s: %v", name, err)
+	}
+	return procmem.Range{Start: procmem.Addr(start), End: procmem.Addr(start + size)}
+}
+
 // Want returns what page i of the mapping holds as long as no command has
 // changed it: the stamp, the file, or zeros.
 func (p *Proc) Want(t testing.TB, m Map, i int) []byte {

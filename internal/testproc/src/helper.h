@@ -71,6 +71,7 @@ static uint64_t size_of(const char *s) {
 	char *end;
 	uint64_t n = strtoull(s, &end, 0);
 	switch (*end) {
+	case 'T': n <<= 10; // fall through
 	case 'G': n <<= 10; // fall through
 	case 'M': n <<= 10; // fall through
 	case 'K': n <<= 10;

@@ -418,10 +418,13 @@ static void uffd(void) {
 	announce("uffd", p, 4 * PAGE, "anon", "0");
 }
 
+#include "kinds.h"
+
 static void make_mappings(void) {
 	only = opt("--only", 1), without = opt("--without", 1);
 	size_t untouched = size_opt("--untouched", 16 << 20), none = size_opt("--none", 64 << 20);
 	size_t sparse = size_opt("--memfd", 256 << 20);
+	rings(); // where the kernel puts them, which must not be beside another
 	anon("anon", 16, "0-7,9,15", 0);
 	anon("dontdump", 4, "0-3", MADV_DONTDUMP);
 	anon("dontfork", 4, "0-3", MADV_DONTFORK);
@@ -448,13 +451,12 @@ static void make_mappings(void) {
 	file("fileshared", "shared-file", 8 * PAGE, 8, MAP_SHARED, "1");
 	file("eof", "short-file", PAGE + 100, 3, MAP_PRIVATE, "-");
 	file("newline", "new\nline and space", 2 * PAGE, 2, MAP_PRIVATE, "1");
-	file("deleted", "deleted-file", 4 * PAGE, 4, MAP_PRIVATE, "0");
-	if (wanted("deleted")) unlink("deleted-file");
 	memfd(sparse);
 	large();
 	guard();
 	secret();
 	uffd();
+	make_rare_mappings();
 }
 
 // ---- commands ----
