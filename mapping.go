@@ -158,6 +158,12 @@ type Mapping struct {
 	// suffix " (deleted)" stays.
 	Path string
 
+	// Unreachable tells that Path does not lead to the file on this machine: the
+	// file has no name left, never had one (memfd), or the name belongs to
+	// another file, or to none, as in another mount namespace. A file with the
+	// same build id counts as the same. Only a process.View knows.
+	Unreachable bool
+
 	// Flags is known where the source is /proc/PID/smaps.
 	Flags VMFlags
 	// Usage is nil where the source does not tell.

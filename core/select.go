@@ -66,7 +66,8 @@ const (
 // Select returns the segments of a core of img in ascending order, as the
 // kernel would choose them (fs/coredump.c, vma_dump_size) and with what
 // debuggers need besides: the pages that hold the executable's ELF header and
-// build id are always in, and untouched anonymous memory is a hole. It reads
+// build id are always in, private mappings of files that nobody finds by their
+// names are whole, and untouched anonymous memory is a hole. It reads
 // ELF headers from mem. Mappings without Usage count as touched where they
 // are private and writable.
 func Select(img *procmem.Image, mem procmem.Memory, f Filter) []Segment {
@@ -149,7 +150,7 @@ func extentOf(m *procmem.Mapping, f Filter, exe bool) extent {
 		return whole(FilterAnonShared)
 	case m.Shared():
 		return whole(FilterFileShared)
-	case hasAnon(m) && f&FilterAnonPrivate != 0:
+	case (hasAnon(m) || lost(m)) && f&FilterAnonPrivate != 0:
 		return dumpWhole
 	case !m.HasFile():
 		if untouchedHole(m) {
@@ -164,11 +165,17 @@ func extentOf(m *procmem.Mapping, f Filter, exe bool) extent {
 	return dumpNothing
 }
 
-// nameless reports whether a shared mapping belongs to no file that still has
-// a name, which is what the kernel calls anonymous.
+// nameless reports whether a shared mapping belongs to no file that has a name,
+// which is what the kernel calls anonymous, but for the kernel's own objects,
+// such as the rings of io_uring.
 func nameless(m *procmem.Mapping) bool {
-	return !m.HasFile() || m.Deleted() || strings.HasPrefix(m.Path, "[anon_shmem:")
+	return !m.HasFile() || m.Deleted() || !strings.HasPrefix(m.Path, "/")
 }
+
+// lost reports whether no reader of the core finds the mapped file: its bytes
+// are in the core or nowhere, as those of anonymous memory. The kernel goes by
+// bit 2 here, too, and leaves them out.
+func lost(m *procmem.Mapping) bool { return m.HasFile() && (m.Unreachable || m.Deleted()) }
 
 // hasAnon reports whether a private mapping holds pages of its own.
 func hasAnon(m *procmem.Mapping) bool {

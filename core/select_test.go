@@ -102,6 +102,7 @@ func TestSelect(t *testing.T) {
 		{name: "shared, no name", m: deleted, def: "whole", all: "whole"},
 		{name: "shared, no file", m: plain(rw | sh), def: "whole", all: "whole"},
 		{name: "shared, named by the program", m: mapped(a, 0x4000, rw|sh, 0, "[anon_shmem:x]"), def: "whole", all: "whole"},
+		{name: "shared, the kernel's", m: mapped(a, 0x4000, rw|sh, 0, "anon_inode:[io_uring]"), def: "whole", all: "whole"},
 		{name: "shared, no name, not wanted", m: deleted, def: "none", all: "whole", f: FilterAnonPrivate},
 		{name: "shared file", m: mapped(a, 0x4000, rw|sh, 0, "/f"), def: "none", all: "whole"},
 		{name: "shared file, wanted", m: mapped(a, 0x4000, rw|sh, 0, "/f"), def: "whole", all: "whole", f: FilterFileShared},
@@ -109,6 +110,10 @@ func TestSelect(t *testing.T) {
 		{name: "file, RELRO", m: with(file(ro), touched, 0), def: "whole", all: "whole"},
 		{name: "file, clean", m: file(ro), def: "none", all: "whole"},
 		{name: "file, clean, wanted", m: file(ro), def: "whole", all: "whole", f: FilterFilePrivate},
+		{name: "file, deleted, clean", m: with(mapped(a, 0x4000, rx, 0x1000, "/f (deleted)"), none, 0), def: "whole", all: "whole"},
+		{name: "file, deleted, not wanted", m: with(mapped(a, 0x4000, rx, 0x1000, "/f (deleted)"), none, 0), def: "none", all: "whole", f: FilterELFHeaders},
+		{name: "file, not found by its name", m: unreachable(file(ro)), def: "whole", all: "whole"},
+		{name: "shared file, not found by its name", m: unreachable(mapped(a, 0x4000, rw|sh, 0, "/f")), def: "none", all: "whole"},
 		{name: "not ELF", m: nodata, def: "none", all: "whole"},
 		{name: "executable", m: exe, def: "0x0-0x1000", all: "whole"},
 		{name: "executable, headers not wanted", m: exe, def: "0x0-0x1000", all: "whole", f: FilterAnonPrivate},
@@ -138,6 +143,11 @@ func TestSelect(t *testing.T) {
 			t.Errorf("%s, all: %s, want %s", c.name, got, c.all)
 		}
 	}
+}
+
+func unreachable(m procmem.Mapping) procmem.Mapping {
+	m.Unreachable = true
+	return m
 }
 
 // The page that holds the build id is dumped wherever it lies.

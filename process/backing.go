@@ -1,7 +1,6 @@
 package process
 
 import (
-	"fmt"
 	"os"
 	"strings"
 	"sync"
@@ -17,8 +16,9 @@ type fileKey struct {
 	inode        uint64
 }
 
-// maxBacking bounds how many files are kept open at once.
-const maxBacking = 128
+// maxBacking bounds how many files are kept open at once: more than a program
+// has libraries.
+const maxBacking = 1024
 
 // backing opens the files behind mappings, to see what they hold without
 // touching a page of the target.
@@ -55,14 +55,28 @@ func (b *backing) file(m *procmem.Mapping) (f *os.File, release func()) {
 func (b *backing) openFile(m *procmem.Mapping) *os.File {
 	// map_files is exact, also for files without a name; it takes
 	// CAP_CHECKPOINT_RESTORE or CAP_SYS_ADMIN.
-	link := fmt.Sprintf("map_files/%x-%x", uint64(m.Start), uint64(m.End))
-	if f := b.openRegular(link, m); f != nil {
+	if f := b.openRegular(mapFile(m), m); f != nil {
 		return f
+	}
+	if b.executable() == m.Path { // also without a name, and without a capability
+		if f := b.openRegular("exe", m); f != nil {
+			return f
+		}
 	}
 	if m.Deleted() || !strings.HasPrefix(m.Path, "/") {
 		return nil
 	}
 	return b.openRegular("root"+m.Path, m)
+}
+
+// executable returns the name of the executable as maps has it.
+func (b *backing) executable() string {
+	name := make([]byte, unix.PathMax)
+	n, err := unix.Readlinkat(int(b.dir.Fd()), "exe", name)
+	if err != nil {
+		return ""
+	}
+	return string(name[:n])
 }
 
 // openRegular opens a regular file that is the one of the mapping. A device

@@ -77,6 +77,7 @@ func (p *Process) viewOf(tid int, dir *os.File) (*View, error) {
 		v.Close()
 		return nil, fmt.Errorf("read mappings: %w", unix.ESRCH)
 	}
+	v.findUnreachable(dir)
 	v.spans = spansOf(v.maps)
 	v.findWitness()
 	return v, nil

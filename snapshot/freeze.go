@@ -135,7 +135,7 @@ func (f *freezer) update(text []byte) (fresh []procmem.Range, err error) {
 			k++
 		}
 		if k < len(f.maps) && same(m, &f.maps[k]) {
-			m.Flags, m.Usage = f.maps[k].Flags, f.maps[k].Usage
+			m.Flags, m.Usage, m.Unreachable = f.maps[k].Flags, f.maps[k].Usage, f.maps[k].Unreachable
 			continue
 		}
 		fresh = append(fresh, m.Range)

@@ -52,10 +52,19 @@ func stopNow(ctx context.Context, p *process.Process, o Options) (*Snapshot, err
 	return f.stop(ctx)
 }
 
-// size is how much there is to copy, in bytes.
+// size is how much there is to copy of the process, in bytes: what is as in a
+// file can be read from there at any time.
 func (f *freezer) size() (n uint64) {
 	for _, r := range f.wanted {
-		n += dataSize(f.before, r)
+		for i := procmem.FindMapping(f.maps, r.Start); i < len(f.maps) && f.maps[i].Start < r.End; i++ {
+			m := &f.maps[i]
+			part := m.Range.Intersect(r)
+			if private(m) && m.Usage != nil && f.fromFile(m) {
+				n += min(part.Size(), m.Usage.Anonymous+m.Usage.Swap)
+				continue
+			}
+			n += dataSize(f.before, part)
+		}
 	}
 	return n
 }
