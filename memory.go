@@ -55,7 +55,7 @@ var (
 	ErrNotDumped = errors.New("not in the core file")
 	// ErrUntouched: the page is not present, and only reading it, which
 	// would allocate it, could tell what it holds.
-	ErrUntouched = errors.New("not touched by the target, and reading would allocate it (the capability CAP_CHECKPOINT_RESTORE allows to look without)")
+	ErrUntouched = errors.New("not touched by the target, and reading would allocate it")
 	// ErrGone: the process has exited, or has executed another program,
 	// since it was opened.
 	ErrGone = errors.New("the process is gone")

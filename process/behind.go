@@ -70,7 +70,7 @@ func (b behind) Data(r procmem.Range) iter.Seq2[procmem.Range, error] {
 				continue
 			}
 			file, release := b.v.back.file(m)
-			goesOn := file == nil || fileData(file, m, part, yield)
+			goesOn := file == nil || fileExtents(file, m, part, yield)
 			if release(); !goesOn {
 				return
 			}

@@ -46,10 +46,11 @@ func (v *View) mappingData(m *procmem.Mapping, r procmem.Range, skip PageState, 
 	case byFile:
 		f, release := v.back.file(m)
 		defer release()
+		yield = v.withoutGuards(yield)
 		if f == nil {
 			return yield(r, nil)
 		}
-		return fileData(f, m, r, yield)
+		return v.fileData(f, m, r, yield)
 	case untouched(m) && v.stopped:
 		return true // spares old kernels reading the pagemap of a terabyte
 	case skip != 0 && full(m):
@@ -133,9 +134,59 @@ func (v *View) swappedShared(m *procmem.Mapping, r procmem.Range, yield func(pro
 	}
 }
 
-// fileData yields the parts of r that are data in the file and not holes.
+// withoutGuards returns a yield that leaves out the guards of a file mapping:
+// whatever the file has there, the process has nothing.
+func (v *View) withoutGuards(yield func(procmem.Range, error) bool) func(procmem.Range, error) bool {
+	return func(r procmem.Range, err error) bool {
+		if err != nil {
+			return yield(r, err)
+		}
+		for g, err := range v.pm.guards(r) {
+			if err != nil {
+				return yield(procmem.Range{}, err) && false
+			}
+			if g.Start > r.Start && !yield(procmem.Range{Start: r.Start, End: g.Start}, nil) {
+				return false
+			}
+			r.Start = min(g.End, r.End)
+		}
+		return r.Empty() || yield(r, nil)
+	}
+}
+
+// fileData yields the parts of r, of a mapping of f, that may hold data. Of a
+// private one that is what the file has, and in its holes the pages of the
+// process.
+func (v *View) fileData(f *os.File, m *procmem.Mapping, r procmem.Range, yield func(procmem.Range, error) bool) bool {
+	if m.Shared() {
+		return fileExtents(f, m, r, yield)
+	}
+	at := r.Start
+	pagesTo := func(end procmem.Addr) bool {
+		hole := procmem.Range{Start: at, End: end}
+		for run, err := range v.pm.runs(hole, 0) {
+			if err != nil {
+				return yield(procmem.Range{}, err) && false
+			}
+			if run.State&(PageGuard|PageZero) == 0 && !yield(run.Range.Intersect(hole), nil) {
+				return false
+			}
+		}
+		return true
+	}
+	goesOn := fileExtents(f, m, r, func(d procmem.Range, err error) bool {
+		if err == nil && at < d.Start && !pagesTo(d.Start) {
+			return false
+		}
+		at = d.End
+		return yield(d, err)
+	})
+	return goesOn && (at >= r.End || pagesTo(r.End))
+}
+
+// fileExtents yields the parts of r that are data in the file and not holes.
 // Beyond the end of the file nothing can be read, and nothing is lost.
-func fileData(f *os.File, m *procmem.Mapping, r procmem.Range, yield func(procmem.Range, error) bool) bool {
+func fileExtents(f *os.File, m *procmem.Mapping, r procmem.Range, yield func(procmem.Range, error) bool) bool {
 	base := m.Offset - uint64(m.Start) // modulo 2^64: file offset = base + address
 	end := base + uint64(r.End)
 	if end > math.MaxInt64 {
@@ -146,10 +197,6 @@ func fileData(f *os.File, m *procmem.Mapping, r procmem.Range, yield func(procme
 		return yield(r, nil)
 	}
 	end = min(end, (uint64(st.Size())+procmem.PageSize-1)&^(procmem.PageSize-1))
-	if !m.Shared() { // written pages hide what the file says, holes included
-		start := base + uint64(r.Start)
-		return start >= end || yield(procmem.Range{Start: r.Start, End: procmem.Addr(end - base)}, nil)
-	}
 	for off := base + uint64(r.Start); off < end; {
 		data, err := unix.Seek(int(f.Fd()), int64(off), unix.SEEK_DATA)
 		if err == unix.ENXIO {

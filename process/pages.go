@@ -113,6 +113,53 @@ func (pm *pagemap) runs(r procmem.Range, own PageState) iter.Seq2[PageRun, error
 	}
 }
 
+// guards yields the guards in r (MADV_GUARD_INSTALL). It is for mappings of
+// files, which may have them where the kernel tells of them (6.15): runs tells
+// them too, but not what is only in the file.
+func (pm *pagemap) guards(r procmem.Range) iter.Seq2[procmem.Range, error] {
+	return func(yield func(procmem.Range, error) bool) {
+		vec := regionPool.Get().(*[512]sys.PageRegion)
+		defer regionPool.Put(vec)
+		step := uint64(scanStep)
+		end := (uint64(r.End) + procmem.PageSize - 1) &^ (procmem.PageSize - 1)
+		for a := uint64(r.Start.PageDown()); a < end && !pm.noScan.Load() && !pm.noGuard.Load(); {
+			n, walked, err := sys.PagemapScan(pm.f.Fd(), a, a+min(end-a, step), sys.PageGuard, sys.PageGuard, vec[:])
+			switch {
+			case err == unix.EINVAL || err == unix.ENOTTY:
+				return // the kernel does not know them
+			case err == unix.EINTR:
+				continue
+			case err == unix.ESRCH:
+				yield(procmem.Range{}, procmem.ErrGone)
+				return
+			case err != nil:
+				yield(procmem.Range{}, fmt.Errorf("scan pagemap at %#x: %w", a, err))
+				return
+			}
+			for _, g := range vec[:n] {
+				if !yield(procmem.Range{Start: procmem.Addr(g.Start), End: procmem.Addr(g.End)}, nil) {
+					return
+				}
+			}
+			if walked <= a {
+				return
+			}
+			a = walked
+			if step *= 2; n > 0 || step == 0 {
+				step = scanStep
+			}
+		}
+	}
+}
+
+// Guards yields the guards of a mapping of a file.
+func (v *View) Guards(m *procmem.Mapping) iter.Seq2[procmem.Range, error] {
+	if !m.HasFile() || m.Special() {
+		return func(func(procmem.Range, error) bool) {}
+	}
+	return v.pm.guards(m.Range)
+}
+
 // Bits of an entry of /proc/PID/pagemap
 // (Documentation/admin-guide/mm/pagemap.rst).
 const (

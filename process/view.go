@@ -1,6 +1,7 @@
 package process
 
 import (
+	"cmp"
 	"errors"
 	"fmt"
 	"io"
@@ -162,7 +163,7 @@ func (v *View) readMapping(m *procmem.Mapping, p []byte, a procmem.Addr) (int, e
 		f, release := v.back.file(m)
 		defer release()
 		if f != nil {
-			n, err := readFile(f, m, p, a)
+			n, err := v.readShared(f, m, p, a)
 			if err != errNoFileData {
 				return n, err
 			}
@@ -200,6 +201,20 @@ func (v *View) readMapping(m *procmem.Mapping, p []byte, a procmem.Addr) (int, e
 	return done + n, nil
 }
 
+// readShared reads a piece of shared memory from its file, up to the first
+// guard: what is behind that can be seen by nobody in this mapping.
+func (v *View) readShared(f *os.File, m *procmem.Mapping, p []byte, a procmem.Addr) (int, error) {
+	r := procmem.Range{Start: a, End: a + procmem.Addr(len(p))}
+	for g, err := range v.pm.guards(r) {
+		if err != nil || g.Start <= a {
+			return 0, cmp.Or(err, procmem.ErrUnreadable)
+		}
+		n, err := readFile(f, m, p[:g.Start-a], a)
+		return n, cmp.Or(err, procmem.ErrUnreadable)
+	}
+	return readFile(f, m, p, a)
+}
+
 // readAbsent fills p[done:] up to address to, where no page exists: from the
 // file, or with the zeros that the first touch would give.
 func (v *View) readAbsent(m *procmem.Mapping, p []byte, done int, a, to procmem.Addr) (n, want int) {
@@ -211,6 +226,9 @@ func (v *View) readAbsent(m *procmem.Mapping, p []byte, done int, a, to procmem.
 	switch {
 	case m.Flags&procmem.VMUffdMiss != 0:
 		return 0, len(p)
+	case aioRing(m):
+		n, _ := v.raw(0, p, from)
+		return n, len(p)
 	case m.Shared():
 		return 0, len(p)
 	case m.HasFile() && m.Flags&procmem.VMHugeTLB == 0:
@@ -238,6 +256,30 @@ func (v *View) Backed(m *procmem.Mapping) bool {
 	return f != nil
 }
 
+// aioRing reports whether a mapping is the ring of io_setup(2). It is a file that
+// nobody can open; all of its pages exist from the beginning, so that to read
+// one as the process would allocates none.
+func aioRing(m *procmem.Mapping) bool { return m.Shared() && m.Path == "/[aio] (deleted)" }
+
+// Unseen reports whether only the pages of a shared mapping that the process
+// has touched can be read: what else it holds is in a file that cannot be
+// opened.
+func (v *View) Unseen(m *procmem.Mapping) bool {
+	return m.Shared() && m.Flags&procmem.VMUffdMiss == 0 && !aioRing(m) && !v.Backed(m)
+}
+
+var errMayLook = fmt.Errorf("%w (the capability CAP_CHECKPOINT_RESTORE allows to look without)", procmem.ErrUntouched)
+
+// Untouched returns why pages of a mapping of which Unseen is true cannot be
+// read, with a remedy where there is one.
+func (v *View) Untouched(m *procmem.Mapping) error {
+	var st unix.Stat_t
+	if unix.Fstatat(int(v.back.dir.Fd()), mapFile(m), &st, 0) == unix.EPERM {
+		return errMayLook
+	}
+	return procmem.ErrUntouched
+}
+
 // Present yields the ranges of pages that exist in the process itself.
 func (v *View) Present(r procmem.Range) iter.Seq2[procmem.Range, error] {
 	return func(yield func(procmem.Range, error) bool) {
@@ -254,7 +296,7 @@ func (v *View) Present(r procmem.Range) iter.Seq2[procmem.Range, error] {
 
 func (v *View) absentError(m *procmem.Mapping) error {
 	if m.Shared() && m.Flags&procmem.VMUffdMiss == 0 {
-		return procmem.ErrUntouched
+		return v.Untouched(m)
 	}
 	return procmem.ErrUnreadable
 }

@@ -189,29 +189,27 @@ func (o *overlay) keep(view *process.View, mappings []procmem.Mapping) {
 				break
 			}
 			d = procmem.Range{Start: d.Start.PageDown(), End: (d.End + procmem.PageSize - 1).PageDown()}
-			if unseen(view, m) && at < d.Start {
-				o.arena.miss(procmem.Range{Start: at, End: d.Start}, procmem.ErrUntouched)
+			if view.Unseen(m) && at < d.Start {
+				o.arena.miss(procmem.Range{Start: at, End: d.Start}, view.Untouched(m))
 			}
 			o.data = append(o.data, d)
 			o.arena.copy(view, d)
 			at = d.End
 		}
-		if unseen(view, m) && at < m.End {
-			o.arena.miss(procmem.Range{Start: at, End: m.End}, procmem.ErrUntouched)
+		if view.Unseen(m) && at < m.End {
+			o.arena.miss(procmem.Range{Start: at, End: m.End}, view.Untouched(m))
+		}
+		for g, err := range view.Guards(m) {
+			if err == nil {
+				o.arena.fault(g, procmem.ErrUnreadable) // not missing: there is nothing
+			}
 		}
 	}
 }
 
-// unseen reports whether only the pages of a shared mapping that the process
-// has touched can be read: what else it holds is in a file that cannot be
-// opened.
-func unseen(view *process.View, m *procmem.Mapping) bool {
-	return m.Shared() && m.Flags&procmem.VMUffdMiss == 0 && !view.Backed(m)
-}
-
 // present yields what there is to copy of a mapping.
 func present(view *process.View, m *procmem.Mapping) iter.Seq2[procmem.Range, error] {
-	if unseen(view, m) {
+	if view.Unseen(m) {
 		return view.Present(m.Range)
 	}
 	return view.Data(m.Range)
