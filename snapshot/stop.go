@@ -7,6 +7,7 @@ import (
 	"time"
 
 	"github.com/procmem/procmem"
+	"github.com/procmem/procmem/internal/dirty"
 	"github.com/procmem/procmem/internal/pageset"
 	"github.com/procmem/procmem/internal/ptracer"
 	"github.com/procmem/procmem/process"
@@ -59,7 +60,7 @@ func (f *freezer) size() (n uint64) {
 		for i := procmem.FindMapping(f.maps, r.Start); i < len(f.maps) && f.maps[i].Start < r.End; i++ {
 			m := &f.maps[i]
 			part := m.Range.Intersect(r)
-			if private(m) && m.Usage != nil && f.fromFile(m) {
+			if dirty.Private(m) && m.Usage != nil && f.fromFile(m) {
 				n += min(part.Size(), m.Usage.Anonymous+m.Usage.Swap)
 				continue
 			}

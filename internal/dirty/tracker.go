@@ -155,11 +155,17 @@ func (t *Tracker) Round(ctx context.Context, ranges []procmem.Range) (written Wo
 	}()
 	anew := pageset.Merge(t.anew)
 	t.anew = nil
+	pages := finder{pm: t.pm}
 	for _, tracked := range t.Ranges {
 		for i := pageset.Index(ranges, tracked.Start); i < len(ranges) && ranges[i].Start < tracked.End; i++ {
 			for r := ranges[i].Intersect(tracked); !r.Empty(); {
 				if ctx.Err() != nil {
 					return written, context.Cause(ctx)
+				}
+				if first, ok, err := pages.next(r); err == nil && !ok {
+					break
+				} else if err == nil { // or the look at it tells the reason
+					r.Start = first
 				}
 				step := procmem.Range{Start: r.Start, End: min(r.End, (r.Start|(scanStep-1))+1)}
 				more, err := t.look(step, anew)
@@ -248,7 +254,10 @@ func (t *Tracker) WrittenBelow(upTo procmem.Addr) (written, blocks, all uint64) 
 	for _, tracked := range t.Ranges {
 		for r := tracked.Intersect(procmem.Range{End: upTo}); !r.Empty(); {
 			step := procmem.Range{Start: r.Start, End: min(r.End, (r.Start|(scanStep-1))+1)}
-			r.Start = step.End
+			if r.Start = step.End; !t.hasCopied(step) {
+				r.Start = t.nextCopied(r)
+				continue
+			}
 			spans, _ := t.Unprotected(step, 0)
 			for _, span := range spans {
 				for r := range t.Copied.Ranges(span) {

@@ -25,6 +25,7 @@ const (
 type untracker struct {
 	uffd       int
 	boundaries boundaries
+	pages      finder
 	rested     time.Time
 }
 
@@ -35,11 +36,16 @@ func Untrack(p *process.Process, uffd int) {
 		return // the process is gone
 	}
 	defer file.Close()
+	pm, err := p.OpenMem("pagemap")
+	if err != nil {
+		return
+	}
+	defer pm.Close()
 	maps, err := p.Mappings()
 	if err != nil {
 		return
 	}
-	u := untracker{uffd, boundaries{file}, time.Now()}
+	u := untracker{uffd, boundaries{file}, finder{pm: pm}, time.Now()}
 	for len(maps) > 0 {
 		run := touching(maps, untrackStep)
 		maps = maps[len(run):]
@@ -57,6 +63,11 @@ func Untrack(p *process.Process, uffd int) {
 func (u *untracker) run(maps []procmem.Mapping) bool {
 	r := span(maps)
 	for a := r.Start; a < r.End; {
+		if first, ok, err := u.pages.next(procmem.Range{Start: a, End: r.End}); err == nil && !ok {
+			break
+		} else if err == nil {
+			a = max(a, first&^(untrackStep-1))
+		}
 		end := min(r.End, (a|(untrackStep-1))+1) // aligned: huge pages stay whole
 		if err := sys.UffdUnprotect(u.uffd, uint64(a), uint64(end)); err == unix.ENOENT {
 			return false

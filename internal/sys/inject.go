@@ -198,6 +198,8 @@ func UffdUnregister(fd int, start, end uint64) error {
 type Scan struct {
 	Start, End       uint64
 	All, Any, Return uint64
+	// Max ends the walk when so many pages have been found; 0 is no bound.
+	Max uint64
 	// Protect write-protects these pages at the same time.
 	Protect bool
 	// Tracked has EPERM tell that not all of the range is tracked for writes.
@@ -213,7 +215,7 @@ const (
 // PagemapQuery is PagemapScan with all that can be asked. Where it ends with
 // an error, what was found before it is not told.
 func PagemapQuery(fd uintptr, q Scan, vec []PageRegion) (n int, walkEnd uint64, err error) {
-	arg := pmScanArg{start: q.Start, end: q.End, mask: q.All, anyof: q.Any, ret: q.Return,
+	arg := pmScanArg{start: q.Start, end: q.End, mask: q.All, anyof: q.Any, ret: q.Return, maxPages: q.Max,
 		vec: uint64(uintptr(unsafe.Pointer(unsafe.SliceData(vec)))), vecLen: uint64(len(vec))}
 	if q.Protect {
 		arg.flags |= scanWPMatching

@@ -1,0 +1,68 @@
+package dirty
+
+import (
+	"os"
+	"time"
+
+	"golang.org/x/sys/unix"
+
+	"github.com/procmem/procmem"
+	"github.com/procmem/procmem/internal/sys"
+)
+
+// finder finds the pages of a process that exist: runtimes reserve terabytes
+// and touch a little of them. The zero value of step is the smallest.
+type finder struct {
+	pm   *os.File // /proc/PID/pagemap
+	step uint64   // how much is looked at at once, in bytes
+}
+
+// findTime is how long one look may take, while the address space is locked
+// against changes of its mappings. Where there are no page tables a look at a
+// terabyte takes microseconds; tables that have become empty take their time.
+const findTime = 2 * time.Millisecond
+
+// next returns the first page of r that exists.
+func (f *finder) next(r procmem.Range) (at procmem.Addr, ok bool, err error) {
+	const exists = sys.PagePresent | sys.PageSwapped
+	var found [1]sys.PageRegion
+	f.step = max(f.step, scanStep)
+	for a := uint64(r.Start); a < uint64(r.End); {
+		began := time.Now()
+		n, walked, err := sys.PagemapQuery(f.pm.Fd(), sys.Scan{Start: a, End: a + min(uint64(r.End)-a, f.step),
+			Any: exists, Return: exists, Max: 1}, found[:])
+		switch {
+		case err == unix.EINTR || err == unix.EAGAIN:
+			continue
+		case err != nil:
+			return 0, false, err
+		case n > 0:
+			return procmem.Addr(found[0].Start), true, nil
+		case walked <= a:
+			return 0, false, nil
+		}
+		a = walked
+		if took := time.Since(began); took < findTime/2 && f.step < 1<<62 {
+			f.step *= 2
+		} else if took > findTime {
+			f.step = max(f.step/2, scanStep)
+		}
+	}
+	return 0, false, nil
+}
+
+// hasCopied reports whether any page of r has been copied.
+func (t *Tracker) hasCopied(r procmem.Range) bool {
+	for range t.Copied.Ranges(r) {
+		return true
+	}
+	return false
+}
+
+// nextCopied returns the first page of r that has been copied, or its end.
+func (t *Tracker) nextCopied(r procmem.Range) procmem.Addr {
+	for c := range t.Copied.Ranges(r) {
+		return c.Start
+	}
+	return r.End
+}
