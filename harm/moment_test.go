@@ -258,7 +258,7 @@ func TestForkLacks(t *testing.T) {
 		undone(t, p.PID(), before)
 		for _, m := range p.Maps() {
 			switch m.Name {
-			case "secret", "guard", "eof", "uffd": // parts cannot be read
+			case "secret", "guard", "guardfile", "guardshared", "eof", "uffd": // parts cannot be read
 			default:
 				c.checkMap(t, p, m)
 			}
