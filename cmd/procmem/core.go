@@ -30,6 +30,7 @@ type coreJob struct {
 	maxPause pauseFlag
 	compress compressFlag
 
+	oldGDB   bool      // an old gdb warns of the core that was taken
 	progress *progress // of the core that is being taken
 	packer   *packer   // what compresses it, nil for nothing
 }
@@ -255,7 +256,9 @@ func (j *coreJob) take(ctx context.Context, p *process.Process, plan *plan, stor
 	for _, t := range s.Torn {
 		r.Torn = append(r.Torn, core.Torn{Range: t.Range, Bytes: t.Size(), Reason: t.Reason})
 	}
-	return r, w.Finish(s.Image(), r)
+	img := s.Image()
+	j.oldGDB = warnsOldGDB(img)
+	return r, w.Finish(img, r)
 }
 
 // wants tells a snapshot what a core will hold.
@@ -309,6 +312,9 @@ func (j *coreJob) tell(w *os.File, r *core.Report) error {
 			written = "written"
 		}
 		fmt.Fprintf(w, "%s %s, file length %s; %s\n", term.Size(uint64(r.DiskBytes)), written, term.Size(uint64(r.FileBytes)), missingText(r))
+		if j.oldGDB {
+			fmt.Fprintln(w, oldGDB)
+		}
 		if j.gcore {
 			fmt.Fprintf(w, "Saved corefile %s.%d\n", term.Printable(j.prefix), r.PID)
 		}
