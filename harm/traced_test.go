@@ -85,8 +85,15 @@ func TestTraced(t *testing.T) {
 func TestVfork(t *testing.T) {
 	p := testproc.Start(t, testproc.Kids)
 	child := int(p.CmdInts(t, "vfork")[0])
+	p.WaitState(t, 'D')
+	if r := call(t, "doctor", "--json", p.PID()); !strings.Contains(r.stdout, fmt.Sprintf(`"asleep":[{"tid":%d,"call":"vfork"}]`, p.PID())) {
+		t.Errorf("doctor: %v", r)
+	}
+	if r := call(t, "doctor", p.PID()); !strings.Contains(r.stdout, "asleep:  1 thread in state D") {
+		t.Errorf("doctor: %v", r)
+	}
 	dir := t.TempDir()
-	call(t, "core", "-o", dir+"/core", p.PID()).want(t, 3, fmt.Sprintf("^procmem: thread %d: did not stop in time", p.PID()))
+	call(t, "core", "-o", dir+"/core", p.PID()).want(t, 3, fmt.Sprintf("^procmem: thread %d: it does not stop: it waits in the kernel and cannot be interrupted .state D, in vfork", p.PID()))
 	c := openCore(t, fmt.Sprintf("%s/core.%d", dir, p.PID()))
 	img := c.Image()
 	pc, sp, ok := img.Arch.PC(&img.Threads[0])

@@ -105,7 +105,11 @@ func fork(ctx context.Context, p *process.Process, o Options) (s *Snapshot, err 
 		return k.Pause()
 	}
 	s.addThreads(p.PID(), infos, n.Threads)
-	return s, s.openCopy(n.Child.PID, ov)
+	if err = s.openCopy(n.Child.PID, ov); err != nil {
+		return s, err
+	}
+	s.tearCalls(callsOf(n.Threads), s.Sparse)
+	return s, nil
 }
 
 var errForkWaits = errors.New("a fork of it waits until one of its threads, all of which would be held, has read of that (UFFD_FEATURE_EVENT_FORK)")

@@ -221,7 +221,11 @@ func (f *freezer) freeze(ctx context.Context, rest uint64) (err error) {
 	s.undo(func() error { ov.arena.close(); return nil })
 	s.threads = nil
 	s.addThreads(f.p.PID(), f.infos, threads)
-	return f.settle(ov, m)
+	if err := f.settle(ov, m); err != nil {
+		return err
+	}
+	s.tearCalls(callsOf(threads), s.Sparse)
+	return nil
 }
 
 // hold stops the process and copies what has not been copied, on the tracing

@@ -57,6 +57,7 @@ type Torn struct {
 const (
 	tornShared = "shared: other processes may have written to it while it was copied"
 	tornBeyond = "shared, and too large to be copied during the pause: it was copied later"
+	tornCall   = "a thread that could not be stopped is in a system call that may write to it"
 )
 
 // maxShared is how much shared memory is copied during a pause, in bytes: a
@@ -84,8 +85,12 @@ func (s *Snapshot) boundShared(view *process.View, shared []procmem.Mapping) (in
 			}
 		}
 	}
-	slices.SortFunc(s.Torn, func(a, b Torn) int { return cmp.Compare(a.Start, b.Start) })
+	s.sortTorn()
 	return inPause
+}
+
+func (s *Snapshot) sortTorn() {
+	slices.SortStableFunc(s.Torn, func(a, b Torn) int { return cmp.Compare(a.Start, b.Start) })
 }
 
 // dataSize is how much of r there is to copy, in bytes.

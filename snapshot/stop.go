@@ -4,6 +4,8 @@ import (
 	"bytes"
 	"context"
 	"errors"
+	"maps"
+	"slices"
 	"time"
 
 	"github.com/procmem/procmem"
@@ -22,8 +24,8 @@ var errOnlyBlocked = errors.New("not stopped: only what /proc tells of a blocked
 //
 // A thread that does not stop, because it waits in the kernel without being
 // interruptible (a disk, the parent of a vfork), cannot run code of its own
-// either and does not hold up the others for long: it gets an Err, and the
-// registers that /proc knows.
+// either and is not waited for: it gets an Err, and the registers that /proc
+// knows. What the kernel may write for it meanwhile is in Torn.
 //
 // The registers are being read when Stop returns, which takes a while where
 // there are thousands of threads: Image waits for that.
@@ -84,12 +86,16 @@ func (f *freezer) stop(ctx context.Context) (*Snapshot, error) {
 	}
 	view.Stopped(s.tracer.Do)
 	s.look(view)
+	var givenUp map[int]*process.Syscall
+	s.tracer.Do(func() { givenUp = s.tracer.GivenUp() })
+	s.tearCalls(slices.Collect(maps.Values(givenUp)), view)
 	for i := range s.img.Mappings {
 		m := &s.img.Mappings[i]
 		if m.Shared() && !m.Special() && !m.Device() && pageset.Overlaps(f.wanted, m.Range) && othersHave(m) {
 			s.Torn = append(s.Torn, Torn{m.Range, tornShared})
 		}
 	}
+	s.sortTorn()
 	return s, nil
 }
 
@@ -158,21 +164,13 @@ func (s *Snapshot) addThreads(pid int, infos map[int]procmem.Thread, threads []p
 			t = *th.Info
 		}
 		t.Regsets = th.Regsets
-		if t.Err = reasonOf(th.Reason); t.Err == nil {
+		if th.Reason != nil {
+			t.Err = th.Reason
+		} else {
 			t.Blocked, t.Pending = th.Blocked, th.Pending
 		}
 		s.addThread(t, th.TID == pid)
 	}
-}
-
-// reasonOf returns the error with this text, one of ours where it is.
-func reasonOf(text string) error {
-	for _, err := range []error{nil, ptracer.ErrWouldNot, ptracer.ErrUnknown} {
-		if err == nil && text == "" || err != nil && err.Error() == text {
-			return err
-		}
-	}
-	return errors.New(text)
 }
 
 // known returns the ids of the threads that have been looked at.

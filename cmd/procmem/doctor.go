@@ -82,6 +82,8 @@ type prediction struct {
 	Threads   int     `json:"threads"`
 	Mappings  int     `json:"mappings"`
 	SwapBytes uint64  `json:"swap_bytes"` // that reading would bring back into memory
+	// Asleep lists threads that would not stop, as they wait in the kernel.
+	Asleep []asleepThread `json:"asleep"`
 	// Methods tells for how long each method of taking it is expected to
 	// hold the process.
 	Methods []methodEstimate `json:"methods"`
@@ -136,6 +138,7 @@ func predictCore(p *process.Process, prefix string) (*prediction, error) {
 	defer plan.close()
 	out := &prediction{MemoryBytes: plan.length, DiskBytes: plan.disk, Threads: status.Threads,
 		Mappings: len(plan.look.Program().Mappings), SwapBytes: status.Swap}
+	out.Asleep = asleep(p, plan.arch)
 	if job := (&coreJob{prefix: prefix}); job.isFile() {
 		out.look(job.name(p), plan)
 	} else {
@@ -238,6 +241,7 @@ func (d *diagnosis) print(g *globals) error {
 			w.paragraph(label, fmt.Sprintf("method %-7s %s", m.Method, text))
 			label = "         "
 		}
+		q.printAsleep(w)
 		if q.SwapBytes > 0 {
 			w.paragraph("swap:    ", fmt.Sprintf("%s is swapped out, and reading brings it back into memory", term.Size(q.SwapBytes)))
 		}

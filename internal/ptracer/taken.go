@@ -1,18 +1,12 @@
 package ptracer
 
 import (
-	"errors"
 	"fmt"
+	"slices"
 
 	"github.com/procmem/procmem"
 	"github.com/procmem/procmem/internal/sys"
-)
-
-// Reasons why the registers of a thread are missing or not whole.
-var (
-	ErrRunning  = errors.New("not stopped, and on a processor: registers are not known")
-	ErrWouldNot = errors.New("did not stop in time: only its pc, sp and arguments are known, from /proc")
-	ErrUnknown  = errors.New("did not stop in time, and /proc does not tell where it is")
+	"github.com/procmem/procmem/process"
 )
 
 // Taken is what only the tracer can tell of a thread: its registers and
@@ -22,7 +16,10 @@ type Taken struct {
 	Regsets []procmem.Regset
 	Blocked uint64
 	Pending uint64
-	Reason  string // why the registers are missing or not whole
+	Reason  *Reason // why the registers are missing or not whole, else nil
+	// Call is the system call that a thread was in when it was given up, which
+	// may have gone on since. nil: it was not, or that is not known.
+	Call *process.Syscall
 	// Info is what can be known without a tracer, of a thread that was born
 	// after all others were looked at, and may be gone when it goes on.
 	Info *procmem.Thread
@@ -31,12 +28,18 @@ type Taken struct {
 // Take reads the registers of all threads, on the tracing thread, and what is
 // not known of them yet.
 func (t *Tracer) Take(arch procmem.Arch) []Taken {
+	for _, tid := range slices.Clone(t.tids) {
+		if th := t.threads[tid]; th.refused {
+			t.look(tid, th) // it may have stopped since, or exited
+		}
+	}
 	out := make([]Taken, 0, len(t.tids))
 	for _, tid := range t.tids {
 		th, ok := t.early[tid]
 		if !ok {
 			th = t.TakeOne(tid, arch)
 		}
+		th.Call = t.threads[tid].call
 		if t.Known != nil && !t.Known[tid] {
 			if info, err := t.p.ThreadInfo(tid); err == nil {
 				th.Info = &info
@@ -48,19 +51,14 @@ func (t *Tracer) Take(arch procmem.Arch) []Taken {
 }
 
 // TakeOne reads the registers of one thread, on the tracing thread.
-func (t *Tracer) TakeOne(tid int, arch procmem.Arch) Taken {
-	th := Taken{TID: tid}
+func (t *Tracer) TakeOne(tid int, arch procmem.Arch) (th Taken) {
+	th.TID = tid
 	if !t.Held(tid) {
-		th.Reason = ErrUnknown.Error()
-		if regs, _ := BlockedRegs(t.p, tid, arch); regs != nil {
-			th.Regsets = []procmem.Regset{{Type: procmem.NTPRStatus, Data: regs}}
-			th.Reason = ErrWouldNot.Error()
-		}
-		return th
+		return t.notHeld(tid, arch)
 	}
 	sets, err := t.regs.all(tid, arch)
 	if err != nil {
-		th.Reason = fmt.Sprintf("read registers: %v", err)
+		th.Reason = &Reason{Text: fmt.Sprintf("read registers: %v", err)}
 		return th
 	}
 	th.Regsets = sets

@@ -16,13 +16,11 @@ import (
 	"github.com/procmem/procmem/process"
 )
 
-// How long a thread may take to stop. An interruptible one takes as long as
-// the scheduler does; one that waits in the kernel without being
-// interruptible cannot be waited for.
+// How long a thread may take to stop: as long as the scheduler does. One that
+// waits in the kernel without being interruptible is not waited for (asleep.go).
 const (
-	Patience       = 10 * time.Second
-	patienceAsleep = 500 * time.Millisecond
-	seizeTime      = 10 * time.Millisecond // more than it takes to attach
+	Patience  = 10 * time.Second
+	seizeTime = 10 * time.Millisecond // more than it takes to attach
 )
 
 // tracer is the one owner of all that is attached to. It is an OS thread of
@@ -47,9 +45,11 @@ type Tracer struct {
 
 type traced struct {
 	asked   bool // to stop
-	refused bool // it has not, in its time
+	refused bool // it has not, in its time, and is not waited for
 	stopped bool
-	signal  int // to be delivered when the thread goes on
+	signal  int              // to be delivered when the thread goes on
+	asleep  *asleep          // nil where it was not seen in state D
+	call    *process.Syscall // that it was in when it was given up, nil where that is not known
 }
 
 // New returns a tracer of a process, with nothing attached to.
@@ -258,8 +258,8 @@ func (t *Tracer) Wait(ctx context.Context) error {
 		}
 	}
 	began := time.Now()
-	pause := 20 * time.Microsecond
-	for round := 1; len(pending) > 0; round++ {
+	pause, next := 20*time.Microsecond, firstInquiry
+	for len(pending) > 0 {
 		for tid, th := range pending {
 			if t.look(tid, th) {
 				delete(pending, tid)
@@ -273,15 +273,17 @@ func (t *Tracer) Wait(ctx context.Context) error {
 		}
 		waited := time.Since(began)
 		if waited > Patience {
-			for _, th := range pending {
-				th.refused = true
+			for tid, th := range pending {
+				t.giveUp(tid, th)
 			}
 			return nil
 		}
-		if round%8 == 0 {
-			t.inquire(pending, waited)
+		// To look at many takes its time, in which they may have stopped.
+		if waited >= next && (len(pending) <= fewPending || waited > 5*time.Millisecond) {
+			t.inquire(pending)
+			next = time.Since(began) + max(firstInquiry, waited/4)
 		}
-		sys.Nap(pause)
+		sys.Nap(min(pause, max(next-time.Since(began), pause/4)))
 		pause = min(pause*2, 5*time.Millisecond)
 	}
 	return nil
@@ -325,7 +327,7 @@ const spins = 30
 
 // inquire finds out what waiting does not tell about the threads that have not
 // stopped yet.
-func (t *Tracer) inquire(pending map[int]*traced, waited time.Duration) {
+func (t *Tracer) inquire(pending map[int]*traced) {
 	// A thread in exec waits until the others, which it has killed, are
 	// reaped; some of those are ours, and have stopped already.
 	for tid, th := range t.threads {
@@ -339,9 +341,9 @@ func (t *Tracer) inquire(pending map[int]*traced, waited time.Duration) {
 			// other thread that has is reaped as the next look finds it.
 			delete(pending, tid)
 			t.Forget(tid)
-		case st.State == 'D' && waited > patienceAsleep:
+		case t.sleeps(tid, th, st):
 			delete(pending, tid)
-			th.refused = true
+			t.giveUp(tid, th)
 		default:
 			// An exec may have given the id to a thread that was not asked.
 			sys.Interrupt(tid)

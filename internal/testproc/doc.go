@@ -164,6 +164,10 @@
 //	lasting               ok VALUE ATTACHED LAST SIGNALS RSS: of a semaphore that is undone at its end, and of a segment of
 //	                      System V memory, which it was the last to attach or detach (1) or not (0); how many SIGCHLD it
 //	                      had; the most memory that one of its children had, in KiB. It locks the file "lock"
+//	slurp PATH 1|2        ok TID BUFFER SIZE FLAG: that thread reads the file into the buffer, at once or in two
+//	                      pieces with a page between them (readv), and then sets the flag, a word, to 1
+//	map PATH HOW          ok ADDR SIZE: the file is mapped private, shared or as text (private, executable); its
+//	                      first byte is touched, and counted up where it can be written
 //	compute               ok, and when SIGUSR1 has come, done; meanwhile the main thread makes no system call
 //	dumpable 0|1, setuid UID    ok
 //

@@ -6,6 +6,7 @@
 #include <sys/resource.h>
 #include <sys/sem.h>
 #include <sys/shm.h>
+#include <sys/uio.h>
 
 static int handle(int argc, char **argv);
 static int alive[2]; // children read it, and see its end with this process
@@ -209,6 +210,59 @@ static void do_threads(int n) {
 	say("ok %d", n);
 }
 
+// slurp reads a file in a thread of its own, all at once or in two pieces; when it
+// has, it sets a flag in memory.
+struct slurp {
+	struct thread thread;
+	int fd, pieces;
+	char *buffer;
+	uint64_t *flag;
+};
+
+#define SLURP_SIZE (16 * PAGE)
+
+static void slurp(struct thread *t) {
+	struct slurp *s = t->arg;
+	const size_t half = SLURP_SIZE / 2;
+	settle(t);
+	if (s->pieces == 1) {
+		(void)!read(s->fd, s->buffer, SLURP_SIZE);
+	} else {
+		struct iovec iov[2] = {{s->buffer, half}, {s->buffer + half + PAGE, half}};
+		(void)!readv(s->fd, iov, 2);
+	}
+	store(s->flag, 1);
+	park(t);
+}
+
+static void do_slurp(const char *path, int pieces) {
+	struct slurp *s = calloc(1, sizeof *s);
+	*s = (struct slurp){.fd = open(path, O_RDONLY | O_CLOEXEC), .pieces = pieces};
+	if (s->fd < 0) return answer(1);
+	s->buffer = map_kind(NULL, SLURP_SIZE + 2 * PAGE);
+	memset(s->buffer, 0x5a, SLURP_SIZE + PAGE);
+	s->flag = (uint64_t *)(s->buffer + SLURP_SIZE + PAGE);
+	*s->flag = 0;
+	s->thread = (struct thread){.name = "slurp", .run = slurp, .arg = s};
+	start(&s->thread, NULL);
+	wait_settled(&s->thread);
+	say("ok %d %llu %lu %llu", load(&s->thread.tid), (unsigned long long)(uintptr_t)s->buffer, SLURP_SIZE, (unsigned long long)(uintptr_t)s->flag);
+}
+
+// do_map maps a file: private, shared or text. Its first page is touched.
+static void do_map(const char *path, const char *how) {
+	int shared = !strcmp(how, "shared"), text = !strcmp(how, "text");
+	int fd = open(path, (shared ? O_RDWR : O_RDONLY) | O_CLOEXEC);
+	if (fd < 0) return answer(1);
+	off_t size = lseek(fd, 0, SEEK_END);
+	char *p = mmap(NULL, size, PROT_READ | (text ? PROT_EXEC : PROT_WRITE), shared ? MAP_SHARED : MAP_PRIVATE, fd, 0);
+	if (p == MAP_FAILED) return answer(1);
+	close(fd);
+	if (text) (void)*(volatile char *)p;
+	else ++*(volatile char *)p;
+	say("ok %llu %llu", (unsigned long long)(uintptr_t)p, (unsigned long long)size);
+}
+
 static void after_leader(struct thread *t) {
 	while (thread_state(getpid()) != 'Z') sleep_ns(100000);
 	say("ok %d", t->tid);
@@ -239,6 +293,8 @@ static int handle(int argc, char **argv) {
 	else if (!strcmp(what, "close") && argc == 2) answer(close((int)n));
 	else if (!strcmp(what, "auxv") && argc == 2) do_auxv(strtoull(argv[1], NULL, 0));
 	else if (!strcmp(what, "vdso")) do_vdso();
+	else if (!strcmp(what, "slurp") && argc == 3) do_slurp(argv[1], atoi(argv[2]));
+	else if (!strcmp(what, "map") && argc == 3) do_map(argv[1], argv[2]);
 	else if (!strcmp(what, "compute")) do_compute();
 	else if (!strcmp(what, "seccomp") && argc == 2) do_seccomp(argv[1]);
 	else if (!strcmp(what, "huge")) do_huge();
