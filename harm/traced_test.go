@@ -3,6 +3,7 @@ package harm
 import (
 	"fmt"
 	"os/exec"
+	"strings"
 	"syscall"
 	"testing"
 

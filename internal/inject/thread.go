@@ -4,6 +4,7 @@ import (
 	"context"
 	"errors"
 	"fmt"
+	"slices"
 	"time"
 
 	"golang.org/x/sys/unix"
@@ -79,11 +80,14 @@ func callable(p *process.Process) ([]int, error) {
 	if st, err := p.Status(); err == nil && st.TracerPID != 0 {
 		return nil, fmt.Errorf("seize thread %d: %w", p.PID(), unix.EPERM)
 	}
-	var best, good, others []int
+	var best, good, others, asleep []int
 	for _, tid := range tids {
 		sc, err := p.ThreadSyscall(tid)
+		st, serr := p.ThreadStat(tid)
 		switch {
-		case err != nil:
+		case err != nil || serr != nil:
+		case st.State == 'D':
+			asleep = append(asleep, tid) // it does not stop
 		case sc.Running || sc.Number < 0:
 			others = append(others, tid)
 		case noticesStop[int(sc.Number)]:
@@ -94,6 +98,6 @@ func callable(p *process.Process) ([]int, error) {
 			}
 		}
 	}
-	all := append(append(best, good...), others...)
+	all := slices.Concat(best, good, others, asleep)
 	return all[:min(len(all), MaxCandidates)], nil
 }
