@@ -339,28 +339,6 @@ func (p *Process) ThreadSyscall(tid int) (*Syscall, error) {
 	return parse(p, "task/"+strconv.Itoa(tid)+"/syscall", ParseSyscall)
 }
 
-// ThreadFrozen reports whether the thread is frozen by a control group: it goes on
-// when that is thawed. It tells so of a thread that is not stopped by ptrace.
-func (p *Process) ThreadFrozen(tid int) bool {
-	where, err := parse(p, "task/"+strconv.Itoa(tid)+"/wchan", readSmall)
-	if err != nil {
-		return false
-	}
-	st, err := p.ThreadStat(tid)
-	if err != nil {
-		return false
-	}
-	// kernel/freezer.c and, of version 2, do_freezer_trap of kernel/signal.c, which
-	// may be a part of get_signal.
-	switch string(where) {
-	case "__refrigerator":
-		return st.State == 'D'
-	case "do_freezer_trap", "get_signal":
-		return st.State == 'S'
-	}
-	return false
-}
-
 // Exe returns the path of the executable, with " (deleted)" where its name
 // is gone.
 func (p *Process) Exe() (string, error) {

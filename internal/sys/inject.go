@@ -40,13 +40,6 @@ func EventMessage(tid int) (int, error) {
 	return int(msg), err
 }
 
-// WaitStop waits until a traced thread has stopped or exited. A stop is not
-// taken, as with Wait.
-func WaitStop(tid int) (unix.WaitStatus, error) {
-	status, _, err := wait(tid, 0)
-	return status, err
-}
-
 // SyscallInfo is what a stop at a system call tells of it
 // (struct ptrace_syscall_info, include/uapi/linux/ptrace.h).
 type SyscallInfo struct {
