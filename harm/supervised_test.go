@@ -1,0 +1,255 @@
+package harm
+
+import (
+	"fmt"
+	"os"
+	"path/filepath"
+	"strconv"
+	"strings"
+	"sync"
+	"testing"
+	"time"
+
+	"golang.org/x/sys/unix"
+
+	"github.com/procmem/procmem/internal/packed"
+	"github.com/procmem/procmem/internal/testproc"
+)
+
+// A fault is what goes wrong at one system call of procmem.
+type fault struct {
+	helper bool   // a call of its helper process
+	call   string // see callNumbers
+	n      int    // which of them, from 0
+	errno  unix.Errno
+	times  int  // how many calls fail, that one the first
+	kill   bool // the process is killed instead
+}
+
+func (f fault) String() string {
+	what := fmt.Sprintf("%s, %d times from", unix.ErrnoName(f.errno), f.times)
+	if f.kill {
+		what = "killed at"
+	}
+	return fmt.Sprintf("%s %s number %d of %s", what, f.call, f.n, role(f.helper))
+}
+
+func role(helper bool) string {
+	if helper {
+		return "the helper"
+	}
+	return "procmem"
+}
+
+// callNumbers are the system calls that can be made to fail.
+var callNumbers = map[string]int{
+	"ptrace": unix.SYS_PTRACE, "waitid": unix.SYS_WAITID, "wait4": unix.SYS_WAIT4, "ioctl": unix.SYS_IOCTL, "kill": unix.SYS_KILL,
+	"pidfd_open": unix.SYS_PIDFD_OPEN, "pidfd_getfd": unix.SYS_PIDFD_GETFD, "process_vm_readv": unix.SYS_PROCESS_VM_READV,
+	"clone": unix.SYS_CLONE, "clone3": unix.SYS_CLONE3, "execve": unix.SYS_EXECVE, "mmap": unix.SYS_MMAP,
+	"sendmsg": unix.SYS_SENDMSG, "recvmsg": unix.SYS_RECVMSG, "socketpair": unix.SYS_SOCKETPAIR, "pipe2": unix.SYS_PIPE2,
+	"openat": unix.SYS_OPENAT, "pread64": unix.SYS_PREAD64, "readlinkat": unix.SYS_READLINKAT, "sched_setattr": unix.SYS_SCHED_SETATTR,
+	"pwrite64": unix.SYS_PWRITE64, "write": unix.SYS_WRITE, "fallocate": unix.SYS_FALLOCATE, "ftruncate": unix.SYS_FTRUNCATE,
+	"fsync": unix.SYS_FSYNC, "renameat": unix.SYS_RENAMEAT, "renameat2": unix.SYS_RENAMEAT2, "linkat": unix.SYS_LINKAT,
+}
+
+var callNames = func() map[int]string {
+	names := make(map[int]string)
+	for name, n := range callNumbers {
+		names[n] = name
+	}
+	return names
+}()
+
+// ofFile are those that count where they are about a file in the folder of the
+// core: procmem writes to pipes and events of its runtime, too.
+var ofFile = map[string]bool{"pwrite64": true, "write": true, "fallocate": true, "ftruncate": true, "fsync": true}
+
+// where is how often each call was made, by whom.
+type where struct {
+	helper bool
+	call   string
+}
+
+// supervised runs procmem with a fault, and returns how often each of the calls
+// was made. The helper has ended, too.
+func supervised(t testing.TB, f *fault, dir string, calls []string, args ...any) (got result, counts map[where]int, hit bool) {
+	t.Helper()
+	numbers := make([]int, len(calls))
+	for i, c := range calls {
+		numbers[i] = callNumbers[c]
+	}
+	var (
+		mu   sync.Mutex
+		main int
+		gone bool // killed
+	)
+	counts = make(map[where]int)
+	s := &testproc.Supervisor{Judge: func(c testproc.Call) (v testproc.Verdict) {
+		mu.Lock()
+		defer mu.Unlock()
+		w := where{c.PID != main, callNames[c.Number]}
+		if ofFile[w.call] {
+			link, _ := os.Readlink(fmt.Sprintf("/proc/%d/fd/%d", c.PID, int32(c.Args[0])))
+			if !strings.HasPrefix(link, dir) {
+				return v
+			}
+		}
+		n := counts[w]
+		counts[w]++
+		if f == nil || gone || f.helper != w.helper || f.call != w.call || n < f.n || n >= f.n+max(1, f.times) {
+			return v
+		}
+		hit, gone = true, f.kill
+		return testproc.Verdict{Errno: f.errno, Kill: f.kill}
+	}}
+	cmd := command(args...)
+	s.Supervise(t, cmd, numbers...)
+	mu.Lock() // until it is known who is who
+	r := begin(t, cmd)
+	main = r.pid()
+	mu.Unlock()
+	s.Attach(t, r.pid())
+	got = r.wait(t)
+	s.Wait(t)
+	return got, counts, hit
+}
+
+// victim is a target that is started again when it was harmed.
+type victim struct {
+	*testproc.Proc
+	before traces
+	dir    string // of cores
+	harmed map[string]int
+}
+
+func (v *victim) start(t testing.TB) {
+	t.Helper()
+	v.Proc = testproc.Start(t, testproc.Torture)
+	v.before = look(t, v.PID())
+	if v.dir == "" {
+		v.dir, v.harmed = t.TempDir(), map[string]int{}
+	}
+}
+
+func (v *victim) args(method string) []any {
+	return []any{"core", "--method", method, "--force", "-o", filepath.Join(v.dir, "core"), v.PID()}
+}
+
+func (v *victim) core() string { return filepath.Join(v.dir, fmt.Sprintf("core.%d", v.PID())) }
+
+// harm tells what the target is the worse for, "" for nothing. Then there is
+// another target.
+func (v *victim) harm(t testing.TB) (what string) {
+	t.Helper()
+	what = v.look(t)
+	if what == "" {
+		what, _ = v.Check(t)
+	}
+	if what != "" {
+		v.Kill()
+		v.start(t)
+	}
+	return what
+}
+
+// look is harm without what only the target can tell.
+func (v *victim) look(t testing.TB) (what string) {
+	pid := v.PID()
+	for end := time.Now().Add(20 * time.Second); ; time.Sleep(time.Millisecond) {
+		if s := v.State(); s == 'Z' || s == 'X' || s == 0 {
+			stat, _ := os.ReadFile(fmt.Sprintf("/proc/%d/stat", pid))
+			return "it has died: status " + lastField(string(stat))
+		}
+		now := testproc.TracesOf(t, pid)
+		switch {
+		case len(helpers()) > 0:
+			what = "a helper is left"
+		case !untraced(pid):
+			what = "it is being traced"
+		case stoppedThread(pid):
+			what = "a thread is stopped"
+		case now.Children != v.before.children:
+			what = fmt.Sprintf("children %s; before %s", describe(now.Children), v.before.children)
+		case now.FDs != v.before.fds:
+			what = "files:\n" + now.FDs + "\nbefore:\n" + v.before.fds
+		case now.Watched != "":
+			what = "memory is tracked: " + now.Watched
+		case len(tids(pid)) != len(v.before.threads):
+			what = "another number of threads"
+		default:
+			return ""
+		}
+		if time.Now().After(end) {
+			return what
+		}
+	}
+}
+
+// describe adds the states of processes to their ids.
+func describe(pids string) (out string) {
+	for f := range strings.FieldsSeq(pids) {
+		pid, _ := strconv.Atoi(f)
+		out += fmt.Sprintf("%d (%c) ", pid, testproc.State(pid, pid))
+	}
+	return out
+}
+
+func lastField(s string) string {
+	f := strings.Fields(s)
+	if len(f) == 0 {
+		return "unknown"
+	}
+	return f[len(f)-1]
+}
+
+func stoppedThread(pid int) bool {
+	for _, tid := range tids(pid) {
+		if s := testproc.State(pid, tid); s == 'T' || s == 't' {
+			return true
+		}
+	}
+	return false
+}
+
+// file tells what is wrong with what a run left, "" for nothing: either a whole
+// core, or a reason and nothing.
+func (v *victim) file(t testing.TB, got result) string {
+	t.Helper()
+	name, partial := filepath.Base(v.core()), filepath.Base(v.core())+".partial"
+	left := strings.Join(names(t, v.dir), " ")
+	defer func() {
+		for _, n := range names(t, v.dir) {
+			os.Remove(filepath.Join(v.dir, n))
+		}
+	}()
+	if strings.HasPrefix(left, name) && left != partial {
+		if wrong := broken(v.core()); wrong != "" {
+			return fmt.Sprintf("%s after %v", wrong, got)
+		}
+	}
+	switch {
+	case (got.status == 0 || got.status == 3) && left == name,
+		got.status == 1 && left == "" && strings.HasPrefix(got.stderr, "procmem: "),
+		got.status == 1 && left == name && strings.HasPrefix(got.stderr, "procmem: "): // whole, but perhaps not on the disk
+		return ""
+	case got.status == -1, got.status == 2 && strings.Contains(got.stderr, "goroutine "), got.status == 2 && strings.Contains(got.stderr, "runtime: "):
+		// It was killed, or its runtime gave up.
+		if left == "" || left == partial || left == name {
+			return ""
+		}
+	}
+	return fmt.Sprintf("left %q after %v", left, got)
+}
+
+// broken tells what is wrong with a core.
+func broken(path string) string {
+	c, err := packed.Opener{}.Open(path)
+	if err != nil {
+		return err.Error()
+	}
+	defer c.Close()
+	if c.Report() == nil || len(c.Truncated()) > 0 || len(c.Image().Threads) == 0 {
+		return fmt.Sprintf("report %v, truncated %v, %d threads", c.Report(), c.Truncated(), len(c.Image().Threads))
+	}
+	return ""
+}
