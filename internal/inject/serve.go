@@ -49,6 +49,8 @@ func (o *output) Write(p []byte) (int, error) {
 	for ; done < len(p) || len(rights) > 0; rights = nil {
 		n, _, err := o.conn.WriteMsgUnix(p[done:], rights, nil) // may write a part
 		if done += n; err != nil {
+			// Nothing more can be said: the other end must not wait for it.
+			o.conn.CloseWrite()
 			return done, err
 		}
 	}
