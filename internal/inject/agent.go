@@ -137,27 +137,22 @@ type Forked struct {
 var errAgentWaits = errors.New("a task of procmem in the target waits for something in the middle of a system call")
 
 // stop waits until the task has stopped, or ended.
-func (f *Forked) stop() (unix.WaitStatus, error) {
+func (a *agent) stop() (unix.WaitStatus, error) {
 	ran := time.Now()
-	for pause := 10 * time.Microsecond; ; pause = min(2*pause, time.Millisecond) {
-		for range 30 {
-			if status, ok, err := sys.Wait(f.PID); ok || err == unix.ECHILD {
-				return status, err
-			}
-		}
-		if pause == time.Millisecond && f.running() {
+	return a.c.t.Await(a.PID, func() error {
+		if a.running() {
 			ran = time.Now()
 		}
 		if time.Since(ran) > agentPatience {
-			return 0, errAgentWaits
+			return errAgentWaits
 		}
-		sys.Nap(pause)
-	}
+		return nil
+	})
 }
 
 // running reports whether the task is on a processor, or could be.
-func (f *Forked) running() bool {
-	file, err := os.Open(fmt.Sprintf("/proc/%d/stat", f.PID))
+func (a *agent) running() bool {
+	file, err := os.Open(fmt.Sprintf("/proc/%d/stat", a.PID))
 	if err != nil {
 		return false
 	}

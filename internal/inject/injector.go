@@ -52,6 +52,9 @@ func New(p *process.Process, t *ptracer.Tracer) (*Injector, error) {
 		return nil, fmt.Errorf("run a system call in process %d: not done for %v", p.PID(), arch)
 	}
 	c := &Injector{t: t}
+	if err := t.Bound(); err != nil {
+		return nil, err
+	}
 	if c.mem, err = p.OpenMem("mem"); err != nil {
 		return nil, err
 	}

@@ -40,6 +40,7 @@ type Tracer struct {
 	began   time.Time     // when the first of the others was asked to stop
 	pause   time.Duration
 	calm    func()       // ends the urgency of the pause
+	alarm   *sys.Alarm   // bounds Await; nil before Bound
 	Known   map[int]bool // threads that need no looking at, but for their registers; nil: none does
 }
 
@@ -71,6 +72,11 @@ func (t *Tracer) serve() {
 	}
 	// Never unlocked: the end of the goroutine ends the OS thread.
 	defer close(t.done)
+	defer func() {
+		if t.alarm != nil {
+			t.alarm.Close()
+		}
+	}()
 	for {
 		select {
 		case f := <-t.calls:
@@ -289,41 +295,66 @@ func (t *Tracer) Wait(ctx context.Context) error {
 	return nil
 }
 
-// WaitStop waits for a thread that is going on to its next stop, for a while:
-// ok is false where there was none. An error tells that the thread is gone.
-// Where the process is killed meanwhile the news of the leader does not come
-// before that of the others has been taken.
-func (t *Tracer) WaitStop(tid int, most time.Duration) (status unix.WaitStatus, ok bool, err error) {
-	pause := 10 * time.Microsecond
-	began := time.Now()
-	for round := 1; ; round++ {
-		if status, ok, err := sys.Wait(tid); ok || err == unix.ECHILD {
-			return status, ok, err
+// Bound prepares for WaitStop and Await, so that neither blocks for ever.
+func (t *Tracer) Bound() (err error) {
+	t.Do(func() {
+		if t.alarm == nil {
+			t.alarm, err = sys.NewAlarm()
 		}
-		if round < spins {
-			continue
+	})
+	return err
+}
+
+// Await waits until a task that is going on stops or ends, on the tracing
+// thread. Every now and then it asks patience, an error of which ends that.
+func (t *Tracer) Await(tid int, patience func() error) (unix.WaitStatus, error) {
+	t.alarm.Start(awaitPeriod)
+	defer t.alarm.Stop()
+	for {
+		status, ok, err := sys.Await(tid)
+		if ok || err == unix.ECHILD {
+			return status, err
 		}
-		if round%32 == 0 {
-			if st, err := t.p.ThreadStat(tid); err != nil || st.Zombie() {
-				return 0, false, unix.ESRCH
-			}
-			if time.Since(began) > most {
-				return 0, false, nil
-			}
-			for _, other := range t.tids {
-				if other != tid {
-					sys.Wait(other) // what it was, look finds out later
-				}
-			}
-			pause = min(2*pause, time.Millisecond)
+		if err != nil {
+			sys.Nap(time.Millisecond) // nothing that is known; it may pass
 		}
-		sys.Nap(pause)
+		if err := patience(); err != nil {
+			return 0, err
+		}
 	}
 }
 
-// spins is how often it is asked at once whether a thread has stopped, which
-// most often takes some microseconds: a rest takes fifty and more.
-const spins = 30
+// awaitPeriod is long for a system call, and short for a person.
+const awaitPeriod = 20 * time.Millisecond
+
+// errLate reports that there was no stop in time.
+var errLate = errors.New("no stop in time")
+
+// WaitStop waits for a thread that is going on to its next stop, for a while:
+// ok is false where there was none. An error tells that the thread is gone.
+func (t *Tracer) WaitStop(tid int, most time.Duration) (status unix.WaitStatus, ok bool, err error) {
+	began := time.Now()
+	status, err = t.Await(tid, func() error {
+		if st, err := t.p.ThreadStat(tid); err != nil || st.Zombie() {
+			return unix.ESRCH
+		}
+		if time.Since(began) > most {
+			return errLate
+		}
+		// Where the process is killed the news of the leader does not come
+		// before that of the others has been taken.
+		for _, other := range t.tids {
+			if other != tid {
+				sys.Wait(other) // what it was, look finds out later
+			}
+		}
+		return nil
+	})
+	if err == errLate {
+		return 0, false, nil
+	}
+	return status, err == nil, err
+}
 
 // inquire finds out what waiting does not tell about the threads that have not
 // stopped yet.

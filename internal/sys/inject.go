@@ -19,24 +19,24 @@ const SyscallTrap = unix.SIGTRAP | 0x80
 
 // SetOptions sets the ptrace options of a stopped thread.
 func SetOptions(tid int, options uintptr) error {
-	return ptrace(unix.PTRACE_SETOPTIONS, tid, 0, options)
+	return ptraceWord(unix.PTRACE_SETOPTIONS, tid, options)
 }
 
 // ContinueToSyscall lets a stopped thread go on to the next entry or exit of
 // a system call (PTRACE_SYSCALL).
-func ContinueToSyscall(tid int) error { return ptrace(unix.PTRACE_SYSCALL, tid, 0, 0) }
+func ContinueToSyscall(tid int) error { return ptraceWord(unix.PTRACE_SYSCALL, tid, 0) }
 
 // ContinueWith lets a stopped thread go on, delivering a signal (PTRACE_CONT). Not
 // every stop takes one (ptrace(2)).
 func ContinueWith(tid int, sig unix.Signal) error {
-	return ptrace(unix.PTRACE_CONT, tid, 0, uintptr(sig))
+	return ptraceWord(unix.PTRACE_CONT, tid, uintptr(sig))
 }
 
 // EventMessage returns what the event that stopped a thread tells, such as
 // the id of a new child.
 func EventMessage(tid int) (int, error) {
 	var msg uintptr
-	err := ptrace(unix.PTRACE_GETEVENTMSG, tid, 0, uintptr(unsafe.Pointer(&msg)))
+	err := ptrace(unix.PTRACE_GETEVENTMSG, tid, 0, unsafe.Pointer(&msg))
 	return int(msg), err
 }
 
@@ -64,7 +64,7 @@ const (
 // (PTRACE_GET_SYSCALL_INFO). EIO: the kernel is older than 5.3.
 func GetSyscallInfo(tid int) (SyscallInfo, error) {
 	var info SyscallInfo
-	err := ptrace(0x420e, tid, unsafe.Sizeof(info), uintptr(unsafe.Pointer(&info)))
+	err := ptrace(0x420e, tid, unsafe.Sizeof(info), unsafe.Pointer(&info))
 	return info, err
 }
 
@@ -108,7 +108,7 @@ func CriticalSection(tid int, read func(p []byte, addr uint64) error) (start, en
 func SyscallDispatch(tid int) bool {
 	const getConfig = 0x4211 // PTRACE_GET_SYSCALL_USER_DISPATCH_CONFIG
 	var conf [4]uint64       // mode, selector, offset, len
-	err := ptrace(getConfig, tid, unsafe.Sizeof(conf), uintptr(unsafe.Pointer(&conf)))
+	err := ptrace(getConfig, tid, unsafe.Sizeof(conf), unsafe.Pointer(&conf))
 	return err == nil && conf[0] != 0
 }
 

@@ -12,8 +12,21 @@ const (
 	EventStop = 128 // PTRACE_EVENT_STOP
 )
 
-func ptrace(request, tid int, addr, data uintptr) error {
-	_, _, e := unix.Syscall6(unix.SYS_PTRACE, uintptr(request), uintptr(tid), addr, data, 0, 0)
+// ptrace makes a request with data that the kernel reads or fills. The scheduler
+// is not told of the system call, which waits for nobody: between two of them a
+// thread of the target may have registers of ours, and that time must not be spent
+// in the queue for a processor, or on a new OS thread.
+func ptrace(request, tid int, addr uintptr, data unsafe.Pointer) error {
+	_, _, e := unix.RawSyscall6(unix.SYS_PTRACE, uintptr(request), uintptr(tid), addr, uintptr(data), 0, 0)
+	if e != 0 {
+		return e
+	}
+	return nil
+}
+
+// ptraceWord is ptrace with data that is a number.
+func ptraceWord(request, tid int, data uintptr) error {
+	_, _, e := unix.RawSyscall6(unix.SYS_PTRACE, uintptr(request), uintptr(tid), 0, data, 0, 0)
 	if e != 0 {
 		return e
 	}
@@ -21,21 +34,27 @@ func ptrace(request, tid int, addr, data uintptr) error {
 }
 
 // Seize attaches to a thread without stopping it (PTRACE_SEIZE, no options:
-// the death of the tracer lets the target go on).
-func Seize(tid int) error { return ptrace(unix.PTRACE_SEIZE, tid, 0, 0) }
+// the death of the tracer lets the target go on). It waits while the process is
+// in exec.
+func Seize(tid int) error {
+	if _, _, e := unix.Syscall6(unix.SYS_PTRACE, unix.PTRACE_SEIZE, uintptr(tid), 0, 0, 0, 0); e != 0 {
+		return e
+	}
+	return nil
+}
 
 // Interrupt asks a seized thread to stop (PTRACE_INTERRUPT).
-func Interrupt(tid int) error { return ptrace(unix.PTRACE_INTERRUPT, tid, 0, 0) }
+func Interrupt(tid int) error { return ptraceWord(unix.PTRACE_INTERRUPT, tid, 0) }
 
 // Detach lets a stopped thread go on, delivering signal sig unless 0.
-func Detach(tid, sig int) error { return ptrace(unix.PTRACE_DETACH, tid, 0, uintptr(sig)) }
+func Detach(tid, sig int) error { return ptraceWord(unix.PTRACE_DETACH, tid, uintptr(sig)) }
 
 // GetRegset reads the register set typ of a stopped thread into buf and
 // returns its size in bytes. EINVAL or ENODEV: the thread has no such set.
 func GetRegset(tid int, typ uint32, buf []byte) (int, error) {
 	iov := unix.Iovec{Base: &buf[0]}
 	iov.SetLen(len(buf))
-	err := ptrace(unix.PTRACE_GETREGSET, tid, uintptr(typ), uintptr(unsafe.Pointer(&iov)))
+	err := ptrace(unix.PTRACE_GETREGSET, tid, uintptr(typ), unsafe.Pointer(&iov))
 	runtime.KeepAlive(buf)
 	return int(iov.Len), err
 }
@@ -44,7 +63,7 @@ func GetRegset(tid int, typ uint32, buf []byte) (int, error) {
 // (PTRACE_GETSIGMASK; bit n-1 is signal n).
 func GetSigmask(tid int) (uint64, error) {
 	var mask uint64
-	err := ptrace(0x420a, tid, unsafe.Sizeof(mask), uintptr(unsafe.Pointer(&mask)))
+	err := ptrace(0x420a, tid, unsafe.Sizeof(mask), unsafe.Pointer(&mask))
 	return mask, err
 }
 
@@ -88,6 +107,11 @@ func PendingSignals(tid int) (uint64, error) {
 // the signal would be lost if the tracer died before it detaches with it. An
 // exit is taken.
 func Wait(tid int) (status unix.WaitStatus, ok bool, err error) { return wait(tid, unix.WNOHANG) }
+
+// Await is Wait that blocks until there is something to tell. An Alarm ends it:
+// ok is false then. For an OS thread, that of the target most often has to run
+// on the processor of this one: to block is quicker than to ask again.
+func Await(tid int) (status unix.WaitStatus, ok bool, err error) { return wait(tid, 0) }
 
 func wait(tid, options int) (status unix.WaitStatus, ok bool, err error) {
 	info, err := waitid(tid, options|unix.WEXITED|unix.WSTOPPED|unix.WNOWAIT)
@@ -134,16 +158,19 @@ type waitInfo struct {
 	_                  [100]byte
 }
 
+// waitid does not tell the scheduler, as ptrace. Where it blocks it is for no
+// longer than the period of an Alarm.
 func waitid(tid, options int) (info waitInfo, err error) {
 	for {
-		_, _, e := unix.Syscall6(unix.SYS_WAITID, unix.P_PID, uintptr(tid),
+		_, _, e := unix.RawSyscall6(unix.SYS_WAITID, unix.P_PID, uintptr(tid),
 			uintptr(unsafe.Pointer(&info)), uintptr(options|unix.WALL), 0, 0)
-		switch e {
-		case 0:
+		switch {
+		case e == 0:
 			return info, nil
-		case unix.EINTR:
-			continue
+		case e == unix.EINTR && options&unix.WNOHANG == 0:
+			return waitInfo{}, nil
+		case e != unix.EINTR:
+			return info, e
 		}
-		return info, e
 	}
 }

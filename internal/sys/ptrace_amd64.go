@@ -11,28 +11,23 @@ import (
 // 64-bit layout whatever code segment it runs in (PTRACE_GETREGS), encoded
 // like the NT_PRSTATUS register set.
 func GetRegs64(tid int) ([]byte, error) {
-	var regs unix.PtraceRegs
-	if err := unix.PtraceGetRegs(tid, &regs); err != nil {
+	regs := make([]byte, unsafe.Sizeof(unix.PtraceRegs{})) // as they are in memory: little endian
+	if err := ptrace(unix.PTRACE_GETREGS, tid, 0, unsafe.Pointer(&regs[0])); err != nil {
 		return nil, err
 	}
-	words := (*[unsafe.Sizeof(regs) / 8]uint64)(unsafe.Pointer(&regs))
-	out := make([]byte, 0, unsafe.Sizeof(regs))
-	for _, w := range words {
-		out = binary.LittleEndian.AppendUint64(out, w)
-	}
-	return out, nil
+	return regs, nil
 }
 
 // SetRegs64 writes what GetRegs64 has read.
 func SetRegs64(tid int, regs []byte) error {
-	return ptrace(unix.PTRACE_SETREGS, tid, 0, uintptr(unsafe.Pointer(&regs[0])))
+	return ptrace(unix.PTRACE_SETREGS, tid, 0, unsafe.Pointer(&regs[0]))
 }
 
 // GetFPRegs64 reads the 512 bytes of the fxsave area of a stopped thread
 // (PTRACE_GETFPREGS).
 func GetFPRegs64(tid int) ([]byte, error) {
 	buf := make([]byte, 512)
-	err := ptrace(unix.PTRACE_GETFPREGS, tid, 0, uintptr(unsafe.Pointer(&buf[0])))
+	err := ptrace(unix.PTRACE_GETFPREGS, tid, 0, unsafe.Pointer(&buf[0]))
 	return buf, err
 }
 
