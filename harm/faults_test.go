@@ -11,8 +11,6 @@ import (
 	"time"
 
 	"golang.org/x/sys/unix"
-
-	"github.com/procmem/procmem/internal/testproc"
 )
 
 var (
@@ -131,5 +129,3 @@ func random(t *testing.T) *rand.Rand {
 	t.Logf("-seed %d", s)
 	return rand.New(rand.NewPCG(s, 0))
 }
-
-var _ = testproc.Torture

@@ -19,11 +19,13 @@ import (
 // A fault is what goes wrong at one system call of procmem.
 type fault struct {
 	helper bool   // a call of its helper process
-	call   string // see callNumbers
+	call   string // see callNumbers; "any"
 	n      int    // which of them, from 0
 	errno  unix.Errno
 	times  int  // how many calls fail, that one the first
 	kill   bool // the process is killed instead
+
+	at string // the call that it was, and the one before
 }
 
 func (f fault) String() string {
@@ -64,6 +66,23 @@ var callNames = func() map[int]string {
 // core: procmem writes to pipes and events of its runtime, too.
 var ofFile = map[string]bool{"pwrite64": true, "write": true, "fallocate": true, "ftruncate": true, "fsync": true}
 
+// ptraceNames are requests, for people.
+var ptraceNames = map[uint64]string{
+	unix.PTRACE_CONT: "CONT", unix.PTRACE_GETREGS: "GETREGS", unix.PTRACE_SETREGS: "SETREGS", unix.PTRACE_GETFPREGS: "GETFPREGS",
+	unix.PTRACE_DETACH: "DETACH", unix.PTRACE_SYSCALL: "SYSCALL", unix.PTRACE_SETOPTIONS: "SETOPTIONS", unix.PTRACE_GETEVENTMSG: "GETEVENTMSG",
+	unix.PTRACE_GETREGSET: "GETREGSET", unix.PTRACE_SEIZE: "SEIZE", unix.PTRACE_INTERRUPT: "INTERRUPT", 0x4209: "PEEKSIGINFO",
+	0x420a: "GETSIGMASK", 0x420e: "GET_SYSCALL_INFO", 0x420f: "GET_RSEQ_CONFIGURATION", 0x4211: "GET_SYSCALL_USER_DISPATCH_CONFIG",
+}
+
+// nameOf names a call, for people.
+func nameOf(c testproc.Call) string {
+	name := callNames[c.Number]
+	if name == "ptrace" {
+		name += " " + ptraceNames[c.Args[0]]
+	}
+	return name
+}
+
 // where is how often each call was made, by whom.
 type where struct {
 	helper bool
@@ -82,6 +101,7 @@ func supervised(t testing.TB, f *fault, dir string, calls []string, args ...any)
 		mu   sync.Mutex
 		main int
 		gone bool // killed
+		last string
 	)
 	counts = make(map[where]int)
 	s := &testproc.Supervisor{Judge: func(c testproc.Call) (v testproc.Verdict) {
@@ -94,12 +114,21 @@ func supervised(t testing.TB, f *fault, dir string, calls []string, args ...any)
 				return v
 			}
 		}
+		if f != nil && !gone && w.helper == f.helper {
+			defer func() { last = nameOf(c) }()
+		}
+		any := where{w.helper, "any"}
+		counts[any]++
 		n := counts[w]
 		counts[w]++
+		if f != nil && f.call == "any" {
+			w, n = any, counts[any]-1
+		}
 		if f == nil || gone || f.helper != w.helper || f.call != w.call || n < f.n || n >= f.n+max(1, f.times) {
 			return v
 		}
 		hit, gone = true, f.kill
+		f.at = fmt.Sprintf("%s, after %s", nameOf(c), last)
 		return testproc.Verdict{Errno: f.errno, Kill: f.kill}
 	}}
 	cmd := command(args...)

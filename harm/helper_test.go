@@ -1,0 +1,107 @@
+package harm
+
+import (
+	"flag"
+	"fmt"
+	"maps"
+	"math/rand/v2"
+	"os"
+	"slices"
+	"strconv"
+	"strings"
+	"syscall"
+	"testing"
+	"time"
+)
+
+var kills = flag.Int("kills", 12, "how often TestHelperKilled kills the helper of procmem, for each method")
+
+// helperCalls are those at which the helper is killed.
+var helperCalls = []string{"ptrace", "waitid", "ioctl", "kill", "pidfd_open", "pidfd_getfd", "sendmsg", "recvmsg", "openat",
+	"pread64", "sched_setattr", "write", "readlinkat"}
+
+// The helper of procmem is killed, at any of its system calls, or at any moment.
+// That may harm the target, and docs/pause.md says when. It never leaves a
+// descriptor or a zombie, and nobody hangs.
+func TestHelperKilled(t *testing.T) {
+	for _, method := range []string{"fork", "precopy"} {
+		t.Run(method, func(t *testing.T) {
+			random := random(t)
+			v := &victim{}
+			v.start(t)
+			counts := cleanCalls(t, v, method, helperCalls)
+			all := counts[where{true, "any"}]
+			t.Logf("the helper makes %d calls: %v", all, counts)
+			table := map[string]int{}
+			for i := range *kills {
+				var what, at string
+				if i%2 == 0 {
+					f := fault{helper: true, call: "any", n: random.IntN(all), kill: true}
+					got, _, _ := supervised(t, &f, v.dir, helperCalls, v.args(method)...)
+					what, at = v.afterKill(t, got), fmt.Sprintf("call %d, %s", f.n, f.at)
+				} else {
+					got, since := killedOnce(t, v, method, random)
+					what, at = v.afterKill(t, got), fmt.Sprintf("%v after its start", since)
+				}
+				table[what]++
+				if what != "" {
+					t.Logf("killed at %s: %s", at, what)
+				}
+			}
+			t.Logf("killed %d times:", *kills)
+			for _, what := range slices.Sorted(maps.Keys(table)) {
+				t.Logf("  %4d  %s", table[what], map[bool]string{true: "nothing", false: what}[what == ""])
+			}
+		})
+	}
+}
+
+// afterKill tells what the target is the worse for, in a word.
+func (v *victim) afterKill(t *testing.T, got result) string {
+	t.Helper()
+	if wrong := v.file(t, got); wrong != "" {
+		t.Error(wrong)
+	}
+	full := v.harm(t)
+	switch {
+	case full == "":
+		return ""
+	case strings.HasPrefix(full, "it has died"):
+		return "the target died"
+	case strings.Contains(full, "returned=") || strings.Contains(full, "foreign="):
+		return "a thread got the child by wait4"
+	}
+	t.Errorf("%s; after %v", full, got)
+	return full
+}
+
+// killedOnce kills the helper at a moment, most often soon after its start.
+func killedOnce(t *testing.T, v *victim, method string, random *rand.Rand) (got result, since time.Duration) {
+	t.Helper()
+	r := begin(t, command(v.args(method)...))
+	helper := 0
+	for helper == 0 && !r.ended() {
+		helper = childOf(r.pid())
+	}
+	since = time.Duration(random.Int64N(int64(5 * time.Millisecond)))
+	if random.IntN(3) == 0 {
+		since *= 20
+	}
+	for end := time.Now().Add(since); time.Now().Before(end); {
+	}
+	if helper != 0 && !r.ended() {
+		_ = syscall.Kill(helper, syscall.SIGKILL)
+	}
+	return r.wait(t), since
+}
+
+func childOf(pid int) int {
+	for _, tid := range tids(pid) {
+		b, _ := os.ReadFile(fmt.Sprintf("/proc/%d/task/%d/children", pid, tid))
+		if f := strings.Fields(string(b)); len(f) > 0 {
+			child, _ := strconv.Atoi(f[0])
+			return child
+		}
+	}
+	return 0
+}
