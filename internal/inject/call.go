@@ -188,8 +188,8 @@ func (x *execution) run(regs []byte, pc uint64, r request) (res result, err erro
 // admit lets the call of a thread at its entry to the kernel through, if it is
 // the one that is meant. The filters of the target see it after this stop.
 func (x *execution) admit(options uintptr, pc uint64, r request) error {
-	var info sys.SyscallInfo
-	if err := persist(func() (err error) { info, err = sys.GetSyscallInfo(x.tid); return err }); err != nil {
+	info, err := x.info()
+	if err != nil {
 		return err
 	}
 	want := sys.SyscallInfo{Op: sys.SyscallEntry, Arch: callAudit, PC: pc + uint64(len(callInstruction)), SP: info.SP, Number: r.number, Args: info.Args}
@@ -208,20 +208,30 @@ func (x *execution) cancel(regs []byte) {
 	persist(func() error { return setRegs(x.tid, noCall(regs)) })
 }
 
-// finish reads the result at the exit of the call.
+// finish reads the result at the exit of the call. Nothing is allocated for that:
+// it must not fail.
 func (x *execution) finish(options uintptr, res result) (result, error) {
 	if x.filtered {
 		persist(func() error { return sys.SetOptions(x.tid, options) })
 	}
-	var after []byte
-	if err := persist(func() (err error) { after, err = getRegs(x.tid); return err }); err != nil {
+	info, err := x.info()
+	switch {
+	case err != nil:
 		return res, err
+	case info.Op != sys.SyscallExit:
+		return res, errForeign
 	}
-	res.value = callState(after).result
+	res.value = info.Number
 	if n := res.errno(); n >= firstRestart && n <= lastRestart {
 		return res, ErrSignalled
 	}
 	return res, nil
+}
+
+// info tells at which system call the thread has stopped.
+func (x *execution) info() (info sys.SyscallInfo, err error) {
+	err = persist(func() (err error) { info, err = sys.GetSyscallInfo(x.tid); return err })
+	return info, err
 }
 
 // waiter waits for the stops of a thread of the target that goes on.

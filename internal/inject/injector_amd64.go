@@ -65,7 +65,6 @@ func noCall(regs []byte) []byte {
 type threadState struct {
 	native  bool // in 64-bit code
 	blocked bool // in a system call
-	result  uint64
 	pc      uint64
 }
 
@@ -75,7 +74,6 @@ func callState(regs []byte) threadState {
 	return threadState{
 		native:  word(regCS) == code64,
 		blocked: int64(word(regOrigRAX)) >= 0,
-		result:  word(regRAX),
 		pc:      word(regRIP),
 	}
 }

@@ -15,7 +15,7 @@ const callInstruction = "-"
 
 type threadState struct {
 	native, blocked bool
-	result, pc      uint64
+	pc              uint64
 }
 
 func callState([]byte) threadState { return threadState{} }
