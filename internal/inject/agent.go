@@ -31,8 +31,9 @@ const noStack = 0x7000_0000_0000_0000
 
 // withAgent has f work with an agent, which is born of a thread that is held. All
 // threads must be held, or one of them could wait for it (wait4(2), __WALL).
-// born is told of it before it does anything. Where left is not nil it is still to be
-// reaped, which takes a thread that is not about to take a signal.
+// born is told of it as soon as it ends with us, and before it does anything. Where
+// left is not nil it is still to be reaped, which takes a thread that is not about to
+// take a signal.
 func (c *Injector) withAgent(born func(Forked), f func(*agent) error) (left *Forked, err error) {
 	var a *agent
 	err = c.one(func(tid int, regs []byte) (err error) {
@@ -41,6 +42,9 @@ func (c *Injector) withAgent(born func(Forked), f func(*agent) error) (left *For
 	})
 	if a == nil {
 		return nil, err
+	}
+	if err == nil {
+		err = a.stands()
 	}
 	born(a.Forked)
 	if err == nil {
@@ -91,13 +95,10 @@ func cloneError(e unix.Errno) error {
 	return e
 }
 
-// prepare waits until the agent stands, and gives it a table of files of its
-// own, which it shares with the target until then. In that nothing of the target
-// stays open, or is flushed when the agent ends.
+// prepare gives the agent, which stands, a table of files of its own, which it
+// shares with the target until then. In that nothing of the target stays open, or is
+// flushed when the agent ends.
 func (a *agent) prepare() (err error) {
-	if err := a.stands(); err != nil {
-		return err
-	}
 	const all = 1<<32 - 1
 	res, err := a.call(callCloseRange, 0, all, unix.CLOSE_RANGE_UNSHARE)
 	if err == nil && res.errno() != 0 {

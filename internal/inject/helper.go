@@ -43,6 +43,7 @@ const (
 type News struct {
 	Failure *failure
 
+	Started bool          // nothing has been done yet
 	Born    *Forked       // a task was made in the target; more news follow
 	Held    bool          // the target is being held
 	Child   Forked        // the copy of the target
@@ -182,6 +183,7 @@ func (k *Helper) Listen(ctx context.Context) (*News, error) {
 			return nil, n.Failure
 		case n.Born != nil:
 			k.born = append(k.born, *n.Born)
+		case n.Started:
 		default:
 			return n, nil
 		}

@@ -75,6 +75,14 @@ func serve() int {
 	if err := dec.Decode(&j); err != nil {
 		return 1
 	}
+	// What the encoder has to learn and say about News takes a while, at the first of
+	// them. The target is held when the next come.
+	if h.tell(&News{Started: true}) != nil {
+		return 1
+	}
+	// A kernel that is short of memory ends another one than who has to finish this,
+	// as far as it may be asked to.
+	os.WriteFile("/proc/self/oom_score_adj", []byte("-1000"), 0)
 	ctx, cancel := context.WithCancelCause(context.Background())
 	h.ctx = ctx
 	go func() {
