@@ -162,6 +162,16 @@ func (a *agent) running() bool {
 	return err == nil && st.State == 'R'
 }
 
+// frozen reports whether a control group has the task frozen.
+func (a *agent) frozen() bool {
+	p, err := process.Open(a.PID)
+	if err != nil {
+		return false
+	}
+	defer p.Close()
+	return p.Frozen() != ""
+}
+
 // stands waits until the task has come to the stop before its first
 // instruction, and has it end with us.
 func (a *agent) stands() error {
@@ -191,6 +201,9 @@ func (a *agent) end() error {
 	for began := time.Now(); time.Since(began) < endPatience; sys.Nap(100 * time.Microsecond) {
 		if exited, err := sys.Exited(a.PID); exited || err == unix.ECHILD {
 			return nil
+		}
+		if time.Since(began) > agentPatience && a.frozen() { // version 1 keeps it from ending
+			a.c.stuck(ErrFrozen)
 		}
 	}
 	return errNoEnd

@@ -57,9 +57,8 @@ func (c *Injector) callWith(during []byte, tid int, regs []byte, number uint64, 
 	if err != nil {
 		return result{}, err
 	}
-	x := execution{tid: tid, filtered: filtered}
-	w := waiter{c: c, tid: tid, late: func() { x.waited = true }}
-	x.wait = w.stop
+	w := waiter{c: c, tid: tid}
+	x := execution{wait: w.stop, late: &w.late, tid: tid, filtered: filtered}
 	res, err := x.run(callRegs(during, c.pc, number, args...), c.pc, request{number, args})
 	if x.signal != 0 {
 		c.t.SetSignal(tid, x.signal) // will be delivered, once, when the thread goes on
@@ -124,8 +123,8 @@ type execution struct {
 	filtered bool // it is under seccomp
 	ours     bool // nobody misses its signals
 
-	signal int  // that came first
-	waited bool // for long enough, before the call
+	late   *error // why it was called back before the call; nil, or of nil: it was not
+	signal int    // that came first
 }
 
 // run has the thread go on with the registers until it has made one system
@@ -164,8 +163,8 @@ func (x *execution) run(regs []byte, pc uint64, r request) (res result, err erro
 			if err != nil {
 				return res, err
 			}
-		case event != 0 && x.waited && !entered:
-			return res, errForeign // it runs something else
+		case event != 0 && x.late != nil && *x.late != nil && !entered:
+			return res, *x.late
 		case event != 0:
 			// It was stopped by job control: it goes on, and will be again.
 		case status.StopSignal() != sys.SyscallTrap && x.ours:
@@ -238,28 +237,42 @@ func (x *execution) info() (info sys.SyscallInfo, err error) {
 type waiter struct {
 	c    *Injector
 	tid  int
-	late func() // told when it takes long; nil: not told
+	late error // why the thread was called back; nil: it was not
 }
 
-// lateAfter is how long a thread may take to its next stop before that is told.
-const lateAfter = 5 * time.Second
+// How long a thread may take to its next stop before it is called back, and then
+// before whoever waits for the call is told not to.
+const (
+	stopPatience   = time.Second
+	recallPatience = 100 * time.Millisecond
+)
 
-// stop waits for the next stop, as long as it takes: the thread must not be
-// left with registers that are not its own.
-func (w *waiter) stop() (status unix.WaitStatus, err error) {
-	for {
-		status, ok, err := w.c.t.WaitStop(w.tid, lateAfter)
+// stop waits for the next stop, as long as it takes: the thread must not be left
+// with registers that are not its own. A thread that is frozen on its way by a control
+// group of version 2 comes back when it is called; by one of version 1 it does when it is
+// thawed.
+func (w *waiter) stop() (unix.WaitStatus, error) {
+	for patience := stopPatience; ; patience = recallPatience {
+		status, ok, err := w.c.t.WaitStop(w.tid, patience)
 		if ok || err != nil {
 			return status, err
 		}
-		if w.late != nil {
-			w.late()
+		switch {
+		case w.late != nil:
+			w.c.stuck(w.late)
+		case w.c.t.Process().ThreadFrozen(w.tid):
+			w.late = ErrFrozen
+		default:
+			w.late = errForeign // it runs something else than the call
 		}
-		if w.c.late != nil {
-			w.c.late()
-			w.c.late = nil
-		}
-		// What runs something else than the call stops at once.
 		sys.Interrupt(w.tid)
+	}
+}
+
+// stuck tells, once, that whoever waits for the injector is not to.
+func (c *Injector) stuck(why error) {
+	if c.late != nil {
+		c.late(why)
+		c.late = nil
 	}
 }

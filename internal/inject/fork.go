@@ -94,12 +94,17 @@ func (h *helper) leave(t *ptracer.Tracer, c *Injector, child *agent) {
 	var err error
 	t.Do(func() { err = child.end() }) // to take down its page tables takes a while
 	if err == nil {
-		err = h.holdAll(t)
+		err = h.holdThawed(t)
 	}
 	t.Do(func() {
 		child.take()
-		if err == nil {
+		for err == nil {
 			err = c.one(func(tid int, regs []byte) error { return child.waitIn(c, tid, regs) })
+			if !errors.Is(err, ErrFrozen) {
+				return
+			}
+			h.thawed()
+			err = nil
 		}
 	})
 	t.Release()
@@ -107,6 +112,18 @@ func (h *helper) leave(t *ptracer.Tracer, c *Injector, child *agent) {
 		err = child.reap(context.Background(), h.p)
 	}
 	h.undone(err, t.Pause()-held)
+}
+
+// holdThawed is holdAll for a target that takes news, which one does not that is
+// frozen.
+func (h *helper) holdThawed(t *ptracer.Tracer) error {
+	for {
+		h.thawed()
+		if err := h.holdAll(t); err != nil || h.p.Frozen() == "" {
+			return err
+		}
+		t.LetGo()
+	}
 }
 
 // holdAll stops all threads, which another tracer may hold at first: as long
@@ -163,6 +180,9 @@ func (f *Forked) reap(ctx context.Context, p *process.Process) error {
 		err := callIn(ctx, p, f.waitIn)
 		if _, serr := os.Stat(proc); serr != nil || err == nil || !p.Exists() {
 			return nil
+		}
+		if errors.Is(err, ErrFrozen) { // there is no bound to that
+			began = time.Now()
 		}
 		if time.Since(began) > ptracer.Patience {
 			return fmt.Errorf("process %d, a task of procmem in the target that has ended, stays as a zombie: %w", f.PID, err)

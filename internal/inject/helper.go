@@ -57,18 +57,20 @@ type News struct {
 	Undone     bool   // the last news
 }
 
-// errStuck reports that a thread of the target does not go on in the middle of a
-// call. Nobody but the helper can do anything for it.
-var errStuck = errors.New("a thread of it does not go on in the middle of a system call of procmem: is the process frozen? Once it goes on, what was done to it is undone")
+// ErrStays reports that the target does not let itself be put in order now, as one
+// does not that is frozen. The helper waits for that, and then finishes. Until then,
+// that thread or process cannot be traced by anybody else.
+var ErrStays = errors.New("a process of procmem (core-helper) waits for it, and then finishes")
 
 // failure is an error that can travel.
 type failure struct {
-	Text  string
-	Errno syscall.Errno
-	Gone  bool
-	Exec  bool
-	Early bool // a signal came first
-	Stuck bool
+	Text   string
+	Errno  syscall.Errno
+	Gone   bool
+	Exec   bool
+	Early  bool // a signal came first
+	Stays  bool
+	Frozen bool
 }
 
 func newFailure(err error) *failure {
@@ -76,7 +78,7 @@ func newFailure(err error) *failure {
 		return nil
 	}
 	f := &failure{Text: err.Error(), Gone: errors.Is(err, procmem.ErrGone), Exec: errors.Is(err, ErrExec),
-		Early: errors.Is(err, ErrSignalled), Stuck: errors.Is(err, errStuck)}
+		Early: errors.Is(err, ErrSignalled), Stays: errors.Is(err, ErrStays), Frozen: errors.Is(err, ErrFrozen)}
 	errors.As(err, &f.Errno)
 	return f
 }
@@ -86,7 +88,7 @@ func (f *failure) Error() string { return f.Text }
 // Is lets errors.Is find the reason.
 func (f *failure) Is(target error) bool {
 	return f.Gone && target == procmem.ErrGone || f.Exec && target == ErrExec || f.Early && target == ErrSignalled ||
-		f.Stuck && target == errStuck || f.Errno != 0 && (f.Errno.Is(target) || target == error(f.Errno))
+		f.Stays && target == ErrStays || f.Frozen && target == ErrFrozen || f.Errno != 0 && (f.Errno.Is(target) || target == error(f.Errno))
 }
 
 // Helper is the connection to a helper process.
@@ -179,7 +181,7 @@ func (k *Helper) Listen(ctx context.Context) (*News, error) {
 		case err != nil:
 			return nil, fmt.Errorf("helper: %w", err)
 		case n.Failure != nil:
-			k.stuck = n.Failure.Stuck
+			k.stuck = n.Failure.Stays
 			return nil, n.Failure
 		case n.Born != nil:
 			k.born = append(k.born, *n.Born)
@@ -250,8 +252,8 @@ func (k *Helper) awaitUndone() (undone bool) {
 		if n.Left != "" {
 			k.left = errors.New(n.Left)
 		}
-		if n.Failure != nil && n.Failure.Stuck {
-			k.stuck = true
+		if n.Failure != nil && n.Failure.Stays {
+			k.stuck, k.left = true, n.Failure
 			return true
 		}
 	}

@@ -30,6 +30,10 @@ var (
 	errNotStopped = errors.New("it did not stop in time")
 )
 
+// ErrFrozen reports that no call can be run in a process, since a control group has
+// it frozen (cgroup.freeze, freezer.state): none would end before it is thawed.
+var ErrFrozen = errors.New("it is frozen by a control group, and a system call in it would not end before it is thawed")
+
 // Injector runs system calls in threads that the tracer holds, with an
 // instruction that is there already: that of the vDSO.
 //
@@ -37,13 +41,16 @@ var (
 // died then, the target would, too: only a helper process may call.
 type Injector struct {
 	t    *ptracer.Tracer
-	mem  *os.File // /proc/PID/mem
-	pc   uint64   // of the instruction
-	late func()   // called once if a thread does not go on; nil: nobody wants to know
+	mem  *os.File        // /proc/PID/mem
+	pc   uint64          // of the instruction
+	late func(why error) // called once if a thread does not come back; nil: nobody wants to know
 }
 
 // New prepares for calls. Nothing has been stopped yet.
 func New(p *process.Process, t *ptracer.Tracer) (*Injector, error) {
+	if group := p.Frozen(); group != "" {
+		return nil, fmt.Errorf("run a system call in process %d: %w (%s)", p.PID(), ErrFrozen, group)
+	}
 	arch, err := p.Arch()
 	if err != nil {
 		return nil, err

@@ -13,6 +13,7 @@ import (
 	"github.com/procmem/procmem"
 	"github.com/procmem/procmem/internal/ptracer"
 	"github.com/procmem/procmem/internal/selfexec"
+	"github.com/procmem/procmem/internal/sys"
 	"github.com/procmem/procmem/process"
 )
 
@@ -142,9 +143,29 @@ func (h *helper) tracer() *ptracer.Tracer { return ptracer.New(h.p) }
 func (h *helper) injector(t *ptracer.Tracer) (*Injector, error) {
 	c, err := New(h.p, t)
 	if err == nil {
-		c.late = func() { h.tell(&News{Failure: newFailure(fmt.Errorf("process %d: %w", h.p.PID(), errStuck))}) }
+		c.late = h.stuck
 	}
 	return c, err
+}
+
+// stuck tells the other end not to wait any more: what is left to do waits for the
+// target.
+func (h *helper) stuck(why error) {
+	h.tell(&News{Failure: newFailure(fmt.Errorf("process %d: %w: %w", h.p.PID(), why, ErrStays))})
+}
+
+// thawed waits until the target is not frozen by a control group. Nobody else has to.
+func (h *helper) thawed() {
+	for told := false; ; sys.Nap(5 * time.Millisecond) {
+		group := h.p.Frozen()
+		if group == "" {
+			return
+		}
+		if !told {
+			h.stuck(fmt.Errorf("%w (%s)", ErrFrozen, group))
+			told = true
+		}
+	}
 }
 
 // undone tells the other end that all is undone, or what is not, and for how

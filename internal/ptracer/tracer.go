@@ -330,15 +330,15 @@ const awaitPeriod = 20 * time.Millisecond
 // errLate reports that there was no stop in time.
 var errLate = errors.New("no stop in time")
 
-// WaitStop waits for a thread that is going on to its next stop, for a while:
-// ok is false where there was none. An error tells that the thread is gone.
+// WaitStop waits for a thread that is going on to its next stop, for a while, or
+// until a control group has frozen it: ok is false where there was none. An error tells that the thread is gone.
 func (t *Tracer) WaitStop(tid int, most time.Duration) (status unix.WaitStatus, ok bool, err error) {
 	began := time.Now()
 	status, err = t.Await(tid, func() error {
 		if st, err := t.p.ThreadStat(tid); err != nil || st.Zombie() {
 			return unix.ESRCH
 		}
-		if time.Since(began) > most {
+		if time.Since(began) > most || t.p.ThreadFrozen(tid) {
 			return errLate
 		}
 		// Where the process is killed the news of the leader does not come
