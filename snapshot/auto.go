@@ -44,7 +44,8 @@ func (e *RefusedError) Unwrap() error { return e.Tried }
 // to the process:
 //
 //   - stop, where there is so little memory that it is copied in no time, or
-//     where job control has stopped the process already;
+//     where job control has stopped the process already, or a control group
+//     has it frozen;
 //   - precopy, which costs the process a fault for each page that it writes;
 //   - fork, which costs it a copy of its page tables, and of each page that it
 //     writes; before precopy where most memory is in huge pages, since precopy
@@ -115,7 +116,7 @@ func (c *chooser) order() (out []Estimate) {
 	if c.x.hugePages*hugePageBytes > c.x.wanted/2 && fork.Pause <= defaultPause {
 		ranked = []Estimate{fork, precopy, stop}
 	}
-	if c.x.stopped || c.x.wanted <= arenaSize {
+	if c.x.stopped != "" || c.x.wanted <= arenaSize {
 		ranked = []Estimate{stop, precopy, fork}
 	}
 	if m := cmp.Or(c.o.Method, MethodAuto); m != MethodAuto {
@@ -129,7 +130,7 @@ func (c *chooser) order() (out []Estimate) {
 	for _, e := range ranked {
 		switch {
 		case e.Err != nil:
-		case e.Pause <= bound || c.x.stopped && e.Method == MethodStop:
+		case e.Pause <= bound || c.x.stopped != "" && e.Method == MethodStop:
 			out = append(out, e)
 		case c.o.MaxPause == 0:
 			over = append(over, e)
@@ -159,8 +160,8 @@ func (c *chooser) goesOn(ctx context.Context, err error) bool {
 // why tells what was expected.
 func (c *chooser) why(e Estimate) string {
 	text := "expected to hold the process for: " + list(c.all)
-	if c.x.stopped {
-		text = "the process was stopped already"
+	if c.x.stopped != "" {
+		text = c.x.stopped
 	}
 	if c.tried != nil {
 		text += "; tried before: " + c.tried.Error()

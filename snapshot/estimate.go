@@ -56,7 +56,7 @@ type extent struct {
 	hugeUnreserved    uint64  // of those, bytes for whose copies nothing is set aside
 	inPause           uint64  // bytes that precopy copies during the pause
 	busy              float64 // threads that run at a time
-	stopped           bool    // by job control
+	stopped           string  // why it does not run: by job control, or frozen; "" where it may
 }
 
 // measure finds that out. Where there is much memory, it ends at least
@@ -71,7 +71,11 @@ func (f *freezer) measure() (x extent, err error) {
 		return x, err
 	}
 	x.threads, x.mappings = status.Threads, len(f.maps)
-	x.stopped = stat.State == 'T'
+	if x.stopped = ""; stat.State == 'T' {
+		x.stopped = "the process was stopped already"
+	} else if f.p.Frozen() != "" {
+		x.stopped = "the process was frozen already, by a control group"
+	}
 	x.wanted = f.size()
 	torn := f.s.Torn
 	for _, m := range f.s.uncopied(f.before, f.wanted) {
@@ -91,7 +95,7 @@ func (f *freezer) measure() (x extent, err error) {
 	} else {
 		x.pages = status.RSS / procmem.PageSize
 	}
-	if x.stopped || x.wanted <= arenaSize {
+	if x.stopped != "" || x.wanted <= arenaSize {
 		return x, nil // it does not matter how busy it is
 	}
 	time.Sleep(rateWindow - time.Since(f.began))
@@ -178,6 +182,9 @@ func canCall(p *process.Process, arch procmem.Arch) error {
 	}
 	if st, err := p.Status(); err == nil && st.Seccomp != 0 && !capable(unix.CAP_SYS_ADMIN) {
 		return inject.ErrSeccomp
+	}
+	if group := p.Frozen(); group != "" {
+		return fmt.Errorf("%w (%s)", inject.ErrFrozen, group)
 	}
 	return nil
 }

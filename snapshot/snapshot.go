@@ -8,6 +8,7 @@ import (
 	"time"
 
 	"github.com/procmem/procmem"
+	"github.com/procmem/procmem/internal/inject"
 	"github.com/procmem/procmem/internal/ptracer"
 	"github.com/procmem/procmem/process"
 )
@@ -23,6 +24,12 @@ const (
 	MethodPrecopy Method = "precopy" // memory is copied while they run, and again what they have written since; then they are held for the rest
 	MethodLive    Method = "live"    // nothing is held: memory may be torn
 )
+
+// ErrStays reports that the process does not let itself be put in order now, as one does
+// that a control group has frozen in the middle of it. A helper process waits for that and
+// then finishes; nobody else can trace the process until then. Close returns it, too, of
+// a moment that is whole.
+var ErrStays = inject.ErrStays
 
 // Snapshot is a moment of a process. It is a procmem.Sparse. Release must be
 // called, once the memory has been copied, and Close at the end.

@@ -220,7 +220,7 @@ func (j *coreJob) take(ctx context.Context, p *process.Process, plan *plan, stor
 		return nil, onProcess(p, err)
 	}
 	defer func() {
-		if cerr := s.Close(); err == nil && cerr != nil {
+		if cerr := endMoment(p, s); err == nil && cerr != nil {
 			err = onProcess(p, cerr)
 		}
 	}()

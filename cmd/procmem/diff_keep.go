@@ -134,7 +134,7 @@ func (k *keeper) into(ctx context.Context, f *os.File, disk uint64) (*core.File,
 	if err == nil {
 		err = w.Finish(s.Image(), &core.Report{Version: version, PID: k.p.PID(), Method: string(s.Method)})
 	}
-	if cerr := s.Close(); err == nil {
+	if cerr := endMoment(k.p, s); err == nil {
 		err = cerr
 	}
 	if err != nil {

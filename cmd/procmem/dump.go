@@ -147,7 +147,7 @@ func (d *dumper) memory(ctx context.Context) (mem procmem.Sparse, release func()
 		defer done()
 		err := s.Whole()
 		d.index.PauseMS = milliseconds(s.Release())
-		return onTarget(d.target, errors.Join(err, s.Close()))
+		return onTarget(d.target, errors.Join(err, endMoment(d.target.Process, s)))
 	}, nil
 }
 
