@@ -29,6 +29,7 @@ import (
 	"golang.org/x/sys/unix"
 
 	"github.com/procmem/procmem"
+	"github.com/procmem/procmem/internal/privilege"
 )
 
 // ErrNoProcess reports that no process has the pid.
@@ -77,7 +78,7 @@ func openOnce(pid int) (*Process, error) {
 	if pid <= 0 {
 		return fail(ErrNoProcess)
 	}
-	dir, err := os.OpenFile("/proc/"+strconv.Itoa(pid), unix.O_DIRECTORY|unix.O_PATH, 0)
+	dir, err := openFolder(pid)
 	if err != nil {
 		return fail(errors.Unwrap(err))
 	}
@@ -131,7 +132,7 @@ func (p *Process) bearer() (tid int, dir *os.File) {
 		if st, err := p.ThreadStat(tid); tid == p.pid || err != nil || st.Zombie() {
 			continue
 		}
-		dir, err := os.OpenFile("/proc/"+strconv.Itoa(tid), unix.O_DIRECTORY|unix.O_PATH, 0)
+		dir, err := openFolder(tid)
 		if err != nil {
 			continue
 		}
@@ -204,17 +205,32 @@ func (p *Process) openIn(dir *os.File, name string, flags int) (*os.File, error)
 	return f, nil
 }
 
-func openAt(dir *os.File, name string, flags int) (*os.File, error) {
-	for {
-		fd, err := unix.Openat(int(dir.Fd()), name, flags|unix.O_CLOEXEC, 0)
-		switch err {
-		case nil:
-			return os.NewFile(uintptr(fd), dir.Name()+"/"+name), nil
-		case unix.EINTR:
-		default:
-			return nil, err
+// openAt opens a file of /proc. What is behind the links root and cwd is not one:
+// whoever is looked at decides what is there.
+func openAt(dir *os.File, name string, flags int) (f *os.File, err error) {
+	privilege.Raised(func() {
+		for {
+			fd, oerr := unix.Openat(int(dir.Fd()), name, flags|unix.O_CLOEXEC, 0)
+			switch oerr {
+			case nil:
+				f = os.NewFile(uintptr(fd), dir.Name()+"/"+name)
+				return
+			case unix.EINTR:
+			default:
+				err = oerr
+				return
+			}
 		}
-	}
+	})
+	return f, err
+}
+
+// openFolder opens /proc/PID.
+func openFolder(pid int) (dir *os.File, err error) {
+	privilege.Raised(func() { // the mount option hidepid hides those of others
+		dir, err = os.OpenFile("/proc/"+strconv.Itoa(pid), unix.O_DIRECTORY|unix.O_PATH, 0)
+	})
+	return dir, err
 }
 
 // Exists reports whether the process has not been reaped; a zombie exists.
@@ -239,13 +255,12 @@ func parseMem[T any](p *Process, name string, f func(io.Reader) (T, error)) (T, 
 	return v, err
 }
 
-func parseFile[T any](p *Process, name string, file *os.File, err error, f func(io.Reader) (T, error)) (T, error) {
+func parseFile[T any](p *Process, name string, file *os.File, err error, f func(io.Reader) (T, error)) (v T, _ error) {
 	if err != nil {
-		var zero T
-		return zero, err
+		return v, err
 	}
 	defer file.Close()
-	v, err := f(file)
+	privilege.Raised(func() { v, err = f(file) }) // of some files the kernel asks again when they are read
 	if err != nil {
 		return v, fmt.Errorf("/proc/%d/%s: %w", p.pid, name, err)
 	}
@@ -459,7 +474,8 @@ func List() ([]int, error) {
 		return nil, err
 	}
 	defer dir.Close()
-	names, err := dir.Readdirnames(-1)
+	var names []string
+	privilege.Raised(func() { names, err = dir.Readdirnames(-1) })
 	if err != nil {
 		return nil, err
 	}

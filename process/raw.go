@@ -11,6 +11,7 @@ import (
 	"golang.org/x/sys/unix"
 
 	"github.com/procmem/procmem"
+	"github.com/procmem/procmem/internal/privilege"
 	"github.com/procmem/procmem/internal/sys"
 )
 
@@ -106,12 +107,13 @@ func (v *View) readPinned(p []byte, a procmem.Addr) (done int) {
 	return done
 }
 
-func (v *View) pinOnce(p []byte, a uint64) (int, error) {
+func (v *View) pinOnce(p []byte, a uint64) (n int, err error) {
 	if v.stopped {
-		return sys.ReadProcess(v.tid, p, a)
+		privilege.Raised(func() { n, err = sys.ReadProcess(v.tid, p, a) })
+		return n, err
 	}
 	var mark [markSize]byte
-	n, err := sys.ReadProcessMarked(v.tid, p, a, mark[:], uint64(v.mark))
+	privilege.Raised(func() { n, err = sys.ReadProcessMarked(v.tid, p, a, mark[:], uint64(v.mark)) })
 	if err != nil || !v.markIs(mark[:]) {
 		return 0, err
 	}
@@ -136,7 +138,9 @@ func (v *View) ReadWritten(p []byte, ranges []procmem.Range) (done int) {
 			remote = append(remote, unix.RemoteIovec{Base: uintptr(r.Start), Len: int(r.Size())})
 			size += int(r.Size())
 		}
-		n, err := sys.ReadProcessRanges(v.tid, mark[:], p[done:done+size], remote)
+		var n int
+		var err error
+		privilege.Raised(func() { n, err = sys.ReadProcessRanges(v.tid, mark[:], p[done:done+size], remote) })
 		if err != nil || !v.markIs(mark[:]) {
 			break
 		}
@@ -170,7 +174,9 @@ func (v *View) findMark(auxv io.Reader) {
 	v.mark = procmem.Addr(at)
 	// The pid may be one of another pid namespace than that of /proc.
 	var mark [markSize]byte
-	if n, _ := sys.ReadProcess(v.tid, mark[:], at); n < markSize || mark == [markSize]byte{} || !v.markIs(mark[:]) {
+	n := 0
+	privilege.Raised(func() { n, _ = sys.ReadProcess(v.tid, mark[:], at) })
+	if n < markSize || mark == [markSize]byte{} || !v.markIs(mark[:]) {
 		v.mark = 0
 	}
 }

@@ -10,6 +10,7 @@ import (
 	"golang.org/x/sys/unix"
 
 	"github.com/procmem/procmem"
+	"github.com/procmem/procmem/internal/privilege"
 	"github.com/procmem/procmem/internal/sys"
 	"github.com/procmem/procmem/process"
 )
@@ -182,13 +183,18 @@ func capable(c int) bool {
 	}
 	defer self.Close()
 	st, err := self.Status()
-	return err == nil && st.CapEff&(1<<c) != 0
+	return err == nil && (st.CapEff|privilege.Held())&(1<<c) != 0
 }
 
 // canTrack tells why writes cannot be tracked: PAGEMAP_SCAN, of the same
 // kernel as the write protection that it works with, is not there.
 func canTrack() error {
-	f, err := os.Open("/proc/self/pagemap")
+	self, err := process.Open(os.Getpid())
+	if err != nil {
+		return err
+	}
+	defer self.Close()
+	f, err := self.Open("pagemap")
 	if err != nil {
 		return err
 	}

@@ -13,6 +13,7 @@ import (
 	"time"
 
 	"github.com/procmem/procmem"
+	"github.com/procmem/procmem/internal/privilege"
 	"github.com/procmem/procmem/process"
 )
 
@@ -111,11 +112,19 @@ var errForkWaits = errors.New("a fork of it waits until one of its threads, all 
 // forkWaits reports errForkWaits where a userfaultfd of the process tells of
 // forks. With whom no other process shares it there is nobody else to read.
 func (s *Snapshot) forkWaits(p *process.Process) error {
-	const eventFork = 1 << 1
 	if !slices.ContainsFunc(s.img.Mappings, func(m procmem.Mapping) bool { return m.Flags&(procmem.VMUffdMiss|procmem.VMUffdWP) != 0 }) {
 		return nil
 	}
-	fds, err := filepath.Glob(fmt.Sprintf("/proc/%d/fd/*", p.PID()))
+	var err error
+	privilege.Raised(func() { err = readsForks(p.PID()) })
+	return err
+}
+
+// readsForks reports errForkWaits where a process has a userfaultfd that tells
+// of forks.
+func readsForks(pid int) error {
+	const eventFork = 1 << 1
+	fds, err := filepath.Glob(fmt.Sprintf("/proc/%d/fd/*", pid))
 	if err != nil {
 		return err
 	}
@@ -123,7 +132,7 @@ func (s *Snapshot) forkWaits(p *process.Process) error {
 		if link, err := os.Readlink(fd); err != nil || link != "anon_inode:[userfaultfd]" {
 			continue
 		}
-		info, err := os.ReadFile(fmt.Sprintf("/proc/%d/fdinfo/%s", p.PID(), filepath.Base(fd)))
+		info, err := os.ReadFile(fmt.Sprintf("/proc/%d/fdinfo/%s", pid, filepath.Base(fd)))
 		if err != nil {
 			continue // closed meanwhile
 		}

@@ -17,6 +17,7 @@ import (
 	"golang.org/x/sys/unix"
 
 	"github.com/procmem/procmem"
+	"github.com/procmem/procmem/internal/privilege"
 	"github.com/procmem/procmem/process"
 )
 
@@ -271,6 +272,7 @@ func keep() int {
 		syscall.SIGALRM, syscall.SIGUSR1, syscall.SIGUSR2, syscall.SIGTSTP, syscall.SIGXFSZ)
 	// Its name would be that of the link that it was run by.
 	os.WriteFile("/proc/self/comm", []byte(keeperName), 0)
+	privilege.Hide() // it keeps all capabilities: it opens nothing that the user names
 	conn, err := unixConn(keeperSocket)
 	if err != nil {
 		fmt.Fprintln(os.Stderr, "a keeper is started by another program:", err)

@@ -21,6 +21,7 @@ import (
 
 	"github.com/procmem/procmem"
 	"github.com/procmem/procmem/access"
+	"github.com/procmem/procmem/internal/privilege"
 	"github.com/procmem/procmem/internal/term"
 	"github.com/procmem/procmem/process"
 	"github.com/procmem/procmem/target"
@@ -42,6 +43,9 @@ func main() { os.Exit(run()) }
 func run() int {
 	// A closed pipe and a file size limit are errors to report, not to die of.
 	signal.Ignore(syscall.SIGPIPE, syscall.SIGXFSZ, syscall.SIGUSR1)
+	if err := privilege.Lower(); err != nil {
+		return exitStatus(err)
+	}
 	cmd := newRoot()
 	if filepath.Base(os.Args[0]) == "gcore" {
 		cmd = newGcore()

@@ -2,7 +2,6 @@ package symbols
 
 import (
 	"bytes"
-	"errors"
 	"fmt"
 	"io"
 	"os"
@@ -14,7 +13,10 @@ import (
 	"sync"
 	"testing"
 
+	"golang.org/x/sys/unix"
+
 	"github.com/procmem/procmem"
+	"github.com/procmem/procmem/internal/regular"
 	"github.com/procmem/procmem/internal/testproc"
 	"github.com/procmem/procmem/process"
 )
@@ -213,7 +215,7 @@ func TestReplacedFile(t *testing.T) {
 		t.Errorf("by the build id: %q", got)
 	}
 	i := slices.IndexFunc(ms, func(m procmem.Mapping) bool { return m.Path == path })
-	if _, err := openFile(fmt.Sprintf("/proc/%d/root%s", p.PID(), path), ms[i].Inode); !errors.Is(err, errChanged) {
+	if f, err := openBelowRoot(p.PID(), path); err != nil || f.inode == ms[i].Inode {
 		t.Errorf("by the inode: %v", err)
 	}
 	if _, err := os.Stat(fmt.Sprintf("/proc/%d/map_files/%x-%x", p.PID(), uint64(ms[i].Start), uint64(ms[i].End))); err != nil {
@@ -493,7 +495,7 @@ func BenchmarkLookup(b *testing.B) {
 }
 
 func BenchmarkLoad(b *testing.B) {
-	f, err := openFile(testproc.Build(b, testproc.Zoo.With(testproc.StaticPIE)), 0)
+	f, err := newFile(regular.Open(unix.AT_FDCWD, testproc.Build(b, testproc.Zoo.With(testproc.StaticPIE))))
 	if err != nil {
 		b.Fatal(err)
 	}

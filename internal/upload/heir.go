@@ -9,6 +9,8 @@ import (
 	"os/exec"
 	"os/signal"
 	"syscall"
+
+	"github.com/procmem/procmem/internal/privilege"
 )
 
 // An heir is a process of its own that has the server forget an upload whose
@@ -81,6 +83,11 @@ func inherit() int {
 	signal.Ignore(syscall.SIGHUP, syscall.SIGINT, syscall.SIGQUIT, syscall.SIGTERM, syscall.SIGPIPE, syscall.SIGTSTP)
 	// Its name would be that of the link that it was run by.
 	os.WriteFile("/proc/self/comm", []byte(heirName), 0)
+	// The user names files of credentials and certificates.
+	if err := privilege.Lower(); err != nil {
+		fmt.Fprintln(os.Stderr, "procmem:", err)
+		return 1
+	}
 	pipe := os.NewFile(heirPipe, "pipe")
 	var w will
 	if gob.NewDecoder(pipe).Decode(&w) != nil {
