@@ -15,11 +15,11 @@ package process
 import (
 	"bytes"
 	"debug/elf"
+	"encoding/binary"
 	"errors"
 	"fmt"
 	"io"
 	"os"
-	"path/filepath"
 	"slices"
 	"strconv"
 	"strings"
@@ -346,30 +346,6 @@ func (p *Process) ThreadSyscall(tid int) (*Syscall, error) {
 	return parse(p, "task/"+strconv.Itoa(tid)+"/syscall", ParseSyscall)
 }
 
-// Exe returns the path of the executable, with " (deleted)" where its name
-// is gone.
-func (p *Process) Exe() (string, error) {
-	buf := make([]byte, 4096)
-	n := 0
-	err := p.withMemory(func(_ int, dir *os.File) (err error) {
-		n, err = unix.Readlinkat(int(dir.Fd()), "exe", buf)
-		return err
-	})
-	if err != nil {
-		return "", fmt.Errorf("read link /proc/%d/exe: %w", p.pid, err)
-	}
-	return string(buf[:n]), nil
-}
-
-// Cmdline returns the arguments.
-func (p *Process) Cmdline() ([]string, error) {
-	b, err := parseMem(p, "cmdline", io.ReadAll)
-	if err != nil || len(b) == 0 {
-		return nil, err
-	}
-	return strings.Split(strings.TrimSuffix(string(b), "\x00"), "\x00"), nil
-}
-
 // CoredumpFilter returns the bits of /proc/PID/coredump_filter (core(5)).
 func (p *Process) CoredumpFilter() (uint32, error) {
 	return parseMem(p, "coredump_filter", func(r io.Reader) (uint32, error) {
@@ -392,18 +368,34 @@ func readMemory(r io.Reader) ([]byte, error) {
 	return b, err
 }
 
-// Arch returns the architecture of the executable.
+// Arch returns the architecture of the executable. No more is read of that
+// than what tells it: the file may have been made to be read for ever.
 func (p *Process) Arch() (procmem.Arch, error) {
 	f, err := p.OpenMem("exe")
 	if err != nil {
 		return 0, err
 	}
 	defer f.Close()
-	e, err := elf.NewFile(f)
+	arch, err := archOf(f)
 	if err != nil {
 		return 0, fmt.Errorf("/proc/%d/exe: %w", p.pid, err)
 	}
-	return procmem.ArchOf(e.Class, e.Machine)
+	return arch, nil
+}
+
+func archOf(r io.ReaderAt) (procmem.Arch, error) {
+	var head [20]byte // e_ident, e_type, e_machine
+	if _, err := r.ReadAt(head[:], 0); err != nil {
+		return 0, fmt.Errorf("read ELF header: %w", err)
+	}
+	if string(head[:4]) != elf.ELFMAG {
+		return 0, errors.New("no ELF file")
+	}
+	order := binary.ByteOrder(binary.LittleEndian)
+	if elf.Data(head[elf.EI_DATA]) == elf.ELFDATA2MSB {
+		order = binary.BigEndian
+	}
+	return procmem.ArchOf(elf.Class(head[elf.EI_CLASS]), elf.Machine(order.Uint16(head[18:])))
 }
 
 // Auxv returns the auxiliary vector up to and with AT_NULL.
@@ -434,8 +426,8 @@ func (p *Process) Info() (procmem.ProcessInfo, error) {
 	if inner := status.InnerPID(); inner != 0 {
 		info.PID = inner
 	}
-	if exe, err := p.Exe(); err == nil {
-		info.Name = filepath.Base(strings.TrimSuffix(exe, " (deleted)"))
+	if exe, err := p.Exe(); err == nil && base(exe) != "" {
+		info.Name = base(exe)
 	}
 	if args, err := p.Cmdline(); err == nil {
 		info.Args = strings.Join(args, " ")

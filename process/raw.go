@@ -164,7 +164,8 @@ func (v *View) findMark(auxv io.Reader) {
 	if err != nil {
 		return
 	}
-	at := auxvRandom(b)
+	const atRandom = 25
+	at := auxvValue(b, atRandom)
 	if at%procmem.PageSize > procmem.PageSize-markSize {
 		at += markSize
 	}
@@ -197,17 +198,16 @@ func (v *View) findWitness() {
 	}
 }
 
-// auxvRandom returns the address AT_RANDOM, or 0, of an auxiliary vector of
+// auxvValue returns the value of an entry, or 0, of an auxiliary vector of
 // either word size.
-func auxvRandom(b []byte) uint64 {
-	const atRandom = 25
+func auxvValue(b []byte, typ uint32) uint64 {
 	for off := 0; off+16 <= len(b); off += 16 {
-		if binary.LittleEndian.Uint64(b[off:]) == atRandom {
+		if binary.LittleEndian.Uint64(b[off:]) == uint64(typ) {
 			return binary.LittleEndian.Uint64(b[off+8:])
 		}
 	}
 	for off := 0; off+8 <= len(b); off += 8 {
-		if binary.LittleEndian.Uint32(b[off:]) == atRandom {
+		if binary.LittleEndian.Uint32(b[off:]) == typ {
 			return uint64(binary.LittleEndian.Uint32(b[off+4:]))
 		}
 	}

@@ -161,10 +161,14 @@ func byName(word string) (int, error) {
 	return 0, fmt.Errorf("target %q: %w; use one of these pids:\n  %s", word, ErrManyProcesses, strings.Join(lines, "\n  "))
 }
 
-// commandLine returns the arguments of a process as one short line.
+// commandLine returns the arguments of a process as one short line, or why
+// they are not known.
 func commandLine(p *process.Process) string {
 	const most = 100
-	args, _ := p.Cmdline()
+	args, err := p.Cmdline()
+	if errors.Is(err, process.ErrBlocked) {
+		return "(" + process.ErrBlocked.Error() + ")"
+	}
 	line := []rune(strings.Join(args, " "))
 	if len(line) > most {
 		line = append(line[:most], '…')
