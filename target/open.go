@@ -9,8 +9,11 @@ import (
 	"strconv"
 	"strings"
 
+	"golang.org/x/sys/unix"
+
 	"github.com/procmem/procmem"
 	"github.com/procmem/procmem/core"
+	"github.com/procmem/procmem/internal/regular"
 	"github.com/procmem/procmem/process"
 )
 
@@ -79,10 +82,10 @@ func isPath(word string) bool {
 	if strings.Contains(word, "/") {
 		return true
 	}
-	if isNumber(word) || word == "self" || !isFile(word) {
+	if isNumber(word) || word == "self" {
 		return false
 	}
-	f, err := os.Open(word)
+	f, _, err := regular.Open(unix.AT_FDCWD, word)
 	if err != nil {
 		return false
 	}
