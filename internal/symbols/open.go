@@ -172,12 +172,16 @@ func identityOf(r io.ReaderAt, size int64, where func(segment) uint64) (identity
 		where = func(s segment) uint64 { return s.addr - base }
 	}
 	var id identity
+	notes := 0
 	if id.headers, err = f.part(f.phoff, uint64(f.phnum*f.phdrSize())); err != nil {
 		return identity{}, err
 	}
 	for _, s := range segs {
 		if s.typ != elf.PT_NOTE || s.fileSize > maxNotes {
 			continue
+		}
+		if notes++; notes > maxNoteSegments {
+			break
 		}
 		b, err := f.part(where(s), s.fileSize)
 		if err != nil {
@@ -194,7 +198,7 @@ func identityOf(r io.ReaderAt, size int64, where func(segment) uint64) (identity
 func loadsOf(segs []segment) []segment {
 	var loads []segment
 	for _, s := range segs {
-		if s.typ == elf.PT_LOAD {
+		if s.typ == elf.PT_LOAD && len(loads) < maxLoads {
 			loads = append(loads, s)
 		}
 	}

@@ -328,7 +328,7 @@ func TestChoice(t *testing.T) {
 			{"undefined", 0, 0, 0, global | function},
 			{"wraps", ^uint64(0) - 3, 16, 1, global | function},
 		}
-		o, err := readObject(newBytesFile(e.bytes()), int64(len(e.bytes())), maxMemory)
+		o, err := readObject(newBytesFile(e.bytes()), int64(len(e.bytes())), all())
 		if err != nil {
 			t.Fatal(err)
 		}
@@ -386,7 +386,7 @@ func TestRoom(t *testing.T) {
 	}
 	file := newBytesFile(e.bytes())
 	for _, room := range []int64{0, 100, 20_000, 40_000, maxMemory} {
-		o, err := readObject(file, file.Size(), room)
+		o, err := readObject(file, file.Size(), &budget{room, maxWork})
 		if err != nil {
 			t.Fatal(err)
 		}
@@ -403,7 +403,7 @@ func TestRoom(t *testing.T) {
 		{Range: procmem.Range{Start: 0x20000, End: 0x22000}, Inode: 2, Path: "/two"},
 	}
 	tab := New(ms, func(*procmem.Mapping) (File, error) { return file, nil })
-	tab.room = 1001*symbolBytes + 15_000
+	tab.left.room = 1001*symbolBytes + 15_000
 	if one, two := tab.Name(0x11000), tab.Name(0x21000); one != "symbol0" || two != "" {
 		t.Errorf("%q and %q", one, two)
 	}
@@ -427,14 +427,14 @@ func TestHugeFile(t *testing.T) {
 		t.Skip(err)
 	}
 	r := &countingReader{r: f}
-	o, err := readObject(r, size, 1<<20)
+	o, err := readObject(r, size, &budget{1 << 20, maxWork})
 	if err != nil {
 		t.Fatal(err)
 	}
 	if o.memory() > 1<<20 || r.n > 1<<20 {
 		t.Errorf("%d bytes are held and %d were read", o.memory(), r.n)
 	}
-	if o, err = readObject(f, size, maxMemory); err != nil || o.memory() > maxMemory || len(o.symbols) != 1 {
+	if o, err = readObject(f, size, all()); err != nil || o.memory() > maxMemory || len(o.symbols) != 1 {
 		t.Errorf("%d bytes are held: %v", o.memory(), err)
 	}
 }
@@ -459,7 +459,7 @@ func FuzzObject(f *testing.F) {
 		f.Add(e.bytes()[:len(e.bytes())-9], uint64(0x3004))
 	}
 	f.Fuzz(func(t *testing.T, b []byte, v uint64) {
-		o, err := readObject(newBytesFile(b), int64(len(b)), maxMemory)
+		o, err := readObject(newBytesFile(b), int64(len(b)), all())
 		if (o == nil) != (err != nil) {
 			t.Fatalf("%v and %v", o, err)
 		}
@@ -502,7 +502,7 @@ func BenchmarkLoad(b *testing.B) {
 	defer f.Close()
 	n := 0
 	for b.Loop() {
-		o, err := readObject(f, f.Size(), maxMemory)
+		o, err := readObject(f, f.Size(), all())
 		if err != nil {
 			b.Fatal(err)
 		}
@@ -510,3 +510,6 @@ func BenchmarkLoad(b *testing.B) {
 	}
 	b.ReportMetric(float64(n), "symbols")
 }
+
+// all is the budget of a whole table.
+func all() *budget { return &budget{maxMemory, maxWork} }
