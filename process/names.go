@@ -32,40 +32,37 @@ const (
 // Exe returns the path of the executable, with " (deleted)" where its name
 // is gone.
 func (p *Process) Exe() (string, error) {
-	buf := make([]byte, unix.PathMax)
-	n := 0
+	var path string
 	err := p.withMemory(func(_ int, dir *os.File) (err error) {
-		privilege.Raised(func() { n, err = unix.Readlinkat(int(dir.Fd()), "exe", buf) })
+		path, err = readLink(dir, "exe")
 		return err
 	})
 	if errors.Is(err, unix.ENAMETOOLONG) {
-		if path := p.longExe(); path != "" {
-			return path, nil
-		}
+		return within(nameTime, p.longExe)
 	}
 	if err != nil {
 		return "", fmt.Errorf("read link /proc/%d/exe: %w", p.pid, err)
 	}
-	return string(buf[:n]), nil
+	return path, nil
 }
 
 // longExe returns the path of the executable where it is too long for a link:
 // the name of the mapping that holds the program headers.
-func (p *Process) longExe() string {
+func (p *Process) longExe() (string, error) {
 	auxv, err := parseMem(p, "auxv", readMemory)
 	if err != nil {
-		return ""
+		return "", err
 	}
 	ms, err := p.Mappings()
 	if err != nil {
-		return ""
+		return "", err
 	}
 	const atPhdr = 3
 	at := procmem.Addr(auxvValue(auxv, atPhdr))
 	if i := procmem.FindMapping(ms, at); i < len(ms) && ms[i].Contains(at) && ms[i].HasFile() {
-		return ms[i].Path
+		return ms[i].Path, nil
 	}
-	return ""
+	return "", fmt.Errorf("read link /proc/%d/exe: %w", p.pid, unix.ENAMETOOLONG)
 }
 
 // base is the last element of the path of an executable, "" where there is
@@ -115,4 +112,31 @@ func within[T any](d time.Duration, f func() (T, error)) (T, error) {
 		var zero T
 		return zero, ErrBlocked
 	}
+}
+
+// trueNames mends the paths that /proc/PID/maps leaves in doubt: it writes a
+// newline as "\012", and these four characters as they are. The links of
+// map_files have paths as they are. Where those cannot be read it is taken for a newline.
+func (p *Process) trueNames(ms []procmem.Mapping) {
+	_, dir := p.bearer()
+	for i := range ms {
+		m := &ms[i]
+		if !strings.HasPrefix(m.Path, "/") || !strings.ContainsRune(m.Path, '\n') && !strings.Contains(m.Path, `\012`) {
+			continue
+		}
+		name, err := readLink(dir, fmt.Sprintf("map_files/%x-%x", uint64(m.Start), uint64(m.End)))
+		// It must be what maps has told, and not the file that has been mapped there since.
+		if err == nil && strings.HasSuffix(m.String(), " "+strings.ReplaceAll(name, "\n", `\012`)) {
+			m.Path = name
+		}
+	}
+}
+
+// readLink reads a link in a folder of /proc.
+func readLink(dir *os.File, name string) (string, error) {
+	buf := make([]byte, unix.PathMax)
+	n := 0
+	var err error
+	privilege.Raised(func() { n, err = unix.Readlinkat(int(dir.Fd()), name, buf) })
+	return string(buf[:max(n, 0)]), err
 }

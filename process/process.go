@@ -274,16 +274,22 @@ func (p *Process) Stat() (*Stat, error) { return parse(p, "stat", ParseStat) }
 func (p *Process) Status() (*Status, error) { return parse(p, "status", ParseStatus) }
 
 // Mappings reads /proc/PID/maps: no Flags, no Usage.
-func (p *Process) Mappings() ([]procmem.Mapping, error) { return parseMem(p, "maps", ParseMaps) }
+func (p *Process) Mappings() ([]procmem.Mapping, error) {
+	ms, err := parseMem(p, "maps", ParseMaps)
+	p.trueNames(ms)
+	return ms, err
+}
 
 // Smaps reads /proc/PID/smaps: mappings with Flags and Usage. It walks all
 // page tables of the target: some 10 ms for each GiB in 4 KiB pages.
 func (p *Process) Smaps() ([]procmem.Mapping, error) {
-	return parseMem(p, "smaps", func(r io.Reader) ([]procmem.Mapping, error) {
+	ms, err := parseMem(p, "smaps", func(r io.Reader) ([]procmem.Mapping, error) {
 		ahead, stop := readAhead(r)
 		defer stop()
 		return ParseSmaps(ahead)
 	})
+	p.trueNames(ms)
+	return ms, err
 }
 
 // Threads lists the ids of the threads, ascending, in the caller's pid

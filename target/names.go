@@ -21,6 +21,9 @@ var nameRules = []func(p, name string) bool{
 	func(p, name string) bool {
 		return strings.HasPrefix(p, "/") && path.Base(strings.TrimSuffix(p, deletedSuffix)) == name
 	},
+	func(p, name string) bool { // as /proc/PID/maps prints it
+		return strings.Contains(name, `\012`) && strings.ReplaceAll(strings.TrimSuffix(p, deletedSuffix), "\n", `\012`) == strings.TrimSuffix(name, deletedSuffix)
+	},
 }
 
 // findName returns the ranges of all mappings of that name, ascending and

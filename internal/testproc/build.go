@@ -69,6 +69,7 @@ var (
 	Signals = Variant{"signals", Dynamic}
 	Kids    = Variant{"kids", Dynamic}
 	Torture = Variant{"torture", Dynamic}
+	Odd     = Variant{"odd", Dynamic} // in no other toolchain
 	GoProg  = Variant{"goprog", Go}
 )
 
