@@ -157,6 +157,7 @@ func TestEmptyNames(t *testing.T) {
 // memory are not all read.
 func TestCmdlineIsBounded(t *testing.T) {
 	file, release := testproc.StuckFile(t)
+	defer release()
 	p := odd(t)
 	p.Cmd(t, "wait %s", file)
 	p.WaitState(t, 'D')

@@ -8,6 +8,7 @@ import (
 	"path/filepath"
 	"strconv"
 	"strings"
+	"sync"
 
 	"golang.org/x/sys/unix"
 
@@ -136,7 +137,6 @@ func byName(word string) (int, error) {
 		return 0, err
 	}
 	var found []int
-	var lines []string
 	for _, pid := range pids {
 		if pid == os.Getpid() {
 			continue
@@ -147,7 +147,6 @@ func byName(word string) (int, error) {
 		}
 		if called(p, word) {
 			found = append(found, pid)
-			lines = append(lines, fmt.Sprintf("%d %s", pid, commandLine(p)))
 		}
 		p.Close()
 	}
@@ -158,10 +157,29 @@ func byName(word string) (int, error) {
 		return found[0], nil
 	}
 	const most = 10
-	if len(lines) > most {
-		lines = append(lines[:most], fmt.Sprintf("and %d more", len(found)-most))
+	lines := commandLines(found[:min(len(found), most)])
+	if len(found) > most {
+		lines = append(lines, fmt.Sprintf("and %d more", len(found)-most))
 	}
 	return 0, fmt.Errorf("target %q: %w; use one of these pids:\n  %s", word, ErrManyProcesses, strings.Join(lines, "\n  "))
+}
+
+// commandLines returns a line for each process: its pid and its arguments. All are
+// asked at once, since each may let us wait.
+func commandLines(pids []int) []string {
+	lines := make([]string, len(pids))
+	var wg sync.WaitGroup
+	for i, pid := range pids {
+		wg.Go(func() {
+			lines[i] = strconv.Itoa(pid)
+			if p, err := process.Open(pid); err == nil {
+				lines[i] += " " + commandLine(p)
+				p.Close()
+			}
+		})
+	}
+	wg.Wait()
+	return lines
 }
 
 // commandLine returns the arguments of a process as one short line, or why

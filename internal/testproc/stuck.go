@@ -14,7 +14,7 @@ import (
 
 // StuckFile mounts a file system (FUSE) and returns a file of it that can be looked
 // at and opened, and is never read: whoever reads it waits until release is
-// called, or the test ends. One page of it is being read already, by a process
+// called, which must be before helpers that wait are ended (defer it). One page of it is being read already, by a process
 // that is not said to be of interest; so whoever maps the file waits as well, in
 // state D and with its address space locked. The test is skipped where nothing
 // can be mounted.
