@@ -161,8 +161,21 @@ func byName(word string) (int, error) {
 	if len(found) > most {
 		lines = append(lines, fmt.Sprintf("and %d more", len(found)-most))
 	}
-	return 0, fmt.Errorf("target %q: %w; use one of these pids:\n  %s", word, ErrManyProcesses, strings.Join(lines, "\n  "))
+	return 0, &ManyError{Word: word, Lines: lines}
 }
+
+// ManyError reports that a word is the name of several processes.
+type ManyError struct {
+	Word  string
+	Lines []string // for each of the first few the pid and the arguments, for people to read
+}
+
+func (e *ManyError) Error() string {
+	return fmt.Sprintf("target %q: %v; use one of these pids:\n  %s", e.Word, ErrManyProcesses, strings.Join(e.Lines, "\n  "))
+}
+
+// Unwrap returns ErrManyProcesses.
+func (e *ManyError) Unwrap() error { return ErrManyProcesses }
 
 // commandLines returns a line for each process: its pid and its arguments. All are
 // asked at once, since each may let us wait.

@@ -182,11 +182,16 @@ func complain(err error) {
 			text = fmt.Sprintf("%s (procmem doctor %d tells more)", why, p.PID)
 		}
 	}
-	lines := strings.Split(text, "\n")
-	for i := range lines {
-		lines[i] = term.Printable(lines[i]) // names of processes and files may be anything
+	many, ok := errors.AsType[*target.ManyError](err)
+	if ok {
+		text, _, _ = strings.Cut(text, "\n")
 	}
-	fmt.Fprintf(os.Stderr, "procmem: %s\n", strings.Join(lines, "\n"))
+	term.Fprintf(os.Stderr, "procmem: %s\n", text)
+	if ok {
+		for _, line := range many.Lines {
+			term.Fprintf(os.Stderr, "  %s\n", line)
+		}
+	}
 }
 
 // onTarget wraps the error of working on a target, so that complain can
