@@ -8,6 +8,8 @@ import (
 	"os"
 	"os/exec"
 	"os/signal"
+	"strconv"
+	"strings"
 	"syscall"
 
 	"github.com/procmem/procmem/internal/privilege"
@@ -98,7 +100,14 @@ func inherit() int {
 	if err == nil {
 		err = fmt.Errorf("%s: procmem was killed in mid-upload; the server was told to forget what it was sent", w.URL)
 	}
-	fmt.Fprintln(os.Stderr, "procmem:", err)
+	// What a server says may be anything.
+	text := strings.Map(func(r rune) rune {
+		if strconv.IsPrint(r) {
+			return r
+		}
+		return '.'
+	}, err.Error())
+	fmt.Fprintln(os.Stderr, "procmem:", text)
 	return 0
 }
 
