@@ -32,10 +32,12 @@ func findName(ms []procmem.Mapping, name string) ([]procmem.Range, error) {
 	for _, rule := range nameRules {
 		var rs []procmem.Range
 		var paths []string
+		seen := map[string]bool{}
 		for i := range ms {
 			if p := ms[i].Path; p != "" && !ms[i].Empty() && rule(p, name) {
 				rs = append(rs, ms[i].Range)
-				if !slices.Contains(paths, p) {
+				if !seen[p] {
+					seen[p] = true
 					paths = append(paths, p)
 				}
 			}

@@ -12,6 +12,7 @@ import (
 	"strings"
 	"sync"
 	"testing"
+	"time"
 
 	"golang.org/x/sys/unix"
 
@@ -459,6 +460,7 @@ func FuzzObject(f *testing.F) {
 		f.Add(e.bytes()[:len(e.bytes())-9], uint64(0x3004))
 	}
 	f.Fuzz(func(t *testing.T, b []byte, v uint64) {
+		defer inTime(t, time.Now())
 		o, err := readObject(newBytesFile(b), int64(len(b)), all())
 		if (o == nil) != (err != nil) {
 			t.Fatalf("%v and %v", o, err)
@@ -509,6 +511,13 @@ func BenchmarkLoad(b *testing.B) {
 		n = len(o.symbols)
 	}
 	b.ReportMetric(float64(n), "symbols")
+}
+
+// inTime fails where made-up input of this size, a MiB at most, has taken too long.
+func inTime(t *testing.T, began time.Time) {
+	if took := time.Since(began); took > 10*time.Second {
+		t.Errorf("took %v", took)
+	}
 }
 
 // all is the budget of a whole table.
