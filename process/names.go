@@ -23,7 +23,7 @@ var ErrBlocked = errors.New("it is not told in time: a thread of the process wai
 
 const (
 	// nameTime is how long a name is waited for.
-	nameTime = 500 * time.Millisecond
+	nameTime = 2 * time.Second
 	// maxCmdline bounds the arguments in bytes. A process may say that all of
 	// its memory is arguments (prctl(2), PR_SET_MM).
 	maxCmdline = 1 << 20
@@ -109,6 +109,11 @@ func within[T any](d time.Duration, f func() (T, error)) (T, error) {
 	case r := <-done:
 		return r.v, r.err
 	case <-timer.C:
+	}
+	select {
+	case r := <-done: // on a machine that has let both wait
+		return r.v, r.err
+	default:
 		var zero T
 		return zero, ErrBlocked
 	}

@@ -10,7 +10,6 @@ import (
 	"strings"
 	"syscall"
 	"testing"
-	"time"
 
 	"github.com/procmem/procmem/core"
 	"github.com/procmem/procmem/internal/testproc"
@@ -253,7 +252,6 @@ func TestNameOfBlocked(t *testing.T) {
 			}
 		}
 	}
-	began := time.Now()
 	_, err := PID(name)
 	if !errors.Is(err, ErrManyProcesses) {
 		t.Fatal(err)
@@ -262,8 +260,5 @@ func TestNameOfBlocked(t *testing.T) {
 		if !strings.Contains(err.Error(), fmt.Sprintf("\n  %d (it is not told in time: ", pid)) {
 			t.Errorf("%d: %v", pid, err)
 		}
-	}
-	if took := time.Since(began); took > 20*time.Second { // each for itself would be no more than slow
-		t.Errorf("took %v", took)
 	}
 }
