@@ -153,7 +153,7 @@ type Mapping struct {
 	Minor  uint32
 	Inode  uint64 // 0 where no file is mapped
 
-	// Path is the file's name as the kernel tells it, "\012" undone, or a
+	// Path is the file's name as the kernel knows it, or a
 	// name in brackets such as "[heap]"; empty for anonymous memory. The
 	// suffix " (deleted)" stays.
 	Path string

@@ -20,11 +20,19 @@ func (m *Mapping) String() string {
 	if m.Path == "" {
 		return line
 	}
-	return line + " " + strings.ReplaceAll(m.Path, "\n", `\012`)
+	return line + " " + escapePath.Replace(m.Path)
 }
 
-// ParseMapping reads a line of /proc/PID/maps, without its newline. The one
-// escape of maps, "\012" for a newline in the path, is undone.
+// The kernel has one escape, "\012" for a newline, and none for the backslash: a
+// file whose name has these four characters looks the same. String tells them
+// apart; in text of the kernel's package process does.
+var (
+	escapePath   = strings.NewReplacer("\n", `\012`, `\012`, `\134012`)
+	unescapePath = strings.NewReplacer(`\012`, "\n", `\134012`, `\012`)
+)
+
+// ParseMapping reads a line of /proc/PID/maps, without its newline, or what
+// String returns. The escape of maps, "\012" for a newline in the path, is undone.
 func ParseMapping(line []byte) (Mapping, error) {
 	var m Mapping
 	field, rest := cutField(line)
@@ -81,7 +89,7 @@ func mapsPath(line, rest []byte) string {
 		len(bytes.Trim(line[inode:pathColumn], " ")) == 0 {
 		skip = pathColumn - inode
 	}
-	return strings.ReplaceAll(string(rest[skip:]), `\012`, "\n")
+	return unescapePath.Replace(string(rest[skip:]))
 }
 
 func cutField(b []byte) (field, rest []byte) {

@@ -18,6 +18,7 @@ import (
 
 	"golang.org/x/sys/unix"
 
+	"github.com/procmem/procmem/internal/privilege"
 	"github.com/procmem/procmem/process"
 )
 
@@ -144,7 +145,11 @@ func self() (*process.Status, error) {
 		return nil, fmt.Errorf("/proc does not show procmem itself: %w", err)
 	}
 	defer p.Close()
-	return p.Status()
+	st, err := p.Status()
+	if err == nil {
+		st.CapEff |= privilege.Held() // which procmem has where it counts
+	}
+	return st, err
 }
 
 func hasLiveThread(p *process.Process) bool {
@@ -172,7 +177,9 @@ func (r *Report) lastResort(err error) {
 		modules = "a security module (active here: " + strings.TrimSpace(string(b)) + ")"
 	}
 	label := ""
-	if b, err := os.ReadFile(fmt.Sprintf("/proc/%d/attr/current", r.PID)); err == nil && len(b) > 1 {
+	var b []byte
+	privilege.Raised(func() { b, err = os.ReadFile(fmt.Sprintf("/proc/%d/attr/current", r.PID)) })
+	if err == nil && len(b) > 1 {
 		label = ", which labels the process " + strings.Trim(string(b), "\x00\n")
 	}
 	maybe := ""

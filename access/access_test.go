@@ -2,10 +2,11 @@ package access
 
 import (
 	"encoding/json"
+	"errors"
 	"fmt"
 	"os"
 	"os/exec"
-	"regexp"
+	"path/filepath"
 	"slices"
 	"strconv"
 	"strings"
@@ -38,27 +39,48 @@ func TestUser(t *testing.T) {
 	a.want(t, "uid 0", "no_new_privs")
 }
 
-// The remedy of a missing capability is a command; it is tried.
+// The remedy of a missing capability is a command. It is run word for word, in
+// a mount namespace with an /etc of its own, by a user who then may, and one
+// who is not in the group may not.
 func TestSetcap(t *testing.T) {
 	root(t)
-	path := program(t)
-	ofRoot := kids(t, 0)
-	pid := strconv.Itoa(ofRoot.PID())
-	before := ask(t, as(nobody), path, pid)
-	m := regexp.MustCompile(`setcap ([a-z_,]+=ep) \$\(command -v procmem\)`).FindStringSubmatch(before.Remedy)
-	if m == nil {
-		t.Fatalf("no setcap in %q", before.Remedy)
+	dir := filepath.Join(filepath.Dir(program(t)), "it's here")
+	path := filepath.Join(dir, "helper")
+	if err := errors.Join(os.Mkdir(dir, 0o755), os.Rename(filepath.Join(filepath.Dir(dir), "helper"), path)); err != nil {
+		t.Fatal(err)
 	}
-	setcap := func(caps string) {
-		if out, err := exec.Command("setcap", caps, path).CombinedOutput(); err != nil {
-			t.Skipf("setcap: %v: %s", err, out)
+	pid := strconv.Itoa(kids(t, 0).PID())
+	before := ask(t, as(nobody), path, pid)
+	_, line, ok := strings.Cut(before.Remedy, "may read and hold every process: ")
+	if !ok {
+		t.Fatalf("no command in %q", before.Remedy)
+	}
+	shim := t.TempDir()
+	for name, text := range map[string]string{"sudo": `exec "$@"`, "id": "echo nobody"} { // who types it
+		if err := os.WriteFile(filepath.Join(shim, name), []byte("#!/bin/sh\n"+text+"\n"), 0o755); err != nil {
+			t.Fatal(err)
 		}
 	}
-	setcap(m[1])
-	ask(t, as(nobody), path, pid).want(t, "", "", "user=ok", "dumpable=ok", "capabilities=ok")
+	script := `set -e
+cp -a /etc "$SHIM/etc"
+mount --bind "$SHIM/etc" /etc
+PATH="$SHIM:$PATH:/usr/sbin:/sbin"
+` + line + ` >&2
+run='exec "$0"' # for setpriv keeps the capabilities of root until it executes something
+if setpriv --reuid=65534 --regid=65534 --clear-groups sh -c "$run" "$0" 2>"$SHIM/refused"; then exit 1; fi
+exec setpriv --reuid=65534 --regid=65534 --init-groups sh -c "$run" "$0"`
+	t.Setenv("SHIM", shim)
+	ask(t, nil, path, pid, "unshare", "-m", "sh", "-c", script).want(t, "", "", "user=ok", "dumpable=ok", "capabilities=ok")
+	if msg, err := os.ReadFile(filepath.Join(shim, "refused")); err != nil || !strings.Contains(string(msg), "Permission denied") {
+		t.Errorf("who is not in the group: %v, %q", err, msg)
+	}
 
 	// The capability that the name suggests is not enough.
-	setcap("cap_sys_ptrace=ep")
+	for _, argv := range [][]string{{"setcap", "cap_sys_ptrace=ep", path}, {"chmod", "0755", path}} {
+		if out, err := exec.Command(argv[0], argv[1:]...).CombinedOutput(); err != nil {
+			t.Fatalf("%v: %v: %s", argv, err, out)
+		}
+	}
 	a := ask(t, as(nobody), path, pid)
 	if a.Readable || !strings.Contains(a.Cause, "CAP_DAC_READ_SEARCH") || a.rule("user") != Holds || a.rule("CAP_SYS_PTRACE") != Fails {
 		t.Errorf("%+v", *a.Report)

@@ -9,6 +9,7 @@ import (
 
 	"golang.org/x/sys/unix"
 
+	"github.com/procmem/procmem/internal/privilege"
 	"github.com/procmem/procmem/process"
 )
 
@@ -187,7 +188,30 @@ func moreRights(me *process.Status) string {
 	case me.NoNewPrivs:
 		return "run procmem as root; not with sudo from here, which no_new_privs keeps from gaining rights"
 	}
-	return "sudo procmem …, or once: sudo setcap cap_sys_ptrace,cap_dac_read_search=ep $(command -v procmem)"
+	return "sudo procmem …, or once, for a group whose members, from their next login on, may read and hold every process: " + setcap()
+}
+
+// setcap is what gives the file of this program capabilities, for a group
+// alone: they are those of whoever may run it. chown(1) comes first, since it
+// takes them away.
+func setcap() string {
+	file := "$(command -v procmem)"
+	if exe, err := os.Executable(); err == nil && exe != "" && unix.Access(exe, unix.F_OK) == nil {
+		file = quote(exe)
+	}
+	return "sudo groupadd -f procmem && sudo usermod -a -G procmem $(id -un) && sudo chown root:procmem " + file +
+		" && sudo chmod 0750 " + file + " && sudo setcap cap_sys_ptrace,cap_dac_read_search=ep " + file
+}
+
+// quote makes one word for a shell of a path.
+func quote(path string) string {
+	plain := func(r rune) bool {
+		return r >= 'a' && r <= 'z' || r >= 'A' && r <= 'Z' || r >= '0' && r <= '9' || strings.ContainsRune("/._-+:@%,=", r)
+	}
+	if strings.IndexFunc(path, func(r rune) bool { return !plain(r) }) < 0 {
+		return path
+	}
+	return "'" + strings.ReplaceAll(path, "'", `'\''`) + "'"
 }
 
 // yamaScope reads kernel.yama.ptrace_scope; ok is false where the kernel does
@@ -222,7 +246,7 @@ func yama(scope int, present, descends bool, s *sides) (rule Rule, cause, remedy
 	case scope == 2:
 		return say(Fails, "only with CAP_SYS_PTRACE"),
 			name + " is 2: reading another process takes the capability CAP_SYS_PTRACE",
-			moreRights(s.me) + ", or " + forAll + "0"
+			forAll + "0; or " + moreRights(s.me)
 	case descends:
 		return say(Holds, "descendants may be read, and this is one of procmem"), "", ""
 	case s.readable:
@@ -230,7 +254,7 @@ func yama(scope int, present, descends bool, s *sides) (rule Rule, cause, remedy
 	}
 	return say(Fails, "only descendants, and processes that allow it with prctl(PR_SET_PTRACER)"),
 		name + " is 1: without CAP_SYS_PTRACE a process can read its descendants alone, and the target is none of procmem",
-		moreRights(s.me) + ", or " + forAll + "0"
+		forAll + "0; or " + moreRights(s.me)
 }
 
 // descendant reports whether pid has ancestor among its parents.
@@ -271,7 +295,9 @@ const (
 
 func namespaceOf(pid int) namespace {
 	var mine, theirs unix.Stat_t
-	if unix.Stat("/proc/self/ns/user", &mine) != nil || unix.Stat(fmt.Sprintf("/proc/%d/ns/user", pid), &theirs) != nil {
+	var err error
+	privilege.Raised(func() { err = unix.Stat(fmt.Sprintf("/proc/%d/ns/user", pid), &theirs) })
+	if err != nil || unix.Stat("/proc/self/ns/user", &mine) != nil {
 		return nsUnseen
 	}
 	if mine.Ino == theirs.Ino && mine.Dev == theirs.Dev {
@@ -291,7 +317,9 @@ func inInitialNamespace() bool {
 // process, or root where it is not dumpable (fs/proc/base.c,
 // task_dump_owner).
 func ownerOfMem(pid int) (uid uint32, ok bool) {
-	fi, err := os.Stat(fmt.Sprintf("/proc/%d/mem", pid))
+	var fi os.FileInfo
+	var err error
+	privilege.Raised(func() { fi, err = os.Stat(fmt.Sprintf("/proc/%d/mem", pid)) })
 	if err != nil {
 		return 0, false
 	}

@@ -8,6 +8,7 @@ import (
 
 	"golang.org/x/sys/unix"
 
+	"github.com/procmem/procmem/internal/privilege"
 	"github.com/procmem/procmem/process"
 )
 
@@ -103,7 +104,9 @@ func (r *Report) hidden(pid int) {
 
 // threadOf returns the process that thread tid belongs to, 0 where tid is none.
 func threadOf(tid int) int {
-	f, err := os.Open(fmt.Sprintf("/proc/%d/status", tid))
+	var f *os.File
+	var err error
+	privilege.Raised(func() { f, err = os.Open(fmt.Sprintf("/proc/%d/status", tid)) })
 	if err != nil {
 		return 0
 	}

@@ -15,11 +15,22 @@ type identifier struct {
 	img  *procmem.Image
 	mem  procmem.Memory
 	want []procmem.Range // not below the mapping that is looked at
+	read uint64          // bytes of notes so far
 }
 
-// maxIdentityNote bounds what is read of one PT_NOTE of an ELF file. Those
-// of linkers are below 200 bytes.
-const maxIdentityNote = 64 << 10
+// What is looked at is bounded: a process may map a file thousands of times whose
+// headers were made to cost time.
+const (
+	// maxIdentityNote is how much is read of one PT_NOTE of an ELF file, in bytes.
+	// Those of linkers are below 200 bytes.
+	maxIdentityNote = 64 << 10
+	// maxIdentityNotes is how many are looked at of one file.
+	maxIdentityNotes = 16
+	// maxIdentityRead is how much is read of all files.
+	maxIdentityRead = 16 << 20
+	// maxFileMappings is in how many mappings of a file a note is looked for.
+	maxFileMappings = 128
+)
 
 // look notes the pages that identify the ELF file that mapping i begins. The
 // header's own page counts only where header is true: otherwise the mapping
@@ -94,7 +105,9 @@ func notesOfPage(page []byte) []phdr {
 			break
 		}
 		if p := decodePHdr(h.class, page[at:]); p.typ == uint32(elf.PT_NOTE) && p.filesz <= maxIdentityNote {
-			notes = append(notes, p)
+			if notes = append(notes, p); len(notes) == maxIdentityNotes {
+				break
+			}
 		}
 	}
 	return notes
@@ -105,7 +118,7 @@ func notesOfPage(page []byte) []phdr {
 func (d *identifier) buildID(first int, p phdr) (procmem.Addr, uint64, bool) {
 	const ntGNUBuildID = 3
 	file := &d.img.Mappings[first]
-	for i := first; i < len(d.img.Mappings); i++ {
+	for i := first; i < min(len(d.img.Mappings), first+maxFileMappings); i++ {
 		m := &d.img.Mappings[i]
 		if m.Path != file.Path || m.Inode != file.Inode {
 			break
@@ -114,7 +127,11 @@ func (d *identifier) buildID(first int, p phdr) (procmem.Addr, uint64, bool) {
 			continue
 		}
 		at := m.Start + procmem.Addr(p.off-m.Offset)
-		b := make([]byte, min(p.filesz, uint64(m.End-at)))
+		size := min(p.filesz, uint64(m.End-at))
+		if d.read += size; d.read > maxIdentityRead {
+			break
+		}
+		b := make([]byte, size)
 		n, _ := d.mem.ReadAt(b, at)
 		var id *NoteInfo
 		// A malformed note is the executable's problem, not the core's.

@@ -8,6 +8,11 @@ import (
 	"github.com/procmem/procmem"
 )
 
+var (
+	escapeName   = strings.NewReplacer("\n", `\012`, `\012`, `\134012`)
+	unescapeName = strings.NewReplacer(`\012`, "\n", `\134012`, `\012`)
+)
+
 // encodeThreads returns a line "TID STATE NAME" for each thread: NT_PRSTATUS
 // has no place for the name and the state.
 func encodeThreads(threads []procmem.Thread) []byte {
@@ -18,7 +23,7 @@ func encodeThreads(threads []procmem.Thread) []byte {
 		if state == 0 {
 			state = '?'
 		}
-		b = fmt.Appendf(b, "%d %c %s\n", t.TID, state, strings.ReplaceAll(t.Name, "\n", `\012`))
+		b = fmt.Appendf(b, "%d %c %s\n", t.TID, state, escapeName.Replace(t.Name))
 	}
 	if len(b) == 0 {
 		b = append(b, '\n')
@@ -41,7 +46,7 @@ func applyThreads(text string, threads []procmem.Thread) {
 		if !ok || err != nil || t == nil || len(state) != 1 {
 			continue
 		}
-		t.Name = strings.ReplaceAll(name, `\012`, "\n")
+		t.Name = unescapeName.Replace(name)
 		if state != "?" {
 			t.State = state[0]
 		}

@@ -8,6 +8,8 @@ import (
 	"golang.org/x/sys/unix"
 
 	"github.com/procmem/procmem"
+	"github.com/procmem/procmem/internal/privilege"
+	"github.com/procmem/procmem/internal/regular"
 )
 
 // fileKey identifies a mapped file.
@@ -55,50 +57,49 @@ func (b *backing) file(m *procmem.Mapping) (f *os.File, release func()) {
 func (b *backing) openFile(m *procmem.Mapping) *os.File {
 	// map_files is exact, also for files without a name; it takes
 	// CAP_CHECKPOINT_RESTORE or CAP_SYS_ADMIN.
-	if f := b.openRegular(mapFile(m), m); f != nil {
-		return f
+	f, st, err := b.openLink(mapFile(m))
+	if err != nil && b.executable() == m.Path { // also without a name, and without a capability
+		f, st, err = b.openLink("exe")
 	}
-	if b.executable() == m.Path { // also without a name, and without a capability
-		if f := b.openRegular("exe", m); f != nil {
-			return f
-		}
+	if err != nil && !m.Deleted() && strings.HasPrefix(m.Path, "/") {
+		f, st, err = b.openPath(m.Path)
 	}
-	if m.Deleted() || !strings.HasPrefix(m.Path, "/") {
-		return nil
-	}
-	return b.openRegular("root"+m.Path, m)
-}
-
-// executable returns the name of the executable as maps has it.
-func (b *backing) executable() string {
-	name := make([]byte, unix.PathMax)
-	n, err := unix.Readlinkat(int(b.dir.Fd()), "exe", name)
 	if err != nil {
-		return ""
-	}
-	return string(name[:n])
-}
-
-// openRegular opens a regular file that is the one of the mapping. A device
-// is never opened: that could have an effect.
-func (b *backing) openRegular(name string, m *procmem.Mapping) *os.File {
-	var st unix.Stat_t
-	if err := unix.Fstatat(int(b.dir.Fd()), name, &st, 0); err != nil || st.Mode&unix.S_IFMT != unix.S_IFREG {
 		return nil
 	}
 	if st.Ino != m.Inode {
-		return nil
-	}
-	f, err := openAt(b.dir, name, unix.O_RDONLY|unix.O_NONBLOCK|unix.O_NOCTTY)
-	if err != nil {
-		return nil
-	}
-	var opened unix.Stat_t
-	if err := unix.Fstat(int(f.Fd()), &opened); err != nil || opened.Ino != st.Ino || opened.Dev != st.Dev {
 		f.Close()
 		return nil
 	}
 	return f
+}
+
+// openLink opens the file behind a link of /proc.
+func (b *backing) openLink(name string) (f *os.File, st *unix.Stat_t, err error) {
+	privilege.Raised(func() { f, st, err = regular.Open(int(b.dir.Fd()), name) })
+	return f, st, err
+}
+
+// executable returns the name of the executable as maps has it.
+func (b *backing) executable() (name string) {
+	buf := make([]byte, unix.PathMax)
+	privilege.Raised(func() {
+		if n, err := unix.Readlinkat(int(b.dir.Fd()), "exe", buf); err == nil {
+			name = string(buf[:n])
+		}
+	})
+	return name
+}
+
+// openPath opens a file as the process would, with the rights of the user:
+// what is there now is for the process to say.
+func (b *backing) openPath(path string) (*os.File, *unix.Stat_t, error) {
+	root, err := openAt(b.dir, "root", unix.O_PATH|unix.O_DIRECTORY)
+	if err != nil {
+		return nil, nil, err
+	}
+	defer root.Close()
+	return regular.OpenBelow(int(root.Fd()), path)
 }
 
 func (b *backing) close() {

@@ -3,7 +3,9 @@ package process
 import (
 	"bytes"
 	"strings"
+	"syscall"
 	"testing"
+	"time"
 
 	"github.com/procmem/procmem"
 )
@@ -25,9 +27,50 @@ func checkMappings(t *testing.T, ms []procmem.Mapping, err error, usage bool) {
 	}
 }
 
+// fuzzInTime fails where made-up input of this size, a MiB at most, has taken too
+// long.
+func fuzzInTime(t *testing.T, began time.Duration) {
+	if took := processorTime() - began; took > 10*time.Second {
+		t.Errorf("took %v", took)
+	}
+}
+
+// processorTime is what this process has had so far: a busy machine does not count.
+func processorTime() time.Duration {
+	var u syscall.Rusage
+	_ = syscall.Getrusage(syscall.RUSAGE_SELF, &u)
+	return time.Duration(u.Utime.Nano() + u.Stime.Nano())
+}
+
+// No executable takes more than its first bytes to tell its architecture.
+func FuzzArch(f *testing.F) {
+	f.Add([]byte("\x7fELF\x02\x01\x01\x00\x00\x00\x00\x00\x00\x00\x00\x00\x03\x00\x3e\x00"))
+	f.Add([]byte("\x7fELF\x01\x02\x01"))
+	f.Fuzz(func(t *testing.T, b []byte) {
+		r := &atMost{bytes.NewReader(b), 20}
+		if arch, err := archOf(r); err == nil && arch.WordSize() == 0 {
+			t.Errorf("%v", arch)
+		}
+	})
+}
+
+// atMost is a file of which no more may be read.
+type atMost struct {
+	*bytes.Reader
+	left int
+}
+
+func (r *atMost) ReadAt(p []byte, off int64) (int, error) {
+	if r.left -= len(p); r.left < 0 || off > 20 {
+		panic("more was read than is needed")
+	}
+	return r.Reader.ReadAt(p, off)
+}
+
 func FuzzParseMaps(f *testing.F) {
 	f.Add([]byte(mapsText))
 	f.Fuzz(func(t *testing.T, text []byte) {
+		defer fuzzInTime(t, processorTime())
 		ms, err := ParseMaps(bytes.NewReader(text))
 		checkMappings(t, ms, err, false)
 		if err != nil {
@@ -53,6 +96,7 @@ func FuzzParseMaps(f *testing.F) {
 func FuzzParseSmaps(f *testing.F) {
 	f.Add([]byte(smapsText))
 	f.Fuzz(func(t *testing.T, text []byte) {
+		defer fuzzInTime(t, processorTime())
 		ms, err := ParseSmaps(bytes.NewReader(text))
 		checkMappings(t, ms, err, true)
 	})

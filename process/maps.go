@@ -7,23 +7,60 @@ import (
 	"fmt"
 	"io"
 	"strconv"
+	"strings"
 
 	"github.com/procmem/procmem"
 )
 
-// maxLine bounds one line of maps and smaps: a path is at most 4096 bytes,
-// each of which may be written as four.
-const maxLine = 64 << 10
+const (
+	// maxLine bounds what is kept of one line. A path may be longer than any that
+	// can be opened, if its folders were made one in the other.
+	maxLine = 64 << 10
+	// maxPaths bounds the bytes of all paths of a process, each counted once. Those
+	// beyond it, and all behind maxLine, are cut off.
+	maxPaths = 64 << 20
+	shortest = 64 // bytes of a path that is never cut off
+)
+
+// cutMark ends what was cut off, so that it is not taken for a name.
+const cutMark = "…"
+
+// paths keeps each path once: a process may have thousands of mappings of one
+// file, of any length.
+type paths struct {
+	seen map[string]string
+	left int
+}
+
+func newPaths() *paths { return &paths{make(map[string]string), maxPaths} }
+
+func (p *paths) keep(path string) string {
+	if path == "" {
+		return ""
+	}
+	if s, ok := p.seen[path]; ok {
+		return s
+	}
+	if len(path) > shortest && len(path) > p.left {
+		return cutMark
+	}
+	p.left -= len(path)
+	path = strings.Clone(path)
+	p.seen[path] = path
+	return path
+}
 
 // ParseMaps reads the text of /proc/PID/maps (fs/proc/task_mmu.c,
 // show_map_vma). An error names the line.
 func ParseMaps(r io.Reader) ([]procmem.Mapping, error) {
 	var ms []procmem.Mapping
+	all := newPaths()
 	err := eachLine(r, "maps", func(line []byte) error {
 		m, err := procmem.ParseMapping(line)
 		if err != nil {
 			return err
 		}
+		m.Path = all.keep(m.Path)
 		return appendMapping(&ms, m)
 	})
 	if err != nil {
@@ -36,6 +73,7 @@ func ParseMaps(r io.Reader) ([]procmem.Mapping, error) {
 // Usage. Fields that it does not know are passed over.
 func ParseSmaps(r io.Reader) ([]procmem.Mapping, error) {
 	var ms []procmem.Mapping
+	all := newPaths()
 	err := eachLine(r, "smaps", func(line []byte) error {
 		if len(line) > 0 && line[0] >= 'A' && line[0] <= 'Z' {
 			if len(ms) == 0 {
@@ -47,6 +85,7 @@ func ParseSmaps(r io.Reader) ([]procmem.Mapping, error) {
 		if err != nil {
 			return err
 		}
+		m.Path = all.keep(m.Path)
 		m.Usage = new(procmem.Usage)
 		return appendMapping(&ms, m)
 	})
@@ -67,33 +106,44 @@ func appendMapping(ms *[]procmem.Mapping, m procmem.Mapping) error {
 	return nil
 }
 
-// scanLines is bufio.ScanLines, which would take a carriage return from the
-// end of a line, where it belongs to the name of a file.
-func scanLines(data []byte, atEOF bool) (advance int, token []byte, err error) {
-	if i := bytes.IndexByte(data, '\n'); i >= 0 {
-		return i + 1, data[:i], nil
-	}
-	if atEOF && len(data) > 0 {
-		return len(data), data, nil
-	}
-	return 0, nil, nil
-}
-
+// eachLine gives each line to a function, without its newline, and the
+// beginning of one that is longer than maxLine.
 func eachLine(r io.Reader, what string, f func([]byte) error) error {
-	sc := bufio.NewScanner(r)
-	sc.Buffer(make([]byte, maxLine), maxLine)
-	sc.Split(scanLines)
-	n := 0
-	for sc.Scan() {
-		n++
-		if err := f(sc.Bytes()); err != nil {
+	in := bufio.NewReaderSize(r, maxLine)
+	for n := 1; ; n++ {
+		line, err := readLine(in)
+		if err == io.EOF && len(line) == 0 {
+			return nil
+		}
+		if err == nil || err == io.EOF {
+			if err := f(line); err != nil {
+				return fmt.Errorf("parse %s: line %d: %w", what, n, err)
+			}
+		}
+		if err == io.EOF {
+			return nil
+		}
+		if err != nil {
 			return fmt.Errorf("parse %s: line %d: %w", what, n, err)
 		}
 	}
-	if err := sc.Err(); err != nil {
-		return fmt.Errorf("parse %s: line %d: %w", what, n+1, err)
+}
+
+// readLine returns the next line, good until the one after it. The error is nil
+// where there was a newline.
+func readLine(in *bufio.Reader) ([]byte, error) {
+	line, err := in.ReadSlice('\n')
+	if err == nil {
+		return line[:len(line)-1], nil
 	}
-	return nil
+	if err != bufio.ErrBufferFull {
+		return line, err
+	}
+	line = append(bytes.Clone(line), cutMark...)
+	for err == bufio.ErrBufferFull {
+		_, err = in.ReadSlice('\n')
+	}
+	return line, err
 }
 
 func parseSmapsField(m *procmem.Mapping, line []byte) error {

@@ -7,6 +7,8 @@ import (
 	"strconv"
 
 	"golang.org/x/sys/unix"
+
+	"github.com/procmem/procmem/internal/privilege"
 )
 
 // A process id is a number of one pid namespace. /proc shows those of the
@@ -92,8 +94,12 @@ func (p *Process) CheckChildNamespaces(tid int) error {
 	for _, kind := range []string{"pid", "time"} {
 		own := fmt.Sprintf("task/%d/ns/%s", tid, kind)
 		next := own + "_for_children"
-		var st unix.Stat_t
-		if err := unix.Fstatat(int(p.dir.Fd()), next, &st, unix.AT_SYMLINK_NOFOLLOW); err == unix.ENOENT && p.HasThread(tid) {
+		var (
+			st  unix.Stat_t
+			err error
+		)
+		privilege.Raised(func() { err = unix.Fstatat(int(p.dir.Fd()), next, &st, unix.AT_SYMLINK_NOFOLLOW) })
+		if err == unix.ENOENT && p.HasThread(tid) {
 			continue // kernels before 4.12, and 5.6, or without such namespaces
 		}
 		a, err := p.readLink(own)
@@ -117,7 +123,11 @@ func (p *Process) CheckChildNamespaces(tid int) error {
 // readLink reads a link below /proc/PID.
 func (p *Process) readLink(name string) (string, error) {
 	buf := make([]byte, 256)
-	n, err := unix.Readlinkat(int(p.dir.Fd()), name, buf)
+	var (
+		n   int
+		err error
+	)
+	privilege.Raised(func() { n, err = unix.Readlinkat(int(p.dir.Fd()), name, buf) })
 	if err != nil {
 		return "", fmt.Errorf("read link /proc/%d/%s: %w", p.pid, name, err)
 	}

@@ -14,12 +14,10 @@ package process
 
 import (
 	"bytes"
-	"debug/elf"
 	"errors"
 	"fmt"
 	"io"
 	"os"
-	"path/filepath"
 	"slices"
 	"strconv"
 	"strings"
@@ -29,6 +27,7 @@ import (
 	"golang.org/x/sys/unix"
 
 	"github.com/procmem/procmem"
+	"github.com/procmem/procmem/internal/privilege"
 )
 
 // ErrNoProcess reports that no process has the pid.
@@ -80,7 +79,7 @@ func openOnce(pid int) (*Process, error) {
 	if pid <= 0 {
 		return fail(ErrNoProcess)
 	}
-	dir, err := os.OpenFile("/proc/"+strconv.Itoa(pid), unix.O_DIRECTORY|unix.O_PATH, 0)
+	dir, err := openFolder(pid)
 	if err != nil {
 		return fail(errors.Unwrap(err))
 	}
@@ -134,7 +133,7 @@ func (p *Process) bearer() (tid int, dir *os.File) {
 		if st, err := p.ThreadStat(tid); tid == p.pid || err != nil || st.Zombie() {
 			continue
 		}
-		dir, err := os.OpenFile("/proc/"+strconv.Itoa(tid), unix.O_DIRECTORY|unix.O_PATH, 0)
+		dir, err := openFolder(tid)
 		if err != nil {
 			continue
 		}
@@ -207,17 +206,32 @@ func (p *Process) openIn(dir *os.File, name string, flags int) (*os.File, error)
 	return f, nil
 }
 
-func openAt(dir *os.File, name string, flags int) (*os.File, error) {
-	for {
-		fd, err := unix.Openat(int(dir.Fd()), name, flags|unix.O_CLOEXEC, 0)
-		switch err {
-		case nil:
-			return os.NewFile(uintptr(fd), dir.Name()+"/"+name), nil
-		case unix.EINTR:
-		default:
-			return nil, err
+// openAt opens a file of /proc. What is behind the links root and cwd is not one:
+// whoever is looked at decides what is there.
+func openAt(dir *os.File, name string, flags int) (f *os.File, err error) {
+	privilege.Raised(func() {
+		for {
+			fd, oerr := unix.Openat(int(dir.Fd()), name, flags|unix.O_CLOEXEC, 0)
+			switch oerr {
+			case nil:
+				f = os.NewFile(uintptr(fd), dir.Name()+"/"+name)
+				return
+			case unix.EINTR:
+			default:
+				err = oerr
+				return
+			}
 		}
-	}
+	})
+	return f, err
+}
+
+// openFolder opens /proc/PID.
+func openFolder(pid int) (dir *os.File, err error) {
+	privilege.Raised(func() { // the mount option hidepid hides those of others
+		dir, err = os.OpenFile("/proc/"+strconv.Itoa(pid), unix.O_DIRECTORY|unix.O_PATH, 0)
+	})
+	return dir, err
 }
 
 // Exists reports whether the process has not been reaped; a zombie exists.
@@ -247,13 +261,12 @@ func parseMem[T any](p *Process, name string, f func(io.Reader) (T, error)) (T, 
 	return v, err
 }
 
-func parseFile[T any](p *Process, name string, file *os.File, err error, f func(io.Reader) (T, error)) (T, error) {
+func parseFile[T any](p *Process, name string, file *os.File, err error, f func(io.Reader) (T, error)) (v T, _ error) {
 	if err != nil {
-		var zero T
-		return zero, err
+		return v, err
 	}
 	defer file.Close()
-	v, err := f(file)
+	privilege.Raised(func() { v, err = f(file) }) // of some files the kernel asks again when they are read
 	if err != nil {
 		return v, fmt.Errorf("/proc/%d/%s: %w", p.pid, name, err)
 	}
@@ -267,16 +280,22 @@ func (p *Process) Stat() (*Stat, error) { return parse(p, "stat", ParseStat) }
 func (p *Process) Status() (*Status, error) { return parse(p, "status", ParseStatus) }
 
 // Mappings reads /proc/PID/maps: no Flags, no Usage.
-func (p *Process) Mappings() ([]procmem.Mapping, error) { return parseMem(p, "maps", ParseMaps) }
+func (p *Process) Mappings() ([]procmem.Mapping, error) {
+	ms, err := parseMem(p, "maps", ParseMaps)
+	p.trueNames(ms)
+	return ms, err
+}
 
 // Smaps reads /proc/PID/smaps: mappings with Flags and Usage. It walks all
 // page tables of the target: some 10 ms for each GiB in 4 KiB pages.
 func (p *Process) Smaps() ([]procmem.Mapping, error) {
-	return parseMem(p, "smaps", func(r io.Reader) ([]procmem.Mapping, error) {
+	ms, err := parseMem(p, "smaps", func(r io.Reader) ([]procmem.Mapping, error) {
 		ahead, stop := readAhead(r)
 		defer stop()
 		return ParseSmaps(ahead)
 	})
+	p.trueNames(ms)
+	return ms, err
 }
 
 // Threads lists the ids of the threads, ascending, in the caller's pid
@@ -339,30 +358,6 @@ func (p *Process) ThreadSyscall(tid int) (*Syscall, error) {
 	return parse(p, "task/"+strconv.Itoa(tid)+"/syscall", ParseSyscall)
 }
 
-// Exe returns the path of the executable, with " (deleted)" where its name
-// is gone.
-func (p *Process) Exe() (string, error) {
-	buf := make([]byte, 4096)
-	n := 0
-	err := p.withMemory(func(_ int, dir *os.File) (err error) {
-		n, err = unix.Readlinkat(int(dir.Fd()), "exe", buf)
-		return err
-	})
-	if err != nil {
-		return "", fmt.Errorf("read link /proc/%d/exe: %w", p.pid, err)
-	}
-	return string(buf[:n]), nil
-}
-
-// Cmdline returns the arguments.
-func (p *Process) Cmdline() ([]string, error) {
-	b, err := parseMem(p, "cmdline", io.ReadAll)
-	if err != nil || len(b) == 0 {
-		return nil, err
-	}
-	return strings.Split(strings.TrimSuffix(string(b), "\x00"), "\x00"), nil
-}
-
 // CoredumpFilter returns the bits of /proc/PID/coredump_filter (core(5)).
 func (p *Process) CoredumpFilter() (uint32, error) {
 	return parseMem(p, "coredump_filter", func(r io.Reader) (uint32, error) {
@@ -383,20 +378,6 @@ func readMemory(r io.Reader) ([]byte, error) {
 		err = unix.ESRCH
 	}
 	return b, err
-}
-
-// Arch returns the architecture of the executable.
-func (p *Process) Arch() (procmem.Arch, error) {
-	f, err := p.OpenMem("exe")
-	if err != nil {
-		return 0, err
-	}
-	defer f.Close()
-	e, err := elf.NewFile(f)
-	if err != nil {
-		return 0, fmt.Errorf("/proc/%d/exe: %w", p.pid, err)
-	}
-	return procmem.ArchOf(e.Class, e.Machine)
 }
 
 // Auxv returns the auxiliary vector up to and with AT_NULL.
@@ -427,8 +408,8 @@ func (p *Process) Info() (procmem.ProcessInfo, error) {
 	if inner := status.InnerPID(); inner != 0 {
 		info.PID = inner
 	}
-	if exe, err := p.Exe(); err == nil {
-		info.Name = filepath.Base(strings.TrimSuffix(exe, " (deleted)"))
+	if exe, err := p.Exe(); err == nil && base(exe) != "" {
+		info.Name = base(exe)
 	}
 	if args, err := p.Cmdline(); err == nil {
 		info.Args = strings.Join(args, " ")
@@ -467,7 +448,8 @@ func List() ([]int, error) {
 		return nil, err
 	}
 	defer dir.Close()
-	names, err := dir.Readdirnames(-1)
+	var names []string
+	privilege.Raised(func() { names, err = dir.Readdirnames(-1) })
 	if err != nil {
 		return nil, err
 	}

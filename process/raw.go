@@ -11,6 +11,7 @@ import (
 	"golang.org/x/sys/unix"
 
 	"github.com/procmem/procmem"
+	"github.com/procmem/procmem/internal/privilege"
 	"github.com/procmem/procmem/internal/sys"
 )
 
@@ -106,12 +107,13 @@ func (v *View) readPinned(p []byte, a procmem.Addr) (done int) {
 	return done
 }
 
-func (v *View) pinOnce(p []byte, a uint64) (int, error) {
+func (v *View) pinOnce(p []byte, a uint64) (n int, err error) {
 	if v.stopped {
-		return sys.ReadProcess(v.tid, p, a)
+		privilege.Raised(func() { n, err = sys.ReadProcess(v.tid, p, a) })
+		return n, err
 	}
 	var mark [markSize]byte
-	n, err := sys.ReadProcessMarked(v.tid, p, a, mark[:], uint64(v.mark))
+	privilege.Raised(func() { n, err = sys.ReadProcessMarked(v.tid, p, a, mark[:], uint64(v.mark)) })
 	if err != nil || !v.markIs(mark[:]) {
 		return 0, err
 	}
@@ -136,7 +138,9 @@ func (v *View) ReadWritten(p []byte, ranges []procmem.Range) (done int) {
 			remote = append(remote, unix.RemoteIovec{Base: uintptr(r.Start), Len: int(r.Size())})
 			size += int(r.Size())
 		}
-		n, err := sys.ReadProcessRanges(v.tid, mark[:], p[done:done+size], remote)
+		var n int
+		var err error
+		privilege.Raised(func() { n, err = sys.ReadProcessRanges(v.tid, mark[:], p[done:done+size], remote) })
 		if err != nil || !v.markIs(mark[:]) {
 			break
 		}
@@ -160,7 +164,8 @@ func (v *View) findMark(auxv io.Reader) {
 	if err != nil {
 		return
 	}
-	at := auxvRandom(b)
+	const atRandom = 25
+	at := auxvValue(b, atRandom)
 	if at%procmem.PageSize > procmem.PageSize-markSize {
 		at += markSize
 	}
@@ -170,7 +175,9 @@ func (v *View) findMark(auxv io.Reader) {
 	v.mark = procmem.Addr(at)
 	// The pid may be another process's by now.
 	var mark [markSize]byte
-	if n, _ := sys.ReadProcess(v.tid, mark[:], at); n < markSize || mark == [markSize]byte{} || !v.markIs(mark[:]) {
+	n := 0
+	privilege.Raised(func() { n, _ = sys.ReadProcess(v.tid, mark[:], at) })
+	if n < markSize || mark == [markSize]byte{} || !v.markIs(mark[:]) {
 		v.mark = 0
 	}
 }
@@ -191,17 +198,16 @@ func (v *View) findWitness() {
 	}
 }
 
-// auxvRandom returns the address AT_RANDOM, or 0, of an auxiliary vector of
+// auxvValue returns the value of an entry, or 0, of an auxiliary vector of
 // either word size.
-func auxvRandom(b []byte) uint64 {
-	const atRandom = 25
+func auxvValue(b []byte, typ uint32) uint64 {
 	for off := 0; off+16 <= len(b); off += 16 {
-		if binary.LittleEndian.Uint64(b[off:]) == atRandom {
+		if binary.LittleEndian.Uint64(b[off:]) == uint64(typ) {
 			return binary.LittleEndian.Uint64(b[off+8:])
 		}
 	}
 	for off := 0; off+8 <= len(b); off += 8 {
-		if binary.LittleEndian.Uint32(b[off:]) == atRandom {
+		if binary.LittleEndian.Uint32(b[off:]) == typ {
 			return uint64(binary.LittleEndian.Uint32(b[off+4:]))
 		}
 	}

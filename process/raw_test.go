@@ -332,7 +332,7 @@ func TestAuxvRandom(t *testing.T) {
 		"torn":    {words(8, 25, 0)[:9], 0},
 		"empty":   {nil, 0},
 	} {
-		if got := auxvRandom(c.auxv); got != c.want {
+		if got := auxvValue(c.auxv, 25); got != c.want {
 			t.Errorf("%s: %#x; want %#x", name, got, c.want)
 		}
 	}

@@ -11,6 +11,7 @@ import (
 	"golang.org/x/sys/unix"
 
 	"github.com/procmem/procmem"
+	"github.com/procmem/procmem/internal/privilege"
 )
 
 // reachPatience bounds how long the file systems may take to tell which files
@@ -118,8 +119,17 @@ func (r *reach) reachable(f mappedFile) bool {
 // both, as far as that is allowed.
 func (r *reach) same(m *procmem.Mapping, named *unix.Stat_t) bool {
 	for _, link := range []string{mapFile(m), "root" + m.Path} {
-		var st unix.Stat_t
-		if unix.Fstatat(int(r.dir.Fd()), link, &st, 0) == nil && (link == mapFile(m) || st.Ino == m.Inode) {
+		var (
+			st  unix.Stat_t
+			err error
+		)
+		look := func() { err = unix.Fstatat(int(r.dir.Fd()), link, &st, 0) }
+		if link == mapFile(m) {
+			privilege.Raised(look)
+		} else {
+			look() // what the target names is looked at with the rights of the user
+		}
+		if err == nil && (link == mapFile(m) || st.Ino == m.Inode) {
 			return st.Dev == named.Dev && st.Ino == named.Ino
 		}
 	}

@@ -12,6 +12,7 @@ import (
 	"golang.org/x/sys/unix"
 
 	"github.com/procmem/procmem"
+	"github.com/procmem/procmem/internal/privilege"
 )
 
 // View is the memory of a process as its mappings were at one moment. It is a
@@ -273,8 +274,12 @@ var errMayLook = fmt.Errorf("%w (the capability CAP_CHECKPOINT_RESTORE allows to
 // Untouched returns why pages of a mapping of which Unseen is true cannot be
 // read, with a remedy where there is one.
 func (v *View) Untouched(m *procmem.Mapping) error {
-	var st unix.Stat_t
-	if unix.Fstatat(int(v.back.dir.Fd()), mapFile(m), &st, 0) == unix.EPERM {
+	var (
+		st  unix.Stat_t
+		err error
+	)
+	privilege.Raised(func() { err = unix.Fstatat(int(v.back.dir.Fd()), mapFile(m), &st, 0) })
+	if err == unix.EPERM {
 		return errMayLook
 	}
 	return procmem.ErrUntouched

@@ -12,6 +12,7 @@ import (
 
 	"github.com/procmem/procmem"
 	"github.com/procmem/procmem/internal/inject"
+	"github.com/procmem/procmem/internal/privilege"
 	"github.com/procmem/procmem/internal/ptracer"
 	"github.com/procmem/procmem/internal/sys"
 	"github.com/procmem/procmem/process"
@@ -201,13 +202,18 @@ func capable(c int) bool {
 	}
 	defer self.Close()
 	st, err := self.Status()
-	return err == nil && st.CapEff&(1<<c) != 0
+	return err == nil && (st.CapEff|privilege.Held())&(1<<c) != 0
 }
 
 // canTrack tells why writes cannot be tracked: PAGEMAP_SCAN, of the same
 // kernel as the write protection that it works with, is not there.
 func canTrack() error {
-	f, err := os.Open("/proc/self/pagemap")
+	self, err := process.Open(os.Getpid())
+	if err != nil {
+		return err
+	}
+	defer self.Close()
+	f, err := self.Open("pagemap")
 	if err != nil {
 		return err
 	}

@@ -14,6 +14,7 @@ import (
 	"github.com/procmem/procmem"
 	"github.com/procmem/procmem/internal/inject"
 	"github.com/procmem/procmem/internal/pageset"
+	"github.com/procmem/procmem/internal/privilege"
 	"github.com/procmem/procmem/process"
 )
 
@@ -118,7 +119,6 @@ var errForkWaits = errors.New("a fork of it waits until one of its threads, all 
 // forks. With whom no other process shares it there is nobody else to read. It does
 // not look for ever: a fork that waits all the same is ended after a while.
 func (s *Snapshot) forkWaits(p *process.Process) error {
-	const most = 100_000 // descriptors
 	if !slices.ContainsFunc(s.img.Mappings, func(m procmem.Mapping) bool { return m.Flags&(procmem.VMUffdMiss|procmem.VMUffdWP) != 0 }) {
 		return nil
 	}
@@ -126,9 +126,17 @@ func (s *Snapshot) forkWaits(p *process.Process) error {
 	if err != nil {
 		return err
 	}
+	privilege.Raised(func() { err = readsForks(p.PID(), tids) })
+	return err
+}
+
+// readsForks reports errForkWaits where one of the threads has a userfaultfd that
+// tells of forks.
+func readsForks(pid int, tids []int) error {
+	const most = 100_000 // descriptors
 	looked := 0
 	for _, tid := range tids { // each may have a table of files of its own
-		dir := fmt.Sprintf("/proc/%d/task/%d/", p.PID(), tid)
+		dir := fmt.Sprintf("/proc/%d/task/%d/", pid, tid)
 		fds, err := os.Open(dir + "fd")
 		if err != nil {
 			continue // it has ended

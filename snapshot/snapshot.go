@@ -215,9 +215,7 @@ func (s *Snapshot) before(p *process.Process) (map[int]procmem.Thread, error) {
 
 // program collects what an exec changes.
 func (s *Snapshot) program(p *process.Process) (err error) {
-	if s.img.Exe, err = p.Exe(); err != nil {
-		return err
-	}
+	s.img.Exe, _ = p.Exe() // a name, and no more
 	if s.img.Arch, err = p.Arch(); err != nil {
 		return err
 	}

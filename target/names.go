@@ -21,6 +21,9 @@ var nameRules = []func(p, name string) bool{
 	func(p, name string) bool {
 		return strings.HasPrefix(p, "/") && path.Base(strings.TrimSuffix(p, deletedSuffix)) == name
 	},
+	func(p, name string) bool { // as /proc/PID/maps prints it
+		return strings.Contains(name, `\012`) && strings.ReplaceAll(strings.TrimSuffix(p, deletedSuffix), "\n", `\012`) == strings.TrimSuffix(name, deletedSuffix)
+	},
 }
 
 // findName returns the ranges of all mappings of that name, ascending and
@@ -29,10 +32,12 @@ func findName(ms []procmem.Mapping, name string) ([]procmem.Range, error) {
 	for _, rule := range nameRules {
 		var rs []procmem.Range
 		var paths []string
+		seen := map[string]bool{}
 		for i := range ms {
 			if p := ms[i].Path; p != "" && !ms[i].Empty() && rule(p, name) {
 				rs = append(rs, ms[i].Range)
-				if !slices.Contains(paths, p) {
+				if !seen[p] {
+					seen[p] = true
 					paths = append(paths, p)
 				}
 			}

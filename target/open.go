@@ -8,9 +8,13 @@ import (
 	"path/filepath"
 	"strconv"
 	"strings"
+	"sync"
+
+	"golang.org/x/sys/unix"
 
 	"github.com/procmem/procmem"
 	"github.com/procmem/procmem/core"
+	"github.com/procmem/procmem/internal/regular"
 	"github.com/procmem/procmem/process"
 )
 
@@ -79,10 +83,10 @@ func isPath(word string) bool {
 	if strings.Contains(word, "/") {
 		return true
 	}
-	if isNumber(word) || word == "self" || !isFile(word) {
+	if isNumber(word) || word == "self" {
 		return false
 	}
-	f, err := os.Open(word)
+	f, _, err := regular.Open(unix.AT_FDCWD, word)
 	if err != nil {
 		return false
 	}
@@ -138,7 +142,6 @@ func byName(word string) (int, error) {
 	}
 	self, _ := process.Self() // an error: it is not among them
 	var found []int
-	var lines []string
 	for _, pid := range pids {
 		if pid == self {
 			continue
@@ -149,7 +152,6 @@ func byName(word string) (int, error) {
 		}
 		if called(p, word) {
 			found = append(found, pid)
-			lines = append(lines, fmt.Sprintf("%d %s", pid, commandLine(p)))
 		}
 		p.Close()
 	}
@@ -160,16 +162,52 @@ func byName(word string) (int, error) {
 		return found[0], nil
 	}
 	const most = 10
-	if len(lines) > most {
-		lines = append(lines[:most], fmt.Sprintf("and %d more", len(found)-most))
+	lines := commandLines(found[:min(len(found), most)])
+	if len(found) > most {
+		lines = append(lines, fmt.Sprintf("and %d more", len(found)-most))
 	}
-	return 0, fmt.Errorf("target %q: %w; use one of these pids:\n  %s", word, ErrManyProcesses, strings.Join(lines, "\n  "))
+	return 0, &ManyError{Word: word, Lines: lines}
 }
 
-// commandLine returns the arguments of a process as one short line.
+// ManyError reports that a word is the name of several processes.
+type ManyError struct {
+	Word  string
+	Lines []string // for each of the first few the pid and the arguments, for people to read
+}
+
+func (e *ManyError) Error() string {
+	return fmt.Sprintf("target %q: %v; use one of these pids:\n  %s", e.Word, ErrManyProcesses, strings.Join(e.Lines, "\n  "))
+}
+
+// Unwrap returns ErrManyProcesses.
+func (e *ManyError) Unwrap() error { return ErrManyProcesses }
+
+// commandLines returns a line for each process: its pid and its arguments. All are
+// asked at once, since each may let us wait.
+func commandLines(pids []int) []string {
+	lines := make([]string, len(pids))
+	var wg sync.WaitGroup
+	for i, pid := range pids {
+		wg.Go(func() {
+			lines[i] = strconv.Itoa(pid)
+			if p, err := process.Open(pid); err == nil {
+				lines[i] += " " + commandLine(p)
+				p.Close()
+			}
+		})
+	}
+	wg.Wait()
+	return lines
+}
+
+// commandLine returns the arguments of a process as one short line, or why
+// they are not known.
 func commandLine(p *process.Process) string {
 	const most = 100
-	args, _ := p.Cmdline()
+	args, err := p.Cmdline()
+	if errors.Is(err, process.ErrBlocked) {
+		return "(" + process.ErrBlocked.Error() + ")"
+	}
 	line := []rune(strings.Join(args, " "))
 	if len(line) > most {
 		line = append(line[:most], '…')

@@ -232,3 +232,33 @@ func TestProcessGone(t *testing.T) {
 		t.Errorf("%v", err)
 	}
 }
+
+// Processes that cannot be asked for their arguments, because a thread of
+// theirs waits in the kernel with the memory locked, are found by their name.
+func TestNameOfBlocked(t *testing.T) {
+	file, release := testproc.StuckFile(t)
+	defer release() // before the helpers are waited for
+	name := fmt.Sprintf("blocked%08d", os.Getpid())
+	var pids []int
+	for range 12 {
+		p := testproc.Start(t, testproc.Odd)
+		p.Cmd(t, "name %x", name)
+		p.Cmd(t, "wait %s", file)
+		p.WaitState(t, 'D')
+		pids = append(pids, p.PID())
+		if len(pids) == 1 {
+			if pid, err := PID(name); err != nil || pid != pids[0] {
+				t.Errorf("%d, %v", pid, err)
+			}
+		}
+	}
+	_, err := PID(name)
+	if !errors.Is(err, ErrManyProcesses) {
+		t.Fatal(err)
+	}
+	for _, pid := range pids[:10] {
+		if !strings.Contains(err.Error(), fmt.Sprintf("\n  %d (it is not told in time: ", pid)) {
+			t.Errorf("%d: %v", pid, err)
+		}
+	}
+}

@@ -297,40 +297,40 @@ func (j *coreJob) tell(w *os.File, r *core.Report) error {
 		if where == "" {
 			where = "the stream"
 		}
-		fmt.Fprintf(w, "%s: process %d, %s of memory, %s, %s\n", term.Printable(where), r.PID, term.Size(r.MemoryBytes),
+		term.Fprintf(w, "%s: process %d, %s of memory, %s, %s\n", where, r.PID, term.Size(r.MemoryBytes),
 			count(r.Threads, "thread"), count(r.Mappings, "mapping"))
 		held := "the process was not held: the memory may be torn"
 		if r.Consistent {
 			held = fmt.Sprintf("the process was held for %s", duration(r.PauseMS))
 		}
-		fmt.Fprintf(w, "method %s took %s; %s\n", r.Method, duration(r.TotalMS), held)
+		term.Fprintf(w, "method %s took %s; %s\n", r.Method, duration(r.TotalMS), held)
 		if n := len(r.Torn) + r.TornMore; n > 0 {
-			fmt.Fprintf(w, "%s may be of another moment: procmem info tells which\n", count(n, "range"))
+			term.Fprintf(w, "%s may be of another moment: procmem info tells which\n", count(n, "range"))
 		}
 		written := "on disk"
 		if !j.isFile() {
 			written = "written"
 		}
-		fmt.Fprintf(w, "%s %s, file length %s; %s\n", term.Size(uint64(r.DiskBytes)), written, term.Size(uint64(r.FileBytes)), missingText(r))
+		term.Fprintf(w, "%s %s, file length %s; %s\n", term.Size(uint64(r.DiskBytes)), written, term.Size(uint64(r.FileBytes)), missingText(r))
 		if j.oldGDB {
 			fmt.Fprintln(w, oldGDB)
 		}
 		if j.gcore {
-			fmt.Fprintf(w, "Saved corefile %s.%d\n", term.Printable(j.prefix), r.PID)
+			term.Fprintf(w, "Saved corefile %s.%d\n", j.prefix, r.PID)
 		}
 	}
 	if text := beyondBound(r, time.Duration(j.maxPause)); text != "" {
 		notice("%s", text)
 	}
 	for _, m := range r.Missing {
-		fmt.Fprintf(os.Stderr, "procmem: missing %v: %s (%s)\n", m.Range, m.Error, bytesOf(m.Bytes))
+		term.Fprintf(os.Stderr, "procmem: missing %v: %s (%s)\n", m.Range, m.Error, bytesOf(m.Bytes))
 	}
 	if r.MissingMore > 0 {
-		fmt.Fprintf(os.Stderr, "procmem: missing %d more ranges, %d bytes\n", r.MissingMore, r.MissingMoreBytes)
+		term.Fprintf(os.Stderr, "procmem: missing %d more ranges, %d bytes\n", r.MissingMore, r.MissingMoreBytes)
 	}
 	if r.Consistent {
 		for _, t := range r.ThreadsMissing {
-			fmt.Fprintf(os.Stderr, "procmem: thread %d: %s\n", t.TID, t.Error)
+			term.Fprintf(os.Stderr, "procmem: thread %d: %s\n", t.TID, t.Error)
 		}
 	}
 	if len(r.Missing) > 0 || r.Consistent && len(r.ThreadsMissing) > 0 {

@@ -22,7 +22,7 @@ import (
 // notice prints what one should know while it goes on. Names in it may be
 // anything.
 func notice(format string, args ...any) {
-	fmt.Fprintf(os.Stderr, "procmem: %s\n", term.Printable(fmt.Sprintf(format, args...)))
+	term.Fprintf(os.Stderr, "procmem: %s\n", fmt.Sprintf(format, args...))
 }
 
 // compressFlag is the value of --compress.

@@ -3,7 +3,6 @@ package main
 import (
 	"context"
 	"errors"
-	"fmt"
 	"os"
 	"slices"
 	"time"
@@ -267,8 +266,7 @@ func diffVerdict(sides [2]diffSide, mappings int, s *diff.Stats) error {
 			status = exitTrouble
 		}
 		if i < mostLines {
-			fmt.Fprintf(os.Stderr, "procmem: not compared %v: %s: %s (%s)\n", m.Range,
-				term.Printable(sideOf(sides, m.Side).word), term.Printable(m.Err.Error()), bytesOf(m.Size()))
+			notice("not compared %v: %s: %s (%s)", m.Range, sideOf(sides, m.Side).word, m.Err.Error(), bytesOf(m.Size()))
 		}
 	}
 	if s.MissingRanges > mostLines {

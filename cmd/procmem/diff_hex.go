@@ -47,7 +47,7 @@ func (h *hexPairs) print(c diff.Change, where func(procmem.Addr) string) {
 		if h.begun {
 			h.w.WriteByte('\n')
 		}
-		h.w.WriteString(c.Start.String() + "  " + term.Printable(where(c.Start)) + "\n")
+		term.Fprintf(h.w, "%v  %s\n", c.Start, where(c.Start))
 	}
 	h.begun, h.next = true, c.End
 	for at := 0; at < len(c.A); {

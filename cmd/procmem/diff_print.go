@@ -24,9 +24,7 @@ type diffOutput interface {
 func newDiffOutput(g *globals, before []procmem.Mapping, hex bool) diffOutput {
 	w := bufio.NewWriterSize(os.Stdout, 256<<10)
 	if g.json {
-		enc := json.NewEncoder(w)
-		enc.SetEscapeHTML(false)
-		return &diffJSON{w, enc, before, hex}
+		return &diffJSON{w, newJSONEncoder(w), before, hex}
 	}
 	t := &diffText{w: w, color: g.color.Enabled(os.Stdout), terminal: term.IsTerminal(os.Stdout), width: columnsOf(os.Stdout),
 		before: before, where: locator(before)}
@@ -104,17 +102,17 @@ func (t *diffText) change(c diff.Change) error {
 	}
 	if !t.ranges && t.hex == nil {
 		t.ranges = true
-		title := fmt.Sprintf("%-*s  %*s  %*s  %s", diffRange, "RANGE", diffCount, "CHANGED", diffCount, "OF", "AT")
+		format := "%-*s  %*s  %*s  %s\n"
 		if t.color {
-			title = "\x1b[1m" + title + "\x1b[0m"
+			format = "\x1b[1m%-*s  %*s  %*s  %s\x1b[0m\n"
 		}
-		fmt.Fprintln(t.w, title)
+		term.Fprintf(t.w, format, diffRange, "RANGE", diffCount, "CHANGED", diffCount, "OF", "AT")
 	}
 	if t.hex != nil {
 		t.ranges = true
 		t.hex.print(c, t.where)
 	} else {
-		fmt.Fprintf(t.w, "%-*s  %*d  %*d  %s\n", diffRange, c.Range.String(), diffCount, c.Bytes, diffCount, c.Size(), term.Printable(t.where(c.Start)))
+		term.Fprintf(t.w, "%-*s  %*d  %*d  %s\n", diffRange, c.Range.String(), diffCount, c.Bytes, diffCount, c.Size(), t.where(c.Start))
 	}
 	if t.terminal {
 		return t.w.Flush()
@@ -134,7 +132,7 @@ func (t *diffText) end(mappings int, s *diff.Stats) error {
 		}
 		t.w.WriteByte('\n')
 	}
-	fmt.Fprintln(t.w, diffTotal(mappings, s))
+	term.Fprintf(t.w, "%s\n", diffTotal(mappings, s))
 	return t.w.Flush()
 }
 

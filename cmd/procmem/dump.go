@@ -4,7 +4,6 @@ import (
 	"archive/tar"
 	"bytes"
 	"context"
-	"encoding/json"
 	"errors"
 	"fmt"
 	"io"
@@ -482,8 +481,7 @@ func (d *dumper) file(name string) {
 
 func (d *dumper) indexJSON() ([]byte, error) {
 	var b bytes.Buffer
-	enc := json.NewEncoder(&b)
-	enc.SetEscapeHTML(false)
+	enc := newJSONEncoder(&b)
 	enc.SetIndent("", " ")
 	err := enc.Encode(&d.index)
 	return b.Bytes(), err
@@ -504,7 +502,7 @@ func (d *dumper) tell(g *globals, out string) error {
 		if d.index.Method == string(snapshot.MethodStop) {
 			held = ", the process was held for " + duration(d.index.PauseMS)
 		}
-		fmt.Fprintf(w, "%s: %s of %s%s\n", term.Printable(out), term.Size(d.index.MemoryBytes), count(len(d.index.Mappings), "mapping"), held)
+		term.Fprintf(w, "%s: %s of %s%s\n", out, term.Size(d.index.MemoryBytes), count(len(d.index.Mappings), "mapping"), held)
 	}
 	var more uint64 // bytes
 	for i, m := range d.index.Missing {

@@ -21,6 +21,7 @@ import (
 
 	"github.com/procmem/procmem"
 	"github.com/procmem/procmem/access"
+	"github.com/procmem/procmem/internal/privilege"
 	"github.com/procmem/procmem/internal/term"
 	"github.com/procmem/procmem/process"
 	"github.com/procmem/procmem/target"
@@ -42,6 +43,9 @@ func main() { os.Exit(run()) }
 func run() int {
 	// A closed pipe and a file size limit are errors to report, not to die of.
 	signal.Ignore(syscall.SIGPIPE, syscall.SIGXFSZ, syscall.SIGUSR1)
+	if err := privilege.Lower(); err != nil {
+		return exitStatus(err)
+	}
 	cmd := newRoot()
 	if filepath.Base(os.Args[0]) == "gcore" {
 		cmd = newGcore()
@@ -178,11 +182,16 @@ func complain(err error) {
 			text = fmt.Sprintf("%s (procmem doctor %d tells more)", why, p.PID)
 		}
 	}
-	lines := strings.Split(text, "\n")
-	for i := range lines {
-		lines[i] = term.Printable(lines[i]) // names of processes and files may be anything
+	many, ok := errors.AsType[*target.ManyError](err)
+	if ok {
+		text, _, _ = strings.Cut(text, "\n")
 	}
-	fmt.Fprintf(os.Stderr, "procmem: %s\n", strings.Join(lines, "\n"))
+	term.Fprintf(os.Stderr, "procmem: %s\n", text)
+	if ok {
+		for _, line := range many.Lines {
+			term.Fprintf(os.Stderr, "  %s\n", line)
+		}
+	}
 }
 
 // onTarget wraps the error of working on a target, so that complain can

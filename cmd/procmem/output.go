@@ -3,7 +3,6 @@ package main
 import (
 	"encoding/json"
 	"errors"
-	"fmt"
 	"io"
 	"os"
 	"strconv"
@@ -17,9 +16,14 @@ import (
 func printJSON(v any) error { return writeJSON(os.Stdout, v) }
 
 func writeJSON(w io.Writer, v any) error {
-	enc := json.NewEncoder(w)
+	return stdoutError(newJSONEncoder(w).Encode(v))
+}
+
+// newJSONEncoder returns what all JSON is printed with.
+func newJSONEncoder(w io.Writer) *json.Encoder {
+	enc := json.NewEncoder(term.JSON(w))
 	enc.SetEscapeHTML(false)
-	return stdoutError(enc.Encode(v))
+	return enc
 }
 
 // stdoutError says in words that stdout is gone.
@@ -51,7 +55,7 @@ func missingOf(faults []procmem.Fault) []missing {
 
 // tellFault prints a range that could not be read.
 func tellFault(f procmem.Fault) {
-	fmt.Fprintf(os.Stderr, "%v: %v (%s)\n", f.Start, term.Printable(f.Err.Error()), bytesOf(f.Size()))
+	term.Fprintf(os.Stderr, "%v: %v (%s)\n", f.Start, f.Err, bytesOf(f.Size()))
 }
 
 // bytesOf is an exact number of bytes.

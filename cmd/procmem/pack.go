@@ -122,7 +122,7 @@ func convert(path, out string, force, toPacked bool) error {
 	}
 	tellLost(path, pipe.Join(lost))
 	if out != "-" {
-		fmt.Printf("%s: %s, of a core of %s\n", term.Printable(out), term.Size(uint64(size)), term.Size(uint64(src.Size())))
+		term.Fprintf(os.Stdout, "%s: %s, of a core of %s\n", out, term.Size(uint64(size)), term.Size(uint64(src.Size())))
 	}
 	if !whole || len(lost) > 0 { // which notices have told
 		return statusError(exitMissing)

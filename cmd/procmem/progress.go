@@ -46,7 +46,7 @@ const showAfter = 300 * time.Millisecond
 const tellAfter = 200 * time.Millisecond
 
 func startProgress(what string) *progress {
-	p := &progress{what: term.Printable(what), out: os.Stderr, lines: make(chan string), stop: make(chan struct{}), stopped: make(chan struct{})}
+	p := &progress{what: what, out: os.Stderr, lines: make(chan string), stop: make(chan struct{}), stopped: make(chan struct{})}
 	p.enter("planning")
 	signals := make(chan os.Signal, 1)
 	signal.Notify(signals, syscall.SIGUSR1)
@@ -72,7 +72,7 @@ func (p *progress) count(done func() int64, total int64) {
 // notice is the function of that name, while there may be a bar.
 func (p *progress) notice(format string, args ...any) {
 	select {
-	case p.lines <- term.Printable(fmt.Sprintf(format, args...)):
+	case p.lines <- fmt.Sprintf(format, args...):
 	case <-p.stopped:
 		notice(format, args...)
 	}
@@ -115,10 +115,10 @@ func (p *progress) run(signals chan os.Signal, terminal bool) {
 		select {
 		case <-signals:
 			b.clear()
-			fmt.Fprintln(p.out, "procmem:", p.what+": "+p.look().String())
+			term.Fprintf(p.out, "procmem: %s: %v\n", p.what, p.look())
 		case line := <-p.lines:
 			b.clear()
-			fmt.Fprintln(p.out, "procmem:", line)
+			term.Fprintf(p.out, "procmem: %s\n", line)
 		case <-ticks:
 			b.on = b.on || time.Since(began) > showAfter
 			b.draw(p.look())

@@ -64,8 +64,7 @@ func (o *searchFlags) output(g *globals, s *searched, patterns []search.Pattern)
 	}
 	if g.json {
 		w := bufio.NewWriterSize(o.stdout, printBuffer)
-		j := &matchJSON{matchPrinter: p, enc: json.NewEncoder(w)}
-		j.enc.SetEscapeHTML(false)
+		j := &matchJSON{matchPrinter: p, enc: newJSONEncoder(w)}
 		j.flush = newFlusher(w.Flush)
 		return j
 	}

@@ -4,7 +4,6 @@ import (
 	"bytes"
 	"cmp"
 	"context"
-	"encoding/json"
 	"io"
 	"os"
 	"slices"
@@ -203,8 +202,7 @@ type stringsJSON struct{ encoding search.Encoding }
 
 func (j stringsJSON) add(b []byte, m *search.Match, _ bool) []byte {
 	out := bytes.NewBuffer(append(b, '\n'))
-	enc := json.NewEncoder(out)
-	enc.SetEscapeHTML(false)
+	enc := newJSONEncoder(out)
 	_ = enc.Encode(struct { // a string and two numbers, which is no error
 		Start procmem.Addr `json:"start"`
 		Bytes int          `json:"bytes"`

@@ -2,7 +2,6 @@ package main
 
 import (
 	"errors"
-	"fmt"
 	"os"
 	"strconv"
 	"strings"
@@ -175,7 +174,7 @@ func threadsTable(img *procmem.Image, g *globals, known func(procmem.Arch, *proc
 			row[5] = strings.TrimLeft(row[5]+" ("+th.Err.Error()+")", " ")
 		}
 		if known != nil && i > 0 {
-			fmt.Println()
+			term.Fprintf(os.Stdout, "\n")
 			tab = term.NewTable(os.Stdout, color, cols...)
 		}
 		if err := tab.Row(row...); err != nil {
@@ -207,7 +206,7 @@ func registerLines(regs []procmem.Register) error {
 		if i%perLine == perLine-1 || i == len(regs)-1 {
 			end = "\n"
 		}
-		if _, err := fmt.Printf("  %8s %-18s%s", r.Name, procmem.Addr(r.Value), end); err != nil {
+		if _, err := term.Fprintf(os.Stdout, "  %8s %-18s"+end, r.Name, procmem.Addr(r.Value)); err != nil {
 			return err
 		}
 	}

@@ -4,6 +4,7 @@ import (
 	"context"
 	"errors"
 	"fmt"
+	"os"
 	"sync/atomic"
 
 	"github.com/spf13/cobra"
@@ -78,10 +79,10 @@ func tellVerdict(g *globals, path string, v *core.Verdict, whole bool) error {
 		}
 	} else {
 		for _, d := range v.Damaged {
-			fmt.Println(term.Printable(d.String()))
+			term.Fprintf(os.Stdout, "%s\n", d.String())
 		}
 		if len(v.Damaged) == 0 && v.Checked && whole {
-			fmt.Printf("%s: whole: %s of memory, headers and notes are as they were written\n", term.Printable(path), term.Size(v.MemoryBytes))
+			term.Fprintf(os.Stdout, "%s: whole: %s of memory, headers and notes are as they were written\n", path, term.Size(v.MemoryBytes))
 		}
 	}
 	switch {

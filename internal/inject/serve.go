@@ -11,6 +11,7 @@ import (
 	"time"
 
 	"github.com/procmem/procmem"
+	"github.com/procmem/procmem/internal/privilege"
 	"github.com/procmem/procmem/internal/ptracer"
 	"github.com/procmem/procmem/internal/selfexec"
 	"github.com/procmem/procmem/internal/sys"
@@ -60,6 +61,7 @@ func (o *output) Write(p []byte) (int, error) {
 
 // serve is the main function of a helper.
 func serve() int {
+	privilege.Hide() // it keeps all capabilities: it opens nothing that the user names
 	// The memory that it needs is little. What collects garbage could be scheduled
 	// between two steps that should be close to each other.
 	debug.SetGCPercent(-1)

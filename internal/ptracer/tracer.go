@@ -12,6 +12,7 @@ import (
 	"golang.org/x/sys/unix"
 
 	"github.com/procmem/procmem"
+	"github.com/procmem/procmem/internal/privilege"
 	"github.com/procmem/procmem/internal/sys"
 	"github.com/procmem/procmem/process"
 )
@@ -71,6 +72,7 @@ func (t *Tracer) serve() {
 		return
 	}
 	// Never unlocked: the end of the goroutine ends the OS thread.
+	privilege.RaiseThread()
 	defer close(t.done)
 	defer func() {
 		if t.alarm != nil {

@@ -11,9 +11,11 @@ import (
 
 // Bounds of what is read of one file, whatever it claims.
 const (
-	maxNotes   = 64 << 10  // bytes of a PT_NOTE
-	maxEntries = 1 << 23   // of a symbol table
-	maxStrings = 256 << 20 // bytes of a string table
+	maxNotes        = 64 << 10  // bytes of a PT_NOTE
+	maxNoteSegments = 16        // that are looked at for the build id
+	maxSegments     = 1024      // the kernel itself takes no more than 64 KiB of program headers
+	maxEntries      = 1 << 23   // of a symbol table
+	maxStrings      = 256 << 20 // bytes of a string table
 )
 
 var errNotELF = errors.New("no ELF file that makes sense")
@@ -44,7 +46,7 @@ func openELF(r io.ReaderAt, size int64) (*elfFile, error) {
 		return nil, errNotELF
 	}
 	half := func(i int) int { return int(binary.LittleEndian.Uint16(b[24+3*f.w+6+2*i:])) }
-	f.phoff, f.phnum = f.word(b[24+f.w:]), half(1)
+	f.phoff, f.phnum = f.word(b[24+f.w:]), min(half(1), maxSegments)
 	f.shoff, f.shnum = f.word(b[24+2*f.w:]), half(3)
 	if f.phnum > 0 && half(0) != f.phdrSize() || f.shnum > 0 && half(2) != f.shdrSize() {
 		return nil, errNotELF

@@ -7,13 +7,17 @@ import (
 	"io"
 	"math"
 	"slices"
-	"strings"
 
 	"github.com/procmem/procmem"
 )
 
-// maxName is the longest name in bytes. Those of templates have some hundreds.
-const maxName = 4 << 10
+const (
+	// maxName is the longest name in bytes. Those of templates have some hundreds.
+	maxName = 4 << 10
+	// maxLoads is the most segments of a file that are loaded. Those of linkers have
+	// some ten; each is looked at for each mapping of the file.
+	maxLoads = 128
+)
 
 // object is what an ELF file tells of names. Its addresses are those in the
 // file.
@@ -28,6 +32,8 @@ type symbol struct {
 	value, end uint64
 	reach      uint64 // the highest end up to this one
 	name       uint32 // in names
+	length     uint16 // of the name
+	dashes     uint8  // how many underscores it begins with
 	sized      bool
 }
 
@@ -36,9 +42,15 @@ const symbolBytes = 2 * 32
 
 func (o *object) memory() int64 { return int64(len(o.symbols)*symbolBytes + len(o.names)) }
 
-// readObject reads the symbols of a file of size bytes, as many as fit into
-// room bytes.
-func readObject(r io.ReaderAt, size, room int64) (*object, error) {
+// budget is what the files of a table may still cost, whatever they claim.
+type budget struct {
+	room int64 // bytes of memory
+	work int64 // bytes that are looked at
+}
+
+// readObject reads the symbols of a file of size bytes, as many as the budget
+// allows, which it takes its part of.
+func readObject(r io.ReaderAt, size int64, left *budget) (*object, error) {
 	f, err := openELF(r, size)
 	if err != nil {
 		return nil, err
@@ -48,6 +60,9 @@ func readObject(r io.ReaderAt, size, room int64) (*object, error) {
 		return nil, err
 	}
 	o := &object{loads: loadsOf(segs)}
+	if left.work -= int64(f.shnum * f.shdrSize()); left.work <= 0 {
+		return o, nil
+	}
 	sections, err := f.sections()
 	if err != nil {
 		return nil, err
@@ -55,23 +70,25 @@ func readObject(r io.ReaderAt, size, room int64) (*object, error) {
 	for _, typ := range []elf.SectionType{elf.SHT_SYMTAB, elf.SHT_DYNSYM} {
 		// A file has one of each. One that is damaged leaves what was read of it.
 		if i := slices.IndexFunc(sections, func(s section) bool { return s.typ == typ }); i >= 0 {
-			_ = o.add(f, sections[i], sections, room)
+			_ = o.add(f, sections[i], sections, left)
 		}
 	}
+	left.room -= o.memory()
 	o.sort()
 	return o, nil
 }
 
 // add reads a symbol table.
-func (o *object) add(f *elfFile, table section, sections []section, room int64) error {
+func (o *object) add(f *elfFile, table section, sections []section, left *budget) error {
 	if uint64(table.link) >= uint64(len(sections)) {
 		return errNotELF
 	}
 	strtab := sections[table.link]
 	first := uint64(len(o.names))
-	if n := min(strtab.size, maxStrings); int64(n) > room-o.memory() || first+n > math.MaxUint32 {
+	if n := min(strtab.size, maxStrings); int64(n) > min(left.room-o.memory(), left.work) || first+n > math.MaxUint32 {
 		return nil
 	}
+	left.work -= int64(min(strtab.size, maxStrings))
 	b, err := f.part(strtab.off, min(strtab.size, maxStrings))
 	if err != nil {
 		return err
@@ -82,10 +99,15 @@ func (o *object) add(f *elfFile, table section, sections []section, room int64) 
 		o.names = append(o.names, b...)
 	}
 	return f.entries(table, func(e entry) bool {
+		if left.work -= int64(f.symSize()); left.work <= 0 {
+			return false
+		}
 		if uint64(e.name) >= uint64(len(b)) || !worthwhile(e, b[e.name], sections) {
 			return true
 		}
 		s := symbol{value: e.value, end: e.value + e.size, name: uint32(first) + e.name, sized: e.size > 0}
+		// Names are measured once, not in each comparison: all may be the same long one.
+		left.work -= int64(o.measure(&s))
 		if s.end < s.value {
 			return true
 		}
@@ -96,8 +118,19 @@ func (o *object) add(f *elfFile, table section, sections []section, room int64) 
 			}
 		}
 		o.symbols = append(o.symbols, s)
-		return o.memory()+symbolBytes <= room
+		return o.memory()+symbolBytes <= left.room
 	})
+}
+
+// measure finds out what sort must know of a name, and returns how much it has
+// looked at.
+func (o *object) measure(s *symbol) int {
+	text, seen := o.textFrom(s.name)
+	s.length = uint16(len(text))
+	for int(s.dashes) < len(text) && s.dashes < math.MaxUint8 && text[s.dashes] == '_' {
+		s.dashes++
+	}
+	return seen
 }
 
 // worthwhile tells the names of code and data from those of sections, files,
@@ -153,7 +186,7 @@ func (o *object) sort() {
 
 // better compares two names of one address: what has a size is better, then
 // what has fewer underscores in front, which a library keeps for itself, then
-// the shorter one.
+// the shorter one, then the one that the file has first.
 func (o *object) better(a, b symbol) int {
 	if a.sized != b.sized {
 		if a.sized {
@@ -164,22 +197,25 @@ func (o *object) better(a, b symbol) int {
 	if a.end != b.end {
 		return cmp.Compare(b.end, a.end) // the narrower
 	}
-	x, y := o.text(a), o.text(b)
-	underscores := func(s []byte) int { return len(s) - len(bytes.TrimLeft(s, "_")) }
-	return cmp.Or(cmp.Compare(underscores(y), underscores(x)), cmp.Compare(len(y), len(x)), bytes.Compare(y, x))
+	return cmp.Or(cmp.Compare(b.dashes, a.dashes), cmp.Compare(b.length, a.length), cmp.Compare(b.name, a.name))
 }
 
 // text returns the name of a symbol, without the version that the linker adds.
-func (o *object) text(s symbol) []byte {
-	b := o.names[s.name:]
+func (o *object) text(s symbol) []byte { return o.names[s.name:][:s.length] }
+
+// textFrom returns the name that begins there, and how many bytes tell where it
+// ends.
+func (o *object) textFrom(at uint32) (text []byte, seen int) {
+	b := o.names[at:]
 	b = b[:min(len(b), maxName)]
 	if i := bytes.IndexByte(b, 0); i >= 0 {
 		b = b[:i]
 	}
+	seen = len(b) + 1
 	if i := bytes.IndexByte(b, '@'); i > 0 {
 		b = b[:i]
 	}
-	return b
+	return b, seen
 }
 
 // lookup returns the innermost symbol that holds the address v. One without a
@@ -209,11 +245,18 @@ func (o *object) lookup(v uint64) (name string, offset uint64, ok bool) {
 	return string(o.text(o.symbols[label])), v - o.symbols[label].value, true
 }
 
+// maxFound is how many symbols of one name are found. Who asks for one wants to
+// know whether there is another.
+const maxFound = 1000
+
 // find returns the symbols of that name.
 func (o *object) find(name string) []symbol {
 	var out []symbol
 	for _, s := range o.symbols {
-		if strings.HasPrefix(string(o.names[s.name:][:min(len(name), len(o.names)-int(s.name))]), name) && string(o.text(s)) == name {
+		if len(out) == maxFound {
+			break
+		}
+		if int(s.length) == len(name) && string(o.text(s)) == name {
 			if !s.sized {
 				s.end = s.value
 			}

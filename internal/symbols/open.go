@@ -12,6 +12,8 @@ import (
 	"golang.org/x/sys/unix"
 
 	"github.com/procmem/procmem"
+	"github.com/procmem/procmem/internal/privilege"
+	"github.com/procmem/procmem/internal/regular"
 )
 
 // Reasons why the file of a mapping cannot be had.
@@ -28,18 +30,22 @@ func OfProcess(pid int, mem procmem.Memory) Opener {
 		if m.Path == vdso {
 			return memoryFile{mem, m.Range}, nil
 		}
-		dir := fmt.Sprintf("/proc/%d/", pid)
-		names := []string{fmt.Sprintf("%smap_files/%x-%x", dir, uint64(m.Start), uint64(m.End))}
+		ways := []func() (*file, error){func() (f *file, err error) {
+			privilege.Raised(func() {
+				f, err = newFile(regular.Open(unix.AT_FDCWD, fmt.Sprintf("/proc/%d/map_files/%x-%x", pid, uint64(m.Start), uint64(m.End))))
+			})
+			return f, err
+		}}
 		if !m.Deleted() {
-			names = append(names, dir+"root"+m.Path)
+			ways = append(ways, func() (*file, error) { return openBelowRoot(pid, m.Path) })
 		}
 		err := errNoFile
-		for _, name := range names {
+		for _, open := range ways {
 			var f *file
-			if f, err = openFile(name, m.Inode); err != nil {
+			if f, err = open(); err != nil {
 				continue
 			}
-			if sameFile(f, mem, m, false) {
+			if f.inode == m.Inode && sameFile(f, mem, m, false) {
 				return f, nil
 			}
 			f.Close()
@@ -47,6 +53,21 @@ func OfProcess(pid int, mem procmem.Memory) Opener {
 		}
 		return nil, err
 	}
+}
+
+// openBelowRoot opens a file as the process would, with the rights of the
+// user: what is there now is for the process to say.
+func openBelowRoot(pid int, path string) (*file, error) {
+	var root int
+	var err error
+	privilege.Raised(func() {
+		root, err = unix.Open(fmt.Sprintf("/proc/%d/root", pid), unix.O_PATH|unix.O_DIRECTORY|unix.O_CLOEXEC, 0)
+	})
+	if err != nil {
+		return nil, err
+	}
+	defer unix.Close(root)
+	return newFile(regular.OpenBelow(root, path))
 }
 
 // OfCore opens the files of this machine that have the names and the build ids
@@ -59,7 +80,7 @@ func OfCore(mem procmem.Memory) Opener {
 		if m.Deleted() {
 			return nil, errNoFile
 		}
-		f, err := openFile(m.Path, 0)
+		f, err := newFile(regular.Open(unix.AT_FDCWD, m.Path))
 		if err != nil {
 			return nil, err
 		}
@@ -73,33 +94,17 @@ func OfCore(mem procmem.Memory) Opener {
 
 type file struct {
 	*os.File
-	size int64
+	size  int64
+	inode uint64
 }
 
 func (f *file) Size() int64 { return f.size }
 
-// openFile opens a regular file, with the given inode unless that is 0. Another
-// kind is not opened: that could have an effect, or wait.
-func openFile(name string, inode uint64) (*file, error) {
-	var st, opened unix.Stat_t
-	if err := unix.Stat(name, &st); err != nil {
-		return nil, err
-	}
-	if st.Mode&unix.S_IFMT != unix.S_IFREG {
-		return nil, errNoFile
-	}
-	if inode != 0 && st.Ino != inode {
-		return nil, errChanged
-	}
-	f, err := os.OpenFile(name, unix.O_RDONLY|unix.O_NONBLOCK|unix.O_NOCTTY, 0)
+func newFile(f *os.File, st *unix.Stat_t, err error) (*file, error) {
 	if err != nil {
 		return nil, err
 	}
-	if err := unix.Fstat(int(f.Fd()), &opened); err != nil || opened.Ino != st.Ino || opened.Dev != st.Dev {
-		f.Close()
-		return nil, errChanged
-	}
-	return &file{f, opened.Size}, nil
+	return &file{f, st.Size, st.Ino}, nil
 }
 
 // memoryFile is an ELF file that is in memory as it would be on a disk.
@@ -167,12 +172,16 @@ func identityOf(r io.ReaderAt, size int64, where func(segment) uint64) (identity
 		where = func(s segment) uint64 { return s.addr - base }
 	}
 	var id identity
+	notes := 0
 	if id.headers, err = f.part(f.phoff, uint64(f.phnum*f.phdrSize())); err != nil {
 		return identity{}, err
 	}
 	for _, s := range segs {
 		if s.typ != elf.PT_NOTE || s.fileSize > maxNotes {
 			continue
+		}
+		if notes++; notes > maxNoteSegments {
+			break
 		}
 		b, err := f.part(where(s), s.fileSize)
 		if err != nil {
@@ -189,7 +198,7 @@ func identityOf(r io.ReaderAt, size int64, where func(segment) uint64) (identity
 func loadsOf(segs []segment) []segment {
 	var loads []segment
 	for _, s := range segs {
-		if s.typ == elf.PT_LOAD {
+		if s.typ == elf.PT_LOAD && len(loads) < maxLoads {
 			loads = append(loads, s)
 		}
 	}

@@ -32,7 +32,11 @@ type File interface {
 
 // maxMemory bounds the bytes of all symbols that a Table holds: the files of
 // some hundred libraries, or one browser. Further ones have no symbols.
-const maxMemory = 1 << 30
+// maxWork bounds the bytes of files that it looks at for that: some seconds.
+const (
+	maxMemory = 1 << 30
+	maxWork   = 4 << 30
+)
 
 // Table has the names of the addresses of one target. It may be used from
 // several goroutines at once.
@@ -43,7 +47,7 @@ type Table struct {
 
 	mu    sync.Mutex
 	files map[fileKey]*object
-	room  int64 // bytes, of maxMemory
+	left  budget
 }
 
 // run is mappings of one file that follow upon each other, perhaps with
@@ -74,7 +78,7 @@ func keyOf(m *procmem.Mapping) fileKey { return fileKey{m.Path, m.Major, m.Minor
 // New returns the names of addresses in the mappings ms, which ascend and must
 // not change.
 func New(ms []procmem.Mapping, open Opener) *Table {
-	t := &Table{maps: ms, open: open, files: make(map[fileKey]*object), room: maxMemory}
+	t := &Table{maps: ms, open: open, files: make(map[fileKey]*object), left: budget{maxMemory, maxWork}}
 	for i := range ms {
 		m := &ms[i]
 		switch k := len(t.runs) - 1; {
@@ -176,7 +180,10 @@ func (t *Table) Find(name string) []Symbol {
 			continue
 		}
 		for _, s := range r.file.find(name) {
-			for _, in := range r.loaded {
+			for _, in := range r.loaded[:min(len(r.loaded), maxFound)] {
+				if len(out) >= maxFound {
+					break
+				}
 				start := procmem.Addr(s.value + in.bias)
 				if at, v := t.place(start); at == r && v == s.value {
 					out = append(out, Symbol{procmem.Range{Start: start, End: start + procmem.Addr(s.end-s.value)}, name, t.maps[r.first].Path})
@@ -256,10 +263,9 @@ func (t *Table) read(m *procmem.Mapping) *object {
 		return nil
 	}
 	defer f.Close()
-	o, err := readObject(f, f.Size(), t.room)
+	o, err := readObject(f, f.Size(), &t.left)
 	if err != nil {
 		return nil
 	}
-	t.room -= o.memory()
 	return o
 }

@@ -2,7 +2,6 @@ package symbols
 
 import (
 	"bytes"
-	"errors"
 	"fmt"
 	"io"
 	"os"
@@ -13,8 +12,12 @@ import (
 	"strings"
 	"sync"
 	"testing"
+	"time"
+
+	"golang.org/x/sys/unix"
 
 	"github.com/procmem/procmem"
+	"github.com/procmem/procmem/internal/regular"
 	"github.com/procmem/procmem/internal/testproc"
 	"github.com/procmem/procmem/process"
 )
@@ -213,7 +216,7 @@ func TestReplacedFile(t *testing.T) {
 		t.Errorf("by the build id: %q", got)
 	}
 	i := slices.IndexFunc(ms, func(m procmem.Mapping) bool { return m.Path == path })
-	if _, err := openFile(fmt.Sprintf("/proc/%d/root%s", p.PID(), path), ms[i].Inode); !errors.Is(err, errChanged) {
+	if f, err := openBelowRoot(p.PID(), path); err != nil || f.inode == ms[i].Inode {
 		t.Errorf("by the inode: %v", err)
 	}
 	if _, err := os.Stat(fmt.Sprintf("/proc/%d/map_files/%x-%x", p.PID(), uint64(ms[i].Start), uint64(ms[i].End))); err != nil {
@@ -326,7 +329,7 @@ func TestChoice(t *testing.T) {
 			{"undefined", 0, 0, 0, global | function},
 			{"wraps", ^uint64(0) - 3, 16, 1, global | function},
 		}
-		o, err := readObject(newBytesFile(e.bytes()), int64(len(e.bytes())), maxMemory)
+		o, err := readObject(newBytesFile(e.bytes()), int64(len(e.bytes())), all())
 		if err != nil {
 			t.Fatal(err)
 		}
@@ -384,7 +387,7 @@ func TestRoom(t *testing.T) {
 	}
 	file := newBytesFile(e.bytes())
 	for _, room := range []int64{0, 100, 20_000, 40_000, maxMemory} {
-		o, err := readObject(file, file.Size(), room)
+		o, err := readObject(file, file.Size(), &budget{room, maxWork})
 		if err != nil {
 			t.Fatal(err)
 		}
@@ -401,7 +404,7 @@ func TestRoom(t *testing.T) {
 		{Range: procmem.Range{Start: 0x20000, End: 0x22000}, Inode: 2, Path: "/two"},
 	}
 	tab := New(ms, func(*procmem.Mapping) (File, error) { return file, nil })
-	tab.room = 1001*symbolBytes + 15_000
+	tab.left.room = 1001*symbolBytes + 15_000
 	if one, two := tab.Name(0x11000), tab.Name(0x21000); one != "symbol0" || two != "" {
 		t.Errorf("%q and %q", one, two)
 	}
@@ -425,14 +428,14 @@ func TestHugeFile(t *testing.T) {
 		t.Skip(err)
 	}
 	r := &countingReader{r: f}
-	o, err := readObject(r, size, 1<<20)
+	o, err := readObject(r, size, &budget{1 << 20, maxWork})
 	if err != nil {
 		t.Fatal(err)
 	}
 	if o.memory() > 1<<20 || r.n > 1<<20 {
 		t.Errorf("%d bytes are held and %d were read", o.memory(), r.n)
 	}
-	if o, err = readObject(f, size, maxMemory); err != nil || o.memory() > maxMemory || len(o.symbols) != 1 {
+	if o, err = readObject(f, size, all()); err != nil || o.memory() > maxMemory || len(o.symbols) != 1 {
 		t.Errorf("%d bytes are held: %v", o.memory(), err)
 	}
 }
@@ -457,7 +460,8 @@ func FuzzObject(f *testing.F) {
 		f.Add(e.bytes()[:len(e.bytes())-9], uint64(0x3004))
 	}
 	f.Fuzz(func(t *testing.T, b []byte, v uint64) {
-		o, err := readObject(newBytesFile(b), int64(len(b)), maxMemory)
+		defer inTime(t, processorTime())
+		o, err := readObject(newBytesFile(b), int64(len(b)), all())
 		if (o == nil) != (err != nil) {
 			t.Fatalf("%v and %v", o, err)
 		}
@@ -493,14 +497,14 @@ func BenchmarkLookup(b *testing.B) {
 }
 
 func BenchmarkLoad(b *testing.B) {
-	f, err := openFile(testproc.Build(b, testproc.Zoo.With(testproc.StaticPIE)), 0)
+	f, err := newFile(regular.Open(unix.AT_FDCWD, testproc.Build(b, testproc.Zoo.With(testproc.StaticPIE))))
 	if err != nil {
 		b.Fatal(err)
 	}
 	defer f.Close()
 	n := 0
 	for b.Loop() {
-		o, err := readObject(f, f.Size(), maxMemory)
+		o, err := readObject(f, f.Size(), all())
 		if err != nil {
 			b.Fatal(err)
 		}
@@ -508,3 +512,13 @@ func BenchmarkLoad(b *testing.B) {
 	}
 	b.ReportMetric(float64(n), "symbols")
 }
+
+// inTime fails where made-up input of this size, a MiB at most, has taken too long.
+func inTime(t *testing.T, began time.Duration) {
+	if took := processorTime() - began; took > 10*time.Second {
+		t.Errorf("took %v", took)
+	}
+}
+
+// all is the budget of a whole table.
+func all() *budget { return &budget{maxMemory, maxWork} }

@@ -123,10 +123,12 @@ func (l *line) paint(c sgr) {
 	l.now = c
 }
 
+// text appends text, which may hold anything: here is where what does not print
+// is kept from all lines.
 func (l *line) text(c sgr, s string) {
 	if s != "" {
 		l.paint(c)
-		l.b = append(l.b, s...)
+		l.b = append(l.b, Printable(s)...)
 	}
 }
 

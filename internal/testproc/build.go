@@ -70,6 +70,7 @@ var (
 	Kids    = Variant{"kids", Dynamic}
 	Torture = Variant{"torture", Dynamic}
 	Hunter  = Variant{"hunter", Dynamic}
+	Odd     = Variant{"odd", Dynamic} // in no other toolchain
 	GoProg  = Variant{"goprog", Go}
 )
 

@@ -171,6 +171,19 @@
 //	compute               ok, and when SIGUSR1 has come, done; meanwhile the main thread makes no system call
 //	dumpable 0|1, setuid UID    ok
 //
+// # odd
+//
+// Names that are hard to print, to read, or to believe. Those of commands are in hexadecimal.
+//
+//	map NAME              ok ADDR; a private page of a new file in its folder
+//	thread [NAME]         ok TID; a blocked thread of that name, or of none
+//	name [NAME]           ok; of the main thread
+//	deep PROGRAM N        execute a copy of PROGRAM (not in hexadecimal) below N folders, each in the other, whose names have
+//	                      200 letters: Send, then ReadFacts
+//	exec PROGRAM [ARG0]   likewise, without arguments
+//	wait PATH             ok; then it maps the file (not in hexadecimal): see StuckFile
+//	args SIZE             ok; its arguments are that much memory that it never touched
+//
 // # torture
 //
 // A process that notices whatever is done to it. It has the threads

@@ -7,7 +7,10 @@ import (
 	"io"
 	"os"
 	"os/exec"
+	"strconv"
+	"strings"
 
+	"github.com/procmem/procmem/internal/privilege"
 	"github.com/procmem/procmem/internal/selfexec"
 )
 
@@ -66,6 +69,11 @@ func (h *abortHelper) end() {
 
 // runAbortHelper is the main function of an heir.
 func runAbortHelper() int {
+	// The user names files of credentials and certificates.
+	if err := privilege.Lower(); err != nil {
+		fmt.Fprintln(os.Stderr, "procmem:", err)
+		return 1
+	}
 	pipe := os.NewFile(abortHelperPipe, "pipe")
 	var w abortTask
 	if gob.NewDecoder(pipe).Decode(&w) != nil {
@@ -76,7 +84,14 @@ func runAbortHelper() int {
 	if err == nil {
 		err = fmt.Errorf("%s: procmem was killed in mid-upload; the server was told to forget what it was sent", w.URL)
 	}
-	fmt.Fprintln(os.Stderr, "procmem:", err)
+	// What a server says may be anything.
+	text := strings.Map(func(r rune) rune {
+		if strconv.IsPrint(r) {
+			return r
+		}
+		return '.'
+	}, err.Error())
+	fmt.Fprintln(os.Stderr, "procmem:", text)
 	return 0
 }
 

@@ -1,0 +1,147 @@
+package process
+
+import (
+	"errors"
+	"fmt"
+	"io"
+	"os"
+	"path/filepath"
+	"strings"
+	"time"
+
+	"golang.org/x/sys/unix"
+
+	"github.com/procmem/procmem"
+	"github.com/procmem/procmem/internal/privilege"
+)
+
+// Names are decoration. What cannot be had of one costs nothing else.
+
+// ErrBlocked reports that something is not told in time: the kernel waits for
+// a lock on the memory of the process, or for whoever serves that memory.
+var ErrBlocked = errors.New("it is not told in time: a thread of the process waits in the kernel with its memory locked, or nobody serves that memory")
+
+const (
+	// nameTime is how long a name is waited for.
+	nameTime = 2 * time.Second
+	// maxCmdline bounds the arguments in bytes. A process may say that all of
+	// its memory is arguments (prctl(2), PR_SET_MM).
+	maxCmdline = 1 << 20
+)
+
+// Exe returns the path of the executable, with " (deleted)" where its name
+// is gone.
+func (p *Process) Exe() (string, error) {
+	var path string
+	err := p.withMemory(func(_ int, dir *os.File) (err error) {
+		path, err = readLink(dir, "exe")
+		return err
+	})
+	if errors.Is(err, unix.ENAMETOOLONG) {
+		return within(nameTime, p.longExe)
+	}
+	if err != nil {
+		return "", fmt.Errorf("read link /proc/%d/exe: %w", p.pid, err)
+	}
+	return path, nil
+}
+
+// longExe returns the path of the executable where it is too long for a link:
+// the name of the mapping that holds the program headers.
+func (p *Process) longExe() (string, error) {
+	auxv, err := parseMem(p, "auxv", readMemory)
+	if err != nil {
+		return "", err
+	}
+	ms, err := p.Mappings()
+	if err != nil {
+		return "", err
+	}
+	const atPhdr = 3
+	at := procmem.Addr(auxvValue(auxv, atPhdr))
+	if i := procmem.FindMapping(ms, at); i < len(ms) && ms[i].Contains(at) && ms[i].HasFile() {
+		return ms[i].Path, nil
+	}
+	return "", fmt.Errorf("read link /proc/%d/exe: %w", p.pid, unix.ENAMETOOLONG)
+}
+
+// base is the last element of the path of an executable, "" where there is
+// none.
+func base(exe string) string {
+	name := filepath.Base(strings.TrimSuffix(exe, " (deleted)"))
+	if name == "." || name == "/" {
+		return ""
+	}
+	return name
+}
+
+// Cmdline returns the arguments, the first MiB of them. ErrBlocked: they are
+// in memory that cannot be read now.
+func (p *Process) Cmdline() ([]string, error) {
+	b, err := within(nameTime, func() ([]byte, error) {
+		return parseMem(p, "cmdline", func(r io.Reader) ([]byte, error) { return io.ReadAll(io.LimitReader(r, maxCmdline)) })
+	})
+	if err == ErrBlocked {
+		err = fmt.Errorf("read /proc/%d/cmdline: %w", p.pid, err)
+	}
+	if err != nil || len(b) == 0 {
+		return nil, err
+	}
+	return strings.Split(strings.TrimSuffix(string(b), "\x00"), "\x00"), nil
+}
+
+// within returns what f does, or ErrBlocked where that takes longer than d.
+// What f waits for in the kernel it goes on waiting for, on an OS thread that
+// only the end of procmem ends.
+func within[T any](d time.Duration, f func() (T, error)) (T, error) {
+	type result struct {
+		v   T
+		err error
+	}
+	done := make(chan result, 1)
+	go func() {
+		v, err := f()
+		done <- result{v, err}
+	}()
+	timer := time.NewTimer(d)
+	defer timer.Stop()
+	select {
+	case r := <-done:
+		return r.v, r.err
+	case <-timer.C:
+	}
+	select {
+	case r := <-done: // on a machine that has let both wait
+		return r.v, r.err
+	default:
+		var zero T
+		return zero, ErrBlocked
+	}
+}
+
+// trueNames mends the paths that /proc/PID/maps leaves in doubt: it writes a
+// newline as "\012", and these four characters as they are. The links of
+// map_files have paths as they are. Where those cannot be read it is taken for a newline.
+func (p *Process) trueNames(ms []procmem.Mapping) {
+	_, dir := p.bearer()
+	for i := range ms {
+		m := &ms[i]
+		if !strings.HasPrefix(m.Path, "/") || !strings.ContainsRune(m.Path, '\n') && !strings.Contains(m.Path, `\012`) {
+			continue
+		}
+		name, err := readLink(dir, fmt.Sprintf("map_files/%x-%x", uint64(m.Start), uint64(m.End)))
+		// It must be what maps has told, and not the file that has been mapped there since.
+		if err == nil && strings.HasSuffix(m.String(), " "+strings.ReplaceAll(name, "\n", `\012`)) {
+			m.Path = name
+		}
+	}
+}
+
+// readLink reads a link in a folder of /proc.
+func readLink(dir *os.File, name string) (string, error) {
+	buf := make([]byte, unix.PathMax)
+	n := 0
+	var err error
+	privilege.Raised(func() { n, err = unix.Readlinkat(int(dir.Fd()), name, buf) })
+	return string(buf[:max(n, 0)]), err
+}
