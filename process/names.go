@@ -38,7 +38,7 @@ func (p *Process) Exe() (string, error) {
 		return err
 	})
 	if errors.Is(err, unix.ENAMETOOLONG) {
-		return within(nameTime, p.longExe)
+		return within(p, nameTime, p.longExe)
 	}
 	if err != nil {
 		return "", fmt.Errorf("read link /proc/%d/exe: %w", p.pid, err)
@@ -78,7 +78,7 @@ func base(exe string) string {
 // Cmdline returns the arguments, the first MiB of them. ErrBlocked: they are
 // in memory that cannot be read now.
 func (p *Process) Cmdline() ([]string, error) {
-	b, err := within(nameTime, func() ([]byte, error) {
+	b, err := within(p, nameTime, func() ([]byte, error) {
 		return parseMem(p, "cmdline", func(r io.Reader) ([]byte, error) { return io.ReadAll(io.LimitReader(r, maxCmdline)) })
 	})
 	if err == ErrBlocked {
@@ -93,14 +93,16 @@ func (p *Process) Cmdline() ([]string, error) {
 // within returns what f does, or ErrBlocked where that takes longer than d.
 // What f waits for in the kernel it goes on waiting for, on an OS thread that
 // only the end of procmem ends.
-func within[T any](d time.Duration, f func() (T, error)) (T, error) {
+func within[T any](p *Process, d time.Duration, f func() (T, error)) (T, error) {
 	type result struct {
 		v   T
 		err error
 	}
 	done := make(chan result, 1)
+	p.wait(+1)
 	go func() {
 		v, err := f()
+		p.wait(-1)
 		done <- result{v, err}
 	}()
 	timer := time.NewTimer(d)

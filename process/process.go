@@ -40,8 +40,10 @@ type Process struct {
 	start uint64
 	dir   *os.File // /proc/PID, which stays this process's when the pid is used again
 
-	mu    sync.Mutex
-	heirs []*heir // threads that stood in for a leader that has exited
+	mu      sync.Mutex
+	heirs   []*heir // threads that stood in for a leader that has exited
+	waiting int     // calls of within, which may go on for ever
+	closed  bool    // by its owner; what it holds is released with the last of them
 
 	numbers sync.Once
 	foreign error // why they mean something else to system calls
@@ -102,11 +104,28 @@ func openOnce(pid int) (*Process, error) {
 func (p *Process) Close() error {
 	p.mu.Lock()
 	defer p.mu.Unlock()
+	if p.closed = true; p.waiting > 0 {
+		return nil
+	}
+	return p.release()
+}
+
+func (p *Process) release() error {
 	for _, h := range p.heirs {
 		h.dir.Close()
 	}
 	p.heirs = nil
 	return p.dir.Close()
+}
+
+// wait counts the calls that wait, and with the last one releases what was
+// closed meanwhile.
+func (p *Process) wait(more int) {
+	p.mu.Lock()
+	defer p.mu.Unlock()
+	if p.waiting += more; p.waiting == 0 && p.closed {
+		_ = p.release()
+	}
 }
 
 // PID returns the process id in the caller's pid namespace.

@@ -115,7 +115,7 @@ func (a *agent) call(number uint64, args ...uint64) (result, error) {
 	x := execution{wait: a.stop, tid: a.PID, filtered: a.filtered, ours: true}
 	res, err := x.run(callRegs(a.regs, a.c.pc, number, args...), a.c.pc, request{number, args})
 	if err == procmem.ErrGone {
-		err = errAgentLost
+		err = fmt.Errorf("%w (in system call %d)", errAgentLost, number)
 	}
 	return res, err
 }
@@ -176,6 +176,9 @@ func (a *agent) frozen() bool {
 // instruction, and has it end with us.
 func (a *agent) stands() error {
 	status, err := a.stop()
+	if err == errAgentWaits {
+		return err
+	}
 	if err == nil && status.Stopped() {
 		err = persist(func() error { return sys.SetOptions(a.PID, unix.PTRACE_O_EXITKILL) })
 	}
@@ -183,7 +186,7 @@ func (a *agent) stands() error {
 		a.regs, err = getRegs(a.PID)
 	}
 	if err != nil || a.regs == nil {
-		return errAgentLost
+		return fmt.Errorf("%w (status %#x, %v)", errAgentLost, status, err)
 	}
 	return nil
 }
