@@ -139,27 +139,30 @@ var errAgentWaits = errors.New("a task of procmem in the target waits for someth
 
 // stop waits until the task has stopped, or ended.
 func (a *agent) stop() (unix.WaitStatus, error) {
-	ran := time.Now()
+	var waits time.Time // since when; zero: it does not
 	return a.c.t.Await(a.PID, func() error {
-		if a.running() {
-			ran = time.Now()
-		}
-		if time.Since(ran) > agentPatience {
+		switch {
+		case !a.waits():
+			waits = time.Time{}
+		case waits.IsZero():
+			waits = time.Now()
+		case time.Since(waits) > agentPatience:
 			return errAgentWaits
 		}
 		return nil
 	})
 }
 
-// running reports whether the task is on a processor, or could be.
-func (a *agent) running() bool {
+// waits reports whether the task is neither on its way to its next stop, or to the
+// next processor, nor there.
+func (a *agent) waits() bool {
 	file, err := os.Open(fmt.Sprintf("/proc/%d/stat", a.PID))
 	if err != nil {
 		return false
 	}
 	defer file.Close()
 	st, err := process.ParseStat(file)
-	return err == nil && st.State == 'R'
+	return err == nil && (st.State == 'S' || st.State == 'D')
 }
 
 // frozen reports whether a control group has the task frozen.
