@@ -15,7 +15,7 @@
 //
 // A helper writes one fact a line, a key and a value, until a line "ready".
 // It then answers each line of its stdin with one line. The keys map, needle,
-// thread, path, reg, ring and no have a name behind them, which is part of the key:
+// thread, path, reg, area and no have a name behind them, which is part of the key:
 //
 //	pid PID                             as the helper sees it
 //	stamp VALUE                         see Stamp
@@ -90,8 +90,8 @@
 //	             uffdmode is full where the kernel's own accesses would wait too, else user
 //
 // Two more are the kernel's, so that nobody knows what they hold, and never
-// touched by the process: the facts "ring aio ADDR LEN" (io_setup(2)) and
-// "ring uring ADDR LEN" (io_uring_setup(2)).
+// touched by the process: the facts "area aio ADDR LEN" (io_setup(2)) and
+// "area uring ADDR LEN" (io_uring_setup(2)).
 //
 // --only A,B,.. and --without A,B,.. choose among them. --nospin blocks zoo-6
 // in poll, so that zoo takes no processor time. Commands:

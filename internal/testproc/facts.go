@@ -191,7 +191,7 @@ func (p *Proc) Ring(t testing.TB, name string) procmem.Range {
 		t.Skipf("testproc: no mapping %q here: %s", name, reason)
 	}
 	var start, size uint64
-	if _, err := fmt.Sscanf(p.Fact(t, "ring "+name), "0x%x %d", &start, &size); err != nil {
+	if _, err := fmt.Sscanf(p.Fact(t, "area "+name), "0x%x %d", &start, &size); err != nil {
 		t.Fatalf("testproc: ring %s: %v", name, err)
 	}
 	return procmem.Range{Start: procmem.Addr(start), End: procmem.Addr(start + size)}

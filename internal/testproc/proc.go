@@ -177,7 +177,7 @@ func (p *Proc) ReadFacts(t testing.TB) {
 		}
 		key, value, _ := strings.Cut(line, " ")
 		switch key {
-		case "map", "needle", "thread", "path", "reg", "ring", "no":
+		case "map", "needle", "thread", "path", "reg", "area", "no":
 			name, rest, _ := strings.Cut(value, " ")
 			key, value = key+" "+name, rest
 			if err := p.parse(line); err != nil {

@@ -108,7 +108,7 @@ static void ring(const char *name, void *p) {
 	FILE *f = fopen("/proc/self/maps", "r");
 	while (f && fgets(line, sizeof line, f)) {
 		unsigned long start, end;
-		if (sscanf(line, "%lx-%lx", &start, &end) == 2 && start == (uintptr_t)p) say("ring %s %p %lu", name, p, end - start);
+		if (sscanf(line, "%lx-%lx", &start, &end) == 2 && start == (uintptr_t)p) say("area %s %p %lu", name, p, end - start);
 	}
 	if (f) fclose(f);
 }
