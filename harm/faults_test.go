@@ -81,17 +81,12 @@ func cleanCalls(t *testing.T, v *victim, method string, calls []string) map[wher
 func inject(t *testing.T, v *victim, method string, f fault) string {
 	t.Helper()
 	began := time.Now()
-	done := false
-	defer func() {
-		if !done {
-			t.Logf("method %s: %v", method, f)
-		}
-	}()
+	passed := atFailure(t, "method %s: %v", method, f)
 	got, _, hit := supervised(t, &f, v.dir, []string{f.call}, v.args(method)...)
 	took := time.Since(began)
 	harm := v.harm(t)
 	wrong := v.file(t, got)
-	done = true
+	passed()
 	if harm != "" {
 		t.Errorf("method %s: %v: harm: %s\nafter %v", method, f, harm, got)
 	}
@@ -102,6 +97,18 @@ func inject(t *testing.T, v *victim, method string, f fault) string {
 		t.Logf("method %s: %v: %v, hit %v, status %d %.150q", method, f, took.Round(time.Millisecond), hit, got.status, got.stderr)
 	}
 	return fmt.Sprintf("status %d", got.status)
+}
+
+// atFailure logs what was tried where the test ends before the function that it
+// returns is called.
+func atFailure(t *testing.T, format string, args ...any) (passed func()) {
+	done := false
+	t.Cleanup(func() {
+		if !done {
+			t.Logf(format, args...)
+		}
+	})
+	return func() { done = true }
 }
 
 func parseFault(t *testing.T, text string) (f fault) {

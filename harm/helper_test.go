@@ -5,9 +5,7 @@ import (
 	"fmt"
 	"maps"
 	"math/rand/v2"
-	"os"
 	"slices"
-	"strconv"
 	"strings"
 	"syscall"
 	"testing"
@@ -37,8 +35,13 @@ func TestHelperKilled(t *testing.T) {
 				var what, at string
 				if i%2 == 0 {
 					f := fault{helper: true, call: "any", n: random.IntN(all), kill: true}
+					if *oneFault != "" {
+						f = parseFault(t, *oneFault)
+					}
+					told := atFailure(t, "method %s: %v", method, f)
 					got, _, _ := supervised(t, &f, v.dir, helperCalls, v.args(method)...)
 					what, at = v.afterKill(t, got), fmt.Sprintf("call %d, %s", f.n, f.at)
+					told()
 				} else {
 					got, since := killedOnce(t, v, method, random)
 					what, at = v.afterKill(t, got), fmt.Sprintf("%v after its start", since)
@@ -81,7 +84,9 @@ func killedOnce(t *testing.T, v *victim, method string, random *rand.Rand) (got 
 	r := begin(t, command(v.args(method)...))
 	helper := 0
 	for helper == 0 && !r.ended() {
-		helper = childOf(r.pid())
+		if pids := children(r.pid()); len(pids) > 0 {
+			helper = pids[0]
+		}
 	}
 	since = time.Duration(random.Int64N(int64(5 * time.Millisecond)))
 	if random.IntN(3) == 0 {
@@ -93,15 +98,4 @@ func killedOnce(t *testing.T, v *victim, method string, random *rand.Rand) (got 
 		_ = syscall.Kill(helper, syscall.SIGKILL)
 	}
 	return r.wait(t), since
-}
-
-func childOf(pid int) int {
-	for _, tid := range tids(pid) {
-		b, _ := os.ReadFile(fmt.Sprintf("/proc/%d/task/%d/children", pid, tid))
-		if f := strings.Fields(string(b)); len(f) > 0 {
-			child, _ := strconv.Atoi(f[0])
-			return child
-		}
-	}
-	return 0
 }

@@ -128,13 +128,49 @@ func (r *run) wait(t testing.TB) result {
 	select {
 	case <-r.done:
 	case <-time.After(deadline):
-		t.Fatalf("%v does not end", r.cmd.Args)
+		var helpers string
+		for _, pid := range append(children(r.pid()), r.pid()) {
+			helpers += fmt.Sprintf("%d: %s\n", pid, stacks(pid))
+		}
+		r.signal(syscall.SIGABRT) // on which its runtime says where it is
+		select {
+		case <-r.done:
+		case <-time.After(time.Second):
+		}
+		t.Fatalf("%v does not end; its processes:\n%s%s", r.cmd.Args, helpers, r.stderr.String())
 	}
 	var exit *exec.ExitError
 	if r.err != nil && !errors.As(r.err, &exit) {
 		t.Fatalf("%v: %v", r.cmd.Args, r.err)
 	}
 	return result{r.cmd.ProcessState.ExitCode(), r.stdout.String(), r.stderr.String()}
+}
+
+// stacks tells where the threads of a process are in the kernel, and how they
+// have come there.
+func stacks(pid int) (out string) {
+	for _, tid := range tids(pid) {
+		text := func(name string) string {
+			b, _ := os.ReadFile(fmt.Sprintf("/proc/%d/task/%d/%s", pid, tid, name))
+			return strings.TrimSpace(string(b))
+		}
+		out += fmt.Sprintf("\n  %d %s; %s; %s\n%s", tid, text("stat"), text("syscall"), text("schedstat"), text("stack"))
+	}
+	return out
+}
+
+// children returns the ids of the children of a process.
+func children(pid int) (out []int) {
+	for _, tid := range tids(pid) {
+		b, _ := os.ReadFile(fmt.Sprintf("/proc/%d/task/%d/children", pid, tid))
+		for f := range strings.FieldsSeq(string(b)) {
+			var child int
+			if _, err := fmt.Sscan(f, &child); err == nil {
+				out = append(out, child)
+			}
+		}
+	}
+	return out
 }
 
 // command is procmem with its arguments, which may be of any type that prints.
