@@ -261,7 +261,7 @@ func (v *victim) file(t testing.TB, got result) string {
 		got.status == 1 && left == "" && strings.HasPrefix(got.stderr, "procmem: "),
 		got.status == 1 && left == name && strings.HasPrefix(got.stderr, "procmem: "): // whole, but perhaps not on the disk
 		return ""
-	case got.status == -1, got.status == 2 && strings.Contains(got.stderr, "goroutine "), got.status == 2 && strings.Contains(got.stderr, "runtime: "):
+	case got.status == -1, got.status == 2 && (strings.HasPrefix(got.stderr, "fatal error: ") || strings.HasPrefix(got.stderr, "runtime: ")):
 		// It was killed, or its runtime gave up.
 		if left == "" || left == partial || left == name {
 			return ""
