@@ -4,7 +4,7 @@ VERSION := $(shell git describe --tags --always --dirty 2>/dev/null || echo dev)
 TOOLS   := $(GO) tool -modfile=tools/go.mod
 
 # Programs that the tests use: debuggers, compilers, servers to dump.
-TEST_PACKAGES := binutils elfutils gcc gcc-multilib gdb libcap2-bin lldb musl-tools nodejs \
+TEST_PACKAGES := binutils elfutils gcc gcc-multilib gdb libcap2-bin lldb musl-tools nodejs openjdk-17-jdk-headless \
 	postgresql python3 redis-server redis-tools strace tmux util-linux zstd
 
 .PHONY: build demo test test-deps torture check bench engines fuzz man clean

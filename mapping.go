@@ -75,6 +75,7 @@ var vmFlagNames = [...]string{
 
 // The flags that have a name here.
 const (
+	VMMayWrite   VMFlags = 1 << 5  // mw: it can be made writable, if it is not
 	VMPFNMap     VMFlags = 1 << 9  // pf: pages without a struct page, as of devices
 	VMIO         VMFlags = 1 << 11 // io: device memory
 	VMDontCopy   VMFlags = 1 << 14 // dc: MADV_DONTFORK
@@ -184,7 +185,8 @@ func (m *Mapping) Deleted() bool { return m.HasFile() && strings.HasSuffix(m.Pat
 // read: that could have an effect.
 func (m *Mapping) Device() bool {
 	return !m.Special() && (m.Flags&(VMIO|VMPFNMap) != 0 ||
-		m.Flags == 0 && strings.HasPrefix(m.Path, "/dev/") && !strings.HasPrefix(m.Path, "/dev/shm/"))
+		m.Flags == 0 && strings.HasPrefix(m.Path, "/dev/") && !strings.HasPrefix(m.Path, "/dev/shm/") &&
+			m.Path != "/dev/zero (deleted)") // which is anonymous shared memory
 }
 
 // Special reports whether the mapping is one that the kernel provides to

@@ -24,10 +24,10 @@ type Report struct {
 	// Rounds is how often method precopy copied before the pause.
 	Rounds int `json:"rounds,omitempty"`
 
-	// Consistent is true where memory and registers are of one moment, but
-	// for what Torn lists.
+	// Consistent is true where all of the memory and the registers are of one
+	// moment.
 	Consistent bool `json:"consistent"`
-	// InconsistentReason says why not.
+	// InconsistentReason says why not, or which part is not.
 	InconsistentReason string `json:"inconsistent_reason,omitempty"`
 
 	PauseMS float64 `json:"pause_ms"` // milliseconds in which no thread of the process could run, measured

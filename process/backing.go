@@ -64,6 +64,9 @@ func (b *backing) openFile(m *procmem.Mapping) *os.File {
 	if err != nil && !m.Deleted() && strings.HasPrefix(m.Path, "/") {
 		f, st, err = b.openPath(m.Path)
 	}
+	if err != nil && strings.HasPrefix(m.Path, "/memfd:") {
+		f, st, err = b.openDescriptor(m)
+	}
 	if err != nil {
 		return nil
 	}
@@ -74,6 +77,32 @@ func (b *backing) openFile(m *procmem.Mapping) *os.File {
 	return f
 }
 
+// maxDescriptors bounds how many descriptors are looked at for one file.
+const maxDescriptors = 4096
+
+// openDescriptor opens a memfd that the process has open.
+func (b *backing) openDescriptor(m *procmem.Mapping) (*os.File, *unix.Stat_t, error) {
+	dir, err := openAt(b.dir, "fd", unix.O_RDONLY|unix.O_DIRECTORY)
+	if err != nil {
+		return nil, nil, err
+	}
+	defer dir.Close()
+	names, _ := dir.Readdirnames(maxDescriptors)
+	for _, name := range names {
+		if !strings.HasPrefix(b.readLink("fd/"+name), "/memfd:") {
+			continue
+		}
+		f, st, err := b.openLink("fd/" + name)
+		if err == nil && st.Ino == m.Inode {
+			return f, st, nil
+		}
+		if err == nil {
+			f.Close()
+		}
+	}
+	return nil, nil, unix.ENOENT
+}
+
 // openLink opens the file behind a link of /proc.
 func (b *backing) openLink(name string) (f *os.File, st *unix.Stat_t, err error) {
 	privilege.Raised(func() { f, st, err = regular.Open(int(b.dir.Fd()), name) })
@@ -81,10 +110,13 @@ func (b *backing) openLink(name string) (f *os.File, st *unix.Stat_t, err error)
 }
 
 // executable returns the name of the executable as maps has it.
-func (b *backing) executable() (name string) {
+func (b *backing) executable() string { return b.readLink("exe") }
+
+// readLink returns where a link of /proc leads to, "" where that is not told.
+func (b *backing) readLink(link string) (name string) {
 	buf := make([]byte, unix.PathMax)
 	privilege.Raised(func() {
-		if n, err := unix.Readlinkat(int(b.dir.Fd()), "exe", buf); err == nil {
+		if n, err := unix.Readlinkat(int(b.dir.Fd()), link, buf); err == nil {
 			name = string(buf[:n])
 		}
 	})

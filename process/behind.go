@@ -39,7 +39,7 @@ func (b behind) ReadAt(p []byte, addr procmem.Addr) (int, error) {
 // read reads a piece of one mapping.
 func (b behind) read(m *procmem.Mapping, p []byte, a procmem.Addr) (int, error) {
 	switch {
-	case m.Flags&(procmem.VMIO|procmem.VMPFNMap) != 0:
+	case m.Device():
 		return 0, procmem.ErrDevice
 	case m.Shared():
 		return b.v.readMapping(m, p, a)

@@ -39,7 +39,7 @@ func (v *View) mappingData(m *procmem.Mapping, r procmem.Range, skip PageState, 
 		yield = v.inMemory(m, yield)
 	}
 	switch {
-	case m.Flags&(procmem.VMIO|procmem.VMPFNMap) != 0 && !m.Special():
+	case m.Device():
 		return true
 	case m.Special(), m.Flags&procmem.VMUffdMiss != 0:
 		return yield(r, nil)

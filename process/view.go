@@ -85,6 +85,10 @@ func (p *Process) viewOf(tid int, dir *os.File) (*View, error) {
 	return v, nil
 }
 
+// Follow tells the view which mappings the process has by now. It must not be called
+// while the view is read.
+func (v *View) Follow(maps []procmem.Mapping) { v.maps, v.spans = maps, spansOf(maps) }
+
 // spansOf merges neighbouring mappings of plain anonymous memory.
 func spansOf(maps []procmem.Mapping) []procmem.Mapping {
 	const special = procmem.VMIO | procmem.VMPFNMap | procmem.VMHugeTLB | procmem.VMUffdMiss
@@ -156,7 +160,7 @@ func (v *View) ReadAt(p []byte, addr procmem.Addr) (int, error) {
 // after the last one that was read.
 func (v *View) readMapping(m *procmem.Mapping, p []byte, a procmem.Addr) (int, error) {
 	switch {
-	case m.Flags&(procmem.VMIO|procmem.VMPFNMap) != 0 && !m.Special():
+	case m.Device():
 		return 0, procmem.ErrDevice
 	case m.Special():
 		return v.raw(0, p, a)

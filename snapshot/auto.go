@@ -16,6 +16,10 @@ import (
 // takes more than only if there is nothing better.
 const defaultPause = 20 * time.Millisecond
 
+// tornCost is how much longer a pause may be, where no bound is given, for all of the
+// memory to be of one moment.
+const tornCost = 200 * time.Millisecond
+
 // RefusedError reports that no method keeps the pause within the bound, or not
 // the one that was asked for. Nothing was stopped, or, where Tried is not nil,
 // not for longer than the bound.
@@ -51,6 +55,9 @@ func (e *RefusedError) Unwrap() error { return e.Tried }
 //     writes; before precopy where most memory is in huge pages, since precopy
 //     breaks them up when they are written;
 //   - stop, for as long as the copy takes.
+//
+// One of which all memory is of one moment comes before one of which shared memory
+// that this process alone writes to is not.
 //
 // A method that turns out not to be possible, or not to meet the bound, is
 // followed by the next. Without a bound it takes the shortest pause, if none
@@ -126,18 +133,29 @@ func (c *chooser) order() (out []Estimate) {
 	if bound == 0 {
 		bound = defaultPause
 	}
-	var over []Estimate
+	var rest []Estimate
 	for _, e := range ranked {
+		meets := e.Pause <= bound || c.x.stopped != "" && e.Method == MethodStop
 		switch {
 		case e.Err != nil:
-		case e.Pause <= bound || c.x.stopped != "" && e.Method == MethodStop:
+		case meets && e.Torn == 0:
 			out = append(out, e)
-		case c.o.MaxPause == 0:
-			over = append(over, e)
+		case meets || c.o.MaxPause == 0:
+			rest = append(rest, e)
 		}
 	}
-	slices.SortStableFunc(over, func(a, b Estimate) int { return cmp.Compare(a.Pause, b.Pause) })
-	return append(out, over...)
+	if c.o.MaxPause == 0 {
+		slices.SortStableFunc(rest, func(a, b Estimate) int { return cmp.Compare(a.cost(), b.cost()) })
+	}
+	return append(out, rest...)
+}
+
+// cost is what methods are compared by that do not meet the bound.
+func (e *Estimate) cost() time.Duration {
+	if e.Torn > 0 {
+		return e.Pause + tornCost
+	}
+	return e.Pause
 }
 
 // try takes a moment by one method, which must not exceed the bound.
@@ -148,6 +166,9 @@ func (c *chooser) try(ctx context.Context, e Estimate) (*Snapshot, error) {
 		// A fork is better than a pause that is much longer: it goes on
 		// costing the process something after it.
 		o.MaxPause = max(defaultPause, 2*c.all[1].Pause)
+		if e.Torn < c.all[1].Torn {
+			o.MaxPause = max(o.MaxPause, tornCost)
+		}
 	}
 	return take(ctx, c.p, o)
 }

@@ -183,9 +183,13 @@ func TestOrder(t *testing.T) {
 		{"bound for fork", extent{wanted: big}, 30e6, 10e6, 1e9, nil, 20e6, []Method{MethodFork}},
 		{"bound for none", extent{wanted: big}, 1e6, 10e6, 1e9, nil, 1, nil},
 		{"no precopy", extent{wanted: big}, 1e6, 10e6, 1e9, []int{0}, 0, []Method{MethodFork, MethodStop}},
+		{"fork tears", extent{wanted: big, tornByFork: big}, 30e6, 10e6, 1e9, nil, 0, []Method{MethodPrecopy, MethodFork, MethodStop}},
+		{"fork tears, and stop is not long", extent{wanted: big, tornByFork: big}, 30e6, 10e6, 100e6, []int{0}, 0, []Method{MethodStop, MethodFork}},
+		{"fork tears, and stop is long", extent{wanted: big, tornByFork: big}, 30e6, 10e6, 1e9, []int{0}, 0, []Method{MethodFork, MethodStop}},
+		{"fork tears, within the bound", extent{wanted: big, tornByFork: big}, 30e6, 10e6, 1e9, nil, 20e6, []Method{MethodFork}},
 		{"neither", extent{wanted: big}, 1e6, 10e6, 1e9, []int{0, 1}, 0, []Method{MethodStop}},
 	} {
-		all := []Estimate{{MethodPrecopy, c.precopy, nil}, {MethodFork, c.fork, nil}, {MethodStop, c.stop, nil}}
+		all := []Estimate{{Method: MethodPrecopy, Pause: c.precopy}, {Method: MethodFork, Pause: c.fork, Torn: c.x.tornByFork}, {Method: MethodStop, Pause: c.stop}}
 		for _, i := range c.cannot {
 			all[i].Err = no
 		}

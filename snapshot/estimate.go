@@ -5,6 +5,7 @@ import (
 	"errors"
 	"fmt"
 	"os"
+	"slices"
 	"strings"
 	"time"
 
@@ -23,6 +24,9 @@ type Estimate struct {
 	Method Method
 	// Pause is for how long the process would be held.
 	Pause time.Duration
+	// Torn is how much memory would be of another moment though nobody else writes
+	// to it, in bytes: Snapshot.Torn tells.
+	Torn uint64
 	// Err is why the method cannot be taken, else nil.
 	Err error
 }
@@ -56,6 +60,7 @@ type extent struct {
 	huge              uint64  // likewise, in pages of hugetlb
 	hugeUnreserved    uint64  // of those, bytes for whose copies nothing is set aside
 	inPause           uint64  // bytes that precopy copies during the pause
+	torn, tornByFork  uint64  // bytes of shared memory that precopy and fork read after it
 	busy              float64 // threads that run at a time
 	stopped           string  // why it does not run: by job control, or frozen; "" where it may
 }
@@ -78,12 +83,13 @@ func (f *freezer) measure() (x extent, err error) {
 		x.stopped = "the process was frozen already, by a control group"
 	}
 	x.wanted = f.size()
-	torn := f.s.Torn
-	for _, m := range f.s.uncopied(f.before, f.wanted) {
-		x.uncopied += presentSize(f.before, &m)
+	torn := slices.Clone(f.s.Torn)
+	left, beyond := f.s.uncopied(f.p, f.before, f.wanted)
+	for i := range left {
+		x.uncopied += presentSize(f.before, &left[i])
 	}
 	f.s.Torn = torn
-	x.inPause = f.inPause
+	x.inPause, x.torn, x.tornByFork = f.inPause, f.torn, beyond
 	x.copied(f.maps)
 	if err := f.scan(); err == nil {
 		for _, v := range f.regions {
@@ -169,9 +175,9 @@ func (f *freezer) estimates(x *extent) []Estimate {
 		fork = f.s.forkWaits(f.p)
 	}
 	return []Estimate{
-		{MethodPrecopy, x.precopy(), precopy},
-		{MethodFork, x.fork(), fork},
-		{MethodStop, x.stop(), stop},
+		{MethodPrecopy, x.precopy(), x.torn, precopy},
+		{MethodFork, x.fork(), x.tornByFork, fork},
+		{MethodStop, x.stop(), 0, stop},
 	}
 }
 
@@ -232,10 +238,18 @@ func list(all []Estimate) string {
 		if e.Err != nil {
 			parts = append(parts, fmt.Sprintf("%s not possible (%v)", e.Method, e.Err))
 		} else {
-			parts = append(parts, fmt.Sprintf("%s %v", e.Method, round(e.Pause)))
+			parts = append(parts, fmt.Sprintf("%s %v%s", e.Method, round(e.Pause), tornText(e.Torn)))
 		}
 	}
 	return strings.Join(parts, ", ")
+}
+
+// tornText tells how much would be of another moment.
+func tornText(torn uint64) string {
+	if torn == 0 {
+		return ""
+	}
+	return fmt.Sprintf(" (with %d MiB of another moment)", (torn+1<<20-1)>>20)
 }
 
 // round leaves the digits that an estimate deserves.

@@ -65,7 +65,7 @@ func fork(ctx context.Context, p *process.Process, o Options) (s *Snapshot, err 
 	if err = s.forkWaits(p); err != nil {
 		return s, err
 	}
-	left := s.uncopied(before, o.want(s.img, before))
+	left, _ := s.uncopied(p, before, o.want(s.img, before))
 	var size uint64
 	for i := range left {
 		size += presentSize(before, &left[i])
@@ -99,7 +99,7 @@ func fork(ctx context.Context, p *process.Process, o Options) (s *Snapshot, err 
 	if n.Late {
 		return s, errors.New("what a fork does not copy could not be copied in time: the process was let go")
 	}
-	s.pause, s.taken = n.Pause, n.Time
+	s.pause, s.taken, s.Unheld = n.Pause, n.Time, n.Unheld
 	// The process is held once more, while it takes leave of the copy.
 	s.leave = func() time.Duration {
 		k.Close()
@@ -170,8 +170,9 @@ func tellsOfForks(dir, fd string) bool {
 	return false
 }
 
-// uncopied returns what a fork does not copy of the ranges that are wanted.
-func (s *Snapshot) uncopied(mem *process.View, wanted []procmem.Range) (out []procmem.Mapping) {
+// uncopied returns what a fork does not copy of the ranges that are wanted, and is
+// copied during the pause; and how many bytes of shared memory are read later.
+func (s *Snapshot) uncopied(p *process.Process, mem *process.View, wanted []procmem.Range) (out []procmem.Mapping, torn uint64) {
 	var shared []procmem.Mapping
 	for i := range s.img.Mappings {
 		m := &s.img.Mappings[i]
@@ -185,7 +186,8 @@ func (s *Snapshot) uncopied(mem *process.View, wanted []procmem.Range) (out []pr
 			out = append(out, *m)
 		}
 	}
-	return append(out, s.boundShared(mem, shared)...)
+	plan := s.boundShared(p, mem, shared, func(*object) bool { return false })
+	return append(out, plan.inPause...), plan.torn
 }
 
 // keep copies what there is of mappings, which become our own, while the

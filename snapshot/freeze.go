@@ -14,6 +14,7 @@ import (
 
 	"github.com/procmem/procmem"
 	"github.com/procmem/procmem/internal/dirty"
+	"github.com/procmem/procmem/internal/holders"
 	"github.com/procmem/procmem/internal/inject"
 	"github.com/procmem/procmem/internal/pageset"
 	"github.com/procmem/procmem/internal/ptracer"
@@ -39,7 +40,11 @@ type freezer struct {
 	text   []byte            // of /proc/PID/maps
 	maps   []procmem.Mapping // as in text, with what is known of each
 	wanted []procmem.Range
-	whole  []procmem.Mapping // to be copied during the pause whatever was copied before
+	whole  []procmem.Mapping        // to be copied during the pause whatever was copied before
+	shared map[holders.ID]*tracking // shared memory that is copied like private
+	around map[holders.ID]around    // who else has what, for when all of it is copied during the pause
+	torn   uint64                   // bytes of shared memory that are read after the pause
+	calls  *uint64                  // of write(2) and its like, before that; nil: not known
 	// inPause is how much whole comes to, in bytes.
 	inPause uint64
 	pagemap *os.File
@@ -91,7 +96,7 @@ func newFreezer(p *process.Process, s *Snapshot, o Options) (*freezer, error) {
 		}
 		f = l.take()
 	}
-	s.img, s.Torn, s.undos = f.s.img, f.s.Torn, f.s.undos
+	s.img, s.Torn, s.undos, s.around = f.s.img, f.s.Torn, f.s.undos, f.s.around
 	f.s, f.o = s, o
 	return f, f.plan()
 }
@@ -166,19 +171,20 @@ func (f *freezer) plan() error {
 		}
 	}
 	f.s.img.Mappings = f.maps
+	f.before.Follow(f.maps)
 	f.wanted = f.o.want(f.s.img, f.before)
 	f.s.Torn, f.whole, f.inPause = nil, nil, 0
-	var shared []procmem.Mapping
 	for i := range f.maps {
 		switch m := &f.maps[i]; {
-		case m.Device() || !pageset.Overlaps(f.wanted, m.Range):
-		case m.Shared() && !m.Special():
-			shared = append(shared, *m)
+		case m.Device() || !pageset.Overlaps(f.wanted, m.Range), m.Shared() && !m.Special():
 		case m.Special() || m.Flags&procmem.VMUffdMiss != 0 || m.HasFile() && !f.fromFile(m):
 			f.whole = append(f.whole, *m)
 		}
 	}
-	f.whole = append(f.whole, f.s.boundShared(f.before, shared)...)
+	shared := f.s.boundShared(f.p, f.before, f.sharedMappings(f.maps), f.mayTrack)
+	f.track(shared.tracked)
+	f.torn = shared.torn
+	f.whole = append(f.whole, shared.inPause...)
 	slices.SortFunc(f.whole, func(a, b procmem.Mapping) int { return compareAddr(a.Start, b.Start) })
 	for i := range f.whole {
 		f.inPause += presentSize(f.before, &f.whole[i])
@@ -204,6 +210,8 @@ func (f *freezer) freeze(ctx context.Context, rest uint64) (err error) {
 	f.o.phase("paused")
 	s.tracer = ptracer.New(f.p)
 	s.tracer.Known = known(f.infos)
+	s.tracer.HoldSharers(true)
+	s.Unheld = nil
 	var m *moment
 	var threads []ptracer.Taken
 	// All of it on one thread: to hand over takes its time on a busy machine.
@@ -221,6 +229,7 @@ func (f *freezer) freeze(ctx context.Context, rest uint64) (err error) {
 	s.undo(func() error { ov.arena.close(); return nil })
 	s.threads = nil
 	s.addThreads(f.p.PID(), f.infos, threads)
+	f.lookAgain()
 	if err := f.settle(ov, m); err != nil {
 		return err
 	}

@@ -7,6 +7,7 @@ import (
 
 	"github.com/procmem/procmem"
 	"github.com/procmem/procmem/internal/dirty"
+	"github.com/procmem/procmem/internal/holders"
 	"github.com/procmem/procmem/internal/pageset"
 	"github.com/procmem/procmem/internal/sys"
 )
@@ -20,7 +21,9 @@ type moment struct {
 	known      []procmem.Range // as they were copied
 	dirty      []procmem.Range // to be copied now
 	written    []procmem.Range // likewise: the process has written all of it since it is tracked
+	shared     []procmem.Range // likewise: shared memory that is tracked, to be read from behind its mappings
 	dirtyBytes uint64
+	objects    map[holders.ID]*sharedNow
 	err        error
 }
 
@@ -29,6 +32,7 @@ type moment struct {
 func (f *freezer) sort(ov *overlay, fresh []procmem.Range) (*moment, error) {
 	m := &moment{f: f, ov: ov}
 	ov.maps = f.maps
+	m.sortShared()
 	k := 0
 	for i := range f.maps {
 		mp := &f.maps[i]
@@ -71,6 +75,9 @@ func (m *moment) mapping(mp *procmem.Mapping, regions []sys.PageRegion, fresh bo
 		m.whole = append(m.whole, *mp)
 		return
 	case mp.Special():
+		return
+	case mp.Shared() && m.objects[holders.Of(mp)] != nil:
+		m.sharedMapping(mp, fresh)
 		return
 	case mp.Shared() && !fresh:
 		return // too large: it is read later, as Torn tells
@@ -179,7 +186,7 @@ func ownMapping(mp *procmem.Mapping) bool {
 
 // work is what copy has to do.
 func (m *moment) work() dirty.Work {
-	return dirty.Work{Bytes: m.dirtyBytes, Runs: uint64(len(m.dirty) + len(m.written))}
+	return dirty.Work{Bytes: m.dirtyBytes, Runs: uint64(len(m.dirty) + len(m.written) + len(m.shared))}
 }
 
 // copy copies what must be copied while the process is held.
@@ -187,6 +194,10 @@ func (m *moment) copy() {
 	m.ov.arena.gather(m.f.before.ReadWritten, m.f.read, m.written)
 	for _, r := range m.dirty {
 		m.ov.arena.copy(m.f.read, r)
+	}
+	behind := m.f.before.Behind(m.f.maps)
+	for _, r := range m.shared {
+		m.ov.arena.copy(behind, r)
 	}
 	m.ov.keep(m.f.before, m.whole)
 }

@@ -53,41 +53,8 @@ type Torn struct {
 	Reason string
 }
 
-// Reasons for Torn.
-const (
-	tornShared = "shared: other processes may have written to it while it was copied"
-	tornBeyond = "shared, and too large to be copied during the pause: it was copied later"
-	tornCall   = "a thread that could not be stopped is in a system call that may write to it"
-)
-
-// maxShared is how much shared memory is copied during a pause, in bytes: a
-// matter of some milliseconds.
-const maxShared = arenaSize
-
-// boundShared chooses the shared mappings that are copied during the pause,
-// the smallest first, and notes what all of them may suffer from.
-func (s *Snapshot) boundShared(view *process.View, shared []procmem.Mapping) (inPause []procmem.Mapping) {
-	size := make(map[procmem.Addr]uint64, len(shared))
-	for i := range shared {
-		size[shared[i].Start] = presentSize(view, &shared[i])
-	}
-	slices.SortStableFunc(shared, func(a, b procmem.Mapping) int { return cmp.Compare(size[a.Start], size[b.Start]) })
-	var sum uint64
-	for _, m := range shared {
-		sum += size[m.Start]
-		switch {
-		case sum > maxShared:
-			s.Torn = append(s.Torn, Torn{m.Range, tornBeyond})
-		default:
-			inPause = append(inPause, m)
-			if othersHave(&m) {
-				s.Torn = append(s.Torn, Torn{m.Range, tornShared})
-			}
-		}
-	}
-	s.sortTorn()
-	return inPause
-}
+// tornCall is a reason for Torn; shared.go has others.
+const tornCall = "a thread that could not be stopped is in a system call that may write to it"
 
 func (s *Snapshot) sortTorn() {
 	slices.SortStableFunc(s.Torn, func(a, b Torn) int { return cmp.Compare(a.Start, b.Start) })
@@ -113,13 +80,6 @@ func presentSize(view *process.View, m *procmem.Mapping) (n uint64) {
 		n += d.Size()
 	}
 	return n
-}
-
-// othersHave reports whether another process has pages of a shared mapping in
-// its memory, or may write to them.
-func othersHave(m *procmem.Mapping) bool {
-	u := m.Usage
-	return u == nil || u.SharedClean+u.SharedDirty > 0
 }
 
 func compareAddr(a, b procmem.Addr) int { return cmp.Compare(a, b) }

@@ -110,6 +110,12 @@ func (f *freezer) rounds(ctx context.Context) (rest uint64, err error) {
 		}
 		written, err := f.tracker.Round(ctx, f.wanted)
 		f.tracker.WorkAhead(false)
+		if err == nil {
+			var shared dirty.Work
+			shared, err = f.roundShared(ctx)
+			written.Bytes += shared.Bytes
+			written.Runs += shared.Runs
+		}
 		if err != nil {
 			return 0, err
 		}

@@ -8,6 +8,7 @@ import (
 	"time"
 
 	"github.com/procmem/procmem"
+	"github.com/procmem/procmem/internal/holders"
 	"github.com/procmem/procmem/internal/inject"
 	"github.com/procmem/procmem/internal/ptracer"
 	"github.com/procmem/procmem/process"
@@ -38,6 +39,9 @@ type Snapshot struct {
 	Method Method
 	// Torn is the memory that may be of another moment, ascending.
 	Torn []Torn
+	// Unheld tells, once the process has been let go, which others went on meanwhile
+	// though they share its memory, and why: all of the memory may be torn.
+	Unheld []string
 	// Rounds is how often memory was copied before the pause.
 	Rounds int
 	// Why tells why this method was taken, where that was not asked for.
@@ -51,6 +55,7 @@ type Snapshot struct {
 	taken   time.Time
 	alive   func() error // reports whether what the memory is read from is still there
 	undos   []func() error
+	around  map[holders.ID]around // who else has what of the shared memory
 }
 
 // Take takes a moment by the method of the options. With a bound for the
@@ -151,6 +156,7 @@ func (s *Snapshot) Image() *procmem.Image {
 func (s *Snapshot) Release() time.Duration {
 	if s.tracer != nil {
 		s.tracer.Release()
+		s.Unheld = append(s.Unheld, s.tracer.Unheld()...)
 		s.pause += s.tracer.Pause() // there may have been one in vain before
 		s.tracer = nil
 	}

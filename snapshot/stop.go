@@ -51,6 +51,8 @@ func stopNow(ctx context.Context, p *process.Process, o Options) (*Snapshot, err
 		}
 		return s, nil
 	}
+	s.lookAround(p, f.before, objectsOf(f.sharedMappings(f.maps)))
+	f.around = s.around
 	s.Close()
 	return f.stop(ctx)
 }
@@ -72,6 +74,16 @@ func (f *freezer) size() (n uint64) {
 	return n
 }
 
+// sharedMappings returns those of mappings that share memory and are wanted.
+func (f *freezer) sharedMappings(maps []procmem.Mapping) (out []procmem.Mapping) {
+	for i := range maps {
+		if m := &maps[i]; m.Shared() && !m.Special() && !m.Device() && pageset.Overlaps(f.wanted, m.Range) {
+			out = append(out, *m)
+		}
+	}
+	return out
+}
+
 // stop holds the process until Release.
 func (f *freezer) stop(ctx context.Context) (*Snapshot, error) {
 	f.o.phase("paused")
@@ -89,11 +101,11 @@ func (f *freezer) stop(ctx context.Context) (*Snapshot, error) {
 	var givenUp map[int]*process.Syscall
 	s.tracer.Do(func() { givenUp = s.tracer.GivenUp() })
 	s.tearCalls(slices.Collect(maps.Values(givenUp)), view)
-	for i := range s.img.Mappings {
-		m := &s.img.Mappings[i]
-		if m.Shared() && !m.Special() && !m.Device() && pageset.Overlaps(f.wanted, m.Range) && othersHave(m) {
-			s.Torn = append(s.Torn, Torn{m.Range, tornShared})
-		}
+	objects := objectsOf(f.sharedMappings(s.img.Mappings))
+	s.around = f.around
+	s.lookAround(f.p, view, objects)
+	for _, o := range objects {
+		s.tear(o, o.others)
 	}
 	s.sortTorn()
 	return s, nil
@@ -127,6 +139,7 @@ func hold(ctx context.Context, p *process.Process) (s *Snapshot, err error) {
 
 	s.tracer = ptracer.New(p)
 	s.tracer.Known = known(infos)
+	s.tracer.HoldSharers(true)
 	defer func() {
 		if err != nil {
 			s.Close()

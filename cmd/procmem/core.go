@@ -244,22 +244,41 @@ func (j *coreJob) take(ctx context.Context, p *process.Process, plan *plan, stor
 	r = &core.Report{
 		Version: version, Time: s.Taken(), PID: p.PID(), Method: string(s.Method),
 		Rounds: s.Rounds, Why: s.Why,
-		Consistent: s.Method != snapshot.MethodLive, PauseMS: milliseconds(pause),
-		TotalMS: milliseconds(time.Since(began)),
+		PauseMS: milliseconds(pause), TotalMS: milliseconds(time.Since(began)),
 	}
 	if j.prefix != "-" {
 		r.Path = j.name(p)
 	}
-	if !r.Consistent {
-		r.InconsistentReason = "the process went on running while its memory was copied"
-	}
 	for _, t := range s.Torn {
 		r.Torn = append(r.Torn, core.Torn{Range: t.Range, Bytes: t.Size(), Reason: t.Reason})
 	}
+	r.InconsistentReason = inconsistent(s)
+	r.Consistent = r.InconsistentReason == ""
 	img := s.Image()
 	j.oldGDB = warnsOldGDB(img)
 	return r, w.Finish(img, r)
 }
+
+// inconsistent tells why not all of a moment is one, "" where it is.
+func inconsistent(s *snapshot.Snapshot) string {
+	var size uint64
+	for _, t := range s.Torn {
+		size += t.Size()
+	}
+	switch {
+	case s.Method == snapshot.MethodLive:
+		return "the process went on running while its memory was copied"
+	case len(s.Unheld) > 0:
+		return strings.Join(s.Unheld, "; ")
+	case size > 0:
+		return fmt.Sprintf("%s in %s may be of another moment", term.Size(size), count(len(s.Torn), "range"))
+	}
+	return ""
+}
+
+// wasHeld reports whether the process of a core was held, and its registers are
+// known.
+func wasHeld(r *core.Report) bool { return r.Method != string(snapshot.MethodLive) }
 
 // wants tells a snapshot what a core will hold.
 func wants(filter core.Filter) func(*procmem.Image, procmem.Memory) []procmem.Range {
@@ -300,12 +319,12 @@ func (j *coreJob) tell(w *os.File, r *core.Report) error {
 		term.Fprintf(w, "%s: process %d, %s of memory, %s, %s\n", where, r.PID, term.Size(r.MemoryBytes),
 			count(r.Threads, "thread"), count(r.Mappings, "mapping"))
 		held := "the process was not held: the memory may be torn"
-		if r.Consistent {
+		if wasHeld(r) {
 			held = fmt.Sprintf("the process was held for %s", duration(r.PauseMS))
 		}
 		term.Fprintf(w, "method %s took %s; %s\n", r.Method, duration(r.TotalMS), held)
-		if n := len(r.Torn) + r.TornMore; n > 0 {
-			term.Fprintf(w, "%s may be of another moment: procmem info tells which\n", count(n, "range"))
+		if wasHeld(r) && !r.Consistent {
+			term.Fprintf(w, "not all of it is of one moment: %s%s\n", r.InconsistentReason, seeInfo(r))
 		}
 		written := "on disk"
 		if !j.isFile() {
@@ -328,15 +347,23 @@ func (j *coreJob) tell(w *os.File, r *core.Report) error {
 	if r.MissingMore > 0 {
 		term.Fprintf(os.Stderr, "procmem: missing %d more ranges, %d bytes\n", r.MissingMore, r.MissingMoreBytes)
 	}
-	if r.Consistent {
+	if wasHeld(r) {
 		for _, t := range r.ThreadsMissing {
 			term.Fprintf(os.Stderr, "procmem: thread %d: %s\n", t.TID, t.Error)
 		}
 	}
-	if len(r.Missing) > 0 || r.Consistent && len(r.ThreadsMissing) > 0 {
+	if len(r.Missing) > 0 || wasHeld(r) && len(r.ThreadsMissing) > 0 {
 		return statusError(exitMissing)
 	}
 	return nil
+}
+
+// seeInfo tells where the ranges are listed that are not of the moment.
+func seeInfo(r *core.Report) string {
+	if len(r.Torn) == 0 {
+		return ""
+	}
+	return "; procmem info tells which"
 }
 
 // beyondBound tells where the process was held for longer than --max-pause, 0

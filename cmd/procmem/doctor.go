@@ -91,9 +91,11 @@ type prediction struct {
 
 // methodEstimate is what is expected of one method.
 type methodEstimate struct {
-	Method   snapshot.Method `json:"method"`
-	PauseMS  float64         `json:"pause_ms"`
-	Obstacle string          `json:"obstacle,omitempty"` // why it cannot be taken
+	Method  snapshot.Method `json:"method"`
+	PauseMS float64         `json:"pause_ms"`
+	// TornBytes of shared memory would be of another moment.
+	TornBytes uint64 `json:"torn_bytes,omitempty"`
+	Obstacle  string `json:"obstacle,omitempty"` // why it cannot be taken
 }
 
 // works reports whether procmem core would.
@@ -146,7 +148,7 @@ func predictCore(p *process.Process, prefix string) (*prediction, error) {
 	}
 	all, err := snapshot.Estimates(p, snapshot.Options{Want: wants(plan.filter), Look: plan.look})
 	for _, e := range all {
-		m := methodEstimate{Method: e.Method, PauseMS: milliseconds(e.Pause)}
+		m := methodEstimate{Method: e.Method, PauseMS: milliseconds(e.Pause), TornBytes: e.Torn}
 		if e.Err != nil {
 			m.Obstacle = e.Err.Error()
 		}
@@ -234,6 +236,9 @@ func (d *diagnosis) print(g *globals) error {
 			text := "about " + duration(m.PauseMS)
 			if m.Method == snapshot.MethodStop && q.DiskBytes > 32<<20 {
 				text += ", if " + q.taker() + " takes 1 GB/s"
+			}
+			if m.TornBytes > 0 {
+				text += fmt.Sprintf(", with %s of shared memory of another moment", term.Size(m.TornBytes))
 			}
 			if m.Obstacle != "" {
 				text = "not possible: " + m.Obstacle

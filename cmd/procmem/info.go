@@ -184,9 +184,12 @@ func (i *infoJSON) print(f *os.File) error {
 	line("memory", "%s, %s of it as data in the file%s; the rest is zeros", term.Size(i.Memory), term.Size(i.Data), cut)
 	if r := i.Report; r != nil {
 		line("taken", "by procmem %s at %s, method %s in %s", r.Version, r.Time.UTC().Format(time.RFC3339), r.Method, duration(r.TotalMS))
-		if r.Consistent {
-			line("consistent", "yes: the process was held for %s", duration(r.PauseMS))
-		} else {
+		switch held := duration(r.PauseMS); {
+		case r.Consistent && len(r.Torn)+r.TornMore == 0:
+			line("consistent", "yes: the process was held for %s", held)
+		case wasHeld(r) && len(r.Torn)+r.TornMore > 0:
+			line("consistent", "partly: the process was held for %s, but %s", held, cmp.Or(r.InconsistentReason, "some memory may be of another moment"))
+		default:
 			line("consistent", "no: %s", r.InconsistentReason)
 		}
 		if r.Why != "" {

@@ -11,11 +11,12 @@ import (
 // ones that the process has written.
 type block struct {
 	runs   []procmem.Range
-	size   uint64   // of all of them, in bytes
-	copied []uint64 // bytes of each
-	soon   bool     // the process writes more until it is written
-	ahead  bool     // the store wants it in the order of addresses
-	err    error    // of the store
+	size   uint64         // of all of them, in bytes
+	copied []uint64       // bytes of each
+	soon   bool           // the process writes more until it is written
+	ahead  bool           // the store wants it in the order of addresses
+	mem    procmem.Memory // to read it from; nil for the process itself
+	err    error          // of the store
 }
 
 func (b *block) add(r procmem.Range) {
@@ -26,6 +27,11 @@ func (b *block) add(r procmem.Range) {
 // read reads the runs into buf, each behind the room for the one before it.
 func (b *block) read(v *process.View, buf []byte) {
 	b.copied = b.copied[:0]
+	if b.mem != nil {
+		n, _ := b.mem.ReadAt(buf[:b.size], b.runs[0].Start)
+		b.copied = append(b.copied, uint64(n)&^(procmem.PageSize-1))
+		return
+	}
 	together := 0
 	if len(b.runs) > 1 {
 		together = v.ReadWritten(buf[:b.size], b.runs)
@@ -118,7 +124,7 @@ func (t *Tracker) freeBlock() (*block, error) {
 	k := len(t.free) - 1
 	b := t.free[k]
 	t.free = t.free[:k]
-	b.runs, b.size = b.runs[:0], 0
+	b.runs, b.size, b.mem = b.runs[:0], 0, nil
 	b.soon, b.ahead = t.rounds > 0, t.ahead
 	return b, nil
 }
@@ -130,7 +136,7 @@ func (t *Tracker) finish(b *block) error {
 		end := r.Start + procmem.Addr(b.copied[i])
 		t.Copied.Add(procmem.Range{Start: r.Start, End: end})
 		t.Stored.Add(procmem.Range{Start: r.Start, End: end})
-		if end < r.End { // gone again, most likely
+		if end < r.End && b.mem == nil { // gone again, most likely
 			t.anew = append(t.anew, procmem.Range{Start: end, End: r.End})
 		}
 	}

@@ -19,6 +19,7 @@ import (
 func (h *helper) fork(wait bool) error {
 	t := h.tracer()
 	t.Known = h.known
+	t.HoldSharers(true)
 	defer t.Release()
 	c, err := h.injector(t)
 	if err != nil {
@@ -60,7 +61,7 @@ func (h *helper) fork(wait bool) error {
 		n.Late = h.awaitWord()
 	}
 	t.LetGo()
-	n.Pause = t.Pause()
+	n.Pause, n.Unheld = t.Pause(), t.Unheld()
 	n.Child = child.Forked
 	h.reapLeft()
 	h.tell(&n)
@@ -91,6 +92,7 @@ const leavePatience = time.Second
 // thread of it may get hold: all are held meanwhile.
 func (h *helper) leave(t *ptracer.Tracer, c *Injector, child *agent) {
 	held := t.Pause()
+	t.HoldSharers(false) // they have no children of the target
 	var err error
 	t.Do(func() { err = child.end() }) // to take down its page tables takes a while
 	if err == nil {

@@ -51,6 +51,7 @@ type News struct {
 	Time    time.Time     // when all threads had stopped
 	Pause   time.Duration // for which they were held
 	Threads []ptracer.Taken
+	Unheld  []string // who went on meanwhile, and shares its memory
 
 	Descriptor bool   // a userfaultfd comes with this
 	Left       string // what could not be undone

@@ -43,6 +43,9 @@ type Tracer struct {
 	calm    func()       // ends the urgency of the pause
 	alarm   *sys.Alarm   // bounds Await; nil before Bound
 	Known   map[int]bool // threads that need no looking at, but for their registers; nil: none does
+	sharing bool         // the processes that share the memory are held, too
+	sharers sharers
+	unheld  []string // which of them were not
 }
 
 type traced struct {
@@ -127,6 +130,7 @@ func (t *Tracer) LetAllGo() {
 		t.began = time.Time{}
 		t.calm()
 	}
+	t.letSharersGo()
 	t.letQuietGo()
 	t.early = nil
 	t.tids = slices.DeleteFunc(t.tids, func(tid int) bool {
@@ -186,18 +190,24 @@ func (t *Tracer) StopAll(ctx context.Context) error {
 	if err := t.SeizeNew(); err != nil {
 		return err
 	}
+	t.unheld = nil
+	t.findSharers()
 	if err := t.stopQuiet(ctx); err != nil {
 		return err
 	}
 	t.calm = sys.Urgent() // until the pause is over
 	t.began = time.Now()
 	for pass := time.Duration(1); ; pass++ {
+		t.stopSharers(ctx)
 		asked := t.Interrupt()
 		if err := t.Wait(ctx); err != nil {
 			return err
 		}
 		if t.verify() && t.all() {
-			break
+			if t.awaitSharers(); !t.findNewSharers() {
+				break
+			}
+			continue
 		}
 		if asked == 0 {
 			if time.Since(t.began) > Patience {

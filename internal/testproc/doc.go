@@ -101,6 +101,8 @@
 //	                   MADV_DONTNEED, MADV_REMOVE, munmap, munmap and a new mapping in its place
 //	protect NAME rwx   ok; mprotect, with the letters that are given ("-" for none)
 //	move NAME          ok ADDR; mremap to another place
+//	alias NAME NEW     ok ADDR; shared memory is mapped once more, by another name
+//	open NAME, pwrite NAME PAGE    ok; opens shared memory for writing, and writes a page of it by a system call
 //	add NAME LEN       ok ADDR; a new private mapping, all stamped
 //	spin               spin ROUNDS MISMATCHES: of zoo-6, and how often a register had changed
 //	wake               wake WAKES MISMATCHES: ends the futex call of zoo-1, which then begins another
@@ -110,7 +112,10 @@
 //
 // One thread stamps pages in order; see CheckWitness. Facts: base ADDR, pages
 // N. --pages N (1024), --memory anon|shared|memfd|thp. The command sweeps
-// answers sweeps N.
+// answers sweeps N. With --process another process does it, which has the same
+// memory (CLONE_VM without CLONE_THREAD); fact: process PID. With --twice it writes
+// by turns to two mappings of the same shared memory; fact: second ADDR. With --child
+// another process has a mapping of that, too; fact: child PID.
 //
 // With --churn, other threads fill, drop, move, unmap and map regions of
 // memory, and tell in a table what each holds; see Churn. Fact: churn ADDR

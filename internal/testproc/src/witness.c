@@ -1,18 +1,49 @@
 // witness: one thread stamps an ever increasing counter into the first word
 // of each of N pages, in order, forever. With --churn other threads change
-// which pages there are, and tell in a table what each region holds.
+// which pages there are, and tell in a table what each region holds. With --process
+// another process does it, which has the same memory.
 #include "helper.h"
+#include <sched.h>
 
-static char *base;
+static char *base, *second; // the same memory
 static size_t pages;
 static volatile uint64_t sweeps;
 
 static void witness(struct thread *t) {
 	for (uint64_t v = 1;; v++) {
-		for (size_t i = 0; i < pages; i++) __atomic_store_n((uint64_t *)(base + i * PAGE), v, __ATOMIC_RELEASE);
+		char *by = v % 2 ? base : second;
+		for (size_t i = 0; i < pages; i++) __atomic_store_n((uint64_t *)(by + i * PAGE), v, __ATOMIC_RELEASE);
 		store(&sweeps, v);
 		settle(t);
 	}
+}
+
+// other_process runs a thread's function in a process that shares the memory. It has
+// the thread pointer of the thread that starts it, and hence calls no function of a library.
+static int witness_process(void *t) {
+	syscall(SYS_prctl, PR_SET_PDEATHSIG, SIGKILL, 0, 0, 0);
+	witness(t);
+	return 0;
+}
+
+static void other_process(struct thread *t) {
+	static char stack[64 << 10] __attribute__((aligned(16)));
+	pid_t child = clone(witness_process, stack + sizeof stack, CLONE_VM | CLONE_FS | CLONE_FILES | SIGCHLD, t);
+	if (child < 0) die("clone");
+	wait_settled(t);
+	say("process %d", child);
+}
+
+// other_mapping makes a process that has a mapping of the same shared memory.
+static void other_mapping(void) {
+	pid_t child = fork();
+	if (child < 0) die("fork");
+	if (child == 0) {
+		prctl(PR_SET_PDEATHSIG, SIGKILL);
+		close(0), close(1);
+		for (;;) pause();
+	}
+	say("child %d", child);
 }
 
 // ---- regions that are filled, dropped, moved, unmapped and mapped ----
@@ -159,11 +190,18 @@ int main(int argc, char **argv) {
 	static struct thread t = {.name = "witness", .run = witness};
 	init(argc, argv);
 	pages = size_opt("--pages", 1024);
-	base = map_kind(opt("--memory", 1), pages * PAGE);
-	start(&t, NULL);
-	wait_settled(&t);
-	say("thread %s %d witness", t.name, t.tid);
+	base = second = map_kind(opt("--memory", 1), pages * PAGE);
+	if (opt("--twice", 0) && (second = mremap(base, 0, pages * PAGE, MREMAP_MAYMOVE)) == MAP_FAILED) die("mremap");
+	if (opt("--child", 0)) other_mapping();
+	if (opt("--process", 0)) {
+		other_process(&t);
+	} else {
+		start(&t, NULL);
+		wait_settled(&t);
+		say("thread %s %d witness", t.name, t.tid);
+	}
 	say("base %p", base);
+	say("second %p", second);
 	say("pages %zu", pages);
 	if (opt("--churn", 0)) start_churn();
 	ready(handle);

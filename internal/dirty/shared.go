@@ -1,0 +1,217 @@
+package dirty
+
+import (
+	"context"
+	"errors"
+	"fmt"
+
+	"golang.org/x/sys/unix"
+
+	"github.com/procmem/procmem"
+	"github.com/procmem/procmem/internal/pageset"
+	"github.com/procmem/procmem/internal/sys"
+)
+
+// Shared is memory that mappings of one process share, and no other process writes
+// to: a file that is on no disk. Its pages may be seen at several addresses, and are
+// known by their offset in the file.
+//
+// A page of it is as it was copied if it is protected in all mappings that may write.
+// Protected is also one that is absent, by a marker in its place, which a page fault
+// turns into a page that is written or protected. One that is absent without a marker
+// may have been written and dropped from the page tables since: it is not trusted.
+// That it is there at all only the file tells.
+type Shared struct {
+	Maps  []procmem.Mapping // all of them, ascending
+	Data  pageset.Set       // offsets of pages that exist, when the last round began
+	Pages uint64            // that the file had then
+	stale pageset.Set       // offsets of pages that were not protected everywhere then
+	seen  map[procmem.Range]uint64
+	still map[procmem.Range]bool // mappings that may not write
+}
+
+// Offset returns where an address of a mapping is in its file.
+func Offset(m *procmem.Mapping, a procmem.Addr) procmem.Addr {
+	return procmem.Addr(m.Offset) + (a - m.Start)
+}
+
+// Offsets returns where a part of a mapping is in its file.
+func Offsets(m *procmem.Mapping, r procmem.Range) procmem.Range {
+	return procmem.Range{Start: Offset(m, r.Start), End: Offset(m, r.End)}
+}
+
+// At returns where a part of the file is in a mapping.
+func At(m *procmem.Mapping, r procmem.Range) procmem.Range {
+	return procmem.Range{Start: r.Start - procmem.Addr(m.Offset) + m.Start, End: r.End - procmem.Addr(m.Offset) + m.Start}
+}
+
+// MayWrite reports whether the process may write through a mapping, now or later. It
+// holds unless the mapping was refused as one that never can.
+func (o *Shared) MayWrite(m *procmem.Mapping) bool {
+	return !o.still[m.Range] && (m.Flags == 0 || m.Flags&procmem.VMMayWrite != 0)
+}
+
+// RoundShared protects what has been written of shared memory, and copies what of it
+// is wanted. mem is the memory behind the mappings. It returns how much that was.
+//
+// All mappings are protected before anything is copied: what is copied then is older
+// than no write that goes unnoticed.
+func (t *Tracker) RoundShared(ctx context.Context, o *Shared, mem procmem.Sparse, wanted []procmem.Range) (written Work, err error) {
+	o.Data.Clear()
+	o.stale.Clear()
+	seen := make(map[procmem.Range]uint64, len(o.Maps))
+	for i := range o.Maps {
+		m := &o.Maps[i]
+		if offset, ok := o.seen[m.Range]; !ok || offset != m.Offset {
+			t.forget(m.Range)
+		}
+		seen[m.Range] = m.Offset
+		for d, err := range mem.Data(m.Range) {
+			if err != nil {
+				return written, err
+			}
+			o.Data.Add(Offsets(m, procmem.Range{Start: d.Start.PageDown(), End: (d.End + procmem.PageSize - 1).PageDown()}))
+		}
+	}
+	o.seen = seen
+	for i := range o.Maps { // what has no page any more may have another later
+		for gap := range o.Data.Gaps(Offsets(&o.Maps[i], o.Maps[i].Range)) {
+			t.forget(At(&o.Maps[i], gap))
+		}
+	}
+	for i := range o.Maps {
+		if err := t.protect(ctx, o, &o.Maps[i]); err != nil {
+			return written, err
+		}
+	}
+	defer func() {
+		if derr := t.drain(); err == nil {
+			err = derr
+		}
+	}()
+	for i := range o.Maps {
+		m := &o.Maps[i]
+		for k := pageset.Index(wanted, m.Start); k < len(wanted) && wanted[k].Start < m.End; k++ {
+			more, err := t.copyShared(ctx, o, m, wanted[k].Intersect(m.Range), mem)
+			if written.add(more); err != nil {
+				return written, err
+			}
+		}
+	}
+	return written, nil
+}
+
+// protect protects the pages of a mapping that exist in the file, and notes which
+// were not.
+func (t *Tracker) protect(ctx context.Context, o *Shared, m *procmem.Mapping) error {
+	if !o.MayWrite(m) {
+		return nil
+	}
+	for d := range o.Data.Ranges(Offsets(m, m.Range)) {
+		tries := 0
+		for r := At(m, d); !r.Empty(); {
+			if ctx.Err() != nil {
+				return context.Cause(ctx)
+			}
+			step := procmem.Range{Start: r.Start, End: min(r.End, (r.Start|(scanStep-1))+1)}
+			end, err := t.protectStep(o, m, step)
+			switch {
+			case err == unix.EPERM && tries < maxTries && t.coverShared(o, m):
+				tries++
+				continue
+			case err == unix.EPERM || err == unix.ENOENT: // it changes: all of it counts as written
+				o.stale.Add(Offsets(m, r))
+				end = r.End
+			case err == unix.ESRCH:
+				return procmem.ErrGone
+			case err != nil:
+				return fmt.Errorf("protect shared memory at %v: %w", r.Start, err)
+			}
+			if !o.MayWrite(m) {
+				return nil
+			}
+			r.Start = end
+		}
+	}
+	return nil
+}
+
+// protectStep is protect for a range that is looked at at once. It returns how far
+// it came.
+func (t *Tracker) protectStep(o *Shared, m *procmem.Mapping, r procmem.Range) (procmem.Addr, error) {
+	n, end, err := sys.PagemapQuery(t.pm.Fd(), sys.Scan{Start: uint64(r.Start), End: uint64(r.End),
+		Return: sys.PageWritten | sys.PageTracked, Protect: true, Tracked: true}, t.vec)
+	if err == unix.EINTR || err == unix.EAGAIN {
+		// What was protected before is not told.
+		o.stale.Add(Offsets(m, r))
+		return r.Start, nil
+	}
+	if err != nil {
+		return r.Start, err
+	}
+	for _, v := range t.vec[:n] {
+		if v.Categories&sys.PageWritten != 0 {
+			o.stale.Add(Offsets(m, procmem.Range{Start: procmem.Addr(v.Start), End: procmem.Addr(v.End)}))
+		}
+	}
+	if end <= uint64(r.Start) {
+		return r.Start, errors.New("nothing was looked at")
+	}
+	return procmem.Addr(end), nil
+}
+
+// coverShared has a shared mapping tracked, and reports whether there is use in
+// another try to protect it.
+func (t *Tracker) coverShared(o *Shared, m *procmem.Mapping) bool {
+	if !t.boundaries.are(m.Range) {
+		return false
+	}
+	err := sys.UffdRegister(t.uffd, uint64(m.Start), uint64(m.End))
+	if err == unix.EPERM { // of a file that was opened for reading
+		if o.still == nil {
+			o.still = make(map[procmem.Range]bool)
+		}
+		o.still[m.Range] = true
+		return true
+	}
+	return err == nil
+}
+
+// copyShared copies what was written of a part of a shared mapping.
+func (t *Tracker) copyShared(ctx context.Context, o *Shared, m *procmem.Mapping, r procmem.Range, mem procmem.Memory) (written Work, err error) {
+	for d := range o.Data.Ranges(Offsets(m, r)) {
+		at := At(m, d)
+		for s := range o.stale.Ranges(d) {
+			t.forget(At(m, s))
+		}
+		var missing []procmem.Range // the set changes while blocks are finished
+		for gap := range t.Copied.Gaps(at) {
+			missing = append(missing, gap)
+		}
+		for _, gap := range missing {
+			if ctx.Err() != nil {
+				return written, context.Cause(ctx)
+			}
+			written.add(Work{gap.Size(), 1})
+			if err := t.copyBehind(gap, mem); err != nil {
+				return written, err
+			}
+		}
+	}
+	return written, nil
+}
+
+// copyBehind copies a range from the memory behind it.
+func (t *Tracker) copyBehind(r procmem.Range, mem procmem.Memory) error {
+	for !r.Empty() {
+		b, err := t.freeBlock()
+		if err != nil {
+			return err
+		}
+		b.mem = mem
+		b.add(procmem.Range{Start: r.Start, End: r.Start + procmem.Addr(min(r.Size(), copyBlock))})
+		r.Start += procmem.Addr(b.size)
+		t.blocks <- b
+	}
+	return nil
+}

@@ -1,0 +1,190 @@
+// Package holders finds out which processes may write to a file behind the back of
+// others: through a mapping, or through a descriptor.
+//
+// Start with Find. Not promised: that every way to a file is found. A descriptor may
+// be in a message that nobody has received, and whoever may not look at all processes
+// does not see what those have.
+package holders
+
+import (
+	"bytes"
+	"fmt"
+	"io"
+	"os"
+	"slices"
+	"strconv"
+
+	"golang.org/x/sys/unix"
+
+	"github.com/procmem/procmem"
+	"github.com/procmem/procmem/internal/patient"
+	"github.com/procmem/procmem/internal/privilege"
+)
+
+// ID identifies a file as /proc/PID/maps does.
+type ID struct {
+	Major, Minor uint32
+	Inode        uint64
+}
+
+// Of returns the file of a mapping.
+func Of(m *procmem.Mapping) ID { return ID{m.Major, m.Minor, m.Inode} }
+
+// Holder is a process that may write to a file.
+type Holder struct {
+	PID        int
+	Mapped     bool // it maps it shared and writable
+	Descriptor bool // it has it open for writing
+}
+
+// Answer is who may write to files.
+type Answer struct {
+	Holders map[ID][]Holder
+	Unseen  int // processes that could not be looked at
+}
+
+// Find looks at processes. Of those that end meanwhile nothing is known.
+func Find(pids []int, files []ID) Answer {
+	f := finder{files: files}
+	for _, id := range files {
+		// As in maps (fs/proc/task_mmu.c, show_vma_header_prefix).
+		f.fields = append(f.fields, fmt.Appendf(nil, " %02x:%02x %d ", id.Major, id.Minor, id.Inode))
+	}
+	out := Answer{Holders: make(map[ID][]Holder)}
+	out.Unseen = patient.Ask(pids, func(pid int) (h found) {
+		privilege.Raised(func() { h = f.look(pid) })
+		return h
+	}, func(pid int, h found) {
+		if h.unseen {
+			out.Unseen++
+		}
+		for i, id := range files {
+			if h.mapped[i] || h.open[i] {
+				out.Holders[id] = append(out.Holders[id], Holder{pid, h.mapped[i], h.open[i]})
+			}
+		}
+	}) + out.Unseen
+	return out
+}
+
+// finder looks at one process after the other.
+type finder struct {
+	files  []ID
+	fields [][]byte // device and inode, as in maps
+}
+
+// found is what a process has of the files.
+type found struct {
+	mapped, open []bool
+	unseen       bool
+}
+
+func (f *finder) look(pid int) found {
+	h := found{mapped: make([]bool, len(f.files)), open: make([]bool, len(f.files))}
+	dir, err := os.OpenFile("/proc/"+strconv.Itoa(pid), unix.O_PATH|unix.O_DIRECTORY, 0)
+	if err != nil {
+		return h // it has ended
+	}
+	defer dir.Close()
+	maps, err := readAt(dir, "maps")
+	if err == nil && len(maps) == 0 {
+		return h // a kernel thread, or a zombie
+	}
+	if err != nil {
+		h.unseen = err != unix.ESRCH && err != unix.ENOENT // it has ended
+		return h
+	}
+	f.mappings(maps, h.mapped)
+	f.descriptors(dir, h.open)
+	return h
+}
+
+// mappings looks for the files in the text of maps.
+func (f *finder) mappings(maps []byte, mapped []bool) {
+	for i, field := range f.fields {
+		for rest := maps; ; {
+			k := bytes.Index(rest, field)
+			if k < 0 {
+				break
+			}
+			line := rest[bytes.LastIndexByte(rest[:k], '\n')+1:]
+			if _, perm, _ := bytes.Cut(line, []byte(" ")); len(perm) > 4 && perm[1] == 'w' && perm[3] == 's' {
+				mapped[i] = true
+				break
+			}
+			rest = rest[k+len(field)-1:]
+		}
+	}
+}
+
+// descriptors looks for the files among the open ones. It asks about the inode
+// first, by fdinfo, which waits for no server.
+func (f *finder) descriptors(dir *os.File, open []bool) {
+	fd, err := unix.Openat(int(dir.Fd()), "fdinfo", unix.O_RDONLY|unix.O_DIRECTORY|unix.O_CLOEXEC, 0)
+	if err != nil {
+		return
+	}
+	infos := os.NewFile(uintptr(fd), "fdinfo")
+	defer infos.Close()
+	names, _ := infos.Readdirnames(maxDescriptors)
+	link := make([]byte, 1)
+	for _, name := range names {
+		if n, err := unix.Readlinkat(int(dir.Fd()), "fd/"+name, link); err != nil || n == 0 || link[0] != '/' {
+			continue // a socket, a pipe
+		}
+		text, err := readAt(infos, name)
+		if err != nil {
+			continue
+		}
+		inode, writable := parseInfo(text)
+		if !writable || inode != 0 && !slices.ContainsFunc(f.files, func(id ID) bool { return id.Inode == inode }) {
+			continue
+		}
+		var st unix.Stat_t
+		if unix.Fstatat(int(dir.Fd()), "fd/"+name, &st, 0) != nil {
+			continue
+		}
+		for i, id := range f.files {
+			if id == (ID{unix.Major(st.Dev), unix.Minor(st.Dev), st.Ino}) {
+				open[i] = true
+			}
+		}
+	}
+}
+
+// maxDescriptors bounds how many descriptors of a process are looked at.
+const maxDescriptors = 1 << 16
+
+// parseInfo returns the inode of a descriptor, 0 where the kernel does not tell, and
+// whether it may be written to.
+func parseInfo(text []byte) (inode uint64, writable bool) {
+	for line := range bytes.Lines(text) {
+		name, value, _ := bytes.Cut(bytes.TrimSpace(line), []byte(":"))
+		value = bytes.TrimSpace(value)
+		switch string(name) {
+		case "flags":
+			flags, _ := strconv.ParseUint(string(value), 8, 64)
+			writable = flags&unix.O_ACCMODE != unix.O_RDONLY && flags&unix.O_PATH == 0
+		case "ino": // of Linux 5.15
+			inode, _ = strconv.ParseUint(string(value), 10, 64)
+		}
+	}
+	return inode, writable
+}
+
+// maxText bounds what is read of one file.
+const maxText = 64 << 20
+
+func readAt(dir *os.File, name string) ([]byte, error) {
+	fd, err := unix.Openat(int(dir.Fd()), name, unix.O_RDONLY|unix.O_CLOEXEC, 0)
+	if err != nil {
+		return nil, err
+	}
+	f := os.NewFile(uintptr(fd), name)
+	defer f.Close()
+	text, err := io.ReadAll(io.LimitReader(f, maxText))
+	if e, ok := err.(*os.PathError); ok {
+		err = e.Err
+	}
+	return text, err
+}

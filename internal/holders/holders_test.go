@@ -1,0 +1,88 @@
+package holders
+
+import (
+	"os"
+	"path/filepath"
+	"testing"
+
+	"golang.org/x/sys/unix"
+)
+
+func memfd(t *testing.T) (*os.File, ID) {
+	t.Helper()
+	fd, err := unix.MemfdCreate("holders", unix.MFD_CLOEXEC)
+	if err != nil {
+		t.Fatal(err)
+	}
+	f := os.NewFile(uintptr(fd), "memfd")
+	t.Cleanup(func() { f.Close() })
+	if err := f.Truncate(1 << 20); err != nil {
+		t.Fatal(err)
+	}
+	return f, idOf(t, f)
+}
+
+func idOf(t *testing.T, f *os.File) ID {
+	t.Helper()
+	var st unix.Stat_t
+	if err := unix.Fstat(int(f.Fd()), &st); err != nil {
+		t.Fatal(err)
+	}
+	return ID{unix.Major(st.Dev), unix.Minor(st.Dev), st.Ino}
+}
+
+func find(id ID) Holder {
+	for _, h := range Find([]int{os.Getpid()}, []ID{id}).Holders[id] {
+		return h
+	}
+	return Holder{}
+}
+
+// A process may write to a file that it maps shared and writable, or has open for
+// writing, and to no other.
+func TestFind(t *testing.T) {
+	f, id := memfd(t)
+	if h := find(id); h != (Holder{os.Getpid(), false, true}) {
+		t.Errorf("open: %+v", h)
+	}
+	mem, err := unix.Mmap(int(f.Fd()), 0, 1<<20, unix.PROT_READ|unix.PROT_WRITE, unix.MAP_SHARED)
+	if err != nil {
+		t.Fatal(err)
+	}
+	if h := find(id); h != (Holder{os.Getpid(), true, true}) {
+		t.Errorf("open and mapped: %+v", h)
+	}
+	f.Close()
+	if h := find(id); h != (Holder{os.Getpid(), true, false}) {
+		t.Errorf("mapped: %+v", h)
+	}
+	if err := unix.Munmap(mem); err != nil {
+		t.Fatal(err)
+	}
+	if h := find(id); h != (Holder{}) {
+		t.Errorf("neither: %+v", h)
+	}
+}
+
+// Who can only read is none of them.
+func TestFindReaders(t *testing.T) {
+	path := filepath.Join(t.TempDir(), "file")
+	if err := os.WriteFile(path, make([]byte, 1<<16), 0o600); err != nil {
+		t.Fatal(err)
+	}
+	f, err := os.Open(path)
+	if err != nil {
+		t.Fatal(err)
+	}
+	defer f.Close()
+	for _, flags := range [][2]int{{unix.PROT_READ, unix.MAP_SHARED}, {unix.PROT_READ | unix.PROT_WRITE, unix.MAP_PRIVATE}} {
+		mem, err := unix.Mmap(int(f.Fd()), 0, 1<<16, flags[0], flags[1])
+		if err != nil {
+			t.Fatal(err)
+		}
+		defer unix.Munmap(mem)
+	}
+	if h := find(idOf(t, f)); h != (Holder{}) {
+		t.Errorf("%+v", h)
+	}
+}

@@ -1,0 +1,59 @@
+// Package patient asks the kernel about many processes, any of which may keep
+// whoever asks waiting for as long as it likes: one that executes a program, or
+// whose mappings are locked by a thread that waits for a file.
+package patient
+
+import (
+	"runtime"
+	"time"
+)
+
+// How long the answers may take.
+const (
+	answerTime = 100 * time.Millisecond // one of them
+	searchTime = 3 * time.Second        // all together
+)
+
+// Ask calls f for each id, in their order, and give with what it returns, on the
+// calling goroutine. An id for which that takes too long is passed over: f may go
+// on in the background then. It returns how many were passed over.
+func Ask[T any](ids []int, f func(id int) T, give func(id int, answer T)) (silent int) {
+	type answer struct {
+		i     int
+		value T
+	}
+	for began := time.Now(); len(ids) > 0; {
+		if time.Since(began) > searchTime {
+			return silent + len(ids)
+		}
+		answers := make(chan answer, len(ids))
+		go func(ids []int) {
+			runtime.LockOSThread() // it may be stuck in a system call
+			defer runtime.UnlockOSThread()
+			for i, id := range ids {
+				answers <- answer{i, f(id)}
+			}
+		}(ids)
+		next, last := 0, time.Now()
+		late := time.NewTimer(answerTime)
+		for next < len(ids) {
+			select {
+			case a := <-answers:
+				next, last = a.i+1, time.Now()
+				give(ids[a.i], a.value)
+				continue
+			case <-late.C:
+			}
+			if rest := answerTime - time.Since(last); rest > 0 {
+				late.Reset(rest)
+				continue
+			}
+			next++ // that one does not answer
+			silent++
+			break
+		}
+		late.Stop()
+		ids = ids[next:]
+	}
+	return silent
+}

@@ -1,0 +1,216 @@
+package snapshot
+
+import (
+	"cmp"
+	"fmt"
+	"maps"
+	"os"
+	"slices"
+	"time"
+
+	"github.com/procmem/procmem"
+	"github.com/procmem/procmem/internal/holders"
+	"github.com/procmem/procmem/internal/privilege"
+	"github.com/procmem/procmem/internal/sys"
+	"github.com/procmem/procmem/process"
+)
+
+// Reasons for Torn.
+const (
+	tornUnseen  = "shared: other processes, which may not all be looked at, may have written to it while it was copied"
+	tornBeyond  = "shared, and too large to be copied during the pause: it was copied later"
+	tornWritten = "shared: the process has it open, and may have written to it by a system call, which leaves no trace in page tables"
+	tornProcess = "shared: process %d may have written to it while it was copied"
+	tornHolder  = "shared: process %d has it open, and may have written to it while it was copied"
+	tornSeveral = "shared: process %d and %d more may have written to it while it was copied"
+	maxShared   = arenaSize // that is copied during a pause, in bytes: a matter of some milliseconds
+	pssRounding = 64 << 10  // bytes that the sum of several sizes may be wrong by
+)
+
+// object is a file, or memory without a name, that mappings of the process share.
+type object struct {
+	id     holders.ID
+	maps   []procmem.Mapping // that are wanted
+	size   uint64            // to copy, in bytes
+	others string            // why it may be of another moment however it is copied: others write to it
+}
+
+// objectsOf sorts shared mappings by what they show.
+func objectsOf(shared []procmem.Mapping) (out []*object) {
+	known := make(map[holders.ID]*object)
+	for _, m := range shared {
+		id := holders.Of(&m)
+		if known[id] == nil {
+			known[id] = &object{id: id}
+			out = append(out, known[id])
+		}
+		known[id].maps = append(known[id].maps, m)
+	}
+	return out
+}
+
+// sharedPlan is what becomes of shared memory.
+type sharedPlan struct {
+	inPause []procmem.Mapping // copied during the pause
+	tracked []*object         // copied before, and again where it is written
+	torn    uint64            // bytes that are read after the pause, though nobody else writes to them
+}
+
+// boundShared chooses the shared memory that is copied during the pause, the
+// smallest first, and that which is tracked, where it can be: trackable says so. It
+// notes what all of it may suffer from.
+func (s *Snapshot) boundShared(p *process.Process, view *process.View, shared []procmem.Mapping, trackable func(*object) bool) (out sharedPlan) {
+	objects := objectsOf(shared)
+	s.lookAround(p, view, objects)
+	for _, o := range objects {
+		for i := range o.maps {
+			o.size += presentSize(view, &o.maps[i])
+		}
+	}
+	slices.SortStableFunc(objects, func(a, b *object) int { return cmp.Compare(a.size, b.size) })
+	var sum uint64
+	for _, o := range objects {
+		sum += o.size
+		switch {
+		case sum <= maxShared:
+			out.inPause = append(out.inPause, o.maps...)
+		case o.others == "" && s.around[o.id].still && !s.around[o.id].writes: // it is read later
+			sum -= o.size
+		case o.others == "" && trackable(o):
+			sum -= o.size
+			out.tracked = append(out.tracked, o)
+		default:
+			if o.others == "" {
+				out.torn += o.size
+			}
+			s.tear(o, cmp.Or(o.others, tornBeyond))
+			continue
+		}
+		s.tear(o, o.others)
+	}
+	return out
+}
+
+// tear notes that an object may be of another moment, unless there is no reason.
+func (s *Snapshot) tear(o *object, why string) {
+	for i := range o.maps {
+		r := o.maps[i].Range
+		if why != "" && !slices.ContainsFunc(s.Torn, func(t Torn) bool { return t.Range == r }) {
+			s.Torn = append(s.Torn, Torn{r, why})
+		}
+	}
+	s.sortTorn()
+}
+
+// lookAround finds out who else may write to objects, once for each.
+func (s *Snapshot) lookAround(p *process.Process, view *process.View, objects []*object) {
+	if s.around == nil {
+		s.around = make(map[holders.ID]around)
+	}
+	unknown := slices.DeleteFunc(slices.Clone(objects), func(o *object) bool {
+		_, ok := s.around[o.id]
+		return ok
+	})
+	maps.Copy(s.around, lookFor(p, view, unknown))
+	for _, o := range objects {
+		o.others = s.around[o.id].reason()
+	}
+}
+
+// stillFile is for how long nobody has written to a file on a disk that nobody writes
+// to: longer than the kernel leaves pages unwritten.
+const stillFile = 2 * time.Minute
+
+// around is what there is of an object outside of the process.
+type around struct {
+	others []holders.Holder
+	unseen bool // not all processes could be looked at
+	mapped bool // pages of it are mapped more often than by the process
+	still  bool // it is on a disk, and has not been written for long
+	writes bool // the process itself may write to it
+	open   bool // the process itself has it open for writing
+}
+
+// lookFor finds out who may write to objects, but for processes that share the memory
+// of the process, which are held with it, and our own.
+func lookFor(p *process.Process, view *process.View, objects []*object) map[holders.ID]around {
+	out := make(map[holders.ID]around, len(objects))
+	if len(objects) == 0 {
+		return out
+	}
+	var files []holders.ID
+	for _, o := range objects {
+		files = append(files, o.id)
+	}
+	pids, err := process.List()
+	pids = slices.DeleteFunc(pids, func(pid int) bool { return pid == os.Getpid() })
+	answer := holders.Find(pids, files)
+	for _, o := range objects {
+		a := around{unseen: err != nil || answer.Unseen > 0, mapped: o.mappedByOthers()}
+		if state, ok := view.FileState(&o.maps[0]); ok {
+			// Pages that are written to disk are written to again by a fault, which
+			// changes the time.
+			a.still = !state.Memory && time.Since(state.Changed) > stillFile
+		}
+		for _, h := range answer.Holders[o.id] {
+			if h.PID == p.PID() {
+				a.open, a.writes = a.open || h.Descriptor, true
+				continue
+			}
+			var same bool
+			privilege.Raised(func() { same, _ = sys.SameMemory(p.PID(), h.PID) })
+			if same {
+				a.open, a.writes = a.open || h.Descriptor, true // its table of files may be another
+				continue
+			}
+			a.others = append(a.others, h)
+		}
+		out[o.id] = a
+	}
+	return out
+}
+
+// reason returns why an object may change while the process is held, or "".
+func (a around) reason() string {
+	switch n := len(a.others); {
+	case n > 1:
+		return fmt.Sprintf(tornSeveral, a.others[0].PID, n-1)
+	case n == 1 && a.others[0].Mapped:
+		return fmt.Sprintf(tornProcess, a.others[0].PID)
+	case n == 1:
+		return fmt.Sprintf(tornHolder, a.others[0].PID)
+	case a.unseen && a.mapped && !a.still:
+		return tornUnseen
+	}
+	return ""
+}
+
+// mappedByOthers reports whether other processes have pages of an object in their
+// memory, by how often its pages are mapped. Where this process maps it several
+// times, each page counts in parts that make one.
+func (o *object) mappedByOthers() bool {
+	var most, parts, several uint64
+	known := 0
+	for i := range o.maps {
+		u := o.maps[i].Usage
+		if u == nil {
+			continue // it is new
+		}
+		known++
+		most, parts, several = max(most, u.RSS), parts+u.PSS, several+u.SharedClean+u.SharedDirty
+	}
+	return known == 0 || several > 0 && (known == 1 || parts+pssRounding < most)
+}
+
+// mayTrack reports whether writes to an object can be tracked.
+func (f *freezer) mayTrack(o *object) bool {
+	const foreign = procmem.VMUffdMiss | procmem.VMUffdWP | procmem.VMHugeTLB
+	for i := range f.maps {
+		m := &f.maps[i]
+		if m.Shared() && holders.Of(m) == o.id && m.Flags&foreign != 0 && f.shared[o.id] == nil {
+			return false
+		}
+	}
+	state, ok := f.before.FileState(&o.maps[0])
+	return ok && state.Memory && canTrack() == nil
+}

@@ -1,0 +1,287 @@
+package snapshot
+
+import (
+	"context"
+	"slices"
+	"time"
+
+	"github.com/procmem/procmem"
+	"github.com/procmem/procmem/internal/dirty"
+	"github.com/procmem/procmem/internal/holders"
+	"github.com/procmem/procmem/internal/pageset"
+	"github.com/procmem/procmem/internal/sys"
+	"github.com/procmem/procmem/process"
+)
+
+// Shared memory that this process alone writes to, and that is too large to be
+// copied during the pause, is copied while the process goes on, as private memory
+// is: package dirty tells which pages were written through a mapping. What a system
+// call writes (write(2), io_uring) touches no page table. That there was none is
+// taken for granted where the process has no descriptor to write to, has not
+// written to any, or where the time of the file has not changed, which the first
+// write to a page through a mapping changes, too.
+
+// quietFile is for how long a file must not have changed when the copying begins.
+// What has changed before might still be being written, and the clock of files ticks
+// in milliseconds.
+const quietFile = 100 * time.Millisecond
+
+// tracking is an object that is copied while the process goes on.
+type tracking struct {
+	dirty.Shared
+	object *object
+	began  process.FileState // before anything was copied
+	quiet  bool              // it had not changed for a while then
+}
+
+// track has objects tracked in the rounds to come, with all of their mappings.
+func (f *freezer) track(objects []*object) {
+	before := f.shared
+	f.shared = nil
+	for _, o := range objects {
+		t := before[o.id]
+		if t == nil {
+			t = new(tracking)
+			t.began, _ = f.before.FileState(&o.maps[0])
+			t.quiet = time.Since(t.began.Changed) > quietFile
+		}
+		t.object, t.Maps = o, nil
+		for i := range f.maps {
+			if m := &f.maps[i]; m.Shared() && holders.Of(m) == o.id {
+				t.Maps = append(t.Maps, *m)
+			}
+		}
+		if f.shared == nil {
+			f.shared = make(map[holders.ID]*tracking)
+		}
+		f.shared[o.id] = t
+	}
+}
+
+// roundShared is a round for the shared memory that is tracked.
+func (f *freezer) roundShared(ctx context.Context) (written dirty.Work, err error) {
+	if len(f.shared) == 0 {
+		return written, nil
+	}
+	f.tracker.WorkAhead(false) // it is not in the order of addresses
+	if f.calls == nil {
+		if calls, err := f.p.WriteCalls(); err == nil {
+			f.calls = &calls
+		}
+	}
+	behind := f.before.Behind(f.maps)
+	for _, t := range f.shared {
+		t.Pages = 0
+		if state, ok := f.before.FileState(&t.Maps[0]); ok {
+			t.Pages = state.Pages
+		}
+		more, err := f.tracker.RoundShared(ctx, &t.Shared, behind, f.wanted)
+		written.Bytes += more.Bytes
+		written.Runs += more.Runs
+		if err != nil {
+			return written, err
+		}
+	}
+	return written, nil
+}
+
+// sharedNow is what a pause finds of an object that is tracked.
+type sharedNow struct {
+	t       *tracking
+	maps    []procmem.Mapping
+	written pageset.Set // offsets of pages that may have been written since they were copied
+	present pageset.Set // offsets of those that the process has in its page tables
+}
+
+// sortShared finds out which pages of the shared memory that is tracked were
+// written.
+func (m *moment) sortShared() {
+	if m.f.tracker == nil {
+		for _, t := range m.f.shared {
+			m.f.s.tear(t.object, tornBeyond)
+		}
+		return
+	}
+	m.objects = make(map[holders.ID]*sharedNow, len(m.f.shared))
+	for id, t := range m.f.shared {
+		m.objects[id] = &sharedNow{t: t}
+	}
+	for i := range m.f.maps {
+		mp := &m.f.maps[i]
+		if o := m.objects[holders.Of(mp)]; o != nil && mp.Shared() {
+			o.maps = append(o.maps, *mp)
+		}
+	}
+	behind := m.f.before.Behind(m.f.maps)
+	for _, o := range m.objects {
+		added := uint64(0)
+		for i := range o.maps {
+			added += o.look(&o.maps[i], m.f.regions)
+		}
+		o.exists(behind, m.f.before, added)
+		m.f.confirm(o)
+	}
+}
+
+// look goes through the pages that a mapping has in page tables. It returns how many
+// pages exist that did not when the last round began.
+func (o *sharedNow) look(mp *procmem.Mapping, regions []sys.PageRegion) (added uint64) {
+	at := mp.Start
+	k, _ := slices.BinarySearchFunc(regions, mp.Start, func(v sys.PageRegion, a procmem.Addr) int {
+		if procmem.Addr(v.End) <= a {
+			return -1
+		}
+		return 1
+	})
+	for ; k < len(regions) && procmem.Addr(regions[k].Start) < mp.End; k++ {
+		v := regions[k]
+		r := procmem.Range{Start: procmem.Addr(v.Start), End: procmem.Addr(v.End)}.Intersect(mp.Range)
+		if v.Categories&sys.PagePresent != 0 {
+			offsets := dirty.Offsets(mp, r)
+			for fresh := range o.t.Data.Gaps(offsets) {
+				if !o.present.Has(fresh.Start) {
+					added += fresh.Size() / procmem.PageSize
+				}
+				o.written.Add(fresh)
+			}
+			o.present.Add(offsets)
+		}
+		if !o.t.MayWrite(mp) || dirty.Trusted(v.Categories) {
+			o.unprotected(mp, procmem.Range{Start: at, End: r.Start})
+			at = r.End
+		}
+	}
+	o.unprotected(mp, procmem.Range{Start: at, End: mp.End})
+	return added
+}
+
+// unprotected notes that pages of a mapping may have been written through it.
+func (o *sharedNow) unprotected(mp *procmem.Mapping, r procmem.Range) {
+	if r.Empty() || !o.t.MayWrite(mp) {
+		return
+	}
+	for d := range o.t.Data.Ranges(dirty.Offsets(mp, r)) {
+		o.written.Add(d)
+	}
+}
+
+// exists finds out which pages exist now. Those that are in page tables do, and what
+// has been added besides, or removed, the file is asked for where it must be.
+func (o *sharedNow) exists(behind procmem.Sparse, view *process.View, added uint64) {
+	removed := uint64(0)
+	for i := range o.maps {
+		mp := &o.maps[i]
+		window := dirty.Offsets(mp, mp.Range)
+		var absent []procmem.Range
+		for d := range o.t.Data.Ranges(window) {
+			for gap := range o.present.Gaps(d) {
+				absent = append(absent, gap)
+			}
+		}
+		for _, gap := range absent {
+			at := gap.Start
+			for d := range behind.Data(dirty.At(mp, gap)) {
+				removed += o.remove(procmem.Range{Start: at, End: dirty.Offset(mp, d.Start.PageDown())})
+				at = dirty.Offset(mp, d.End+procmem.PageSize-1).PageDown()
+			}
+			removed += o.remove(procmem.Range{Start: at, End: gap.End})
+		}
+	}
+	for fresh := range o.written.Ranges(everything) {
+		o.t.Data.Add(fresh)
+	}
+	if state, ok := view.FileState(&o.maps[0]); ok && state.Pages == o.t.Pages+added-removed {
+		return
+	}
+	for i := range o.maps {
+		mp := &o.maps[i]
+		for d := range behind.Data(mp.Range) {
+			d = dirty.Offsets(mp, procmem.Range{Start: d.Start.PageDown(), End: (d.End + procmem.PageSize - 1).PageDown()})
+			for fresh := range o.t.Data.Gaps(d) {
+				o.written.Add(fresh)
+			}
+			o.t.Data.Add(d)
+		}
+	}
+}
+
+// remove notes that pages do not exist any more.
+func (o *sharedNow) remove(r procmem.Range) uint64 {
+	if r.Empty() {
+		return 0
+	}
+	before := o.t.Data.Len()
+	o.t.Data.Remove(r)
+	o.written.Remove(r)
+	return before - o.t.Data.Len()
+}
+
+// sharedMapping decides what becomes of a mapping of shared memory that is tracked.
+func (m *moment) sharedMapping(mp *procmem.Mapping, fresh bool) {
+	o := m.objects[holders.Of(mp)]
+	m.ov.own = append(m.ov.own, mp.Range)
+	again := func(r procmem.Range) {
+		m.shared = append(m.shared, r)
+		m.dirtyBytes += r.Size()
+	}
+	for d := range o.t.Data.Ranges(dirty.Offsets(mp, mp.Range)) {
+		m.ov.data = append(m.ov.data, dirty.At(mp, d))
+		if fresh {
+			again(dirty.At(mp, d))
+			continue
+		}
+		for written := range o.written.Ranges(d) {
+			again(dirty.At(mp, written))
+		}
+		for same := range o.written.Gaps(d) {
+			r := dirty.At(mp, same)
+			for known := range m.f.tracker.Copied.Ranges(r) {
+				m.known = append(m.known, known)
+			}
+			for unknown := range m.f.tracker.Copied.Gaps(r) {
+				again(unknown)
+			}
+		}
+	}
+}
+
+// confirm notes what may have been written without a trace, but for where it cannot
+// have been.
+func (f *freezer) confirm(o *sharedNow) {
+	if !f.s.around[o.t.object.id].open {
+		return
+	}
+	if state, ok := f.before.FileState(&o.maps[0]); ok && o.t.quiet && state.Changed.Equal(o.t.began.Changed) {
+		return
+	}
+	if calls, err := f.p.WriteCalls(); err == nil && f.calls != nil && calls == *f.calls && !f.p.HasRings(f.maps) {
+		return
+	}
+	f.s.tear(o.t.object, tornWritten)
+}
+
+// lookAgain finds out, after the pause, who may have written to shared memory that
+// nobody else seemed to have before.
+func (f *freezer) lookAgain() {
+	released := process.Ticks()
+	unknown := slices.DeleteFunc(objectsOf(f.sharedMappings(f.maps)), func(o *object) bool { return f.s.around[o.id].reason() != "" })
+	now := lookFor(f.p, f.before, unknown)
+	for _, o := range unknown {
+		a := now[o.id]
+		if before, ok := f.s.around[o.id]; ok {
+			a.mapped = before.mapped
+		}
+		a.others = slices.DeleteFunc(a.others, func(h holders.Holder) bool { return bornAfter(h.PID, released) })
+		f.s.tear(o, a.reason())
+	}
+}
+
+// bornAfter reports whether a process began after a moment, in ticks.
+func bornAfter(pid int, ticks uint64) bool {
+	p, err := process.Open(pid)
+	if err != nil {
+		return true
+	}
+	defer p.Close()
+	return p.StartTime() > ticks
+}
