@@ -63,10 +63,13 @@ func Untrack(p *process.Process, uffd int) {
 func (u *untracker) run(maps []procmem.Mapping) bool {
 	r := span(maps)
 	for a := r.Start; a < r.End; {
-		if first, ok, err := u.pages.next(procmem.Range{Start: a, End: r.End}); err == nil && !ok {
-			break
-		} else if err == nil {
-			a = max(a, first&^(untrackStep-1))
+		// The first step of a mapping also tells whether it is ours.
+		if a > r.Start && len(maps) == 1 {
+			if first, ok, err := u.pages.next(procmem.Range{Start: a, End: r.End}); err == nil && !ok {
+				break
+			} else if err == nil {
+				a = max(a, first&^(untrackStep-1))
+			}
 		}
 		end := min(r.End, (a|(untrackStep-1))+1) // aligned: huge pages stay whole
 		if err := sys.UffdUnprotect(u.uffd, uint64(a), uint64(end)); err == unix.ENOENT {
