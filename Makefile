@@ -22,8 +22,8 @@ LONG    := ./snapshot ./cmd/procmem ./core ./search
 PACKAGES = $(patsubst $(shell $(GO) list -m)%,.%,$(shell $(GO) list ./...))
 
 test: test-deps ## every test, with the race detector
-	PROCMEM_TEST_ALL=1 $(GO) test -count=1 -timeout 14m $(UNRACED)
-	PROCMEM_TEST_ALL=1 CGO_ENABLED=1 $(GO) test -race -count=1 -timeout 14m $(LONG) $(filter-out $(UNRACED) $(LONG),$(PACKAGES))
+	PROCMEM_TEST_ALL=1 $(GO) test -count=1 -timeout 25m $(UNRACED)
+	PROCMEM_TEST_ALL=1 CGO_ENABLED=1 $(GO) test -race -count=1 -timeout 25m $(LONG) $(filter-out $(UNRACED) $(LONG),$(PACKAGES))
 
 test-deps:
 	@./scripts/install $(TEST_PACKAGES)
