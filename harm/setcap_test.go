@@ -224,7 +224,7 @@ func TestSetcapKeeper(t *testing.T) {
 	for _, pid := range childrenOf(r.pid()) {
 		comm, _ := os.ReadFile(fmt.Sprintf("/proc/%d/comm", pid))
 		fi, err := os.Stat(fmt.Sprintf("/proc/%d/mem", pid))
-		if err != nil || fi.Sys().(*syscall.Stat_t).Uid != 0 || string(comm) != "core-keeper\n" {
+		if err != nil || fi.Sys().(*syscall.Stat_t).Uid != 0 || string(comm) != "core-helper\n" {
 			t.Errorf("%q can leave a core, or be read by its user: %v", comm, err)
 		}
 		found++

@@ -6,13 +6,21 @@ import (
 	"errors"
 	"fmt"
 	"io"
+	"runtime"
+	"strings"
 
 	"github.com/procmem/procmem"
 )
 
 // Arch returns the architecture of the executable. No more is read of that
-// than what tells it: the file may have been made to be read for ever.
+// than what tells it: the file may have been made to be read for ever. One that is on a
+// server is not asked: the auxiliary vector tells the same, of what this machine can run.
 func (p *Process) Arch() (procmem.Arch, error) {
+	if exe, err := p.Exe(); err == nil {
+		if ms := p.knownMounts(); ms.below(strings.TrimSuffix(exe, " (deleted)")) {
+			return p.archOfAuxv()
+		}
+	}
 	f, err := p.OpenMem("exe")
 	if err != nil {
 		return 0, err
@@ -38,4 +46,28 @@ func archOf(r io.ReaderAt) (procmem.Arch, error) {
 		order = binary.BigEndian
 	}
 	return procmem.ArchOf(elf.Class(head[elf.EI_CLASS]), elf.Machine(order.Uint16(head[18:])))
+}
+
+// archOfAuxv tells the size of a word by that of a program header (AT_PHENT).
+func (p *Process) archOfAuxv() (procmem.Arch, error) {
+	b, err := parseMem(p, "auxv", readMemory)
+	if err != nil {
+		return 0, err
+	}
+	const phent, size64, size32 = 4, 56, 32
+	le := binary.LittleEndian
+	for off := 0; off+16 <= len(b); off += 16 {
+		if le.Uint64(b[off:]) == phent && le.Uint64(b[off+8:]) == size64 {
+			if runtime.GOARCH == "arm64" {
+				return procmem.ARM64, nil
+			}
+			return procmem.AMD64, nil
+		}
+	}
+	for off := 0; off+8 <= len(b); off += 8 {
+		if le.Uint32(b[off:]) == phent && le.Uint32(b[off+4:]) == size32 && runtime.GOARCH == "amd64" {
+			return procmem.I386, nil
+		}
+	}
+	return 0, fmt.Errorf("/proc/%d/auxv: no architecture that is known", p.pid)
 }

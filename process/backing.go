@@ -25,14 +25,22 @@ const maxBacking = 1024
 // backing opens the files behind mappings, to see what they hold without
 // touching a page of the target.
 type backing struct {
-	dir  *os.File // of /proc, as of the process
-	mu   sync.Mutex
-	open map[fileKey]*os.File // nil where it cannot be opened
+	p      *Process
+	dir    *os.File // of /proc, as of the process
+	held   func() bool
+	mounts mounts
+	reader *fileReader // of those on servers
+	mu     sync.Mutex
+	open   map[fileKey]mappedFile // nil where it cannot be opened
+}
+
+func newBacking(p *Process, dir *os.File, held func() bool) *backing {
+	return &backing{p: p, dir: dir, held: held, mounts: p.lookAtMounts(), reader: &fileReader{p: p, dir: dir}}
 }
 
 // file returns the file behind m, or nil where it cannot be had: no file, not
 // a regular one, no right to open it. release must be called when done.
-func (b *backing) file(m *procmem.Mapping) (f *os.File, release func()) {
+func (b *backing) file(m *procmem.Mapping) (f mappedFile, release func()) {
 	nop := func() {}
 	if !m.HasFile() || m.Special() {
 		return nil, nop
@@ -48,30 +56,28 @@ func (b *backing) file(m *procmem.Mapping) (f *os.File, release func()) {
 		return f, func() { f.Close() }
 	}
 	if b.open == nil {
-		b.open = make(map[fileKey]*os.File)
+		b.open = make(map[fileKey]mappedFile)
 	}
 	b.open[key] = f
 	return f, nop
 }
 
-func (b *backing) openFile(m *procmem.Mapping) *os.File {
+// openFile tries all ways to a file. One whose server does not answer has no other.
+func (b *backing) openFile(m *procmem.Mapping) mappedFile {
 	// map_files is exact, also for files without a name; it takes
 	// CAP_CHECKPOINT_RESTORE or CAP_SYS_ADMIN.
-	f, st, err := b.openLink(mapFile(m))
-	if err != nil && b.executable() == m.Path { // also without a name, and without a capability
-		f, st, err = b.openLink("exe")
+	f, err := b.openBy(m, way{name: mapFile(m), link: true})
+	goOn := func() bool { return err != nil && err != ErrNoAnswer }
+	if goOn() && executable(b.dir) == m.Path { // also without a name, and without a capability
+		f, err = b.openBy(m, way{name: "exe", link: true})
 	}
-	if err != nil && !m.Deleted() && strings.HasPrefix(m.Path, "/") {
-		f, st, err = b.openPath(m.Path)
+	if goOn() && !m.Deleted() && strings.HasPrefix(m.Path, "/") {
+		f, err = b.openBy(m, way{name: m.Path})
 	}
-	if err != nil && strings.HasPrefix(m.Path, "/memfd:") {
-		f, st, err = b.openDescriptor(m)
+	if goOn() && strings.HasPrefix(m.Path, "/memfd:") {
+		f, err = b.openDescriptor(m)
 	}
 	if err != nil {
-		return nil
-	}
-	if st.Ino != m.Inode {
-		f.Close()
 		return nil
 	}
 	return f
@@ -81,42 +87,71 @@ func (b *backing) openFile(m *procmem.Mapping) *os.File {
 const maxDescriptors = 4096
 
 // openDescriptor opens a memfd that the process has open.
-func (b *backing) openDescriptor(m *procmem.Mapping) (*os.File, *unix.Stat_t, error) {
+func (b *backing) openDescriptor(m *procmem.Mapping) (mappedFile, error) {
 	dir, err := openAt(b.dir, "fd", unix.O_RDONLY|unix.O_DIRECTORY)
 	if err != nil {
-		return nil, nil, err
+		return nil, err
 	}
 	defer dir.Close()
 	names, _ := dir.Readdirnames(maxDescriptors)
 	for _, name := range names {
-		if !strings.HasPrefix(b.readLink("fd/"+name), "/memfd:") {
+		if !strings.HasPrefix(linkOf(b.dir, "fd/"+name), "/memfd:") {
 			continue
 		}
-		f, st, err := b.openLink("fd/" + name)
-		if err == nil && st.Ino == m.Inode {
-			return f, st, nil
-		}
-		if err == nil {
-			f.Close()
+		if f, err := (way{name: "fd/" + name, link: true}).open(b.dir, m.Inode); err == nil {
+			return localFile{f}, nil
 		}
 	}
-	return nil, nil, unix.ENOENT
+	return nil, unix.ENOENT
+}
+
+func (b *backing) openBy(m *procmem.Mapping, w way) (mappedFile, error) {
+	if b.mounts.remote(m) || !w.link && b.mounts.below(w.name) {
+		f := &remoteFile{r: b.reader, way: w, path: m.Path, inode: m.Inode, held: b.held}
+		return f, f.open()
+	}
+	f, err := w.open(b.dir, m.Inode)
+	return localFile{f}, err
+}
+
+// way is a way to the file behind a mapping: a link below /proc/PID, or a path below
+// the root of the process.
+type way struct {
+	name string
+	link bool
+}
+
+// open opens the file, if it is the one of the mapping.
+func (w way) open(dir *os.File, inode uint64) (*os.File, error) {
+	open := openPath
+	if w.link {
+		open = openLink
+	}
+	f, st, err := open(dir, w.name)
+	if err != nil {
+		return nil, err
+	}
+	if st.Ino != inode {
+		f.Close()
+		return nil, unix.ESTALE
+	}
+	return f, nil
 }
 
 // openLink opens the file behind a link of /proc.
-func (b *backing) openLink(name string) (f *os.File, st *unix.Stat_t, err error) {
-	privilege.Raised(func() { f, st, err = regular.Open(int(b.dir.Fd()), name) })
+func openLink(dir *os.File, name string) (f *os.File, st *unix.Stat_t, err error) {
+	privilege.Raised(func() { f, st, err = regular.Open(int(dir.Fd()), name) })
 	return f, st, err
 }
 
 // executable returns the name of the executable as maps has it.
-func (b *backing) executable() string { return b.readLink("exe") }
+func executable(dir *os.File) string { return linkOf(dir, "exe") }
 
-// readLink returns where a link of /proc leads to, "" where that is not told.
-func (b *backing) readLink(link string) (name string) {
+// linkOf returns where a link of /proc leads to, "" where that is not told.
+func linkOf(dir *os.File, link string) (name string) {
 	buf := make([]byte, unix.PathMax)
 	privilege.Raised(func() {
-		if n, err := unix.Readlinkat(int(b.dir.Fd()), link, buf); err == nil {
+		if n, err := unix.Readlinkat(int(dir.Fd()), link, buf); err == nil {
 			name = string(buf[:n])
 		}
 	})
@@ -125,8 +160,8 @@ func (b *backing) readLink(link string) (name string) {
 
 // openPath opens a file as the process would, with the rights of the user:
 // what is there now is for the process to say.
-func (b *backing) openPath(path string) (*os.File, *unix.Stat_t, error) {
-	root, err := openAt(b.dir, "root", unix.O_PATH|unix.O_DIRECTORY)
+func openPath(dir *os.File, path string) (*os.File, *unix.Stat_t, error) {
+	root, err := openAt(dir, "root", unix.O_PATH|unix.O_DIRECTORY)
 	if err != nil {
 		return nil, nil, err
 	}
@@ -143,4 +178,5 @@ func (b *backing) close() {
 		}
 	}
 	b.open = nil
+	b.reader.close()
 }

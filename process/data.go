@@ -3,7 +3,6 @@ package process
 import (
 	"iter"
 	"math"
-	"os"
 
 	"golang.org/x/sys/unix"
 
@@ -113,9 +112,10 @@ func (v *View) swapped(m *procmem.Mapping, r procmem.Range) iter.Seq2[procmem.Ra
 // whether a page is swapped out or was never touched by this process: only
 // the file does.
 func (v *View) swappedShared(m *procmem.Mapping, r procmem.Range, yield func(procmem.Range, error) bool) {
-	f, release := v.back.file(m)
+	file, release := v.back.file(m)
 	defer release()
-	if f == nil || m.Usage == nil || m.Usage.Swap == 0 {
+	f, local := file.(localFile)
+	if !local || m.Usage == nil || m.Usage.Swap == 0 {
 		return
 	}
 	const page, most = procmem.PageSize, 64 << 20
@@ -157,7 +157,7 @@ func (v *View) withoutGuards(yield func(procmem.Range, error) bool) func(procmem
 // fileData yields the parts of r, of a mapping of f, that may hold data. Of a
 // private one that is what the file has, and in its holes the pages of the
 // process.
-func (v *View) fileData(f *os.File, m *procmem.Mapping, r procmem.Range, yield func(procmem.Range, error) bool) bool {
+func (v *View) fileData(f mappedFile, m *procmem.Mapping, r procmem.Range, yield func(procmem.Range, error) bool) bool {
 	if m.Shared() {
 		return fileExtents(f, m, r, yield)
 	}
@@ -186,26 +186,26 @@ func (v *View) fileData(f *os.File, m *procmem.Mapping, r procmem.Range, yield f
 
 // fileExtents yields the parts of r that are data in the file and not holes.
 // Beyond the end of the file nothing can be read, and nothing is lost.
-func fileExtents(f *os.File, m *procmem.Mapping, r procmem.Range, yield func(procmem.Range, error) bool) bool {
+func fileExtents(f mappedFile, m *procmem.Mapping, r procmem.Range, yield func(procmem.Range, error) bool) bool {
 	base := m.Offset - uint64(m.Start) // modulo 2^64: file offset = base + address
 	end := base + uint64(r.End)
 	if end > math.MaxInt64 {
 		return true
 	}
-	st, err := f.Stat()
+	size, err := f.size()
 	if err != nil {
 		return yield(r, nil)
 	}
-	end = min(end, (uint64(st.Size())+procmem.PageSize-1)&^(procmem.PageSize-1))
+	end = min(end, (uint64(size)+procmem.PageSize-1)&^(procmem.PageSize-1))
 	for off := base + uint64(r.Start); off < end; {
-		data, err := unix.Seek(int(f.Fd()), int64(off), unix.SEEK_DATA)
+		data, h, err := f.seekData(int64(off))
 		if err == unix.ENXIO {
 			return true
 		}
 		hole := int64(end)
 		if err != nil || uint64(data) < off {
 			data = int64(off) // cannot tell: all of it may be data
-		} else if h, err := unix.Seek(int(f.Fd()), data, unix.SEEK_HOLE); err == nil && h > data {
+		} else if h > data {
 			hole = min(h, int64(end))
 		}
 		lo := uint64(data) &^ (procmem.PageSize - 1)

@@ -26,9 +26,10 @@ type FileState struct {
 // FileState returns the state of the file behind a mapping. ok is false where there
 // is none, or it cannot be opened.
 func (v *View) FileState(m *procmem.Mapping) (state FileState, ok bool) {
-	f, release := v.back.file(m)
+	file, release := v.back.file(m)
 	defer release()
-	if f == nil {
+	f, local := file.(localFile) // what is on a server is not memory
+	if !local {
 		return state, false
 	}
 	var fs unix.Statfs_t

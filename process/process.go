@@ -40,7 +40,10 @@ type Process struct {
 	start uint64
 	dir   *os.File // /proc/PID, which stays this process's when the pid is used again
 
+	onWait func(what string) // nil: nobody is told
+
 	mu      sync.Mutex
+	known   *mounts // nil before they were read
 	heirs   []*heir // threads that stood in for a leader that has exited
 	waiting int     // calls of within, which may go on for ever
 	closed  bool    // by its owner; what it holds is released with the last of them
@@ -125,6 +128,17 @@ func (p *Process) wait(more int) {
 	defer p.mu.Unlock()
 	if p.waiting += more; p.waiting == 0 && p.closed {
 		_ = p.release()
+	}
+}
+
+// OnWait has f told what is waited for, where that takes long: a file on a server that
+// does not answer, the mappings of a process that holds their lock. It is called by any
+// goroutine, and must return at once. It is to be set before anything else is done.
+func (p *Process) OnWait(f func(what string)) { p.onWait = f }
+
+func (p *Process) tellWait(what string) {
+	if p.onWait != nil {
+		p.onWait(what)
 	}
 }
 
@@ -299,19 +313,34 @@ func (p *Process) Stat() (*Stat, error) { return parse(p, "stat", ParseStat) }
 func (p *Process) Status() (*Status, error) { return parse(p, "status", ParseStatus) }
 
 // Mappings reads /proc/PID/maps: no Flags, no Usage.
-func (p *Process) Mappings() ([]procmem.Mapping, error) {
-	ms, err := parseMem(p, "maps", ParseMaps)
+func (p *Process) Mappings() (ms []procmem.Mapping, err error) {
+	p.patiently(func() { ms, err = parseMem(p, "maps", ParseMaps) })
 	p.trueNames(ms)
 	return ms, err
 }
 
+// mapsPatience is how long the mappings may take before it is told.
+const mapsPatience = 3 * time.Second
+
+// patiently runs f, which reads the mappings. One thread that waits in the kernel with
+// their lock held keeps everybody waiting who asks for them.
+func (p *Process) patiently(f func()) {
+	timer := time.AfterFunc(mapsPatience, func() {
+		p.tellWait("the mappings, whose lock a thread of the process may hold")
+	})
+	defer timer.Stop()
+	f()
+}
+
 // Smaps reads /proc/PID/smaps: mappings with Flags and Usage. It walks all
 // page tables of the target: some 10 ms for each GiB in 4 KiB pages.
-func (p *Process) Smaps() ([]procmem.Mapping, error) {
-	ms, err := parseMem(p, "smaps", func(r io.Reader) ([]procmem.Mapping, error) {
-		ahead, stop := readAhead(r)
-		defer stop()
-		return ParseSmaps(ahead)
+func (p *Process) Smaps() (ms []procmem.Mapping, err error) {
+	p.patiently(func() {
+		ms, err = parseMem(p, "smaps", func(r io.Reader) ([]procmem.Mapping, error) {
+			ahead, stop := readAhead(r)
+			defer stop()
+			return ParseSmaps(ahead)
+		})
 	})
 	p.trueNames(ms)
 	return ms, err

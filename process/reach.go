@@ -19,32 +19,32 @@ import (
 // known by then it is taken that the path is right.
 const reachPatience = 2 * time.Second
 
-// mappedFile is a file by one of its names in maps, and where it is mapped.
-type mappedFile struct {
+// namedFile is a file by one of its names in maps, and where it is mapped.
+type namedFile struct {
 	at []int // indexes of the mappings
 }
 
 // findUnreachable sets Unreachable in the mappings of a view.
-func (v *View) findUnreachable(dir *os.File) {
-	files := mappedFiles(v.maps)
+func (v *View) findUnreachable(p *Process, dir *os.File) {
+	files := namedFiles(v.maps)
 	if len(files) == 0 {
 		return
 	}
-	r := reach{maps: v.maps}
+	r := reach{maps: v.maps, mounts: v.back.mounts, here: mountsHere()}
 	var err error
 	if r.dir, err = openAt(dir, ".", unix.O_PATH|unix.O_DIRECTORY); err != nil {
 		return
 	}
+	r.reader = &fileReader{p: p, dir: r.dir}
 	type answer struct {
 		file        int
 		unreachable bool
 	}
 	answers := make(chan answer, len(files))
-	go func() { // which may wait for a server for ever
+	go func() { // which goes on where servers do not answer
 		defer r.dir.Close()
-		for i := range files {
-			answers <- answer{i, !r.reachable(files[i])}
-		}
+		defer r.reader.close()
+		r.all(files, func(i int, yes bool) { answers <- answer{i, !yes} })
 	}()
 	late := time.NewTimer(reachPatience)
 	defer late.Stop()
@@ -68,9 +68,9 @@ func (v *View) findUnreachable(dir *os.File) {
 	v.maps = maps
 }
 
-// mappedFiles returns the regular files behind mappings, as far as the mappings
+// namedFiles returns the regular files behind mappings, as far as the mappings
 // tell.
-func mappedFiles(maps []procmem.Mapping) (files []mappedFile) {
+func namedFiles(maps []procmem.Mapping) (files []namedFile) {
 	type name struct {
 		fileKey
 		path string
@@ -88,7 +88,7 @@ func mappedFiles(maps []procmem.Mapping) (files []mappedFile) {
 		if !ok {
 			k = len(files)
 			known[n] = k
-			files = append(files, mappedFile{})
+			files = append(files, namedFile{})
 		}
 		files[k].at = append(files[k].at, i)
 	}
@@ -99,13 +99,59 @@ func mappedFiles(maps []procmem.Mapping) (files []mappedFile) {
 // mount namespace and below the root of this process, where a debugger that
 // reads the core looks for them.
 type reach struct {
-	dir  *os.File // of /proc, as of the process
-	maps []procmem.Mapping
+	dir          *os.File // of /proc, as of the process
+	maps         []procmem.Mapping
+	mounts, here mounts      // of the process, and of this one
+	reader       *fileReader // of what may be on a server; nil where this is one
+}
+
+// all tells of each file whether it is reachable. Those on servers come last, and of a
+// process that has one that does not answer the others are not asked for.
+func (r *reach) all(files []namedFile, tell func(file int, yes bool)) {
+	var served []int
+	for i, f := range files {
+		m := &r.maps[f.at[0]]
+		if r.mounts.remote(m) || r.served(m.Path) {
+			served = append(served, i)
+			continue
+		}
+		tell(i, r.reachable(f))
+	}
+	for _, i := range served {
+		m := &r.maps[files[i].at[0]]
+		a, _, err := r.reader.ask(question{Op: 'p', Map: *m}, m.Path, reachPatience)
+		tell(i, err != nil || a.Yes)
+		if err != nil {
+			r.reader.lost = maxLost
+		}
+	}
+}
+
+// served reports whether a path leads here, or may lead, to a file system that has a
+// server: a link in it may lead anywhere.
+func (r *reach) served(path string) bool {
+	if !strings.HasPrefix(path, "/") {
+		return false
+	}
+	if r.here.below(path) || r.mounts.below(path) {
+		return true
+	}
+	fd, err := unix.Openat2(unix.AT_FDCWD, path, &unix.OpenHow{Flags: unix.O_PATH | unix.O_CLOEXEC, Resolve: unix.RESOLVE_NO_SYMLINKS})
+	if err == nil {
+		unix.Close(fd)
+	}
+	return err == unix.ELOOP
+}
+
+// reachableHere is reachable for a process that may wait.
+func reachableHere(dir *os.File, m *procmem.Mapping) bool {
+	r := reach{dir: dir, maps: []procmem.Mapping{*m}}
+	return r.reachable(namedFile{at: []int{0}})
 }
 
 // reachable reports whether the path of a file leads to it, or to one with the
 // same build id.
-func (r *reach) reachable(f mappedFile) bool {
+func (r *reach) reachable(f namedFile) bool {
 	m := &r.maps[f.at[0]]
 	var named unix.Stat_t
 	if !strings.HasPrefix(m.Path, "/") || unix.Stat(m.Path, &named) != nil {
@@ -144,7 +190,7 @@ func mapFile(m *procmem.Mapping) string {
 
 // sameBuild reports whether the file of that name has the build id of the
 // mapped one.
-func (r *reach) sameBuild(f mappedFile, name string) bool {
+func (r *reach) sameBuild(f namedFile, name string) bool {
 	id := r.mappedBuildID(f)
 	if id == nil {
 		return false
@@ -159,12 +205,15 @@ func (r *reach) sameBuild(f mappedFile, name string) bool {
 
 // mappedBuildID returns the build id of a mapped file, from itself or from
 // where it is in memory.
-func (r *reach) mappedBuildID(f mappedFile) []byte {
+func (r *reach) mappedBuildID(f namedFile) []byte {
 	m := &r.maps[f.at[0]]
 	b := backing{dir: r.dir}
 	if file := b.openFile(m); file != nil {
 		defer file.Close()
 		return buildID(file)
+	}
+	if r.reader == nil {
+		return nil // who asks the server by way of the process holds its lock
 	}
 	mem, err := openAt(r.dir, "mem", unix.O_RDONLY)
 	if err != nil {

@@ -34,7 +34,7 @@ type View struct {
 	// Where to look whether pages may be pinned; 0 for none.
 	mark    procmem.Addr // of this address space; no other has the same
 	witness procmem.Addr // of forks
-	back    backing
+	back    *backing
 
 	stopped bool
 	tracer  func(func())
@@ -61,7 +61,8 @@ func (p *Process) viewOf(tid int, dir *os.File) (*View, error) {
 		mem.Close()
 		return nil, err
 	}
-	v := &View{tid: tid, mem: mem, back: backing{dir: dir}}
+	v := &View{tid: tid, mem: mem}
+	v.back = newBacking(p, dir, func() bool { return v.stopped })
 	v.pm.f = pm
 	// By a number of another pid namespace, process_vm_readv would read from a
 	// stranger, if only to find that out.
@@ -79,7 +80,7 @@ func (p *Process) viewOf(tid int, dir *os.File) (*View, error) {
 		v.Close()
 		return nil, fmt.Errorf("read mappings: %w", unix.ESRCH)
 	}
-	v.findUnreachable(dir)
+	v.findUnreachable(p, dir)
 	v.spans = spansOf(v.maps)
 	v.findWitness()
 	return v, nil
@@ -208,7 +209,7 @@ func (v *View) readMapping(m *procmem.Mapping, p []byte, a procmem.Addr) (int, e
 
 // readShared reads a piece of shared memory from its file, up to the first
 // guard: what is behind that can be seen by nobody in this mapping.
-func (v *View) readShared(f *os.File, m *procmem.Mapping, p []byte, a procmem.Addr) (int, error) {
+func (v *View) readShared(f mappedFile, m *procmem.Mapping, p []byte, a procmem.Addr) (int, error) {
 	r := procmem.Range{Start: a, End: a + procmem.Addr(len(p))}
 	for g, err := range v.pm.guards(r) {
 		if err != nil || g.Start <= a {
@@ -245,6 +246,9 @@ func (v *View) readAbsent(m *procmem.Mapping, p []byte, done int, a, to procmem.
 				return n, len(p)
 			}
 		}
+		if v.Remote(m) {
+			return 0, len(p) // who asks the server by way of the process holds its lock
+		}
 		// Not ours to open: a page of the page cache is mapped, none made.
 		n, _ := v.raw(0, p, from)
 		return n, len(p)
@@ -252,6 +256,40 @@ func (v *View) readAbsent(m *procmem.Mapping, p []byte, done int, a, to procmem.
 	clear(p)
 	return len(p), len(p)
 }
+
+// Remote reports whether the file behind a mapping is, or may be, on a server. It may
+// take a second and more to ask that, and come to nothing (ErrNoAnswer).
+func (v *View) Remote(m *procmem.Mapping) bool { return v.back.mounts.remote(m) }
+
+// Served opens the file behind a mapping where that is on a server; served tells whether
+// it is. f is nil where it cannot be had. It may be read as long as the view is open, and
+// an answer that takes too long is an error.
+func (v *View) Served(m *procmem.Mapping) (f interface {
+	io.ReaderAt
+	io.Closer
+	Size() int64
+}, served bool) {
+	if !v.Remote(m) {
+		return nil, false
+	}
+	file, _ := v.back.file(m)
+	if file == nil {
+		return nil, true
+	}
+	size, err := file.size()
+	if err != nil {
+		return nil, true
+	}
+	return servedFile{file, size}, true
+}
+
+type servedFile struct {
+	io.ReaderAt
+	size int64
+}
+
+func (f servedFile) Size() int64 { return f.size }
+func (servedFile) Close() error  { return nil }
 
 // Backed reports whether the file behind a mapping can be read. It then stays
 // open as long as the view does, whatever becomes of the mapping.
@@ -268,9 +306,10 @@ func aioRing(m *procmem.Mapping) bool { return m.Shared() && m.Path == "/[aio] (
 
 // Unseen reports whether only the pages of a shared mapping that the process
 // has touched can be read: what else it holds is in a file that cannot be
-// opened.
+// opened. Of one on a server that goes for a private mapping, too: to ask for it by way
+// of the process would wait for the server with a lock of the process held.
 func (v *View) Unseen(m *procmem.Mapping) bool {
-	return m.Shared() && m.Flags&procmem.VMUffdMiss == 0 && !aioRing(m) && !v.Backed(m)
+	return (m.Shared() || v.Remote(m)) && m.Flags&procmem.VMUffdMiss == 0 && !aioRing(m) && !v.Backed(m)
 }
 
 var errMayLook = fmt.Errorf("%w (the capability CAP_CHECKPOINT_RESTORE allows to look without)", procmem.ErrUntouched)
@@ -278,6 +317,9 @@ var errMayLook = fmt.Errorf("%w (the capability CAP_CHECKPOINT_RESTORE allows to
 // Untouched returns why pages of a mapping of which Unseen is true cannot be
 // read, with a remedy where there is one.
 func (v *View) Untouched(m *procmem.Mapping) error {
+	if v.Remote(m) {
+		return ErrNoAnswer
+	}
 	var (
 		st  unix.Stat_t
 		err error
@@ -304,7 +346,7 @@ func (v *View) Present(r procmem.Range) iter.Seq2[procmem.Range, error] {
 }
 
 func (v *View) absentError(m *procmem.Mapping) error {
-	if m.Shared() && m.Flags&procmem.VMUffdMiss == 0 {
+	if v.Remote(m) || m.Shared() && m.Flags&procmem.VMUffdMiss == 0 {
 		return v.Untouched(m)
 	}
 	return procmem.ErrUnreadable
@@ -315,7 +357,7 @@ var errNoFileData = errors.New("file has no read")
 
 // readFile reads what a mapping shows of its file. Bytes between the end of
 // the file and the end of that page are zeros, and beyond it is a fault.
-func readFile(f *os.File, m *procmem.Mapping, p []byte, a procmem.Addr) (int, error) {
+func readFile(f mappedFile, m *procmem.Mapping, p []byte, a procmem.Addr) (int, error) {
 	off := m.Offset + uint64(a-m.Start)
 	if off > math.MaxInt64-uint64(len(p)) {
 		return 0, procmem.ErrUnreadable
@@ -325,6 +367,9 @@ func readFile(f *os.File, m *procmem.Mapping, p []byte, a procmem.Addr) (int, er
 		return n, nil
 	}
 	if err != io.EOF {
+		if err == ErrNoAnswer {
+			return n, err
+		}
 		if n == 0 {
 			return 0, errNoFileData
 		}
@@ -334,11 +379,11 @@ func readFile(f *os.File, m *procmem.Mapping, p []byte, a procmem.Addr) (int, er
 	if n == 0 {
 		// All of p is beyond the end: whether its first bytes belong to the
 		// last page depends on where the file ends.
-		st, err := f.Stat()
+		size, err := f.size()
 		if err != nil {
 			return 0, procmem.ErrUnreadable
 		}
-		last := (uint64(st.Size()) + procmem.PageSize - 1) &^ (procmem.PageSize - 1)
+		last := (uint64(size) + procmem.PageSize - 1) &^ (procmem.PageSize - 1)
 		if off >= last {
 			return 0, procmem.ErrUnreadable
 		}

@@ -2,8 +2,11 @@ package snapshot
 
 import (
 	"cmp"
+	"context"
+	"errors"
 	"slices"
 	"sort"
+	"time"
 
 	"golang.org/x/sys/unix"
 
@@ -47,6 +50,7 @@ type arena struct {
 	faults  []procmem.Fault
 	missing []procmem.Range // those of the faults that were to be copied
 	err     error           // of the store
+	ctx     context.Context // ends the waiting for the store; nil: nothing does
 }
 
 type piece struct {
@@ -152,7 +156,7 @@ func (a *arena) spill(mem procmem.Memory, r procmem.Range) {
 		n, err := mem.ReadAt(buf[:r.End-at], at)
 		n &^= procmem.PageSize - 1
 		if n > 0 {
-			a.err = a.store.Put(at, buf[:n])
+			a.err = a.put(at, buf[:n])
 			a.spilled.Add(procmem.Range{Start: at, End: at + procmem.Addr(n)})
 			at += procmem.Addr(n)
 		}
@@ -160,6 +164,32 @@ func (a *arena) spill(mem procmem.Memory, r procmem.Range) {
 			a.missPage(at, err)
 			at += procmem.PageSize
 		}
+	}
+}
+
+// ErrStuck reports that what memory was written to took none of it for so long that the
+// process, which was held, was let go. It may itself serve the file system.
+var ErrStuck = errors.New("what the memory is written to takes nothing: the process was let go, which may serve that file system itself")
+
+// StuckPatience is how long one write may take while a process is held.
+const StuckPatience = 5 * time.Second
+
+// put puts memory into the store, but does not wait for it without a bound: the thread
+// that traces the process must not hang. What it gives up stays the store's.
+func (a *arena) put(at procmem.Addr, p []byte) error {
+	done := make(chan error, 1)
+	go func() { done <- a.store.Put(at, p) }()
+	var end <-chan struct{}
+	if a.ctx != nil {
+		end = a.ctx.Done()
+	}
+	select {
+	case err := <-done:
+		return err
+	case <-end:
+		return context.Cause(a.ctx)
+	case <-time.After(StuckPatience):
+		return ErrStuck
 	}
 }
 

@@ -1,6 +1,9 @@
 package snapshot
 
 import (
+	"errors"
+	"time"
+
 	"github.com/procmem/procmem"
 	"github.com/procmem/procmem/internal/pageset"
 	"github.com/procmem/procmem/internal/ptracer"
@@ -37,4 +40,33 @@ func callsOf(threads []ptracer.Taken) (out []*process.Syscall) {
 		}
 	}
 	return out
+}
+
+// errMapsLocked reports that a thread that does not stop holds the lock of the mappings,
+// or that one waits for it in vain: whoever asks for them waits, too.
+var errMapsLocked = errors.New("a thread of it waits in the kernel (state D) and holds the lock of its mappings, for which everybody else waits")
+
+// lockPatience is how long that lock may be held.
+const lockPatience = 100 * time.Millisecond
+
+// mapsAreFree looks, where there is a thread that did not stop, whether the mappings can
+// be read, and does not wait for that itself. It is called by the tracing thread.
+func mapsAreFree(t *ptracer.Tracer, p *process.Process) error {
+	if len(t.GivenUp()) == 0 {
+		return nil
+	}
+	done := make(chan struct{})
+	go func() {
+		defer close(done)
+		if f, err := p.OpenMem("maps"); err == nil {
+			f.Read(make([]byte, 1))
+			f.Close()
+		}
+	}()
+	select {
+	case <-done:
+		return nil
+	case <-time.After(lockPatience):
+		return errMapsLocked
+	}
 }

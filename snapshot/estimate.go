@@ -172,7 +172,7 @@ func (f *freezer) estimates(x *extent) []Estimate {
 		fork = canFork(f.p, x)
 	}
 	if fork == nil {
-		fork = f.s.forkWaits(f.p)
+		fork = f.s.forkWaits(f.p, f.before)
 	}
 	return []Estimate{
 		{MethodPrecopy, x.precopy(), x.torn, precopy},

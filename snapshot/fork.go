@@ -62,7 +62,7 @@ func fork(ctx context.Context, p *process.Process, o Options) (s *Snapshot, err 
 			return s, fmt.Errorf("fork process %d: %w", p.PID(), err)
 		}
 	}
-	if err = s.forkWaits(p); err != nil {
+	if err = s.forkWaits(p, before); err != nil {
 		return s, err
 	}
 	left, _ := s.uncopied(p, before, o.want(s.img, before))
@@ -115,10 +115,19 @@ func fork(ctx context.Context, p *process.Process, o Options) (s *Snapshot, err 
 
 var errForkWaits = errors.New("a fork of it waits until one of its threads, all of which would be held, has read of that (UFFD_FEATURE_EVENT_FORK)")
 
-// forkWaits reports errForkWaits where a userfaultfd of the process tells of
-// forks. With whom no other process shares it there is nobody else to read. It does
+// errForkServer: the kernel writes what is dirty back when such a mapping ends, and
+// nothing ends the waiting for that (fs/fuse/file.c, fuse_vma_close).
+var errForkServer = errors.New("it maps a file shared that is on a server: a copy of it could not end before that answers")
+
+// forkWaits reports errForkServer, or errForkWaits where a userfaultfd of the process
+// tells of forks. With whom no other process shares it there is nobody else to read. It does
 // not look for ever: a fork that waits all the same is ended after a while.
-func (s *Snapshot) forkWaits(p *process.Process) error {
+func (s *Snapshot) forkWaits(p *process.Process, view *process.View) error {
+	if slices.ContainsFunc(s.img.Mappings, func(m procmem.Mapping) bool {
+		return m.Shared() && m.Flags&procmem.VMDontCopy == 0 && view.Remote(&m)
+	}) {
+		return errForkServer
+	}
 	if !slices.ContainsFunc(s.img.Mappings, func(m procmem.Mapping) bool { return m.Flags&(procmem.VMUffdMiss|procmem.VMUffdWP) != 0 }) {
 		return nil
 	}
@@ -195,6 +204,10 @@ func (s *Snapshot) uncopied(p *process.Process, mem *process.View, wanted []proc
 func (o *overlay) keep(view *process.View, mappings []procmem.Mapping) {
 	for i := range mappings {
 		m := &mappings[i]
+		if m.Shared() && view.Remote(m) {
+			o.keepTouched(view, m)
+			continue
+		}
 		o.own = append(o.own, m.Range)
 		at := m.Start
 		for d, err := range present(view, m) {
@@ -221,9 +234,27 @@ func (o *overlay) keep(view *process.View, mappings []procmem.Mapping) {
 	}
 }
 
+// keepTouched copies the pages that the process has of a file on a server. The rest is
+// read later: nobody is held until a server answers.
+func (o *overlay) keepTouched(view *process.View, m *procmem.Mapping) {
+	for d, err := range view.Present(m.Range) {
+		if err != nil {
+			o.arena.miss(m.Range, procmem.Cause(err))
+			return
+		}
+		o.own, o.data = append(o.own, d), append(o.data, d)
+		o.arena.copy(touched{view}, d)
+	}
+}
+
+// touched reads pages that exist from the process itself, and not from their files.
+type touched struct{ *process.View }
+
+func (t touched) ReadAt(p []byte, a procmem.Addr) (int, error) { return t.ReadPresent(p, a) }
+
 // present yields what there is to copy of a mapping.
 func present(view *process.View, m *procmem.Mapping) iter.Seq2[procmem.Range, error] {
-	if view.Unseen(m) {
+	if view.Unseen(m) || m.Shared() && view.Remote(m) {
 		return view.Present(m.Range)
 	}
 	return view.Data(m.Range)

@@ -243,6 +243,9 @@ func (f *freezer) hold(ctx context.Context, ov *overlay) (*moment, error) {
 	if err := f.s.tracer.StopAll(ctx); err != nil {
 		return nil, err
 	}
+	if err := mapsAreFree(f.s.tracer, f.p); err != nil {
+		return nil, err
+	}
 	f.s.taken = time.Now()
 	if auxv, err := f.p.Auxv(f.s.img.Arch); err != nil || !bytes.Equal(auxv, f.s.img.Auxv) {
 		return nil, inject.ErrExec
@@ -268,8 +271,8 @@ func (f *freezer) hold(ctx context.Context, ov *overlay) (*moment, error) {
 		f.text = nil // what is fresh is to be planned for
 		return nil, errTooMuch
 	}
-	m.copy()
-	return m, nil
+	m.copy(ctx)
+	return m, ov.arena.err
 }
 
 // scan finds out which pages exist, in ascending order, but not which of them

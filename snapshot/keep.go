@@ -3,11 +3,16 @@ package snapshot
 import (
 	"context"
 	"iter"
+	"time"
 
 	"github.com/procmem/procmem"
 	"github.com/procmem/procmem/internal/pageset"
 	"github.com/procmem/procmem/internal/pipe"
 )
+
+// keepPatience is how long a store may take for one piece. What it is for may be a disk
+// that is busy.
+const keepPatience = 3 * StuckPatience
 
 // Keep copies the memory of ascending ranges into a store and lets the process
 // go on: they are read from there from now on, and nothing else can be. It is
@@ -27,9 +32,18 @@ func (s *Snapshot) Keep(ctx context.Context, store Store, ranges []procmem.Range
 			kept.data = append(kept.data, procmem.Range{Start: d.Start.PageDown(), End: (d.End + procmem.PageSize - 1).PageDown()})
 		}
 	}
+	ctx, cancel := context.WithCancelCause(ctx)
+	defer cancel(nil)
+	tracer := s.tracer
+	stuck := func() {
+		cancel(ErrStuck)
+		tracer.Release()
+	}
 	faults, err := pipe.New().Run(ctx, s.Sparse, kept.plan(), pipe.Work{Each: func(b *pipe.Block) error {
 		for _, p := range b.Pieces {
-			if err := store.Put(p.Addr, p.Bytes); err != nil {
+			timer := time.AfterFunc(keepPatience, stuck)
+			err := store.Put(p.Addr, p.Bytes)
+			if timer.Stop(); err != nil {
 				return err
 			}
 		}

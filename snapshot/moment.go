@@ -1,6 +1,7 @@
 package snapshot
 
 import (
+	"context"
 	"os"
 
 	"golang.org/x/sys/unix"
@@ -190,7 +191,8 @@ func (m *moment) work() dirty.Work {
 }
 
 // copy copies what must be copied while the process is held.
-func (m *moment) copy() {
+func (m *moment) copy(ctx context.Context) {
+	m.ov.arena.ctx = ctx
 	m.ov.arena.gather(m.f.before.ReadWritten, m.f.read, m.written)
 	for _, r := range m.dirty {
 		m.ov.arena.copy(m.f.read, r)

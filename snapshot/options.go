@@ -53,8 +53,11 @@ type Torn struct {
 	Reason string
 }
 
-// tornCall is a reason for Torn; shared.go has others.
-const tornCall = "a thread that could not be stopped is in a system call that may write to it"
+// Reasons for Torn; shared.go has others.
+const (
+	tornServer = "shared, and its file is on a server: what the process has not touched was read after the pause"
+	tornCall   = "a thread that could not be stopped is in a system call that may write to it"
+)
 
 func (s *Snapshot) sortTorn() {
 	slices.SortStableFunc(s.Torn, func(a, b Torn) int { return cmp.Compare(a.Start, b.Start) })

@@ -86,7 +86,11 @@ func (s *Snapshot) boundShared(p *process.Process, view *process.View, shared []
 			s.tear(o, cmp.Or(o.others, tornBeyond))
 			continue
 		}
-		s.tear(o, o.others)
+		why := o.others
+		if view.Remote(&o.maps[0]) {
+			why = tornServer
+		}
+		s.tear(o, why)
 	}
 	return out
 }

@@ -19,7 +19,8 @@ import (
 // not stopped (procmem.Thread.Err).
 var errOnlyBlocked = errors.New("not stopped: only what /proc tells of a blocked thread, its pc, sp and arguments")
 
-// Stop holds every thread of the process until Release. It needs the rights
+// Stop holds every thread of the process until Release, or until ctx ends: what is read
+// then is of no use. It needs the rights
 // of a debugger and that nobody else traces the process: EPERM otherwise.
 //
 // A thread that does not stop, because it waits in the kernel without being
@@ -140,6 +141,9 @@ func hold(ctx context.Context, p *process.Process) (s *Snapshot, err error) {
 	s.tracer = ptracer.New(p)
 	s.tracer.Known = known(infos)
 	s.tracer.HoldSharers(true)
+	// Whoever reads, or writes what was read, may wait for something that does not come.
+	stop := context.AfterFunc(ctx, s.tracer.Release)
+	s.undo(func() error { stop(); return nil })
 	defer func() {
 		if err != nil {
 			s.Close()
@@ -148,6 +152,11 @@ func hold(ctx context.Context, p *process.Process) (s *Snapshot, err error) {
 	}()
 	if err = s.tracer.Stop(ctx); err != nil {
 		return s, err
+	}
+	var lock error
+	s.tracer.Do(func() { lock = mapsAreFree(s.tracer, p) })
+	if lock != nil {
+		return s, lock
 	}
 	// An exec in the meantime has made another process of it.
 	before := s.img.Auxv

@@ -30,6 +30,7 @@ type coreJob struct {
 	maxPause pauseFlag
 	compress compressFlag
 
+	guard    *guard    // of the file that is written, nil for none
 	oldGDB   bool      // an old gdb warns of the core that was taken
 	progress *progress // of the core that is being taken
 	packer   *packer   // what compresses it, nil for nothing
@@ -160,6 +161,7 @@ func (j *coreJob) one(ctx context.Context, word string) error {
 		return &target.ProcessError{PID: pid, Err: err}
 	}
 	defer p.Close()
+	tellWaits(p)
 	if isSelf(pid) && snapshot.Method(j.method) != snapshot.MethodLive {
 		return usagef("procmem cannot hold itself still: use --method live")
 	}
@@ -229,6 +231,10 @@ func (j *coreJob) take(ctx context.Context, p *process.Process, plan *plan, stor
 		return nil, err
 	}
 	w.Background = s.Over()
+	if j.guard != nil {
+		j.guard.hold(!s.Over() && s.Method != snapshot.MethodLive)
+		defer j.guard.hold(false)
+	}
 	if s.Over() || s.Method == snapshot.MethodLive {
 		j.enter("writing")
 	} else {
@@ -241,6 +247,9 @@ func (j *coreJob) take(ctx context.Context, p *process.Process, plan *plan, stor
 		return nil, onProcess(p, err)
 	}
 	pause := s.Release()
+	if j.guard != nil {
+		j.guard.hold(false)
+	}
 	r = &core.Report{
 		Version: version, Time: s.Taken(), PID: p.PID(), Method: string(s.Method),
 		Rounds: s.Rounds, Why: s.Why,

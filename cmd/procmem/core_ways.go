@@ -50,7 +50,9 @@ func (j *coreJob) file(ctx context.Context, p *process.Process) (*core.Report, e
 	if err := f.Reserve(int64(plan.disk)); err != nil {
 		return nil, fmt.Errorf("write %s: no room: %v; choose %s (nothing was stopped)", path, err, notThisCore)
 	}
-	w, err := core.NewFileWriter(f, plan.arch, plan.segs)
+	j.guard, ctx = newGuard(ctx, filepath.Dir(path))
+	defer j.guard.end()
+	w, err := core.NewFileWriter(guardedFile{f, j.guard}, plan.arch, plan.segs)
 	if err != nil {
 		return nil, err
 	}

@@ -116,6 +116,7 @@ func diagnose(pid int, prefix string) *diagnosis {
 		return d
 	}
 	defer p.Close()
+	tellWaits(p)
 	d.Prediction, err = predictCore(p, prefix)
 	if err != nil { // it ended in the meantime
 		d.Readable, d.Stoppable = false, false

@@ -81,6 +81,7 @@ The methods by which the moment is taken are those of procmem core.`,
 
 // dumper copies mappings, one after the other.
 type dumper struct {
+	guard  *guard // of the folder that is written, nil for a stream
 	target *target.Target
 	method snapshot.Method
 	stream bool   // it goes to a reader who may be slow
@@ -140,12 +141,18 @@ func (d *dumper) memory(ctx context.Context) (mem procmem.Sparse, release func()
 			return nil, nil, onTarget(d.target, err)
 		}
 	}
+	if d.guard != nil {
+		d.guard.hold(!s.Over() && s.Method != snapshot.MethodLive)
+	}
 	d.index.Method = string(s.Method)
 	d.pipe.Background = s.Over()
 	return s, func() error {
 		defer done()
 		err := s.Whole()
 		d.index.PauseMS = milliseconds(s.Release())
+		if d.guard != nil {
+			d.guard.hold(false)
+		}
 		return onTarget(d.target, errors.Join(err, endMoment(d.target.Process, s)))
 	}, nil
 }
@@ -261,9 +268,15 @@ func (d *dumper) toDir(ctx context.Context, path string) error {
 		return fmt.Errorf("write %s: no file of this file system can be as long as the largest mapping, %s: choose %s (nothing was stopped)",
 			path, term.Size(longest), notThisDump)
 	}
+	d.guard, ctx = newGuard(ctx, filepath.Dir(path))
+	defer d.guard.end()
 	err = d.each(ctx, func(m *procmem.Mapping, data []procmem.Range) error {
 		name := fileName(m.Range)
-		f, err := dir.File(name, int64(m.Size()))
+		var f *sink.DirFile
+		_, err := d.guard.do(func() (n int, err error) {
+			f, err = dir.File(name, int64(m.Size()))
+			return 0, err
+		})
 		if err != nil {
 			return err
 		}
@@ -271,7 +284,7 @@ func (d *dumper) toDir(ctx context.Context, path string) error {
 		err = d.copy(ctx, data, pipe.Work{Each: func(b *pipe.Block) error {
 			for _, p := range b.Pieces {
 				for x := range p.Data() {
-					if _, err := f.WriteAt(x.Bytes, int64(x.Addr-m.Start)); err != nil {
+					if _, err := d.guard.do(func() (int, error) { return f.WriteAt(x.Bytes, int64(x.Addr-m.Start)) }); err != nil {
 						return err
 					}
 				}

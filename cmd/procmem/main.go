@@ -66,7 +66,7 @@ func (e errInterrupted) Error() string {
 // undoing is for commands that have something to undo: the context ends with
 // the first SIGINT, SIGTERM, SIGQUIT or SIGHUP, so that the target is let go and what is
 // half-written removed. A second one ends procmem at once, which lets the
-// target go as well. Other commands just end. Control-Z does nothing: who is
+// target go as well, and so does a first one that does not end it in time. Other commands just end. Control-Z does nothing: who is
 // stopped lets nobody go. A signal that was ignored when procmem was started, as
 // nohup(1) does, stays so.
 func undoing(run func(ctx context.Context) error) error {
@@ -80,12 +80,15 @@ func undoing(run func(ctx context.Context) error) error {
 		}
 	}
 	defer signal.Stop(ch)
+	done := make(chan struct{})
+	defer close(done)
 	go func() {
 		select {
 		case sig := <-ch:
 			signal.Stop(ch)
 			cancel(errInterrupted{sig})
-		case <-ctx.Done():
+			endAnyway(ctx, done)
+		case <-done:
 		}
 	}()
 	return run(ctx)

@@ -12,7 +12,13 @@ import (
 )
 
 // openTarget resolves a TARGET; a core may be compressed.
-func openTarget(word string) (*target.Target, error) { return target.OpenWith(word, openCore) }
+func openTarget(word string) (*target.Target, error) {
+	t, err := target.OpenWith(word, openCore)
+	if err == nil && t.Process != nil {
+		tellWaits(t.Process)
+	}
+	return t, err
+}
 
 // opened is a target whose memory is read, with what names addresses in it.
 type opened struct {

@@ -8,6 +8,7 @@ import (
 	"io"
 	"math"
 	"os"
+	"time"
 
 	"golang.org/x/sys/unix"
 
@@ -29,6 +30,17 @@ func OfProcess(pid int, mem procmem.Memory) Opener {
 	return func(m *procmem.Mapping) (File, error) {
 		if m.Path == vdso {
 			return memoryFile{mem, m.Range}, nil
+		}
+		if s, ok := mem.(server); ok {
+			if f, served := s.Served(m); served {
+				switch {
+				case f == nil:
+					return nil, errNoFile
+				case !sameFile(f, mem, m, false):
+					return nil, errChanged
+				}
+				return f, nil
+			}
 		}
 		ways := []func() (*file, error){func() (f *file, err error) {
 			privilege.Raised(func() {
@@ -70,6 +82,19 @@ func openBelowRoot(pid int, path string) (*file, error) {
 	return newFile(regular.OpenBelow(root, path))
 }
 
+// server is a memory that opens files which are on a server itself: whoever does that may
+// wait without end.
+type server interface {
+	Served(m *procmem.Mapping) (f interface {
+		io.ReaderAt
+		io.Closer
+		Size() int64
+	}, served bool)
+}
+
+// corePatience is how long a file that a core names may take to be opened.
+const corePatience = 2 * time.Second
+
 // OfCore opens the files of this machine that have the names and the build ids
 // of those in a core, whose memory mem is.
 func OfCore(mem procmem.Memory) Opener {
@@ -80,15 +105,28 @@ func OfCore(mem procmem.Memory) Opener {
 		if m.Deleted() {
 			return nil, errNoFile
 		}
-		f, err := newFile(regular.Open(unix.AT_FDCWD, m.Path))
-		if err != nil {
-			return nil, err
+		type result struct {
+			f   *file
+			err error
 		}
-		if !sameFile(f, mem, m, true) {
-			f.Close()
-			return nil, errChanged
+		done := make(chan result, 1)
+		go func() {
+			f, err := newFile(regular.Open(unix.AT_FDCWD, m.Path))
+			if err == nil && !sameFile(f, mem, m, true) {
+				f.Close()
+				err = errChanged
+			}
+			done <- result{f, err}
+		}()
+		select {
+		case r := <-done:
+			if r.err != nil {
+				return nil, r.err
+			}
+			return r.f, nil
+		case <-time.After(corePatience):
+			return nil, errNoFile
 		}
-		return f, nil
 	}
 }
 

@@ -1,0 +1,123 @@
+package process
+
+import (
+	"io"
+	"os"
+	"sync"
+	"time"
+
+	"golang.org/x/sys/unix"
+)
+
+// mappedFile is a file behind a mapping.
+type mappedFile interface {
+	io.ReaderAt
+	io.Closer
+	// size returns how long it is, in bytes.
+	size() (int64, error)
+	// seekData returns where data begins from off on, and the hole behind it; ENXIO
+	// where there is none. A hole at or before the data is not known.
+	seekData(off int64) (data, hole int64, err error)
+}
+
+// localFile is one that the kernel has.
+type localFile struct{ *os.File }
+
+func (f localFile) size() (int64, error) {
+	st, err := f.Stat()
+	if err != nil {
+		return 0, err
+	}
+	return st.Size(), nil
+}
+
+func (f localFile) seekData(off int64) (data, hole int64, err error) { return seekData(f.File, off) }
+
+func seekData(f *os.File, off int64) (data, hole int64, err error) {
+	if data, err = unix.Seek(int(f.Fd()), off, unix.SEEK_DATA); err != nil {
+		return 0, 0, err
+	}
+	hole, _ = unix.Seek(int(f.Fd()), data, unix.SEEK_HOLE) // 0: nobody knows
+	return data, hole, nil
+}
+
+// remoteFile is one on a server. Once that has not answered it is not asked again.
+type remoteFile struct {
+	r     *fileReader
+	way   way
+	path  string // for people
+	inode uint64
+	held  func() bool
+
+	mu   sync.Mutex
+	gen  int
+	id   int
+	dead error
+}
+
+func (f *remoteFile) patience() time.Duration {
+	if f.held() {
+		return heldPatience
+	}
+	return serverPatience
+}
+
+// open opens the file, or says why that cannot be.
+func (f *remoteFile) open() error {
+	a, gen, err := f.r.ask(question{Op: 'o', Name: f.way.name, Link: f.way.link, Inode: f.inode}, f.path, f.patience())
+	if err == nil && a.Errno != 0 {
+		err = a.Errno
+	}
+	f.gen, f.id = gen, a.ID
+	return err
+}
+
+// ask asks something about the file, which may have to be opened again.
+func (f *remoteFile) ask(q question) (a answer, err error) {
+	f.mu.Lock()
+	defer f.mu.Unlock()
+	for try := 0; f.dead == nil; try++ {
+		q.ID = f.id
+		a, gen, err := f.r.ask(q, f.path, f.patience())
+		switch {
+		case err != nil:
+			f.dead = err
+		case gen == f.gen && a.Errno != 0:
+			return a, a.Errno
+		case gen == f.gen:
+			return a, nil
+		case try > 0:
+			f.dead = ErrNoAnswer
+		default:
+			f.dead = f.open()
+		}
+	}
+	return answer{}, f.dead
+}
+
+func (f *remoteFile) ReadAt(p []byte, off int64) (n int, err error) {
+	for n < len(p) {
+		a, err := f.ask(question{Op: 'r', Off: off + int64(n), N: len(p) - n})
+		if err != nil {
+			return n, err
+		}
+		n += copy(p[n:], a.Bytes)
+		if a.EOF || len(a.Bytes) == 0 {
+			return n, io.EOF
+		}
+	}
+	return n, nil
+}
+
+func (f *remoteFile) size() (int64, error) {
+	a, err := f.ask(question{Op: 's'})
+	return a.Size, err
+}
+
+func (f *remoteFile) seekData(off int64) (data, hole int64, err error) {
+	a, err := f.ask(question{Op: 'd', Off: off})
+	return a.Data, a.Hole, err
+}
+
+// Close leaves it to the process that has it open.
+func (f *remoteFile) Close() error { return nil }

@@ -1,0 +1,207 @@
+package process
+
+import (
+	"encoding/gob"
+	"errors"
+	"fmt"
+	"io"
+	"net"
+	"os"
+	"os/exec"
+	"strconv"
+	"sync"
+	"time"
+
+	"golang.org/x/sys/unix"
+
+	"github.com/procmem/procmem"
+	"github.com/procmem/procmem/internal/privilege"
+	"github.com/procmem/procmem/internal/selfexec"
+)
+
+// ErrNoAnswer reports that a file is on a server that did not answer in time, or does
+// not give it out to the caller.
+var ErrNoAnswer = errors.New("its file is on a server that does not answer, or does not give it out")
+
+// How long a server may take for one answer.
+const (
+	serverPatience = 4 * time.Second
+	heldPatience   = time.Second // while the process is held
+	tellAfter      = 700 * time.Millisecond
+	maxLost        = 4 // servers of files that were given up, of one process
+)
+
+// readerName is what a process that reads files of a server is called.
+const readerName = "core-files"
+
+func init() { selfexec.Register(readerName, serveFiles) }
+
+// fileReader reads files that are on a server, by a process of its own: who waits for a
+// server cannot always be ended, and a process that has such a thread does not end
+// either. One that does not answer is left to itself.
+type fileReader struct {
+	p   *Process
+	dir *os.File // of /proc, as of the process
+
+	mu   sync.Mutex
+	cmd  *exec.Cmd
+	conn net.Conn
+	enc  *gob.Encoder
+	dec  *gob.Decoder
+	gen  int // which process it is: what is open is open there
+	lost int
+}
+
+// question is what such a process is asked.
+type question struct {
+	Op    byte // o open, r read, s size, d data, p whether the path leads to the file
+	Name  string
+	Link  bool // below /proc/PID
+	Inode uint64
+	ID    int
+	Off   int64
+	N     int
+	Map   procmem.Mapping // of the file
+}
+
+// answer is what it says.
+type answer struct {
+	ID         int
+	Bytes      []byte
+	EOF        bool
+	Size       int64
+	Data, Hole int64
+	Yes        bool
+	Errno      unix.Errno
+}
+
+// ask asks for something that has to do with a file.
+func (r *fileReader) ask(q question, file string, patience time.Duration) (a answer, gen int, err error) {
+	r.mu.Lock()
+	defer r.mu.Unlock()
+	if r.lost >= maxLost {
+		return a, 0, ErrNoAnswer
+	}
+	if err := r.start(); err != nil {
+		return a, 0, err
+	}
+	timer := time.AfterFunc(tellAfter, func() { r.p.tellWait("the file " + file) })
+	defer timer.Stop()
+	r.conn.SetDeadline(time.Now().Add(patience))
+	if err = r.enc.Encode(&q); err == nil {
+		err = r.dec.Decode(&a)
+	}
+	if err != nil {
+		r.leave()
+		r.lost++
+		return a, 0, ErrNoAnswer
+	}
+	return a, r.gen, nil
+}
+
+// start starts the process, unless there is one.
+func (r *fileReader) start() error {
+	if r.cmd != nil {
+		return nil
+	}
+	pair, err := unix.Socketpair(unix.AF_UNIX, unix.SOCK_STREAM|unix.SOCK_CLOEXEC, 0)
+	if err != nil {
+		return err
+	}
+	ours, theirs := os.NewFile(uintptr(pair[0]), "socket"), os.NewFile(uintptr(pair[1]), "socket")
+	defer theirs.Close()
+	defer ours.Close()
+	conn, err := net.FileConn(ours)
+	if err != nil {
+		return err
+	}
+	cmd := selfexec.Command(readerName, strconv.Itoa(r.p.pid))
+	cmd.Env, cmd.Dir, cmd.ExtraFiles = []string{}, "/", []*os.File{theirs, r.dir}
+	if err := cmd.Start(); err != nil {
+		conn.Close()
+		return fmt.Errorf("start a process that reads files: %w", err)
+	}
+	r.cmd, r.conn, r.enc, r.dec = cmd, conn, gob.NewEncoder(conn), gob.NewDecoder(conn)
+	r.gen++
+	return nil
+}
+
+// leave ends the process, as soon as that can end.
+func (r *fileReader) leave() {
+	if r.cmd == nil {
+		return
+	}
+	r.conn.Close()
+	r.cmd.Process.Kill()
+	go r.cmd.Wait()
+	r.cmd = nil
+}
+
+func (r *fileReader) close() {
+	r.mu.Lock()
+	defer r.mu.Unlock()
+	r.leave()
+}
+
+// serveFiles is the main function of such a process. It ends with whoever started it.
+// The program that it is may have capabilities by its file: they are for links of /proc.
+func serveFiles() int {
+	if err := privilege.Lower(); err != nil {
+		return 1
+	}
+	conn, dir := os.NewFile(3, "socket"), os.NewFile(4, "/proc/PID")
+	enc, dec := gob.NewEncoder(conn), gob.NewDecoder(conn)
+	var files []*os.File
+	buf := make([]byte, readerBlock)
+	for {
+		var q question
+		if dec.Decode(&q) != nil {
+			return 0
+		}
+		var a answer
+		if q.Op == 'o' {
+			if f, err := (way{q.Name, q.Link}).open(dir, q.Inode); err == nil {
+				files = append(files, f)
+				a.ID = len(files)
+			} else {
+				a.Errno = unix.ENOENT
+			}
+		} else if q.Op == 'p' {
+			a.Yes = reachableHere(dir, &q.Map)
+		} else if q.ID < 1 || q.ID > len(files) {
+			a.Errno = unix.EBADF
+		} else {
+			a.of(files[q.ID-1], q, buf)
+		}
+		if enc.Encode(&a) != nil {
+			return 0
+		}
+	}
+}
+
+// readerBlock is how much is read at once, in bytes.
+const readerBlock = 1 << 20
+
+// of answers a question about a file that is open.
+func (a *answer) of(f *os.File, q question, buf []byte) {
+	var err error
+	switch q.Op {
+	case 'r':
+		var n int
+		n, err = f.ReadAt(buf[:min(max(q.N, 0), len(buf))], q.Off)
+		a.Bytes, a.EOF = buf[:n], err == io.EOF
+		if a.EOF {
+			err = nil
+		}
+	case 's':
+		var st os.FileInfo
+		if st, err = f.Stat(); err == nil {
+			a.Size = st.Size()
+		}
+	case 'd':
+		a.Data, a.Hole, err = seekData(f, q.Off)
+	}
+	if err != nil && !errors.As(err, &a.Errno) {
+		a.Errno = unix.EIO
+	}
+}

@@ -1,0 +1,163 @@
+package process
+
+import (
+	"bufio"
+	"io"
+	"os"
+	"strconv"
+	"strings"
+
+	"github.com/procmem/procmem"
+)
+
+// A file may be on a server that does not answer: the target's own, one that hangs, or
+// one behind a network that is down. Whoever opens or reads it then waits in the kernel,
+// of FUSE without being able to end (fs/fuse/dev.c, request_wait_answer). Which file
+// systems have a server is known without asking it: /proc/PID/mountinfo tells.
+
+// served are the file systems with a server that is not the kernel.
+var served = map[string]bool{
+	"9p": true, "afs": true, "autofs": true, "beegfs": true, "ceph": true, "cifs": true, "coda": true, "fuse": true,
+	"fuseblk": true, "gfs2": true, "glusterfs": true, "gpfs": true, "lustre": true, "ncpfs": true, "nfs": true, "nfs4": true,
+	"ocfs2": true, "orangefs": true, "smb3": true, "smbfs": true, "vboxsf": true, "virtiofs": true, "vmhgfs": true,
+}
+
+// ServedType reports whether a file system, by its type as of statfs(2), has a server
+// that is not the kernel, as far as such types are known.
+func ServedType(magic int64) bool {
+	switch uint32(magic) {
+	case 0x65735546, // FUSE
+		0x6969, 0xff534d42, 0xfe534d42, 0x517b, // NFS, CIFS, SMB2, SMB
+		0x01021997, 0x00c36400, 0x73757245, 0x5346414f, 0x6b414653, // 9P, Ceph, Coda, AFS
+		0x01161970, 0x7461636f, 0x0bd00bd0, 0x20030528, 0x47504653, // GFS2, OCFS2, Lustre, OrangeFS, GPFS
+		0x786f4256, 0xbacbacbc, 0x0187: // VirtualBox, VMware, autofs
+		return true
+	}
+	return false
+}
+
+// kernelFiles begin the names of files that are on no mount, and in memory.
+var kernelFiles = []string{"/memfd:", "/SYSV", "/dev/zero (deleted)", "/secretmem", "/[aio]", "/anon_hugepage", "anon_inode:", "/dmabuf", "/drm mm object", "/i915"}
+
+// mounts tells which file systems of a process have a server.
+type mounts struct {
+	served map[[2]uint32]bool // by device; nil: none is asked for
+	points map[string]bool    // by the folder that each is mounted on
+}
+
+// readMounts reads the mounts that the process sees.
+func readMounts(p *Process) mounts {
+	f, err := p.Open("mountinfo")
+	if err != nil {
+		return parseMounts(strings.NewReader(""))
+	}
+	defer f.Close()
+	return parseMounts(f)
+}
+
+// mountsHere reads those that this process sees.
+func mountsHere() mounts {
+	f, err := os.Open("/proc/self/mountinfo")
+	if err != nil {
+		return parseMounts(strings.NewReader(""))
+	}
+	defer f.Close()
+	return parseMounts(f)
+}
+
+func parseMounts(f io.Reader) mounts {
+	m := mounts{map[[2]uint32]bool{}, map[string]bool{}}
+	sc := bufio.NewScanner(f)
+	sc.Buffer(nil, 1<<20)
+	for sc.Scan() {
+		// 36 35 98:0 /root /mount options ... - type source options
+		head, tail, ok := strings.Cut(sc.Text(), " - ")
+		fields, kind := strings.Fields(head), strings.Fields(tail)
+		if !ok || len(fields) < 5 || len(kind) == 0 {
+			continue
+		}
+		name, _, _ := strings.Cut(kind[0], ".") // fuse.sshfs
+		major, minor, _ := strings.Cut(fields[2], ":")
+		a, err1 := strconv.ParseUint(major, 10, 32)
+		b, err2 := strconv.ParseUint(minor, 10, 32)
+		if err1 != nil || err2 != nil {
+			continue
+		}
+		m.served[[2]uint32{uint32(a), uint32(b)}] = served[name]
+		m.points[unescape(fields[4])] = served[name]
+	}
+	return m
+}
+
+// knownMounts returns those of the last look at the process.
+func (p *Process) knownMounts() mounts {
+	p.mu.Lock()
+	known := p.known
+	p.mu.Unlock()
+	if known != nil {
+		return *known
+	}
+	return p.lookAtMounts()
+}
+
+func (p *Process) lookAtMounts() mounts {
+	ms := readMounts(p)
+	p.mu.Lock()
+	defer p.mu.Unlock()
+	p.known = &ms
+	return ms
+}
+
+// unescape undoes what the kernel does to spaces and the like: \040.
+func unescape(s string) string {
+	var out strings.Builder
+	for i := 0; i < len(s); i++ {
+		if s[i] == '\\' && i+3 < len(s) {
+			if n, err := strconv.ParseUint(s[i+1:i+4], 8, 8); err == nil {
+				out.WriteByte(byte(n))
+				i += 3
+				continue
+			}
+		}
+		out.WriteByte(s[i])
+	}
+	return out.String()
+}
+
+// remote reports whether the file behind a mapping is, or may be, on a server.
+func (ms *mounts) remote(m *procmem.Mapping) bool {
+	if ms.served == nil || !m.HasFile() || m.Special() || m.Flags&procmem.VMHugeTLB != 0 {
+		return false
+	}
+	if yes, known := ms.served[[2]uint32{m.Major, m.Minor}]; known {
+		return yes
+	}
+	// Another namespace's, or unmounted. A block device has no server that is known of.
+	if m.Major != 0 {
+		return false
+	}
+	for _, name := range kernelFiles {
+		if strings.HasPrefix(m.Path, name) {
+			return false
+		}
+	}
+	return true
+}
+
+// below reports whether a path is on a file system that has a server.
+func (ms *mounts) below(path string) bool {
+	for dir := path; ; {
+		if yes, known := ms.points[dir]; known {
+			return yes
+		}
+		i := strings.LastIndexByte(dir, '/')
+		switch {
+		case i < 0 || dir == "/":
+			return false
+		case i == 0:
+			dir = "/"
+		default:
+			dir = dir[:i]
+		}
+	}
+}
