@@ -129,6 +129,7 @@ func serve(dir string) {
 		fmt.Println("error", err)
 		os.Exit(1)
 	}
+	fuse.Discard = true
 	ballast := make([]byte, 96<<20)
 	for i := range ballast {
 		ballast[i] = byte(i>>12) | 1
@@ -139,48 +140,66 @@ func serve(dir string) {
 	fmt.Println("done", ballast[4096])
 }
 
+// startServer starts a target that serves a file system, and returns where.
+func startServer(t *testing.T) (target *exec.Cmd, dir string, end func()) {
+	t.Helper()
+	dir = t.TempDir()
+	target = exec.Command(os.Args[0])
+	target.Env = append(os.Environ(), asServer+"="+dir)
+	in, err := target.StdinPipe()
+	if err != nil {
+		t.Fatal(err)
+	}
+	out, err := target.StdoutPipe()
+	if err != nil {
+		t.Fatal(err)
+	}
+	if err := target.Start(); err != nil {
+		t.Fatal(err)
+	}
+	t.Cleanup(func() {
+		target.Process.Kill()
+		target.Wait()
+		syscall.Unmount(dir, syscall.MNT_DETACH)
+	})
+	line := make([]byte, 64)
+	if n, err := out.Read(line); string(line[:n]) != "ready\n" {
+		t.Fatalf("%q, %v", line[:n], err)
+	}
+	return target, dir, func() {
+		if !untraced(target.Process.Pid) {
+			t.Error("it is still held")
+		}
+		in.Close()
+		if n, _ := out.Read(line); !strings.HasPrefix(string(line[:n]), "done") {
+			t.Errorf("the target says %q", line[:n])
+		}
+	}
+}
+
 // A process may serve the file system that its own core goes to, which it cannot while it
 // is held: it is let go, and procmem fails.
 func TestTargetServesTheOutput(t *testing.T) {
-	for _, words := range []string{"core -a --method stop", "core --compress zstd --method stop", "dump --method stop", "core -a --method precopy", "core -a --method fork", "core -a"} {
+	for _, words := range []string{"core -a --method stop", "core --compress zstd --method stop", "core -a --method precopy", "core -a --method fork", "core -a"} {
 		t.Run(words, func(t *testing.T) {
-			dir := t.TempDir()
-			target := exec.Command(os.Args[0])
-			target.Env = append(os.Environ(), asServer+"="+dir)
-			in, err := target.StdinPipe()
-			if err != nil {
-				t.Fatal(err)
-			}
-			out, err := target.StdoutPipe()
-			if err != nil {
-				t.Fatal(err)
-			}
-			if err := target.Start(); err != nil {
-				t.Fatal(err)
-			}
-			t.Cleanup(func() { target.Process.Kill(); target.Wait(); syscall.Unmount(dir, syscall.MNT_DETACH) })
-			line := make([]byte, 64)
-			if n, err := out.Read(line); string(line[:n]) != "ready\n" {
-				t.Fatalf("%q, %v", line[:n], err)
-			}
-			name := "/core"
-			args := strings.Fields(words)
-			if args[0] == "dump" {
-				name = "/dump"
-			}
-			r := begin(t, exec.Command(program, append(args, "-o", dir+name, strconv.Itoa(target.Process.Pid))...)).wait(t)
-			t.Log(r)
-			if strings.HasSuffix(words, "stop") != (r.status == 1) {
+			target, dir, end := startServer(t)
+			r := begin(t, exec.Command(program, append(strings.Fields(words), "-o", dir+"/core", strconv.Itoa(target.Process.Pid))...)).wait(t)
+			if strings.HasSuffix(words, "stop") {
+				r.want(t, 1, "takes nothing: the process was let go")
+			} else if r.status > 1 {
 				t.Errorf("%v", r)
 			}
-			if !untraced(target.Process.Pid) {
-				t.Error("it is still held")
-			}
-			in.Close()
-			n, _ := out.Read(line)
-			if string(line[:n]) != "done 1\n" && string(line[:n]) != "done 3\n" {
-				t.Errorf("the target says %q", line[:n])
-			}
+			end()
 		})
 	}
+}
+
+// The first signal lets it go at once.
+func TestSignalWhileTargetServesTheOutput(t *testing.T) {
+	target, dir, end := startServer(t)
+	r := begin(t, exec.Command(program, "core", "-a", "--method", "stop", "-o", dir+"/core", strconv.Itoa(target.Process.Pid)))
+	testproc.Until(t, "the target to be held", func() bool { return r.ended() || testproc.State(target.Process.Pid, target.Process.Pid) == 't' })
+	r.signal(syscall.SIGTERM)
+	r.wait(t).want(t, 1, "stopped by SIGTERM")
+	end()
 }

@@ -21,7 +21,10 @@ import (
 // not to be killed, once the server has the request.
 type Fuse struct {
 	Dir string // where it is mounted
-	dev *os.File
+	// Discard has it keep of what is written the length alone: who serves its own core
+	// would have more of it than can be copied.
+	Discard bool
+	dev     *os.File
 
 	mu      sync.Mutex
 	files   []*fuseFile                       // its node id is the index and 2
@@ -30,8 +33,9 @@ type Fuse struct {
 }
 
 type fuseFile struct {
-	name string // "" once it has none
-	data []byte
+	name   string // "" once it has none
+	data   []byte
+	length int // where that is more than data
 }
 
 // MountFuse mounts a file system below dir, and serves it until the end of the
@@ -80,7 +84,7 @@ func (f *Fuse) Close() {
 func (f *Fuse) Put(name string, data []byte) string {
 	f.mu.Lock()
 	defer f.mu.Unlock()
-	f.files = append(f.files, &fuseFile{name, bytes.Clone(data)})
+	f.files = append(f.files, &fuseFile{name: name, data: bytes.Clone(data)})
 	return filepath.Join(f.Dir, name)
 }
 
@@ -206,7 +210,9 @@ func (f *Fuse) answer(op uint32, node uint64, in []byte) (out []byte, errno unix
 		return append(make([]byte, 16), f.attr(node)...), 0
 	case opSetattr:
 		if file != nil && le.Uint32(in)&8 != 0 { // FATTR_SIZE
-			file.resize(int(le.Uint64(in[16:])))
+			if file.length = int(le.Uint64(in[16:])); !f.Discard {
+				file.resize(file.length)
+			}
 		}
 		return append(make([]byte, 16), f.attr(node)...), 0
 	case opOpen, opOpendir:
@@ -216,12 +222,19 @@ func (f *Fuse) answer(op uint32, node uint64, in []byte) (out []byte, errno unix
 		return append(f.entry(len(f.files)-1), make([]byte, 16)...), 0
 	case opRead:
 		at, size := le.Uint64(in[8:]), uint64(le.Uint32(in[16:]))
+		if f.Discard {
+			return make([]byte, min(size, uint64(file.length)-min(at, uint64(file.length)))), 0
+		}
 		at = min(at, uint64(len(file.data)))
 		return bytes.Clone(file.data[at:min(at+size, uint64(len(file.data)))]), 0
 	case opWrite:
 		at, size := int(le.Uint64(in[8:])), int(le.Uint32(in[16:]))
-		file.resize(max(len(file.data), at+size))
-		copy(file.data[at:], in[40:40+size])
+		if f.Discard {
+			file.length = max(file.length, at+size)
+		} else {
+			file.resize(max(len(file.data), at+size))
+			copy(file.data[at:], in[40:40+size])
+		}
 		out = make([]byte, 8)
 		le.PutUint32(out, uint32(size))
 		return out, 0
@@ -303,7 +316,7 @@ func (f *Fuse) attr(node uint64) []byte {
 	le.PutUint64(out, node)
 	mode, size := uint32(unix.S_IFDIR|0o755), 0
 	if file := f.file(node); file != nil {
-		mode, size = unix.S_IFREG|0o755, len(file.data)
+		mode, size = unix.S_IFREG|0o755, max(len(file.data), file.length)
 	}
 	le.PutUint64(out[8:], uint64(size))
 	le.PutUint64(out[16:], uint64(size+511)/512)
