@@ -22,7 +22,7 @@ var (
 // lie that nobody could live with: there would be no event to wait for.
 var faultErrors = map[string][]unix.Errno{
 	"ptrace": {unix.EPERM, unix.EIO, unix.ESRCH}, "waitid": {unix.ECHILD, unix.EINTR, unix.EINVAL}, "wait4": {unix.EINTR, unix.ECHILD},
-	"ioctl": {unix.ENOMEM, unix.EIO, unix.EPERM, unix.EAGAIN}, "kill": {unix.EPERM, unix.ESRCH},
+	"ioctl": {unix.ENOMEM, unix.EIO, unix.EPERM, unix.EAGAIN}, "kill": {unix.EPERM},
 	"pidfd_open": {unix.EMFILE, unix.ESRCH, unix.ENOMEM}, "pidfd_getfd": {unix.EMFILE, unix.EPERM, unix.ESRCH},
 	"process_vm_readv": {unix.EFAULT, unix.ESRCH, unix.ENOMEM, unix.EPERM},
 	"clone":            {unix.EAGAIN, unix.ENOMEM}, "clone3": {unix.EAGAIN, unix.ENOMEM}, "execve": {unix.ENOENT, unix.ENOMEM, unix.EACCES},
@@ -54,6 +54,9 @@ func TestFaults(t *testing.T) {
 			if f.kill = !f.helper && random.IntN(8) == 0; !f.kill {
 				f.errno = faultErrors[w.call][random.IntN(len(faultErrors[w.call]))]
 				f.times = faultTimes[random.IntN(len(faultTimes))]
+			}
+			if w.call == "pread64" { // 40 are all that there are at the end of a helper
+				f.times = min(f.times, 3)
 			}
 			if *oneFault != "" {
 				f = parseFault(t, *oneFault)
@@ -88,6 +91,12 @@ func inject(t *testing.T, v *victim, method string, f fault) string {
 	harm := v.harm(t)
 	wrong := v.file(t, got)
 	passed()
+	// A runtime that gets no memory or thread gives up, which is the end of the helper:
+	// docs/pause.md says what that may do while it has a child in the target.
+	if f.helper && (f.call == "mmap" || f.call == "clone") && harm != "" && seenByWait(harm) {
+		t.Logf("method %s: %v: the end of the helper: %s", method, f, harm)
+		harm = ""
+	}
 	if harm != "" {
 		t.Errorf("method %s: %v: harm: %s\nafter %v", method, f, harm, got)
 	}

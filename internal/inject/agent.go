@@ -4,6 +4,7 @@ import (
 	"errors"
 	"fmt"
 	"os"
+	"slices"
 	"time"
 
 	"golang.org/x/sys/unix"
@@ -54,12 +55,32 @@ func (c *Injector) withAgent(born func(Forked), f func(*agent) error) (left *For
 		err = f(a)
 	}
 	err = errors.Join(err, a.end())
-	a.take()
-	if c.one(func(tid int, regs []byte) error { return a.waitIn(c, tid, regs) }) != nil {
+	if a.bury() != nil {
 		left = &a.Forked
 	}
 	return left, err
 }
+
+// bury has a thread of the target, all of which are held, take the news that the
+// task has ended. Once we have taken them they are the target's, and any thread of it
+// gets them that goes on and waits: what fails for no reason that lasts is done again.
+func (a *agent) bury() (err error) {
+	a.take()
+	for range buryTries {
+		err = a.c.one(func(tid int, regs []byte) error { return a.waitIn(a.c, tid, regs) })
+		if err == nil || slices.Contains(lasting, err) || errors.Is(err, ErrFrozen) {
+			return err
+		}
+		sys.Nap(time.Millisecond)
+	}
+	return err
+}
+
+// buryTries is how often it is tried to bury a task, a millisecond apart.
+const buryTries = 10
+
+// lasting are reasons why no call can be made as long as all threads are held.
+var lasting = []error{procmem.ErrGone, ErrSignalled, errNotStopped, errCodeMode, errDispatch, errShadow, errRseq}
 
 // bear has a thread of the target make an agent.
 func (c *Injector) bear(tid int, regs []byte) (*agent, error) {

@@ -135,7 +135,7 @@ func (x *execution) run(regs []byte, pc uint64, r request) (res result, err erro
 	if x.ours {
 		options |= unix.PTRACE_O_EXITKILL
 	}
-	err = sys.SetOptions(x.tid, options)
+	err = persist(func() error { return sys.SetOptions(x.tid, options) })
 	if err == nil {
 		err = setRegs(x.tid, regs)
 	}

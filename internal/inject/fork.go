@@ -99,9 +99,8 @@ func (h *helper) leave(t *ptracer.Tracer, c *Injector, child *agent) {
 		err = h.holdThawed(t)
 	}
 	t.Do(func() {
-		child.take()
 		for err == nil {
-			err = c.one(func(tid int, regs []byte) error { return child.waitIn(c, tid, regs) })
+			err = child.bury()
 			if !errors.Is(err, ErrFrozen) {
 				return
 			}

@@ -152,8 +152,8 @@ func (c *Injector) candidates() (tids []int, regs map[int][]byte) {
 		if !c.t.Held(tid) || c.t.Signal(tid) != 0 {
 			continue
 		}
-		r, err := getRegs(tid)
-		if err != nil {
+		var r []byte
+		if persist(func() (err error) { r, err = getRegs(tid); return err }) != nil {
 			continue
 		}
 		regs[tid] = r
