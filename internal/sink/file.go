@@ -123,10 +123,14 @@ func claim(f *os.File, name string) error {
 	case st.Nlink != 1:
 		return fmt.Errorf("%s is in the way, and has another name too (a hard link)", name)
 	}
-	if err := f.Chmod(0o600); err != nil {
-		return err
+	err = f.Chmod(0o600)
+	if err == nil {
+		err = f.Truncate(0)
 	}
-	return f.Truncate(0)
+	if err != nil {
+		os.Remove(name) // it is ours
+	}
+	return err
 }
 
 // onDisk reports whether O_DIRECT avoids a copy: memory file systems accept
