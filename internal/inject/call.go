@@ -176,6 +176,9 @@ func (x *execution) run(regs []byte, pc uint64, r request) (res result, err erro
 			entered = true
 			if refused = x.admit(options, pc, r); refused != nil {
 				x.cancel(regs)
+			} else if r.number == callExitGroup {
+				// The end is not waited for here: that would take the news of it.
+				return res, persist(func() error { return sys.ContinueToSyscall(x.tid) })
 			}
 		default:
 			res, err := x.finish(options, res)
