@@ -43,11 +43,17 @@ func TestFaults(t *testing.T) {
 	forEachMethod(t, allMethods, func(t *testing.T, method string) {
 		random := random(t)
 		v := &victim{}
+		if method == "auto" { // which holds a small target while it is copied
+			v.more = []string{"--ballast", ballast}
+		}
 		v.start(t)
 		counts := cleanCalls(t, v, method, calls)
 		maps.DeleteFunc(counts, func(w where, _ int) bool { return faultErrors[w.call] == nil })
 		places := slices.SortedFunc(maps.Keys(counts), func(a, b where) int { return strings.Compare(fmt.Sprint(a), fmt.Sprint(b)) })
 		outcomes := map[string]int{}
+		if method == "fork" || method == "precopy" { // a task of another user, without CAP_KILL
+			outcomes[inject(t, v, method, fault{helper: true, call: "kill", errno: unix.EPERM, times: 40})]++
+		}
 		for range n {
 			w := places[random.IntN(len(places))]
 			f := fault{helper: w.helper, call: w.call, n: random.IntN(counts[w])}
@@ -88,8 +94,8 @@ func inject(t *testing.T, v *victim, method string, f fault) string {
 	passed := atFailure(t, "method %s: %v", method, f)
 	got, _, hit := supervised(t, &f, v.dir, []string{f.call}, v.args(method)...)
 	took := time.Since(began)
+	wrong := v.file(t, got) // of this target: there may be another
 	harm := v.harm(t)
-	wrong := v.file(t, got)
 	passed()
 	// A runtime that gets no memory or thread gives up, which is the end of the helper:
 	// docs/pause.md says what that may do while it has a child in the target.

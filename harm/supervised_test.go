@@ -24,6 +24,8 @@ type fault struct {
 	errno  unix.Errno
 	times  int  // how many calls fail, that one the first
 	kill   bool // the process is killed instead
+	// From then on it may open no other file.
+	noFiles bool
 
 	at string // the call that it was, and the one before
 }
@@ -32,6 +34,9 @@ func (f fault) String() string {
 	what := fmt.Sprintf("%s, %d times from", unix.ErrnoName(f.errno), f.times)
 	if f.kill {
 		what = "killed at"
+	}
+	if f.noFiles {
+		what = "no other file from"
 	}
 	return fmt.Sprintf("%s %s number %d of %s", what, f.call, f.n, role(f.helper))
 }
@@ -51,7 +56,7 @@ var callNumbers = map[string]int{
 	"sendmsg": unix.SYS_SENDMSG, "recvmsg": unix.SYS_RECVMSG, "socketpair": unix.SYS_SOCKETPAIR, "pipe2": unix.SYS_PIPE2,
 	"openat": unix.SYS_OPENAT, "pread64": unix.SYS_PREAD64, "readlinkat": unix.SYS_READLINKAT, "sched_setattr": unix.SYS_SCHED_SETATTR,
 	"pwrite64": unix.SYS_PWRITE64, "write": unix.SYS_WRITE, "fallocate": unix.SYS_FALLOCATE, "ftruncate": unix.SYS_FTRUNCATE,
-	"fsync": unix.SYS_FSYNC, "renameat": unix.SYS_RENAMEAT, "renameat2": unix.SYS_RENAMEAT2, "linkat": unix.SYS_LINKAT,
+	"fsync": unix.SYS_FSYNC, "renameat": unix.SYS_RENAMEAT, "renameat2": unix.SYS_RENAMEAT2, "linkat": unix.SYS_LINKAT, "unlinkat": unix.SYS_UNLINKAT,
 }
 
 var callNames = func() map[int]string {
@@ -129,6 +134,12 @@ func supervised(t testing.TB, f *fault, dir string, calls []string, args ...any)
 		}
 		hit, gone = true, f.kill
 		f.at = fmt.Sprintf("%s, after %s", nameOf(c), last)
+		if f.noFiles {
+			gone = true
+			if err := noFiles(c.PID); err != nil {
+				t.Error(err)
+			}
+		}
 		return testproc.Verdict{Errno: f.errno, Kill: f.kill}
 	}}
 	cmd := command(args...)
@@ -143,17 +154,35 @@ func supervised(t testing.TB, f *fault, dir string, calls []string, args ...any)
 	return got, counts, hit
 }
 
+// noFiles has a process open no file more.
+func noFiles(pid int) error {
+	lowest := 0 // number that is free
+	for ; ; lowest++ {
+		if _, err := os.Lstat(fmt.Sprintf("/proc/%d/fd/%d", pid, lowest)); err != nil {
+			break
+		}
+	}
+	var limit unix.Rlimit
+	if err := unix.Prlimit(pid, unix.RLIMIT_NOFILE, nil, &limit); err != nil {
+		return err
+	}
+	limit.Cur = uint64(lowest)
+	return unix.Prlimit(pid, unix.RLIMIT_NOFILE, &limit, nil)
+}
+
 // victim is a target that is started again when it was harmed.
 type victim struct {
 	*testproc.Proc
 	before traces
 	dir    string // of cores
+	packed bool   // that are compressed
+	more   []string
 	harmed map[string]int
 }
 
 func (v *victim) start(t testing.TB) {
 	t.Helper()
-	v.Proc = testproc.Start(t, testproc.Torture)
+	v.Proc = testproc.Start(t, testproc.Torture, v.more...)
 	v.before = look(t, v.PID())
 	if v.dir == "" {
 		v.dir, v.harmed = t.TempDir(), map[string]int{}
@@ -164,7 +193,13 @@ func (v *victim) args(method string) []any {
 	return []any{"core", "--method", method, "--force", "-o", filepath.Join(v.dir, "core"), v.PID()}
 }
 
-func (v *victim) core() string { return filepath.Join(v.dir, fmt.Sprintf("core.%d", v.PID())) }
+func (v *victim) core() string {
+	name := fmt.Sprintf("core.%d", v.PID())
+	if v.packed {
+		name += ".zst"
+	}
+	return filepath.Join(v.dir, name)
+}
 
 // harm tells what the target is the worse for, "" for nothing. Then there is
 // another target.
