@@ -66,10 +66,13 @@ func (c *Injector) withAgent(born func(Forked), f func(*agent) error) (left *For
 // gets them that goes on and waits: what fails for no reason that lasts is done again.
 func (a *agent) bury() (err error) {
 	a.take()
-	for range buryTries {
+	for tries := 0; tries < buryTries; tries++ {
 		err = a.c.one(func(tid int, regs []byte) error { return a.waitIn(a.c, tid, regs) })
 		if err == nil || slices.Contains(lasting, err) || errors.Is(err, ErrFrozen) {
 			return err
+		}
+		if err == ErrExec { // as likely as not it has: then it waits for nothing
+			tries += 4
 		}
 		sys.Nap(time.Millisecond)
 	}
@@ -77,7 +80,7 @@ func (a *agent) bury() (err error) {
 }
 
 // buryTries is how often it is tried to bury a task, a millisecond apart.
-const buryTries = 10
+const buryTries = 50
 
 // lasting are reasons why no call can be made as long as all threads are held.
 var lasting = []error{procmem.ErrGone, ErrSignalled, errNotStopped, errCodeMode, errDispatch, errShadow, errRseq}
