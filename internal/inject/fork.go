@@ -26,36 +26,18 @@ func (h *helper) fork(wait bool) error {
 		return err
 	}
 	defer c.close()
-	if err := t.Stop(h.ctx); err != nil {
-		return err
-	}
-	n := News{Time: time.Now()}
-	if wait {
-		if err := h.tell(&News{Held: true}); err != nil {
-			return err
-		}
-	}
-	var child *agent
-	t.Do(func() {
-		err = h.withAgent(c, func(a *agent) (err error) {
-			child, err = a.fork(h.p)
-			return err
-		})
-		if child != nil {
-			h.born(child.Forked)
-		}
-		if err == nil {
-			n.Threads = t.Take(Arch)
-		}
-	})
-	if err != nil {
+	n, child, err := h.forkHeld(t, c, wait)
+	for began := time.Now(); err != nil && child == nil; n, child, err = h.forkHeld(t, c, wait) {
 		t.LetGo()
-		if child != nil {
-			t.Do(func() { child.end() })
-			t.Release() // nothing that is traced outlives it
-			err = errors.Join(err, child.reap(context.Background(), h.p))
+		err = errors.Join(err, h.reapLeft())
+		// Whoever has been told that the target is held has copied what is of that moment.
+		if wait || !passing(err) || time.Since(began) > callPatience {
+			return fmt.Errorf("fork process %d: %w", h.p.PID(), err)
 		}
-		return fmt.Errorf("fork process %d: %w", h.p.PID(), errors.Join(err, h.reapLeft()))
+		sys.Nap(time.Millisecond)
+	}
+	if err != nil {
+		return fmt.Errorf("fork process %d: %w", h.p.PID(), errors.Join(err, h.drop(t, child)))
 	}
 	if wait {
 		n.Late = h.awaitWord()
@@ -69,6 +51,49 @@ func (h *helper) fork(wait bool) error {
 	<-h.ctx.Done()
 	h.leave(t, c, child)
 	return nil
+}
+
+// forkHeld holds the target, has an agent fork, and reads the registers.
+func (h *helper) forkHeld(t *ptracer.Tracer, c *Injector, wait bool) (n News, child *agent, err error) {
+	if err := t.Stop(h.ctx); err != nil {
+		return n, nil, err
+	}
+	n.Time = time.Now()
+	if wait {
+		if err := h.tell(&News{Held: true}); err != nil {
+			return n, nil, err
+		}
+	}
+	t.Do(func() {
+		err = h.withAgent(c, func(a *agent) (err error) {
+			child, err = a.fork(h.p)
+			return err
+		})
+		if child != nil {
+			h.born(child.Forked)
+		}
+		if err == nil {
+			n.Threads = t.Take(Arch)
+		}
+	})
+	return n, child, err
+}
+
+// passing reports whether a call may well be made a moment later.
+func passing(err error) bool {
+	return errors.Is(err, ErrSignalled) || errors.Is(err, errNotStopped)
+}
+
+// drop ends a child that is of no use, and lets the target go.
+func (h *helper) drop(t *ptracer.Tracer, child *agent) error {
+	buried := false
+	t.Do(func() { buried = child.end() == nil && child.bury() == nil })
+	t.LetGo()
+	if buried {
+		return h.reapLeft()
+	}
+	t.Release() // nothing that is traced outlives it
+	return errors.Join(child.reap(context.Background(), h.p), h.reapLeft())
 }
 
 // awaitWord waits for the word to go on, and reports whether it did not come in

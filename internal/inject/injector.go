@@ -179,6 +179,9 @@ func (c *Injector) one(f func(tid int, regs []byte) error) error {
 		return err
 	}
 	err := errNotStopped
+	if slices.ContainsFunc(c.t.Threads(), func(tid int) bool { return c.t.Held(tid) && c.t.Signal(tid) != 0 }) {
+		err = ErrSignalled
+	}
 	tids, regs := c.candidates()
 	for _, tid := range tids {
 		if err = c.fit(tid, regs[tid]); err != nil {

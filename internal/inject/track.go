@@ -108,7 +108,7 @@ func (h *helper) held(f func(c *Injector) error) error {
 		t.Do(func() { err = f(c) })
 		t.LetGo()
 		err = errors.Join(err, h.reapLeft())
-		if !errors.Is(err, ErrSignalled) && !errors.Is(err, errNotStopped) || time.Since(began) > callPatience {
+		if !passing(err) || time.Since(began) > callPatience {
 			return err
 		}
 	}
