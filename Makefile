@@ -28,8 +28,9 @@ test: test-deps ## every test, with the race detector
 test-deps:
 	@./scripts/install $(TEST_PACKAGES)
 
-torture: test-deps ## procmem is killed a thousand times, and no target notices; takes half an hour and more
-	$(GO) test ./harm -v -run '^Test(Torture|Witness)' -count=1 -timeout 4h -args -trials 1000 -dumps 200
+torture: test-deps ## procmem and its helper are killed, and all that they ask of the kernel fails; takes hours
+	$(GO) test ./harm -v -run '^Test(Torture|Witness|Faults|FileFaults|NoFileForDescriptor|HelperKilled|TargetForks|OwnTables|NothingIsSeen)$$' \
+		-count=1 -timeout 8h -args -trials 1000 -dumps 200 -points 1000 -kills 300
 
 check: ## what CI checks beside the tests; quick
 	test -z "$$(gofmt -l .)"

@@ -117,18 +117,23 @@ func TestTargetEnds(t *testing.T) {
 
 // A target that starts programs all the time.
 func TestTargetForks(t *testing.T) {
-	p := testproc.Start(t, testproc.Kids)
-	dir := t.TempDir()
-	for i := range 10 {
-		r := begin(t, command("core", "-o", fmt.Sprintf("%s/core%d", dir, i), p.PID()))
-		for !r.ended() {
-			p.Cmd(t, "fork")
-			p.Cmd(t, "reap")
+	forEachMethod(t, allMethods, func(t *testing.T, method string) {
+		p := testproc.Start(t, testproc.Kids, "--ballast", "16M")
+		dir := t.TempDir()
+		for range *dumps {
+			r := begin(t, command("core", "--force", "--method", method, "-o", dir+"/core", p.PID()))
+			for !r.ended() {
+				p.Cmd(t, "fork")
+				p.Cmd(t, "reap")
+			}
+			r.wait(t).want(t, 0, "^$")
+			unharmed(t, p)
+			openCore(t, fmt.Sprintf("%s/core.%d", dir, p.PID()))
 		}
-		r.wait(t).want(t, 0, "^$")
-		unharmed(t, p)
-		openCore(t, fmt.Sprintf("%s/core%d.%d", dir, i, p.PID()))
-	}
+		if now := look(t, p.PID()); now.children != "" {
+			t.Errorf("the target has the children %s", now.children)
+		}
+	})
 }
 
 // Threads start and end all the time. Each core is whole, and has registers
