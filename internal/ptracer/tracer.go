@@ -320,6 +320,9 @@ func (t *Tracer) Bound() (err error) {
 // Await waits until a task that is going on stops or ends, on the tracing
 // thread. Every now and then it asks patience, an error of which ends that.
 func (t *Tracer) Await(tid int, patience func() error) (unix.WaitStatus, error) {
+	if t.alarm == nil {
+		return poll(tid, patience)
+	}
 	t.alarm.Start(awaitPeriod)
 	defer t.alarm.Stop()
 	for {
@@ -333,6 +336,23 @@ func (t *Tracer) Await(tid int, patience func() error) (unix.WaitStatus, error) 
 		if err := patience(); err != nil {
 			return 0, err
 		}
+	}
+}
+
+// poll is Await without an alarm.
+func poll(tid int, patience func() error) (unix.WaitStatus, error) {
+	for asked := time.Now(); ; sys.Nap(50 * time.Microsecond) {
+		status, ok, err := sys.Wait(tid)
+		if ok || err == unix.ECHILD {
+			return status, err
+		}
+		if time.Since(asked) < awaitPeriod {
+			continue
+		}
+		if err := patience(); err != nil {
+			return 0, err
+		}
+		asked = time.Now()
 	}
 }
 
