@@ -341,7 +341,7 @@ func (j *coreJob) tell(w *os.File, r *core.Report) error {
 		}
 		term.Fprintf(w, "%s %s, file length %s; %s\n", term.Size(uint64(r.DiskBytes)), written, term.Size(uint64(r.FileBytes)), missingText(r))
 		if j.oldGDB {
-			fmt.Fprintln(w, oldGDB)
+			term.Fprintf(w, "%s\n", oldGDB)
 		}
 		if j.gcore {
 			term.Fprintf(w, "Saved corefile %s.%d\n", j.prefix, r.PID)

@@ -2,7 +2,6 @@ package main
 
 import (
 	"context"
-	"fmt"
 	"os"
 	"sync/atomic"
 	"time"
@@ -10,6 +9,7 @@ import (
 	"golang.org/x/sys/unix"
 
 	"github.com/procmem/procmem/internal/sink"
+	"github.com/procmem/procmem/internal/term"
 	"github.com/procmem/procmem/process"
 	"github.com/procmem/procmem/snapshot"
 )
@@ -90,6 +90,6 @@ func endAnyway(ctx context.Context, done <-chan struct{}) {
 		return
 	case <-time.After(exitPatience):
 	}
-	fmt.Fprintf(os.Stderr, "procmem: %v: something that was opened does not answer; what is half-written may be left\n", context.Cause(ctx))
+	term.Fprintf(os.Stderr, "procmem: %v: something that was opened does not answer; what is half-written may be left\n", context.Cause(ctx))
 	os.Exit(exitFailed)
 }
