@@ -28,8 +28,9 @@ const (
 	// maxBorn is how many ids may have been given since all processes were looked
 	// at. With more, all are looked at again.
 	maxBorn = 4096
-	// sharerPatience bounds how long the target waits for the others.
-	sharerPatience = 100 * time.Millisecond
+	// sharerPatience bounds how long the target waits for the others, on a machine that
+	// is busy. One that sleeps in the kernel is given up before.
+	sharerPatience = 2 * time.Second
 )
 
 // sharers are the processes that share the memory of the target.
