@@ -198,7 +198,18 @@ func TestTargetServesTheOutput(t *testing.T) {
 func TestSignalWhileTargetServesTheOutput(t *testing.T) {
 	target, dir, end := startServer(t)
 	r := begin(t, exec.Command(program, "core", "-a", "--method", "stop", "-o", dir+"/core", strconv.Itoa(target.Process.Pid)))
-	testproc.Until(t, "the target to be held", func() bool { return r.ended() || testproc.State(target.Process.Pid, target.Process.Pid) == 't' })
+	looks := 0 // in which a thread of procmem waits for the server
+	testproc.Until(t, "procmem to wait for the target", func() bool {
+		waits := false
+		for _, tid := range tids(r.pid()) {
+			where, _ := os.ReadFile(fmt.Sprintf("/proc/%d/task/%d/wchan", r.pid(), tid))
+			waits = waits || string(where) == "request_wait_answer"
+		}
+		if looks++; !waits {
+			looks = 0
+		}
+		return r.ended() || looks == 50
+	})
 	r.signal(syscall.SIGTERM)
 	r.wait(t).want(t, 1, "stopped by SIGTERM")
 	end()
