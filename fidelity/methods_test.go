@@ -104,6 +104,27 @@ func (c *corefile) wantMethod(t *testing.T, method string) {
 	}
 }
 
+// wantTornByOthers requires that the core was taken by a method, and that what other
+// processes wrote to meanwhile is all that may be of another moment.
+func (c *corefile) wantTornByOthers(t *testing.T, method string) {
+	t.Helper()
+	r := c.Report()
+	if r == nil || r.Method != method || r.Consistent || len(r.Torn) == 0 || r.PauseMS <= 0 {
+		t.Fatalf("the report says %+v; want method %s, and torn memory", r, method)
+	}
+	maps, err := c.Mappings()
+	if err != nil {
+		t.Fatal(err)
+	}
+	for i := range maps {
+		for _, torn := range r.Torn {
+			if !maps[i].Shared() && maps[i].Start < torn.End && torn.Start < maps[i].End {
+				t.Errorf("%s: %v, which is private, is torn", method, maps[i].Range)
+			}
+		}
+	}
+}
+
 // sameCore compares two of our own cores of the same moment.
 func sameCore(t *testing.T, a, b *corefile) {
 	t.Helper()

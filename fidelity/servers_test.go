@@ -137,10 +137,10 @@ func TestPostgres(t *testing.T) {
 	busy()
 	// All of its processes write to the shared memory. The one that could
 	// start more comes first.
-	for _, method := range []string{"fork", "precopy"} { // while it serves
+	for _, method := range []string{"stop", "fork", "precopy"} { // while it serves
 		for _, pid := range []int{p.PID(), newest(backends())} {
 			c := ourCore(t, pid, "--method", method)
-			c.wantMethod(t, method)
+			c.wantTornByOthers(t, method)
 			c.checkReadelf(t, 1)
 		}
 		busy()

@@ -132,19 +132,19 @@ func number(t *testing.T, dir string, names ...string) (n int64) {
 	return 0
 }
 
-// noForkHere checks what each method does with a target that cannot fork:
-// fork says why, the others find a way.
+// noForkHere checks what each method does with a target that can have no child:
+// those that need one say why, the others find a way.
 func noForkHere(t *testing.T, p *testproc.Proc, why string) {
 	before := look(t, p.PID())
 	forEachMethod(t, injecting, func(t *testing.T, method string) {
 		dir := t.TempDir()
-		if method == "fork" {
+		if method == "fork" || method == "precopy" {
 			call(t, "core", "--method", method, "-o", dir+"/core", p.PID()).want(t, 1, "^procmem: .*"+why)
 			wantNames(t, dir)
 		} else {
 			c := take(t, p.PID(), method)
 			c.want(t, 0, "")
-			if c.report.Method == "fork" || !c.report.Consistent {
+			if c.report.Method != "stop" || !c.report.Consistent {
 				t.Errorf("a process that cannot fork: %+v", c.report)
 			}
 		}

@@ -79,8 +79,9 @@ func tellWaits(p *process.Process) {
 	})
 }
 
-// exitPatience is how long a command may take to undo what it did, after a signal.
-const exitPatience = 10 * time.Second
+// exitPatience is how long a command may take to undo what it did, after a signal. An
+// object store alone is given ten seconds of it to forget an upload.
+const exitPatience = 25 * time.Second
 
 // endAnyway ends procmem where something does not answer: the process was let go, and
 // what is half-written keeps the name ….partial, for the next run to take over.
