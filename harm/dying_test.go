@@ -166,19 +166,37 @@ func testStorm(t *testing.T, method string) {
 	testproc.Until(t, "the storm to go on", func() bool { return p.CmdInts(t, "storm")[0] > before })
 }
 
-// The main thread has exited, and the others live.
+// The main thread has exited, and the others live: everything works as before it did.
 func TestLeaderHasExited(t *testing.T) {
-	p := testproc.Start(t, testproc.Kids)
+	p := testproc.Start(t, testproc.Kids, "--ballast", ballast)
 	p.Cmd(t, "threads 3")
 	p.Cmd(t, "leaderexit")
-	dir := t.TempDir()
-	call(t, "core", "-o", dir+"/core", p.PID()).want(t, 0, "^$")
-	c := openCore(t, fmt.Sprintf("%s/core.%d", dir, p.PID()))
-	if n := len(c.Image().Threads); n != 4 {
-		t.Errorf("%d threads; want 4", n)
+	dir, before := t.TempDir(), look(t, p.PID())
+	for _, method := range append([]string{"live"}, allMethods...) {
+		t.Run(method, func(t *testing.T) {
+			c := take(t, p.PID(), method)
+			c.want(t, 0, "")
+			if n := len(c.Image().Threads); n != 4 || method == "auto" && c.report.Method == "stop" || method != "auto" && c.report.Method != method {
+				t.Errorf("%d threads; want 4; %+v", n, c.report)
+			}
+			call(t, "dump", "--method", method, "-o", dir+"/dump-"+method, p.PID()).want(t, 0, "^$")
+			undone(t, p.PID(), before)
+		})
 	}
-	call(t, "dump", "-o", dir+"/dump", p.PID()).want(t, 0, "^$")
-	call(t, "core", "--method", "live", "-o", dir+"/live", p.PID()).want(t, 0, "^$")
+	if r := call(t, "diff", "--after", "1ms", p.PID()); r.status > 1 {
+		t.Errorf("diff: %v", r)
+	}
+	doctor := call(t, "doctor", p.PID())
+	doctor.want(t, 0, "^$")
+	if strings.Contains(doctor.stdout, "not possible") {
+		t.Errorf("doctor: %v", doctor)
+	}
+	for _, args := range [][]any{{"maps"}, {"info"}, {"threads"}, {"threads", "-r"}, {"strings"}, {"search", "testproc"}, {"read", "[stack]"}} {
+		rest := append([]any{args[0], p.PID()}, args[1:]...)
+		if r := call(t, rest...); r.status != 0 || r.stderr != "" || r.stdout == "" {
+			t.Errorf("%v: %v", rest, r)
+		}
+	}
 	unharmed(t, p)
 	p.Kill()
 	p.Wait()
