@@ -146,7 +146,7 @@ func TestBrokenNotes(t *testing.T) {
 // compressed one.
 type patchy struct {
 	*bytes.Reader
-	bad span
+	bad fileRange
 }
 
 var errPatchy = errors.New("bad frame")
@@ -178,17 +178,17 @@ func TestPatchyNotes(t *testing.T) {
 		t.Fatal(err)
 	}
 	size := int64(len(b))
-	var bads []span
+	var bads []fileRange
 	for off := w.l.noteOff; off < size; off += 3500 {
-		bads = append(bads, span{off, min(off+64, size)})
+		bads = append(bads, fileRange{off, min(off+64, size)})
 		if off >= w.l.ownOff {
 			start := off &^ (page - 1)
-			bads = append(bads, span{start, min(start+page, size)})
+			bads = append(bads, fileRange{start, min(start+page, size)})
 		}
 	}
 	for n := range whole.Notes() { // the end of its owner
 		if len(bads) < 60 {
-			bads = append(bads, span{n.Offset - 8, n.Offset})
+			bads = append(bads, fileRange{n.Offset - 8, n.Offset})
 		}
 	}
 	compared := 0

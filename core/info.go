@@ -33,13 +33,13 @@ func (f *File) readNotes(sections bool) {
 	for _, s := range f.notes {
 		nr.segment(s)
 	}
-	if f.report == nil && f.sums == (span{}) && !sections {
+	if f.report == nil && f.sums == (fileRange{}) && !sections {
 		nr.unnamed()
 	}
 	switch {
 	case len(f.notes) == 0:
 		nr.damaged(0, f.size, errors.New("no program header leads to notes, which every core of a process has"))
-	case f.report != nil && f.sums == (span{}) && f.promised() < maxSummed:
+	case f.report != nil && f.sums == (fileRange{}) && f.promised() < maxSummed:
 		nr.damaged(f.notes[len(f.notes)-1].off, 0, errors.New("no checksums, which procmem has put here"))
 	}
 	if nr.maps != nil {
@@ -55,7 +55,7 @@ func (f *File) readNotes(sections bool) {
 
 // segment reads the notes of a segment. Behind what makes no sense it goes on
 // with the next note of procmem: these come last, and each stands for itself.
-func (nr *noteReader) segment(s span) {
+func (nr *noteReader) segment(s fileRange) {
 	f := nr.f
 	if s.end > f.size {
 		nr.damaged(s.off, s.end-s.off, procmem.ErrTruncated)
@@ -92,7 +92,7 @@ func (nr *noteReader) unnamed() {
 		at = max(at, s.end)
 	}
 	if at = findOwnNote(f.r, at, f.size); at < f.size {
-		nr.segment(span{at, f.size})
+		nr.segment(fileRange{at, f.size})
 		nr.damaged(at, f.size-at, errors.New("notes to which no program header leads"))
 	}
 }
@@ -172,7 +172,7 @@ func (nr *noteReader) takeRegset(n NoteInfo) error {
 // since the others tell nearly as much.
 func (nr *noteReader) takeOwn(n NoteInfo) error {
 	if n.Type == ntSums && n.Size >= sumsHead+4 && nr.first(n) {
-		nr.f.sums = span{n.Offset, n.Offset + n.Size}
+		nr.f.sums = fileRange{n.Offset, n.Offset + n.Size}
 		return nil
 	}
 	if n.Type != ntMaps && n.Type != ntThreads && n.Type != ntReport || !nr.first(n) {

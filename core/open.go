@@ -22,13 +22,13 @@ type File struct {
 	size   int64
 	closer io.Closer
 
-	segs   []segment // ascending, disjoint
-	notes  []span    // the PT_NOTE segments, in the order of the program headers
+	segs   []segment   // ascending, disjoint
+	notes  []fileRange // the PT_NOTE segments, in the order of the program headers
 	lost   []procmem.Fault
 	img    procmem.Image
 	report *Report
-	sums   span     // the descriptor with the checksums; empty where there is none
-	broken []Damage // what makes no sense of the notes
+	sums   fileRange // the descriptor with the checksums; empty where there is none
+	broken []Damage  // what makes no sense of the notes
 }
 
 // segment is a PT_LOAD: memory at Range, of which the file holds what lies
@@ -40,8 +40,8 @@ type segment struct {
 	perm   procmem.Perm
 }
 
-// span is the interval [off, end) of the file, which may be cut off.
-type span struct{ off, end int64 }
+// fileRange is the interval [off, end) of the file, which may be cut off.
+type fileRange struct{ off, end int64 }
 
 // maxHeaders bounds the number of program headers. A process can have a few
 // millions of mappings at most; a sparse file can claim any number.
@@ -210,7 +210,7 @@ func (f *File) readProgramHeaders(h ehdr) error {
 				if p.off > math.MaxInt64 || p.filesz > math.MaxInt64-p.off {
 					return &FormatError{off, fmt.Sprintf("notes at %#x+%#x: out of range", p.off, p.filesz)}
 				}
-				s := span{int64(p.off), int64(p.off + p.filesz)}
+				s := fileRange{int64(p.off), int64(p.off + p.filesz)}
 				// Many headers for the same notes would make a small
 				// file cost a lot.
 				if noteBytes += max(0, min(s.end, f.size)-s.off); noteBytes > f.size {
@@ -277,7 +277,7 @@ func (f *File) readFull(p []byte, off int64) error {
 // compareParts compares with their checksums what tells of the process, and
 // where its memory lies: of that all depends that is read.
 func (f *File) compareParts() {
-	if f.sums == (span{}) {
+	if f.sums == (fileRange{}) {
 		return
 	}
 	in := &sumsReader{r: io.NewSectionReader(f.r, f.sums.off, f.sums.end-f.sums.off)}

@@ -136,7 +136,7 @@ func (f *File) dataIn(s *segment, part procmem.Range, yield func(procmem.Range, 
 	at := part.Start
 	for at < have {
 		shift := s.off - int64(s.Start)
-		from, to := f.extent(int64(at)+shift, int64(have)+shift)
+		from, to := f.dataRun(int64(at)+shift, int64(have)+shift)
 		data := procmem.Range{Start: procmem.Addr(from - shift), End: procmem.Addr(to - shift)}
 		if !f.lostIn(procmem.Range{Start: at, End: data.Start}, yield) {
 			return false
@@ -162,9 +162,9 @@ func (f *File) lostIn(r procmem.Range, yield func(procmem.Range, error) bool) bo
 	return true
 }
 
-// extent returns the first run of data in the interval [off, end) of the file,
+// dataRun returns the first run of data in the interval [off, end) of the file,
 // or end, end. A reader that does not know has data everywhere.
-func (f *File) extent(off, end int64) (from, to int64) {
+func (f *File) dataRun(off, end int64) (from, to int64) {
 	switch r := f.r.(type) {
 	case interface {
 		NextData(off int64) (start, end int64)

@@ -53,11 +53,11 @@ const hugeUntouched = 64 << 20
 // that length is beyond some file systems, and a stream would carry the zeros.
 const hugeHole = 1 << 30
 
-// extent is how much of a mapping is dumped.
-type extent uint8
+// share is how much of a mapping is dumped.
+type share uint8
 
 const (
-	dumpNothing extent = iota
+	dumpNothing share = iota
 	dumpWhole
 	dumpHeader // the pages that identify an ELF file, if it is one
 	dumpOmit   // not even a program header
@@ -76,7 +76,7 @@ func Select(img *procmem.Image, mem procmem.Memory, f Filter) []Segment {
 	for i := range img.Mappings {
 		m := &img.Mappings[i]
 		var pages []procmem.Range
-		switch extentOf(m, f, m.Path != "" && m.Path == img.Exe) {
+		switch shareOf(m, f, m.Path != "" && m.Path == img.Exe) {
 		case dumpOmit:
 			continue
 		case dumpWhole:
@@ -124,9 +124,9 @@ func withoutHugeHoles(mem procmem.Memory, r procmem.Range) []procmem.Range {
 	return out
 }
 
-// extentOf takes the kernel's decisions in the kernel's order.
-func extentOf(m *procmem.Mapping, f Filter, exe bool) extent {
-	whole := func(bit Filter) extent {
+// shareOf takes the kernel's decisions in the kernel's order.
+func shareOf(m *procmem.Mapping, f Filter, exe bool) share {
+	whole := func(bit Filter) share {
 		if f&bit != 0 {
 			return dumpWhole
 		}

@@ -40,7 +40,7 @@ type Verdict struct {
 // of ctx.
 func (f *File) Verify(ctx context.Context, progress func(n int)) (*Verdict, error) {
 	v := &verifier{f: f, progress: progress}
-	v.Checked = f.sums != span{}
+	v.Checked = f.sums != fileRange{}
 	if v.Checked {
 		v.load()
 	}

@@ -187,7 +187,7 @@ func TestVerifyForeign(t *testing.T) {
 	if err != nil {
 		t.Fatal(err)
 	}
-	f.sums, f.report = span{}, nil
+	f.sums, f.report = fileRange{}, nil
 	if v, err := f.Verify(t.Context(), nil); err != nil || v.Checked || len(v.Damaged) > 0 {
 		t.Errorf("%+v, %v", v, err)
 	}

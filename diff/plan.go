@@ -9,9 +9,9 @@ import (
 	"github.com/procmem/procmem/internal/pipe"
 )
 
-// near is how far areas may be from each other that are asked about at once:
+// mergeGap is how far areas may be from each other that are asked about at once:
 // each question of where data is has a price, and so has what lies between.
-const near = 16 << 20
+const mergeGap = 16 << 20
 
 // cursor walks along ranges that ascend.
 type cursor struct {
@@ -169,7 +169,7 @@ func (p *planner) extents(yield func(pipe.Extent) bool) {
 	p.yield = yield
 	for from := 0; from < len(p.areas) && !p.ended && p.err == nil; {
 		to := from + 1
-		for to < len(p.areas) && p.areas[to].Start-p.areas[to-1].End <= near {
+		for to < len(p.areas) && p.areas[to].Start-p.areas[to-1].End <= mergeGap {
 			to++
 		}
 		p.group(from, to)
@@ -178,7 +178,7 @@ func (p *planner) extents(yield func(pipe.Extent) bool) {
 	p.flush()
 }
 
-// group plans areas that are near to each other.
+// group plans areas that are mergeGap to each other.
 func (p *planner) group(from, to int) {
 	whole := procmem.Range{Start: p.areas[from].Start, End: p.areas[to-1].End}
 	a, b := newSide(A, p.a, whole, p.swapped), newSide(B, p.b, whole, p.swapped)

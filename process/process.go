@@ -42,19 +42,19 @@ type Process struct {
 
 	onWait func(what string) // nil: nobody is told
 
-	mu      sync.Mutex
-	known   *mounts // nil before they were read
-	heirs   []*heir // threads that stood in for a leader that has exited
-	waiting int     // calls of within, which may go on for ever
-	closed  bool    // by its owner; what it holds is released with the last of them
+	mu         sync.Mutex
+	known      *mounts      // nil before they were read
+	successors []*successor // threads that stood in for a leader that has exited
+	waiting    int          // calls of within, which may go on for ever
+	closed     bool         // by its owner; what it holds is released with the last of them
 
 	numbers sync.Once
 	foreign error // why they mean something else to system calls
 }
 
-// heir is a thread that lives on after the leader has exited: /proc/TID then
+// successor is a thread that lives on after the leader has exited: /proc/TID then
 // shows the memory that /proc/PID has lost.
-type heir struct {
+type successor struct {
 	tid int
 	dir *os.File
 }
@@ -114,10 +114,10 @@ func (p *Process) Close() error {
 }
 
 func (p *Process) release() error {
-	for _, h := range p.heirs {
+	for _, h := range p.successors {
 		h.dir.Close()
 	}
-	p.heirs = nil
+	p.successors = nil
 	return p.dir.Close()
 }
 
@@ -158,8 +158,8 @@ func (p *Process) bearer() (tid int, dir *os.File) {
 	}
 	p.mu.Lock()
 	defer p.mu.Unlock()
-	if n := len(p.heirs); n > 0 && alive(p.heirs[n-1].dir) {
-		return p.heirs[n-1].tid, p.heirs[n-1].dir
+	if n := len(p.successors); n > 0 && alive(p.successors[n-1].dir) {
+		return p.successors[n-1].tid, p.successors[n-1].dir
 	}
 	tids, _ := p.Threads()
 	for _, tid := range tids {
@@ -174,7 +174,7 @@ func (p *Process) bearer() (tid int, dir *os.File) {
 			dir.Close()
 			continue
 		}
-		p.heirs = append(p.heirs, &heir{tid, dir})
+		p.successors = append(p.successors, &successor{tid, dir})
 		return tid, dir
 	}
 	return p.pid, p.dir

@@ -26,7 +26,7 @@ import (
 //     the process's alone, or a file's, where nothing is copied.
 //   - takes a pid, behind which there is another address space after an exec,
 //     and another process after the end of the first. So each call reads the
-//     mark too, and what it has read counts if /proc/PID/mem has the same mark.
+//     address-space id too, and what it has read counts if /proc/PID/mem has the same id.
 //
 // What remains: if the process forks between the look and the read, the pages
 // of one block, 2 MiB at most, are copied after all. And where a page was
@@ -34,11 +34,11 @@ import (
 // of the kernel's or the swap entry of another process, the process is given a
 // copy in place of it.
 
-// Stopped tells the view that all threads of the process are held still: its
+// AssumeStopped tells the view that all threads of the process are held still: its
 // address space stays what it is, and nothing becomes shared. tracer runs a
 // function on the thread that traces the target: some kernels let no other
 // read what the target itself may not (PROC_MEM_FORCE, 6.12).
-func (v *View) Stopped(tracer func(func())) {
+func (v *View) AssumeStopped(tracer func(func())) {
 	v.stopped = true
 	v.tracer = tracer
 }
@@ -55,7 +55,7 @@ func (v *View) pages(m *procmem.Mapping, r procmem.Range) iter.Seq2[PageRun, err
 		// Not to be pinned, or only once somebody has served it.
 	case v.stopped && exclusive(m):
 		return v.pm.runs(r, pageOwn)
-	case v.stopped, v.mark != 0 && r.Size() >= minPinned:
+	case v.stopped, v.spaceIDAt != 0 && r.Size() >= minPinned:
 		return v.pm.ownRuns(r, v.pinning(exclusive(m)))
 	}
 	return v.pm.runs(r, 0)
@@ -69,7 +69,7 @@ func (v *View) pinning(exclusive bool) func() (may, shared bool) {
 		if v.stopped {
 			return true, true
 		}
-		return v.mark != 0 && v.pm.alone(v.mark), !exclusive || v.witness != 0 && !v.pm.alone(v.witness)
+		return v.spaceIDAt != 0 && v.pm.alone(v.spaceIDAt), !exclusive || v.forkSentinel != 0 && !v.pm.alone(v.forkSentinel)
 	}
 }
 
@@ -112,9 +112,9 @@ func (v *View) pinOnce(p []byte, a uint64) (n int, err error) {
 		privilege.Raised(func() { n, err = sys.ReadProcess(v.tid, p, a) })
 		return n, err
 	}
-	var mark [markSize]byte
-	privilege.Raised(func() { n, err = sys.ReadProcessMarked(v.tid, p, a, mark[:], uint64(v.mark)) })
-	if err != nil || !v.markIs(mark[:]) {
+	var id [spaceIDSize]byte
+	privilege.Raised(func() { n, err = sys.ReadProcessInSpace(v.tid, p, a, id[:], uint64(v.spaceIDAt)) })
+	if err != nil || !v.spaceIDIs(id[:]) {
 		return 0, err
 	}
 	return n, nil
@@ -126,13 +126,13 @@ func (v *View) pinOnce(p []byte, a uint64) (n int, err error) {
 // returns how much of p that is: nothing where it would leave a trace. In a process
 // that is not held, pages come into existence again that go away in between.
 func (v *View) ReadWritten(p []byte, ranges []procmem.Range) (done int) {
-	if v.mark == 0 || !v.pm.alone(v.mark) || v.witness != 0 && !v.pm.alone(v.witness) {
+	if v.spaceIDAt == 0 || !v.pm.alone(v.spaceIDAt) || v.forkSentinel != 0 && !v.pm.alone(v.forkSentinel) {
 		return 0
 	}
-	var mark [markSize]byte
+	var id [spaceIDSize]byte
 	remote := make([]unix.RemoteIovec, 0, sys.MaxRanges)
 	for some := range slices.Chunk(ranges, sys.MaxRanges-1) {
-		remote = append(remote[:0], unix.RemoteIovec{Base: uintptr(v.mark), Len: markSize})
+		remote = append(remote[:0], unix.RemoteIovec{Base: uintptr(v.spaceIDAt), Len: spaceIDSize})
 		size := 0
 		for _, r := range some {
 			remote = append(remote, unix.RemoteIovec{Base: uintptr(r.Start), Len: int(r.Size())})
@@ -140,8 +140,8 @@ func (v *View) ReadWritten(p []byte, ranges []procmem.Range) (done int) {
 		}
 		var n int
 		var err error
-		privilege.Raised(func() { n, err = sys.ReadProcessRanges(v.tid, mark[:], p[done:done+size], remote) })
-		if err != nil || !v.markIs(mark[:]) {
+		privilege.Raised(func() { n, err = sys.ReadProcessRanges(v.tid, id[:], p[done:done+size], remote) })
+		if err != nil || !v.spaceIDIs(id[:]) {
 			break
 		}
 		if done += n; n < size {
@@ -151,34 +151,34 @@ func (v *View) ReadWritten(p []byte, ranges []procmem.Range) (done int) {
 	return done
 }
 
-// markSize is half of what the kernel puts at AT_RANDOM, in bytes: one of the
+// spaceIDSize is half of what the kernel puts at AT_RANDOM, in bytes: one of the
 // halves is within a page.
-const markSize = 8
+const spaceIDSize = 8
 
-// findMark finds the mark of the address space: the random bytes that each
+// findSpaceID finds the address-space id of the address space: the random bytes that each
 // program is given when it is executed (AT_RANDOM, getauxval(3)). Where to read
 // it by the pid would leave a trace, since its page is shared with a child, the
 // view goes without process_vm_readv.
-func (v *View) findMark(auxv io.Reader) {
+func (v *View) findSpaceID(auxv io.Reader) {
 	b, err := readMemory(auxv)
 	if err != nil {
 		return
 	}
 	const atRandom = 25
 	at := auxvValue(b, atRandom)
-	if at%procmem.PageSize > procmem.PageSize-markSize {
-		at += markSize
+	if at%procmem.PageSize > procmem.PageSize-spaceIDSize {
+		at += spaceIDSize
 	}
 	if at == 0 || !v.pm.alone(procmem.Addr(at)) {
 		return
 	}
-	v.mark = procmem.Addr(at)
+	v.spaceIDAt = procmem.Addr(at)
 	// The pid may be another process's by now.
-	var mark [markSize]byte
+	var id [spaceIDSize]byte
 	n := 0
-	privilege.Raised(func() { n, _ = sys.ReadProcess(v.tid, mark[:], at) })
-	if n < markSize || mark == [markSize]byte{} || !v.markIs(mark[:]) {
-		v.mark = 0
+	privilege.Raised(func() { n, _ = sys.ReadProcess(v.tid, id[:], at) })
+	if n < spaceIDSize || id == [spaceIDSize]byte{} || !v.spaceIDIs(id[:]) {
+		v.spaceIDAt = 0
 	}
 }
 
@@ -191,7 +191,7 @@ func (v *View) findWitness() {
 	for i := range v.maps {
 		m := &v.maps[i]
 		if m.Perm == procmem.PermRead && m.HasFile() && m.Usage != nil && m.Usage.Anonymous > 0 {
-			if v.witness = v.pm.firstAnonymous(m.Range); v.witness != 0 {
+			if v.forkSentinel = v.pm.firstAnonymous(m.Range); v.forkSentinel != 0 {
 				return
 			}
 		}
@@ -214,11 +214,11 @@ func auxvValue(b []byte, typ uint32) uint64 {
 	return 0
 }
 
-// markIs reports whether the address space is there, and has this mark.
-func (v *View) markIs(mark []byte) bool {
-	var now [markSize]byte
-	n, err := v.readMem(now[:], v.mark)
-	return err == nil && n == len(now) && bytes.Equal(now[:], mark)
+// spaceIDIs reports whether the address space is there, and has this id.
+func (v *View) spaceIDIs(id []byte) bool {
+	var now [spaceIDSize]byte
+	n, err := v.readMem(now[:], v.spaceIDAt)
+	return err == nil && n == len(now) && bytes.Equal(now[:], id)
 }
 
 // readMem reads /proc/PID/mem once.

@@ -133,8 +133,8 @@ func testShared(t *testing.T, whose, pages string) {
 		}
 	}
 	before := view(t, p)
-	if before.witness == 0 {
-		t.Error("no witness")
+	if before.forkSentinel == 0 {
+		t.Error("no forkSentinel")
 	}
 	if got := pinned(t, before, m.Range, 1<<20); got != m.Size() {
 		t.Errorf("%d bytes would be pinned without a child; want all", got)
@@ -151,9 +151,9 @@ func testShared(t *testing.T, whose, pages string) {
 			t.Errorf("memory afterwards\n%s\nbefore\n%s", is, was)
 		}
 	}
-	unchanged(before, 1<<20) // the mark is shared
+	unchanged(before, 1<<20) // the address-space id is shared
 	for _, pid := range []int{p.PID(), child} {
-		rewrite(t, pid, before.mark, markSize)
+		rewrite(t, pid, before.spaceIDAt, spaceIDSize)
 	}
 	v := before
 	if whose != "parent, before" {
@@ -168,7 +168,7 @@ func testShared(t *testing.T, whose, pages string) {
 		defer v.Close()
 	}
 	if strings.HasSuffix(whose, "stopped") {
-		v.Stopped(nil)
+		v.AssumeStopped(nil)
 	}
 	for _, block := range []int{1 << 20, 64 << 10} {
 		if got := pinned(t, v, m.Range, procmem.Addr(block)); got != own {
@@ -267,8 +267,8 @@ func TestMark(t *testing.T) {
 		t.Skip("the two have their memory at different places")
 	}
 	v := view(t, a)
-	if v.mark == 0 {
-		t.Fatal("no mark")
+	if v.spaceIDAt == 0 {
+		t.Fatal("no address-space id")
 	}
 	checkStamped(t, v, a, m, 1<<20)
 	v.tid = b.PID()
@@ -281,18 +281,18 @@ func TestMark(t *testing.T) {
 		t.Fatal(err)
 	}
 	defer other.Close()
-	if other.mark != 0 {
-		t.Error("the mark of another process is taken for that of this one")
+	if other.spaceIDAt != 0 {
+		t.Error("the address-space id of another process is taken for that of this one")
 	}
 }
 
-// The mark is in one page, in memory that is the process's own, and is not
+// The address-space id is in one page, in memory that is the process's own, and is not
 // zeros.
 func TestFindMark(t *testing.T) {
 	p := testproc.Start(t, testproc.Zoo, "--nospin", "--only", "anon,zeropage,fileshared")
 	v := view(t, p)
-	if v.mark == 0 || v.mark%page > page-markSize {
-		t.Errorf("mark at %v", v.mark)
+	if v.spaceIDAt == 0 || v.spaceIDAt%page > page-spaceIDSize {
+		t.Errorf("address-space id at %v", v.spaceIDAt)
 	}
 	anon := p.Map(t, "anon")
 	touched := -1
@@ -313,14 +313,14 @@ func TestFindMark(t *testing.T) {
 		"not mapped":   {anon.Start - 16, 0},
 		"nowhere":      {0, 0},
 	} {
-		v.mark = 0
-		if v.findMark(bytes.NewReader(words(8, 25, uint64(c.at)))); v.mark != c.want {
-			t.Errorf("%s: %v; want %v", name, v.mark, c.want)
+		v.spaceIDAt = 0
+		if v.findSpaceID(bytes.NewReader(words(8, 25, uint64(c.at)))); v.spaceIDAt != c.want {
+			t.Errorf("%s: %v; want %v", name, v.spaceIDAt, c.want)
 		}
 	}
 }
 
-// The mark is found in vectors of both sizes.
+// The address-space id is found in vectors of both sizes.
 func TestAuxvRandom(t *testing.T) {
 	for name, c := range map[string]struct {
 		auxv []byte
@@ -450,7 +450,7 @@ func TestReadWritten(t *testing.T) {
 	child := int(p.CmdInts(t, "fork")[0])
 	p.WaitBlocked(t, 1)
 	testproc.Until(t, "the child to wait", func() bool { return testproc.State(child, child) == 'S' })
-	for range 2 { // where the mark is shared, and where it is not
+	for range 2 { // where the address-space id is shared, and where it is not
 		was := memoryOf(t, m.Start, p.PID(), child)
 		if n := v.ReadWritten(got, ranges); n != 0 {
 			t.Errorf("%d bytes of a process with a child", n)
@@ -458,6 +458,6 @@ func TestReadWritten(t *testing.T) {
 		if is := memoryOf(t, m.Start, p.PID(), child); is != was {
 			t.Errorf("memory afterwards\n%s\nbefore\n%s", is, was)
 		}
-		rewrite(t, p.PID(), v.mark, markSize)
+		rewrite(t, p.PID(), v.spaceIDAt, spaceIDSize)
 	}
 }

@@ -32,9 +32,9 @@ type View struct {
 	mem   *os.File
 	pm    pagemap
 	// Where to look whether pages may be pinned; 0 for none.
-	mark    procmem.Addr // of this address space; no other has the same
-	witness procmem.Addr // of forks
-	back    *backing
+	spaceIDAt    procmem.Addr // where 8 bytes are that no other address space has; 0 where none are known
+	forkSentinel procmem.Addr // of forks
+	back         *backing
 
 	stopped bool
 	tracer  func(func())
@@ -68,7 +68,7 @@ func (p *Process) viewOf(tid int, dir *os.File) (*View, error) {
 	// stranger, if only to find that out.
 	if auxv, err := p.openIn(dir, "auxv", unix.O_RDONLY); err == nil {
 		if p.CheckNamespace() == nil {
-			v.findMark(auxv)
+			v.findSpaceID(auxv)
 		}
 		auxv.Close()
 	}
@@ -291,9 +291,9 @@ type servedFile struct {
 func (f servedFile) Size() int64 { return f.size }
 func (servedFile) Close() error  { return nil }
 
-// Backed reports whether the file behind a mapping can be read. It then stays
+// HasBacking reports whether the file behind a mapping can be read. It then stays
 // open as long as the view does, whatever becomes of the mapping.
-func (v *View) Backed(m *procmem.Mapping) bool {
+func (v *View) HasBacking(m *procmem.Mapping) bool {
 	f, release := v.back.file(m)
 	defer release()
 	return f != nil
@@ -309,7 +309,7 @@ func aioRing(m *procmem.Mapping) bool { return m.Shared() && m.Path == "/[aio] (
 // opened. Of one on a server that goes for a private mapping, too: to ask for it by way
 // of the process would wait for the server with a lock of the process held.
 func (v *View) Unseen(m *procmem.Mapping) bool {
-	return (m.Shared() || v.Remote(m)) && m.Flags&procmem.VMUffdMiss == 0 && !aioRing(m) && !v.Backed(m)
+	return (m.Shared() || v.Remote(m)) && m.Flags&procmem.VMUffdMiss == 0 && !aioRing(m) && !v.HasBacking(m)
 }
 
 var errMayLook = fmt.Errorf("%w (the capability CAP_CHECKPOINT_RESTORE allows to look without)", procmem.ErrUntouched)

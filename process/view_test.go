@@ -45,9 +45,9 @@ func readable(m testproc.Map, i int) bool { return m.Readable(i) }
 // zooViews are the ways in which a process is read.
 var zooViews = map[string]func(*View){
 	"running":         func(*View) {},
-	"stopped":         func(v *View) { v.Stopped(func(f func()) { f() }) },
+	"stopped":         func(v *View) { v.AssumeStopped(func(f func()) { f() }) },
 	"running, old":    func(v *View) { v.pm.noScan.Store(true) },
-	"stopped, old":    func(v *View) { v.Stopped(func(f func()) { f() }); v.pm.noScan.Store(true) },
+	"stopped, old":    func(v *View) { v.AssumeStopped(func(f func()) { f() }); v.pm.noScan.Store(true) },
 	"guards not told": func(v *View) { v.pm.noGuard.Store(true) },
 }
 
@@ -339,7 +339,7 @@ func TestManyMappings(t *testing.T) {
 	for _, stopped := range []bool{false, true} {
 		v := view(t, p)
 		if stopped {
-			v.Stopped(func(f func()) { f() })
+			v.AssumeStopped(func(f func()) { f() })
 		}
 		b := make([]byte, 2000*page)
 		if n, err := v.ReadAt(b, start); n != len(b) || err != nil {
@@ -516,7 +516,7 @@ func TestHeir(t *testing.T) {
 	defer v.Close()
 	for _, stopped := range []bool{false, true} {
 		if stopped {
-			v.Stopped(func(f func()) { f() })
+			v.AssumeStopped(func(f func()) { f() })
 		}
 		for _, m := range v.maps {
 			if m.Path == "[stack]" || m.Path == "[heap]" {

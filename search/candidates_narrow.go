@@ -65,8 +65,8 @@ const runPages = 64
 func Narrow(ctx context.Context, mem procmem.Memory, from *CandidateReader, n Narrowing) (Narrowed, error) {
 	var stats Narrowed
 	info := from.Info()
-	var enough atomic.Bool // results for Each
-	enough.Store(n.Each == nil)
+	var stopped atomic.Bool // results for Each
+	stopped.Store(n.Each == nil)
 	jobs := make([]*narrowJob, candidateWorkers()+2)
 	for i := range jobs {
 		jobs[i] = newNarrowJob(&info, mem, &n)
@@ -76,7 +76,7 @@ func Narrow(ctx context.Context, mem procmem.Memory, from *CandidateReader, n Na
 		if err != nil {
 			return err
 		}
-		j.results = !enough.Load()
+		j.results = !stopped.Load()
 		// Decoded here, for the next frame must begin above this one.
 		return from.decode(&j.old, j.raw)
 	}, (*narrowJob).work, func(j *narrowJob) error {
@@ -84,10 +84,10 @@ func Narrow(ctx context.Context, mem procmem.Memory, from *CandidateReader, n Na
 		stats.Kept += uint64(len(j.kept.slots))
 		stats.Swapped += j.swapped
 		stats.Lost += j.lost
-		if !enough.Load() {
+		if !stopped.Load() {
 			for c := range j.found() {
 				if !n.Each(c) {
-					enough.Store(true)
+					stopped.Store(true)
 					break
 				}
 			}

@@ -45,8 +45,8 @@ func FuzzParseValue(f *testing.F) {
 			t.Fatalf("%q: %+v", s, n)
 		}
 		for _, x := range p.number.spans {
-			first := &number{size: p.number.size, bigEndian: big, spans: []span{{x.first, 0}}}
-			last := &number{size: p.number.size, bigEndian: big, spans: []span{{(x.first + x.more) & first.keep(), 0}}}
+			first := &number{size: p.number.size, bigEndian: big, spans: []valueRange{{x.first, 0}}}
+			last := &number{size: p.number.size, bigEndian: big, spans: []valueRange{{(x.first + x.more) & first.keep(), 0}}}
 			for _, b := range [][]byte{must(first.bytes()), must(last.bytes())} {
 				if x.first&^first.keep() != 0 || x.more&^first.keep() != 0 || !p.at(b, 0) {
 					t.Fatalf("%q: %x is not in %+v", s, b, p.number)

@@ -47,7 +47,7 @@ func (p pair) indexGeneric(b []byte) int {
 
 // indexRange returns the offset of the first number of size bytes in b that is
 // in s, or -1. They lie one behind the other, little endian.
-func indexRange(b []byte, size int, s span) int {
+func indexRange(b []byte, size int, s valueRange) int {
 	done := 0
 	if hasVectors && len(b) >= vectorSize {
 		done = len(b) &^ (vectorSize - 1)
@@ -61,7 +61,7 @@ func indexRange(b []byte, size int, s span) int {
 	return -1
 }
 
-func indexRangeGeneric(b []byte, size int, s span) int {
+func indexRangeGeneric(b []byte, size int, s valueRange) int {
 	keep := uint64(math.MaxUint64) >> (64 - 8*uint(size))
 	i := 0
 	for ; i+8 <= len(b); i += 8 {

@@ -23,7 +23,7 @@ func range64AVX2(b []byte, first, more uint64) int
 
 func pairVectors(b []byte, p pair) int { return pairAVX2(b, p.gap, p.v1, p.m1, p.v2, p.m2) }
 
-func rangeVectors(b []byte, size int, s span) int {
+func rangeVectors(b []byte, size int, s valueRange) int {
 	switch size {
 	case 1:
 		return range8AVX2(b, s.first, s.more)

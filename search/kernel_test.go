@@ -32,7 +32,7 @@ func TestVectors(t *testing.T) {
 		}
 		size := 1 << random.IntN(4)
 		n := number{size: size}
-		s := span{n.load(bytesFor(random, 8)), n.load(bytesFor(random, 8))}
+		s := valueRange{n.load(bytesFor(random, 8)), n.load(bytesFor(random, 8))}
 		if random.IntN(2) == 0 {
 			s.more = uint64(random.IntN(3))
 		}

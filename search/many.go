@@ -10,8 +10,8 @@ import (
 	"github.com/procmem/procmem"
 )
 
-// few is the number of literals up to which each is looked for by itself.
-const few = 12
+// maxAutomata is the number of literals up to which each is looked for by itself.
+const maxAutomata = 12
 
 // sampling is how literals are found of which length bytes in a row are known:
 // each has some keys, of keySize bytes, at as many offsets as there are bytes
@@ -115,7 +115,7 @@ func samplesOf(patterns []Pattern, indices []int, how sampling) *samples {
 	return s
 }
 
-// key returns the first bytes of b, of which there may be too few.
+// key returns the first bytes of b, of which there may be too maxAutomata.
 func (s *samples) key(b []byte) uint32 {
 	var four [4]byte
 	copy(four[:], b)

@@ -17,7 +17,7 @@ const (
 	windowSize = 32 << 10
 	// enough is the number of hits after which the scan of a block waits until
 	// they are delivered.
-	enough = 64 << 10
+	maxHits = 64 << 10
 )
 
 // seeker finds matches that do not overlap, one after the other.
@@ -142,7 +142,7 @@ func (e *engine) scan(b *pipe.Block, n *progress, w *worker) (all bool) {
 		for end := e.end(b, p); n.at < end; {
 			to := min(n.at+windowSize, end)
 			e.window(b, n, w, to)
-			if n.at = to; len(n.hits) >= enough {
+			if n.at = to; len(n.hits) >= maxHits {
 				return false
 			}
 		}

@@ -86,7 +86,7 @@ func (e *engine) compile(patterns []Pattern) {
 			e.finders = append(e.finders, &numberFinder{p, i})
 		}
 	}
-	if len(literals) > few {
+	if len(literals) > maxAutomata {
 		var finders []finder
 		finders, literals = newSamples(patterns, literals)
 		e.finders = append(e.finders, finders...)

@@ -227,7 +227,7 @@ func TestTextOfMany(t *testing.T) {
 		if err != nil {
 			t.Fatal(err)
 		}
-		if len(text) > 4*(enough+windowSize)+1 {
+		if len(text) > 4*(maxHits+windowSize)+1 {
 			t.Errorf("%d bytes of text at once", len(text))
 		}
 		all = append(all, text...)
@@ -387,7 +387,7 @@ func TestParseValue(t *testing.T) {
 		p := must(ParseValue(F64, in, ValueOptions{}))
 		for want, vs := range map[bool][]float64{true: c[0], false: c[1]} {
 			for _, v := range vs {
-				b := must((&number{size: 8, spans: []span{{math.Float64bits(v), 0}}}).bytes())
+				b := must((&number{size: 8, spans: []valueRange{{math.Float64bits(v), 0}}}).bytes())
 				if p.at(b, 0) != want {
 					t.Errorf("%s finds %v: %v; want %v", in, v, !want, want)
 				}

@@ -92,12 +92,12 @@ func (o ValueOptions) word() int {
 type number struct {
 	size      int
 	bigEndian bool
-	spans     []span // one, or two of floating-point numbers
+	spans     []valueRange // one, or two of floating-point numbers
 }
 
-// span is the unsigned integers first to first+more, modulo 2^64 or what the
+// valueRange is the unsigned integers first to first+more, modulo 2^64 or what the
 // size allows: a span of signed ones goes past the greatest to the smallest.
-type span struct{ first, more uint64 }
+type valueRange struct{ first, more uint64 }
 
 // ParseValue reads a number in decimal or, with the prefix 0x, hexadecimal, or
 // a range of numbers such as 10..20, both ends included. Floating-point
@@ -110,9 +110,9 @@ func ParseValue(t Type, s string, o ValueOptions) (Pattern, error) {
 	n := &number{size: t.Size(o.word()), bigEndian: o.BigEndian}
 	var err error
 	if t.float() {
-		n.spans, err = floatSpans(t, low, high, isRange, o.Tolerance)
+		n.spans, err = floatRanges(t, low, high, isRange, o.Tolerance)
 	} else {
-		n.spans, err = integerSpan(t, low, high, 8*n.size)
+		n.spans, err = integerRange(t, low, high, 8*n.size)
 	}
 	if err != nil {
 		return Pattern{}, fmt.Errorf("parse %v %q: %w", t, s, err)
@@ -131,7 +131,7 @@ func PointerTo(r procmem.Range, o ValueOptions) (Pattern, error) {
 		return Pattern{}, fmt.Errorf("pointer to %v: beyond what a pointer of %d bytes can hold", r, n.size)
 	}
 	last := min(uint64(r.End-1), limit)
-	n.spans = []span{{uint64(r.Start), last - uint64(r.Start)}}
+	n.spans = []valueRange{{uint64(r.Start), last - uint64(r.Start)}}
 	return n.pattern(r.String(), o)
 }
 
@@ -150,7 +150,7 @@ func (n *number) pattern(text string, o ValueOptions) (Pattern, error) {
 	return Pattern{text: text, number: n, align: uint64(align)}, nil
 }
 
-func integerSpan(t Type, low, high string, width int) ([]span, error) {
+func integerRange(t Type, low, high string, width int) ([]valueRange, error) {
 	first, err := parseInteger(low, t.signed(), width)
 	if err != nil {
 		return nil, err
@@ -163,7 +163,7 @@ func integerSpan(t Type, low, high string, width int) ([]span, error) {
 		return nil, errBackwards
 	}
 	keep := uint64(math.MaxUint64) >> (64 - uint(width))
-	return []span{{first & keep, last - first}}, nil
+	return []valueRange{{first & keep, last - first}}, nil
 }
 
 var errBackwards = errors.New("the range ends before it begins")
@@ -198,9 +198,9 @@ func cause(err error) error {
 	return err
 }
 
-// floatSpans returns what the numbers low to high are as integers. Those of
+// floatRanges returns what the numbers low to high are as integers. Those of
 // one sign ascend or descend as their bits do.
-func floatSpans(t Type, low, high string, isRange bool, tolerance float64) ([]span, error) {
+func floatRanges(t Type, low, high string, isRange bool, tolerance float64) ([]valueRange, error) {
 	lo, err := parseFloat(t, low)
 	if err != nil {
 		return nil, err
@@ -216,7 +216,7 @@ func floatSpans(t Type, low, high string, isRange bool, tolerance float64) ([]sp
 		if isRange {
 			return nil, errors.New("nan is in no range")
 		}
-		return nanSpans(t), nil
+		return nanRanges(t), nil
 	}
 	if lo > hi {
 		return nil, errBackwards
@@ -266,7 +266,7 @@ func bitsOf(t Type, v float64) uint64 {
 	return math.Float64bits(v)
 }
 
-func floatsBetween(t Type, lo, hi float64) (spans []span) {
+func floatsBetween(t Type, lo, hi float64) (spans []valueRange) {
 	sign := bitsOf(t, math.Copysign(0, -1))
 	if lo <= 0 { // what is negative, and -0
 		from := sign
@@ -274,20 +274,20 @@ func floatsBetween(t Type, lo, hi float64) (spans []span) {
 			from = bitsOf(t, hi)
 		}
 		lo := bitsOf(t, lo) | sign
-		spans = append(spans, span{from, lo - from})
+		spans = append(spans, valueRange{from, lo - from})
 	}
 	if hi >= 0 {
 		from := bitsOf(t, max(lo, 0)) &^ sign
-		spans = append(spans, span{from, bitsOf(t, hi)&^sign - from})
+		spans = append(spans, valueRange{from, bitsOf(t, hi)&^sign - from})
 	}
 	return spans
 }
 
-func nanSpans(t Type) []span {
+func nanRanges(t Type) []valueRange {
 	sign := bitsOf(t, math.Copysign(0, -1))
 	first := bitsOf(t, math.Inf(1)) + 1
 	more := sign - 1 - first
-	return []span{{first, more}, {first | sign, more}}
+	return []valueRange{{first, more}, {first | sign, more}}
 }
 
 // load returns the value at the start of b.

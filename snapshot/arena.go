@@ -44,7 +44,7 @@ type arena struct {
 	mapped  []byte // to be given back
 	buf     []byte // what is being filled: mapped first
 	used    int
-	pieces  []piece // sorted by seal
+	chunks  []chunk // sorted by seal
 	store   Store   // may be nil
 	spilled pageset.Set
 	faults  []procmem.Fault
@@ -53,7 +53,7 @@ type arena struct {
 	ctx     context.Context // ends the waiting for the store; nil: nothing does
 }
 
-type piece struct {
+type chunk struct {
 	procmem.Range
 	data []byte
 }
@@ -74,7 +74,7 @@ func newArena(size uint64, store Store) (*arena, error) {
 func (a *arena) close() {
 	if a.mapped != nil {
 		unix.Munmap(a.mapped)
-		a.mapped, a.buf, a.pieces = nil, nil, nil
+		a.mapped, a.buf, a.chunks = nil, nil, nil
 	}
 }
 
@@ -86,7 +86,7 @@ func (a *arena) copy(mem procmem.Memory, r procmem.Range) {
 	for a.err == nil && !r.Empty() {
 		free := len(a.buf) - a.used
 		if free == 0 && a.store == nil {
-			a.buf, a.used = make([]byte, max(spillBlock, min(r.Size(), arenaSize))), 0 // the pieces keep the old one
+			a.buf, a.used = make([]byte, max(spillBlock, min(r.Size(), arenaSize))), 0 // the chunks keep the old one
 			free = len(a.buf)
 		}
 		part := procmem.Range{Start: r.Start, End: r.Start + procmem.Addr(min(r.Size(), uint64(free)))}
@@ -116,7 +116,7 @@ func (a *arena) gather(read func(p []byte, ranges []procmem.Range) int, mem proc
 		}
 		for ; len(ranges) > 0 && done >= int(ranges[0].Size()); ranges = ranges[1:] {
 			size := int(ranges[0].Size())
-			a.pieces = append(a.pieces, piece{ranges[0], a.buf[a.used : a.used+size]})
+			a.chunks = append(a.chunks, chunk{ranges[0], a.buf[a.used : a.used+size]})
 			a.used, done = a.used+size, done-size
 		}
 	}
@@ -129,7 +129,7 @@ func (a *arena) gather(read func(p []byte, ranges []procmem.Range) int, mem proc
 func (a *arena) keep(mem procmem.Memory, r procmem.Range) {
 	buf := a.buf[a.used : a.used+int(r.Size())]
 	if _, err := mem.ReadAt(buf, r.Start); err == nil {
-		a.pieces = append(a.pieces, piece{r, buf})
+		a.chunks = append(a.chunks, chunk{r, buf})
 		a.used += len(buf)
 		return
 	}
@@ -144,7 +144,7 @@ func (a *arena) piecemeal(mem procmem.Memory, r procmem.Range) {
 			a.missPage(at, err)
 			continue
 		}
-		a.pieces = append(a.pieces, piece{procmem.Range{Start: at, End: at + procmem.PageSize}, page})
+		a.chunks = append(a.chunks, chunk{procmem.Range{Start: at, End: at + procmem.PageSize}, page})
 		a.used += procmem.PageSize
 	}
 }
@@ -211,7 +211,7 @@ func (a *arena) fault(r procmem.Range, err error) {
 
 // seal makes the arena ready for lookups.
 func (a *arena) seal() error {
-	slices.SortFunc(a.pieces, func(x, y piece) int { return cmp.Compare(x.Start, y.Start) })
+	slices.SortFunc(a.chunks, func(x, y chunk) int { return cmp.Compare(x.Start, y.Start) })
 	slices.SortFunc(a.faults, func(x, y procmem.Fault) int { return cmp.Compare(x.Start, y.Start) })
 	return a.err
 }
@@ -219,14 +219,14 @@ func (a *arena) seal() error {
 // at returns what is kept from addr on, nil where nothing is, and the address
 // up to which that is so.
 func (a *arena) at(addr procmem.Addr) (data []byte, end procmem.Addr) {
-	i := sort.Search(len(a.pieces), func(i int) bool { return a.pieces[i].End > addr })
+	i := sort.Search(len(a.chunks), func(i int) bool { return a.chunks[i].End > addr })
 	switch {
-	case i == len(a.pieces):
+	case i == len(a.chunks):
 		return nil, ^procmem.Addr(0)
-	case a.pieces[i].Start > addr:
-		return nil, a.pieces[i].Start
+	case a.chunks[i].Start > addr:
+		return nil, a.chunks[i].Start
 	}
-	return a.pieces[i].data[addr-a.pieces[i].Start:], a.pieces[i].End
+	return a.chunks[i].data[addr-a.chunks[i].Start:], a.chunks[i].End
 }
 
 // faultAt is at for what could not be read.

@@ -66,7 +66,7 @@ func (e *RefusedError) Unwrap() error { return e.Tried }
 func Auto(ctx context.Context, p *process.Process, o Options) (*Snapshot, error) {
 	o.Method = cmp.Or(o.Method, MethodAuto)
 	s := &Snapshot{}
-	f, err := newFreezer(p, s, o)
+	f, err := newPauser(p, s, o)
 	if err != nil {
 		s.Close()
 		return nil, err
@@ -89,7 +89,7 @@ func Auto(ctx context.Context, p *process.Process, o Options) (*Snapshot, error)
 type chooser struct {
 	p     *process.Process
 	o     Options
-	x     *extent
+	x     *footprint
 	all   []Estimate // precopy, fork, stop
 	tried error
 }

@@ -166,28 +166,28 @@ func TestOrder(t *testing.T) {
 	no := errors.New("not possible")
 	for _, c := range []struct {
 		name                string
-		x                   extent
+		x                   footprint
 		precopy, fork, stop time.Duration
 		cannot              []int
 		bound               time.Duration
 		want                []Method
 	}{
-		{"large", extent{wanted: big}, 1e6, 10e6, 1e9, nil, 0, []Method{MethodPrecopy, MethodFork, MethodStop}},
-		{"small", extent{wanted: small}, 1e6, 1e6, 1e6, nil, 0, []Method{MethodStop, MethodPrecopy, MethodFork}},
-		{"huge pages", extent{wanted: big, hugePages: 500}, 1e6, 2e6, 1e9, nil, 0, []Method{MethodFork, MethodPrecopy, MethodStop}},
-		{"huge pages, and slow", extent{wanted: big, hugePages: 500}, 1e6, 50e6, 1e9, nil, 0, []Method{MethodPrecopy, MethodFork, MethodStop}},
-		{"stopped", extent{wanted: big, stopped: "it was stopped"}, 1e6, 1e6, 1e9, nil, 0, []Method{MethodStop, MethodPrecopy, MethodFork}},
-		{"stopped, bound", extent{wanted: big, stopped: "it was stopped"}, 1e6, 1e6, 1e9, nil, 1, []Method{MethodStop}},
-		{"all slow", extent{wanted: big}, 3e9, 2e9, 1e9, nil, 0, []Method{MethodStop, MethodFork, MethodPrecopy}},
-		{"bound", extent{wanted: big}, 1e6, 10e6, 1e9, nil, 5e6, []Method{MethodPrecopy}},
-		{"bound for fork", extent{wanted: big}, 30e6, 10e6, 1e9, nil, 20e6, []Method{MethodFork}},
-		{"bound for none", extent{wanted: big}, 1e6, 10e6, 1e9, nil, 1, nil},
-		{"no precopy", extent{wanted: big}, 1e6, 10e6, 1e9, []int{0}, 0, []Method{MethodFork, MethodStop}},
-		{"fork tears", extent{wanted: big, tornByFork: big}, 30e6, 10e6, 1e9, nil, 0, []Method{MethodPrecopy, MethodFork, MethodStop}},
-		{"fork tears, and stop is not long", extent{wanted: big, tornByFork: big}, 30e6, 10e6, 100e6, []int{0}, 0, []Method{MethodStop, MethodFork}},
-		{"fork tears, and stop is long", extent{wanted: big, tornByFork: big}, 30e6, 10e6, 1e9, []int{0}, 0, []Method{MethodFork, MethodStop}},
-		{"fork tears, within the bound", extent{wanted: big, tornByFork: big}, 30e6, 10e6, 1e9, nil, 20e6, []Method{MethodFork}},
-		{"neither", extent{wanted: big}, 1e6, 10e6, 1e9, []int{0, 1}, 0, []Method{MethodStop}},
+		{"large", footprint{wanted: big}, 1e6, 10e6, 1e9, nil, 0, []Method{MethodPrecopy, MethodFork, MethodStop}},
+		{"small", footprint{wanted: small}, 1e6, 1e6, 1e6, nil, 0, []Method{MethodStop, MethodPrecopy, MethodFork}},
+		{"huge pages", footprint{wanted: big, hugePages: 500}, 1e6, 2e6, 1e9, nil, 0, []Method{MethodFork, MethodPrecopy, MethodStop}},
+		{"huge pages, and slow", footprint{wanted: big, hugePages: 500}, 1e6, 50e6, 1e9, nil, 0, []Method{MethodPrecopy, MethodFork, MethodStop}},
+		{"stopped", footprint{wanted: big, stopped: "it was stopped"}, 1e6, 1e6, 1e9, nil, 0, []Method{MethodStop, MethodPrecopy, MethodFork}},
+		{"stopped, bound", footprint{wanted: big, stopped: "it was stopped"}, 1e6, 1e6, 1e9, nil, 1, []Method{MethodStop}},
+		{"all slow", footprint{wanted: big}, 3e9, 2e9, 1e9, nil, 0, []Method{MethodStop, MethodFork, MethodPrecopy}},
+		{"bound", footprint{wanted: big}, 1e6, 10e6, 1e9, nil, 5e6, []Method{MethodPrecopy}},
+		{"bound for fork", footprint{wanted: big}, 30e6, 10e6, 1e9, nil, 20e6, []Method{MethodFork}},
+		{"bound for none", footprint{wanted: big}, 1e6, 10e6, 1e9, nil, 1, nil},
+		{"no precopy", footprint{wanted: big}, 1e6, 10e6, 1e9, []int{0}, 0, []Method{MethodFork, MethodStop}},
+		{"fork tears", footprint{wanted: big, tornByFork: big}, 30e6, 10e6, 1e9, nil, 0, []Method{MethodPrecopy, MethodFork, MethodStop}},
+		{"fork tears, and stop is not long", footprint{wanted: big, tornByFork: big}, 30e6, 10e6, 100e6, []int{0}, 0, []Method{MethodStop, MethodFork}},
+		{"fork tears, and stop is long", footprint{wanted: big, tornByFork: big}, 30e6, 10e6, 1e9, []int{0}, 0, []Method{MethodFork, MethodStop}},
+		{"fork tears, within the bound", footprint{wanted: big, tornByFork: big}, 30e6, 10e6, 1e9, nil, 20e6, []Method{MethodFork}},
+		{"neither", footprint{wanted: big}, 1e6, 10e6, 1e9, []int{0, 1}, 0, []Method{MethodStop}},
 	} {
 		all := []Estimate{{Method: MethodPrecopy, Pause: c.precopy}, {Method: MethodFork, Pause: c.fork, Torn: c.x.tornByFork}, {Method: MethodStop, Pause: c.stop}}
 		for _, i := range c.cannot {

@@ -49,9 +49,9 @@ const (
 	hugePageBytes = 2 << 20
 )
 
-// extent is what there is of a process, as far as it decides how long a
+// footprint is what there is of a process, as far as it decides how long a
 // method takes.
-type extent struct {
+type footprint struct {
 	threads, mappings int
 	wanted            uint64  // bytes to copy
 	pages, hugePages  uint64  // entries of page tables
@@ -66,8 +66,8 @@ type extent struct {
 }
 
 // measure finds that out. Where there is much memory, it ends at least
-// rateWindow after the freezer has begun to look. Nothing is stopped.
-func (f *freezer) measure() (x extent, err error) {
+// rateWindow after the pauser has begun to look. Nothing is stopped.
+func (f *pauser) measure() (x footprint, err error) {
 	stat, err := f.p.Stat()
 	if err != nil {
 		return x, err
@@ -118,12 +118,12 @@ func seconds(bytes uint64, speed float64) time.Duration {
 	return time.Duration(float64(bytes) / speed * float64(time.Second))
 }
 
-func (x *extent) stopping() time.Duration {
+func (x *footprint) stopping() time.Duration {
 	// Of more than some, those that sleep are stopped before the pause.
 	return stopBase + time.Duration(min(x.threads, ptracer.Crowd))*stopThread
 }
 
-func (x *extent) stop() time.Duration {
+func (x *footprint) stop() time.Duration {
 	if x.wanted <= arenaSize {
 		return x.stopping() + x.listing() + seconds(x.wanted, copySpeed)
 	}
@@ -131,16 +131,16 @@ func (x *extent) stop() time.Duration {
 }
 
 // listing is to look at mappings and pages.
-func (x *extent) listing() time.Duration {
+func (x *footprint) listing() time.Duration {
 	return time.Duration(x.mappings)*mapsMapping + time.Duration(x.pages)*scanPage
 }
 
-func (x *extent) fork() time.Duration {
+func (x *footprint) fork() time.Duration {
 	return x.stopping() + forkBase + time.Duration(x.mappings)*forkMapping + time.Duration(x.pages)*forkPage +
 		time.Duration(x.hugePages)*forkHugePage + seconds(x.uncopied, copySpeed)
 }
 
-func (x *extent) precopy() time.Duration {
+func (x *footprint) precopy() time.Duration {
 	written := min(x.wanted, uint64(x.busy*writeSpeed*dirtyWindow.Seconds()))
 	return x.stopping() + x.listing() + seconds(x.inPause+written, copySpeed)
 }
@@ -150,7 +150,7 @@ func (x *extent) precopy() time.Duration {
 func Estimates(p *process.Process, o Options) ([]Estimate, error) {
 	s := &Snapshot{}
 	defer s.Close()
-	f, err := newFreezer(p, s, o)
+	f, err := newPauser(p, s, o)
 	if err != nil {
 		return nil, err
 	}
@@ -161,7 +161,7 @@ func Estimates(p *process.Process, o Options) ([]Estimate, error) {
 	return f.estimates(&x), nil
 }
 
-func (f *freezer) estimates(x *extent) []Estimate {
+func (f *pauser) estimates(x *footprint) []Estimate {
 	stop := f.p.CheckNamespace()
 	precopy := cmp.Or(stop, canCall(f.p, f.s.img.Arch), canClone(f.p))
 	fork := precopy

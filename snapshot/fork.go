@@ -56,7 +56,7 @@ func fork(ctx context.Context, p *process.Process, o Options) (s *Snapshot, err 
 	defer before.Close()
 	s.img.Mappings, _ = before.Mappings()
 	if st, serr := p.Status(); serr == nil {
-		x := &extent{pages: st.RSS / procmem.PageSize, mappings: len(s.img.Mappings)}
+		x := &footprint{pages: st.RSS / procmem.PageSize, mappings: len(s.img.Mappings)}
 		x.copied(s.img.Mappings)
 		if err = canFork(p, x); err != nil {
 			return s, fmt.Errorf("fork process %d: %w", p.PID(), err)
@@ -86,7 +86,7 @@ func fork(ctx context.Context, p *process.Process, o Options) (s *Snapshot, err 
 		if _, err = k.Listen(ctx); err != nil {
 			return s, err
 		}
-		before.Stopped(nil)
+		before.AssumeStopped(nil)
 		ov.keep(before, left)
 		if err = k.GoOn(); err != nil {
 			return s, fmt.Errorf("helper: %w", err)
@@ -275,7 +275,7 @@ func (s *Snapshot) openCopy(pid int, ov *overlay) error {
 		return fmt.Errorf("read the copy of the process: %w", err)
 	}
 	s.undo(view.Close)
-	view.Stopped(nil)
+	view.AssumeStopped(nil)
 	ov.base = view
 	maps, _ := view.Mappings()
 	// Mappings that are not copied at all are missing there.

@@ -18,7 +18,7 @@ const hugePools = "/sys/kernel/mm/hugepages"
 // the pool has none left. For those that the process has reserved, the kernel
 // takes them from the child; where there are others, it sends SIGBUS. What a
 // process has reserved its own forks have not.
-func hugeRoom(p *process.Process, x *extent, pools string) error {
+func hugeRoom(p *process.Process, x *footprint, pools string) error {
 	need := x.hugeUnreserved
 	if st, err := p.Stat(); err != nil || st.Forked() {
 		need = x.huge

@@ -43,7 +43,7 @@ func TestHugeRoom(t *testing.T) {
 			pools += "/none"
 		}
 		for _, need := range []uint64{0, 2 << 20} {
-			if err := hugeRoom(open(t, p), &extent{hugeUnreserved: need, huge: need}, pools); (err == nil) != (c.ok || need == 0) {
+			if err := hugeRoom(open(t, p), &footprint{hugeUnreserved: need, huge: need}, pools); (err == nil) != (c.ok || need == 0) {
 				t.Errorf("%+v, need %d: %v", c, need, err)
 			}
 		}

@@ -18,7 +18,7 @@ import (
 // refuse the fork itself, nothing happens to it; but the memory that is copied
 // after the fork, when it writes, is charged to it as well, and where that does
 // not fit, the kernel may end the target.
-func canFork(p *process.Process, x *extent) error {
+func canFork(p *process.Process, x *footprint) error {
 	if err := hugeRoom(p, x, hugePools); err != nil {
 		return err
 	}
@@ -69,7 +69,7 @@ const (
 	needSlack = 4 << 20 // what processors hold back in lists of their own
 )
 
-func forkNeed(x *extent, alone bool) need {
+func forkNeed(x *footprint, alone bool) need {
 	return need{
 		tables: x.pages*needEntry + x.hugePages*needTable + uint64(x.mappings)*needVMA + needSlack,
 		copies: x.private,
@@ -90,7 +90,7 @@ func (n need) bytes() uint64 {
 // copied finds out what the process gets copies of where it writes after a
 // fork: all private pages that there are. What may not be written now may be
 // later.
-func (x *extent) copied(maps []procmem.Mapping) {
+func (x *footprint) copied(maps []procmem.Mapping) {
 	for i := range maps {
 		m := &maps[i]
 		if m.Usage == nil || m.Shared() || m.Flags&(procmem.VMDontCopy|procmem.VMWipeOnFork) != 0 {
@@ -105,7 +105,7 @@ func (x *extent) copied(maps []procmem.Mapping) {
 
 // forkFits tells by which limit a fork does not fit. text is /proc/PID/cgroup;
 // first tells that the copy can be made the first to go.
-func forkFits(c *cgroups, text string, x *extent, first bool) error {
+func forkFits(c *cgroups, text string, x *footprint, first bool) error {
 	pids, _ := c.of(text, "pids") // what cannot be seen the fork itself finds out
 	for _, g := range pids {
 		if err := g.processRoom(); err != nil {

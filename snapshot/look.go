@@ -12,11 +12,11 @@ import (
 // before a moment is taken hands it on in the Options: the kernel walks all
 // page tables to tell what is in the mappings, and need not do so twice. Close
 // ends it.
-type Look struct{ f *freezer }
+type Look struct{ f *pauser }
 
 // LookAt looks at a process. Errors as of Live.
 func LookAt(p *process.Process) (*Look, error) {
-	f := &freezer{p: p, s: &Snapshot{}, began: time.Now(), room: make([]sys.PageRegion, 4096), regions: make([]sys.PageRegion, 0, 4096)}
+	f := &pauser{p: p, s: &Snapshot{}, began: time.Now(), room: make([]sys.PageRegion, 4096), regions: make([]sys.PageRegion, 0, 4096)}
 	if err := f.look(); err != nil {
 		f.s.Close()
 		return nil, err
@@ -25,7 +25,7 @@ func LookAt(p *process.Process) (*Look, error) {
 }
 
 // look finds out what does not depend on what is wanted.
-func (f *freezer) look() error {
+func (f *pauser) look() error {
 	stat, err := f.p.Stat()
 	if err != nil {
 		return err
@@ -57,7 +57,7 @@ func (l *Look) Program() *procmem.Image { return l.f.s.Program() }
 func (l *Look) Memory() procmem.Sparse { return l.f.before }
 
 // take returns what was found out to whoever asks first.
-func (l *Look) take() (f *freezer) {
+func (l *Look) take() (f *pauser) {
 	if l != nil {
 		f, l.f = l.f, nil
 	}

@@ -201,7 +201,7 @@ func open(t testing.TB, p *testproc.Proc) *process.Process {
 
 func stop(t testing.TB, p *process.Process) *Snapshot {
 	t.Helper()
-	s, err := (&freezer{p: p}).stop(t.Context())
+	s, err := (&pauser{p: p}).stop(t.Context())
 	if err != nil {
 		t.Fatal(err)
 	}

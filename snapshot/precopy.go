@@ -51,7 +51,7 @@ func precopy(ctx context.Context, p *process.Process, o Options) (s *Snapshot, e
 			s = nil
 		}
 	}()
-	f, err := newFreezer(p, s, o)
+	f, err := newPauser(p, s, o)
 	if err != nil {
 		return s, err
 	}
@@ -76,7 +76,7 @@ func precopy(ctx context.Context, p *process.Process, o Options) (s *Snapshot, e
 		if err != nil {
 			return s, err
 		}
-		err = f.freeze(ctx, rest)
+		err = f.pauseFor(ctx, rest)
 		if err == nil {
 			k.Leave() // while the core is being written
 		}
@@ -91,7 +91,7 @@ func precopy(ctx context.Context, p *process.Process, o Options) (s *Snapshot, e
 
 // rounds copies until what is left fits the bound of the pause, and returns
 // about how many bytes that is.
-func (f *freezer) rounds(ctx context.Context) (rest uint64, err error) {
+func (f *pauser) rounds(ctx context.Context) (rest uint64, err error) {
 	var last uint64
 	vain := 0 // rounds after which there was hardly less left than before
 	for round := 1; ; round++ {
@@ -121,12 +121,12 @@ func (f *freezer) rounds(ctx context.Context) (rest uint64, err error) {
 		}
 		f.s.Rounds++
 		took := time.Since(began)
-		few := written.Bytes <= fewBytes
+		little := written.Bytes <= fewBytes
 		if round > 1 && written.Bytes > last/4*3 {
 			vain++ // a machine that is busy for a moment does it, too
 		}
-		if round > 1 && (few || vain == maxVain || round == maxRounds) {
-			if few || f.o.MaxPause == 0 || f.estimate(written) <= f.o.MaxPause {
+		if round > 1 && (little || vain == maxVain || round == maxRounds) {
+			if little || f.o.MaxPause == 0 || f.estimate(written) <= f.o.MaxPause {
 				return written.Bytes, nil
 			}
 			return 0, fmt.Errorf("%w: %d MiB in the last %v", ErrBusy, written.Bytes>>20, took.Round(time.Millisecond))
@@ -138,7 +138,7 @@ func (f *freezer) rounds(ctx context.Context) (rest uint64, err error) {
 // watch returns a check for the first round. Where much of what was copied has
 // been written again, there is no use in working on it ahead; where it is most
 // of it, the round ends.
-func (f *freezer) watch(began time.Time) func(procmem.Addr) error {
+func (f *pauser) watch(began time.Time) func(procmem.Addr) error {
 	const every = 100 * time.Millisecond
 	next := began.Add(every)
 	return func(upTo procmem.Addr) error {
@@ -150,7 +150,7 @@ func (f *freezer) watch(began time.Time) func(procmem.Addr) error {
 		next = time.Now().Add(max(every, 20*time.Since(now)))
 		if f.tracker.Ahead() {
 			// A few blocks are written all the time, wherever the process is busy.
-			f.tracker.WorkAhead(blocks <= 16 || blocks*dirty.AheadBlock <= all*procmem.PageSize/8)
+			f.tracker.WorkAhead(blocks <= 16 || blocks*dirty.AheadBatch <= all*procmem.PageSize/8)
 			return nil // without it the round is faster
 		}
 		if written > all/2 && f.estimate(dirty.Work{Bytes: written * procmem.PageSize}) > f.o.MaxPause {
@@ -161,12 +161,12 @@ func (f *freezer) watch(began time.Time) func(procmem.Addr) error {
 }
 
 // estimate is about how long a pause takes in which so much is copied.
-func (f *freezer) estimate(w dirty.Work) time.Duration {
+func (f *pauser) estimate(w dirty.Work) time.Duration {
 	return pauseBase + seconds(w.Bytes+f.inPause, copySpeed) + time.Duration(w.Runs)*runTime
 }
 
 // privateFiles returns where pages may be those of a file.
-func (f *freezer) privateFiles() (out []procmem.Range) {
+func (f *pauser) privateFiles() (out []procmem.Range) {
 	for i := range f.maps {
 		if m := &f.maps[i]; m.HasFile() && dirty.Private(m) {
 			out = append(out, m.Range)
@@ -176,7 +176,7 @@ func (f *freezer) privateFiles() (out []procmem.Range) {
 }
 
 // ownMappings returns where what the process has written is its own.
-func (f *freezer) ownMappings() (out []procmem.Range) {
+func (f *pauser) ownMappings() (out []procmem.Range) {
 	for i := range f.maps {
 		if m := &f.maps[i]; ownMapping(m) {
 			out = append(out, m.Range)
@@ -186,7 +186,7 @@ func (f *freezer) ownMappings() (out []procmem.Range) {
 }
 
 // trackable returns the mappings whose writes are to be tracked.
-func (f *freezer) trackable() (out []procmem.Mapping) {
+func (f *pauser) trackable() (out []procmem.Mapping) {
 	for i := range f.maps {
 		m := &f.maps[i]
 		const foreign = procmem.VMUffdMiss | procmem.VMUffdWP // somebody else's

@@ -21,7 +21,7 @@ const page = procmem.PageSize
 // begun.
 type copying struct {
 	t     testing.TB
-	f     *freezer
+	f     *pauser
 	s     *Snapshot
 	store *testproc.Pages
 	rest  uint64
@@ -36,7 +36,7 @@ func beginCopying(t testing.TB, p *testproc.Proc, o Options) *copying {
 	o.Store = c.store
 	t.Cleanup(func() { c.s.Close() })
 	var err error
-	if c.f, err = newFreezer(open(t, p), c.s, o); err != nil {
+	if c.f, err = newPauser(open(t, p), c.s, o); err != nil {
 		t.Fatal(err)
 	}
 	k, err := inject.Start(c.f.p, inject.Job{Task: inject.TaskTrack})
@@ -63,7 +63,7 @@ func beginCopying(t testing.TB, p *testproc.Proc, o Options) *copying {
 
 func (c *copying) freeze() {
 	c.t.Helper()
-	if err := c.f.freeze(c.t.Context(), c.rest); err != nil {
+	if err := c.f.pauseFor(c.t.Context(), c.rest); err != nil {
 		c.t.Fatal(err)
 	}
 }
@@ -365,7 +365,7 @@ func TestPrecopyTooMuch(t *testing.T) {
 		t.Fatal(err)
 	}
 	cp.f.o.MaxPause = time.Nanosecond
-	if err := cp.f.freeze(t.Context(), cp.rest); err != errTooMuch {
+	if err := cp.f.pauseFor(t.Context(), cp.rest); err != errTooMuch {
 		t.Fatalf("%v; want %v", err, errTooMuch)
 	}
 	p.WaitBlocked(t, 9)
@@ -476,7 +476,7 @@ func TestPrecopyCutsNothing(t *testing.T) {
 
 // To copy many runs of pages takes longer than as much memory in one.
 func TestRunsTakeTime(t *testing.T) {
-	f := &freezer{}
+	f := &pauser{}
 	one, many := f.estimate(dirty.Work{Bytes: 64 << 20, Runs: 1}), f.estimate(dirty.Work{Bytes: 64 << 20, Runs: 16384})
 	if took := many - one; took < 10*time.Millisecond || took > 100*time.Millisecond {
 		t.Errorf("%v for 64 MiB at once, %v for 16384 runs", one, many)

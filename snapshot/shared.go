@@ -207,7 +207,7 @@ func (o *object) mappedByOthers() bool {
 }
 
 // mayTrack reports whether writes to an object can be tracked.
-func (f *freezer) mayTrack(o *object) bool {
+func (f *pauser) mayTrack(o *object) bool {
 	const foreign = procmem.VMUffdMiss | procmem.VMUffdWP | procmem.VMHugeTLB
 	for i := range f.maps {
 		m := &f.maps[i]

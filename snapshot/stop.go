@@ -40,13 +40,13 @@ func Stop(ctx context.Context, p *process.Process, o Options) (*Snapshot, error)
 
 func stopNow(ctx context.Context, p *process.Process, o Options) (*Snapshot, error) {
 	s := &Snapshot{Method: MethodStop}
-	f, err := newFreezer(p, s, o)
+	f, err := newPauser(p, s, o)
 	if err != nil {
 		s.Close()
 		return nil, err
 	}
 	if size := f.size(); size <= arenaSize && canTrack() == nil {
-		if err := f.freeze(ctx, size); err != nil {
+		if err := f.pauseFor(ctx, size); err != nil {
 			s.Close()
 			return nil, err
 		}
@@ -60,7 +60,7 @@ func stopNow(ctx context.Context, p *process.Process, o Options) (*Snapshot, err
 
 // size is how much there is to copy of the process, in bytes: what is as in a
 // file can be read from there at any time.
-func (f *freezer) size() (n uint64) {
+func (f *pauser) size() (n uint64) {
 	for _, r := range f.wanted {
 		for i := procmem.FindMapping(f.maps, r.Start); i < len(f.maps) && f.maps[i].Start < r.End; i++ {
 			m := &f.maps[i]
@@ -76,7 +76,7 @@ func (f *freezer) size() (n uint64) {
 }
 
 // sharedMappings returns those of mappings that share memory and are wanted.
-func (f *freezer) sharedMappings(maps []procmem.Mapping) (out []procmem.Mapping) {
+func (f *pauser) sharedMappings(maps []procmem.Mapping) (out []procmem.Mapping) {
 	for i := range maps {
 		if m := &maps[i]; m.Shared() && !m.Special() && !m.Device() && pageset.Overlaps(f.wanted, m.Range) {
 			out = append(out, *m)
@@ -86,7 +86,7 @@ func (f *freezer) sharedMappings(maps []procmem.Mapping) (out []procmem.Mapping)
 }
 
 // stop holds the process until Release.
-func (f *freezer) stop(ctx context.Context) (*Snapshot, error) {
+func (f *pauser) stop(ctx context.Context) (*Snapshot, error) {
 	f.o.phase("paused")
 	s, err := hold(ctx, f.p)
 	if err != nil {
@@ -97,7 +97,7 @@ func (f *freezer) stop(ctx context.Context) (*Snapshot, error) {
 		s.Close()
 		return nil, err
 	}
-	view.Stopped(s.tracer.Do)
+	view.AssumeStopped(s.tracer.Do)
 	s.look(view)
 	var givenUp map[int]*process.Syscall
 	s.tracer.Do(func() { givenUp = s.tracer.GivenUp() })

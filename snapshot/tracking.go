@@ -35,7 +35,7 @@ type tracking struct {
 }
 
 // track has objects tracked in the rounds to come, with all of their mappings.
-func (f *freezer) track(objects []*object) {
+func (f *pauser) track(objects []*object) {
 	before := f.shared
 	f.shared = nil
 	for _, o := range objects {
@@ -59,7 +59,7 @@ func (f *freezer) track(objects []*object) {
 }
 
 // roundShared is a round for the shared memory that is tracked.
-func (f *freezer) roundShared(ctx context.Context) (written dirty.Work, err error) {
+func (f *pauser) roundShared(ctx context.Context) (written dirty.Work, err error) {
 	if len(f.shared) == 0 {
 		return written, nil
 	}
@@ -69,13 +69,13 @@ func (f *freezer) roundShared(ctx context.Context) (written dirty.Work, err erro
 			f.calls = &calls
 		}
 	}
-	behind := f.before.Behind(f.maps)
+	backing := f.before.Backing(f.maps)
 	for _, t := range f.shared {
 		t.Pages = 0
 		if state, ok := f.before.FileState(&t.Maps[0]); ok {
 			t.Pages = state.Pages
 		}
-		more, err := f.tracker.RoundShared(ctx, &t.Shared, behind, f.wanted)
+		more, err := f.tracker.RoundShared(ctx, &t.Shared, backing, f.wanted)
 		written.Bytes += more.Bytes
 		written.Runs += more.Runs
 		if err != nil {
@@ -95,7 +95,7 @@ type sharedNow struct {
 
 // sortShared finds out which pages of the shared memory that is tracked were
 // written.
-func (m *moment) sortShared() {
+func (m *pausePlan) sortShared() {
 	if m.f.tracker == nil {
 		for _, t := range m.f.shared {
 			m.f.s.tear(t.object, tornBeyond)
@@ -112,13 +112,13 @@ func (m *moment) sortShared() {
 			o.maps = append(o.maps, *mp)
 		}
 	}
-	behind := m.f.before.Behind(m.f.maps)
+	backing := m.f.before.Backing(m.f.maps)
 	for _, o := range m.objects {
 		added := uint64(0)
 		for i := range o.maps {
 			added += o.look(&o.maps[i], m.f.regions)
 		}
-		o.exists(behind, m.f.before, added)
+		o.exists(backing, m.f.before, added)
 		m.f.confirm(o)
 	}
 }
@@ -167,7 +167,7 @@ func (o *sharedNow) unprotected(mp *procmem.Mapping, r procmem.Range) {
 
 // exists finds out which pages exist now. Those that are in page tables do, and what
 // has been added besides, or removed, the file is asked for where it must be.
-func (o *sharedNow) exists(behind procmem.Sparse, view *process.View, added uint64) {
+func (o *sharedNow) exists(backing procmem.Sparse, view *process.View, added uint64) {
 	removed := uint64(0)
 	for i := range o.maps {
 		mp := &o.maps[i]
@@ -180,7 +180,7 @@ func (o *sharedNow) exists(behind procmem.Sparse, view *process.View, added uint
 		}
 		for _, gap := range absent {
 			at := gap.Start
-			for d := range behind.Data(dirty.At(mp, gap)) {
+			for d := range backing.Data(dirty.At(mp, gap)) {
 				removed += o.remove(procmem.Range{Start: at, End: dirty.Offset(mp, d.Start.PageDown())})
 				at = dirty.Offset(mp, d.End+procmem.PageSize-1).PageDown()
 			}
@@ -195,7 +195,7 @@ func (o *sharedNow) exists(behind procmem.Sparse, view *process.View, added uint
 	}
 	for i := range o.maps {
 		mp := &o.maps[i]
-		for d := range behind.Data(mp.Range) {
+		for d := range backing.Data(mp.Range) {
 			d = dirty.Offsets(mp, procmem.Range{Start: d.Start.PageDown(), End: (d.End + procmem.PageSize - 1).PageDown()})
 			for fresh := range o.t.Data.Gaps(d) {
 				o.written.Add(fresh)
@@ -217,7 +217,7 @@ func (o *sharedNow) remove(r procmem.Range) uint64 {
 }
 
 // sharedMapping decides what becomes of a mapping of shared memory that is tracked.
-func (m *moment) sharedMapping(mp *procmem.Mapping, fresh bool) {
+func (m *pausePlan) sharedMapping(mp *procmem.Mapping, fresh bool) {
 	o := m.objects[holders.Of(mp)]
 	m.ov.own = append(m.ov.own, mp.Range)
 	again := func(r procmem.Range) {
@@ -247,7 +247,7 @@ func (m *moment) sharedMapping(mp *procmem.Mapping, fresh bool) {
 
 // confirm notes what may have been written without a trace, but for where it cannot
 // have been.
-func (f *freezer) confirm(o *sharedNow) {
+func (f *pauser) confirm(o *sharedNow) {
 	if !f.s.around[o.t.object.id].open {
 		return
 	}
@@ -262,7 +262,7 @@ func (f *freezer) confirm(o *sharedNow) {
 
 // lookAgain finds out, after the pause, who may have written to shared memory that
 // nobody else seemed to have before.
-func (f *freezer) lookAgain() {
+func (f *pauser) lookAgain() {
 	released := process.Ticks()
 	unknown := slices.DeleteFunc(objectsOf(f.sharedMappings(f.maps)), func(o *object) bool { return f.s.around[o.id].reason() != "" })
 	now := lookFor(f.p, f.before, unknown)

@@ -82,8 +82,8 @@ func (s Spec) notFound(ms []procmem.Mapping) error {
 	// The shortest reading is the name most likely meant.
 	name := s.readings[len(s.readings)-1].name
 	msg := "none is named " + show(name)
-	if near, all := closeNames(ms, name); len(near) > 0 {
-		msg += "; there is " + list(near, ", ")
+	if close, all := closeNames(ms, name); len(close) > 0 {
+		msg += "; there is " + list(close, ", ")
 	} else if len(all) > 0 {
 		msg += "; there are " + list(all, ", ")
 	} else {
@@ -97,7 +97,7 @@ func (s Spec) notFound(ms []procmem.Mapping) error {
 
 // closeNames returns the names that resemble name, and all names. Files are
 // given by basename.
-func closeNames(ms []procmem.Mapping, name string) (near, all []string) {
+func closeNames(ms []procmem.Mapping, name string) (close, all []string) {
 	seen := map[string]bool{"": true}
 	for i := range ms {
 		p := strings.TrimSuffix(ms[i].Path, deletedSuffix)
@@ -121,14 +121,14 @@ func closeNames(ms []procmem.Mapping, name string) (near, all []string) {
 		for _, n := range all {
 			// The other way round is for a name with too much behind it.
 			if l := strings.ToLower(n); strings.Contains(l, like) || len(l) > 3 && strings.HasPrefix(want, l) {
-				near = append(near, n)
+				close = append(close, n)
 			}
 		}
-		if len(near) > 0 {
+		if len(close) > 0 {
 			break
 		}
 	}
-	return near, all
+	return close, all
 }
 
 // maxNames is how many names a message lists.

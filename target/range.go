@@ -163,7 +163,7 @@ func parseAddresses(s string) (Spec, *SyntaxError) {
 		if err != nil {
 			return Spec{}, err
 		}
-		spec.r, err = span(s, second, start, length)
+		spec.r, err = sized(s, second, start, length)
 		return spec, err
 	}
 	return Spec{}, rangeError(s, n, fmt.Errorf("%q follows the address: want -END, +LENGTH or nothing", s[n:]))
@@ -202,9 +202,9 @@ func parseLength(s string, offset int) (uint64, *SyntaxError) {
 	return n, nil
 }
 
-// span returns length bytes from start; lengthAt is where the length is in
+// sized returns length bytes from start; lengthAt is where the length is in
 // the text.
-func span(text string, lengthAt int, start procmem.Addr, length uint64) (procmem.Range, *SyntaxError) {
+func sized(text string, lengthAt int, start procmem.Addr, length uint64) (procmem.Range, *SyntaxError) {
 	if length == 0 {
 		return procmem.Range{}, rangeError(text, lengthAt, errors.New("the range is empty: its length is 0"))
 	}
@@ -266,7 +266,7 @@ func parseRest(s string, n int) (reading, *SyntaxError) {
 	if rd.length, err = parseLength(s, rd.lengthAt); err != nil {
 		return rd, err
 	}
-	if _, err := span(s, rd.lengthAt, procmem.Addr(off), rd.length); err != nil {
+	if _, err := sized(s, rd.lengthAt, procmem.Addr(off), rd.length); err != nil {
 		return rd, err
 	}
 	return rd, nil
@@ -373,7 +373,7 @@ func (s Spec) place(ms []procmem.Mapping, rd reading, rs []procmem.Range) ([]pro
 	if rd.open {
 		length = min(length, uint64(math.MaxUint64-start))
 	}
-	r, serr := span(s.text, rd.lengthAt, start, length)
+	r, serr := sized(s.text, rd.lengthAt, start, length)
 	if serr != nil {
 		return nil, serr
 	}

@@ -194,7 +194,7 @@ func (c runeClass) every(fold bool) bool {
 // node makes a node of the class.
 func (c runeClass) node(fold bool) *node {
 	var s set
-	var wide [][]span
+	var wide [][]byteRange
 	every := c.every(fold)
 	for i := 0; i+1 < len(c); i += 2 {
 		lo, hi := c[i], c[i+1]
@@ -221,7 +221,7 @@ func (c runeClass) node(fold bool) *node {
 
 // appendWide appends the encodings of runes beyond ASCII, without those that a
 // parser that folds cases has added for letters of ASCII.
-func (c runeClass) appendWide(wide [][]span, lo, hi rune, fold bool) [][]span {
+func (c runeClass) appendWide(wide [][]byteRange, lo, hi rune, fold bool) [][]byteRange {
 	if fold && lo == hi {
 		switch {
 		case lo == longS && c.has('s') && c.has('S'), lo == kelvin && c.has('k') && c.has('K'):

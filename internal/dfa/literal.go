@@ -153,7 +153,7 @@ func (n *node) alphabet(s *set) {
 	case kindRunes:
 		for _, seq := range n.seqs {
 			for _, x := range seq {
-				s.addSpan(x)
+				s.addRange(x)
 			}
 		}
 	}

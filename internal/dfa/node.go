@@ -15,7 +15,7 @@ type set [4]uint64
 func (s *set) add(c byte)      { s[c>>6] |= 1 << (c & 63) }
 func (s *set) has(c byte) bool { return s[c>>6]&(1<<(c&63)) != 0 }
 
-func (s *set) addSpan(x span) {
+func (s *set) addRange(x byteRange) {
 	for c := int(x.lo); c <= int(x.hi); c++ {
 		s.add(byte(c))
 	}
@@ -95,7 +95,7 @@ const (
 type node struct {
 	kind     kind
 	set      set
-	seqs     [][]span
+	seqs     [][]byteRange
 	look     look
 	subs     []*node
 	min, max int  // of repetitions; max may be unbounded
@@ -130,7 +130,7 @@ func setNode(s set) *node {
 	return &node{kind: kindSet, set: s, minLen: 1, maxLen: 1}
 }
 
-func runesNode(seqs [][]span) *node {
+func runesNode(seqs [][]byteRange) *node {
 	n := &node{kind: kindRunes, seqs: seqs, minLen: unbounded}
 	for _, s := range seqs {
 		n.minLen, n.maxLen = min(n.minLen, len(s)), max(n.maxLen, len(s))

@@ -213,19 +213,19 @@ func (c *compiler) branches(bs []branch, have map[string]uint32) uint32 {
 }
 
 // merge adds bytes to the branch that goes the same way.
-func merge(bs []branch, x span, out uint32) []branch {
+func merge(bs []branch, x byteRange, out uint32) []branch {
 	k := slices.IndexFunc(bs, func(b branch) bool { return b.out == out })
 	if k < 0 {
 		k = len(bs)
 		bs = append(bs, branch{out: out})
 	}
-	bs[k].set.addSpan(x)
+	bs[k].set.addRange(x)
 	return bs
 }
 
 // tree puts sequences that are the same up to some bytes, from there on. They
 // are ascending, and at each place the spans of two are the same or disjoint.
-func (c *compiler) tree(seqs [][]span, from int, out uint32, have map[string]uint32) uint32 {
+func (c *compiler) tree(seqs [][]byteRange, from int, out uint32, have map[string]uint32) uint32 {
 	var bs []branch
 	for i := 0; i < len(seqs); {
 		x, next := seqs[i][from], i+1
@@ -243,7 +243,7 @@ func (c *compiler) tree(seqs [][]span, from int, out uint32, have map[string]uin
 }
 
 // runes puts sequences of bytes; what ends in the same way is put once.
-func (c *compiler) runes(seqs [][]span, out uint32) uint32 {
+func (c *compiler) runes(seqs [][]byteRange, out uint32) uint32 {
 	have := map[string]uint32{}
 	if !c.backward {
 		return c.tree(seqs, 0, out, have)
@@ -329,8 +329,8 @@ func (c *compiler) classes() {
 }
 
 var words = func() (s set) {
-	for _, x := range []span{{'0', '9'}, {'A', 'Z'}, {'_', '_'}, {'a', 'z'}} {
-		s.addSpan(x)
+	for _, x := range []byteRange{{'0', '9'}, {'A', 'Z'}, {'_', '_'}, {'a', 'z'}} {
+		s.addRange(x)
 	}
 	return s
 }()

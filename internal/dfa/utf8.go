@@ -2,13 +2,13 @@ package dfa
 
 import "unicode/utf8"
 
-// span is a range of bytes, both ends included.
-type span struct{ lo, hi byte }
+// byteRange is a range of bytes, both ends included.
+type byteRange struct{ lo, hi byte }
 
 // appendSequences appends the UTF-8 encodings of the runes from lo to hi: each
 // sequence of spans stands for all the encodings that it allows. Surrogates
 // have none.
-func appendSequences(seqs [][]span, lo, hi rune) [][]span {
+func appendSequences(seqs [][]byteRange, lo, hi rune) [][]byteRange {
 	const surrogates, afterSurrogates = 0xd800, 0xe000
 	if lo < surrogates && hi >= surrogates {
 		seqs = appendSequences(seqs, lo, surrogates-1)
@@ -26,9 +26,9 @@ func appendSequences(seqs [][]span, lo, hi rune) [][]span {
 	var a, b [utf8.UTFMax]byte
 	n := utf8.EncodeRune(a[:], lo)
 	utf8.EncodeRune(b[:], hi)
-	seq := make([]span, n)
+	seq := make([]byteRange, n)
 	for i := range seq {
-		seq[i] = span{a[i], b[i]}
+		seq[i] = byteRange{a[i], b[i]}
 	}
 	return append(seqs, seq)
 }

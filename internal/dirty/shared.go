@@ -184,7 +184,7 @@ func (t *Tracker) copyShared(ctx context.Context, o *Shared, m *procmem.Mapping,
 		for s := range o.stale.Ranges(d) {
 			t.forget(At(m, s))
 		}
-		var missing []procmem.Range // the set changes while blocks are finished
+		var missing []procmem.Range // the set changes while batches are finished
 		for gap := range t.Copied.Gaps(at) {
 			missing = append(missing, gap)
 		}
@@ -204,14 +204,14 @@ func (t *Tracker) copyShared(ctx context.Context, o *Shared, m *procmem.Mapping,
 // copyBehind copies a range from the memory behind it.
 func (t *Tracker) copyBehind(r procmem.Range, mem procmem.Memory) error {
 	for !r.Empty() {
-		b, err := t.freeBlock()
+		b, err := t.freeBatch()
 		if err != nil {
 			return err
 		}
 		b.mem = mem
-		b.add(procmem.Range{Start: r.Start, End: r.Start + procmem.Addr(min(r.Size(), copyBlock))})
+		b.add(procmem.Range{Start: r.Start, End: r.Start + procmem.Addr(min(r.Size(), copyBatch))})
 		r.Start += procmem.Addr(b.size)
-		t.blocks <- b
+		t.batches <- b
 	}
 	return nil
 }

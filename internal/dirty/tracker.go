@@ -41,14 +41,14 @@ type Tracker struct {
 	Files      []procmem.Range // where pages may be those of a file
 	Own        []procmem.Range // mappings of which what was written is no other process's, by ownMapping
 	vec        []sys.PageRegion
-	blocks     chan *block // to the copying threads
-	done       chan *block // from them
-	free       []*block
-	small      *block // being filled with runs, nil for none
+	batches    chan *batch // to the copying threads
+	done       chan *batch // from them
+	free       []*batch
+	small      *batch // being filled with runs, nil for none
 	rounds     int    // that are over
 
 	reading sync.Mutex
-	putting sync.Mutex // while the store works ahead; taken before reading is given up, so that blocks stay in order
+	putting sync.Mutex // while the store works ahead; taken before reading is given up, so that batches stay in order
 	ahead   bool       // the store works on what is put at once, in the order of addresses
 	// Check is asked from time to time whether a round is worth its while.
 	Check func(upTo procmem.Addr) error
@@ -62,11 +62,11 @@ const (
 	// registerStep bounds how many neighbouring mappings are registered at
 	// once, for the same reason.
 	registerStep = 256
-	copyBlock    = 2 << 20
-	// copyThreads is how many blocks are copied at once: one is read while
-	// the other is written. There is one block more, which is being filled.
+	copyBatch    = 2 << 20
+	// copyThreads is how many batches are copied at once: one is read while
+	// the other is written. There is one batch more, which is being filled.
 	copyThreads = 2
-	copyBlocks  = copyThreads + 1
+	copyBatches = copyThreads + 1
 	// smallRun is the size from which on it is not worth it to read a run of
 	// pages together with others.
 	smallRun = 128 << 10
@@ -87,18 +87,18 @@ func New(p *process.Process, uffd int, view *process.View, store Store) (*Tracke
 		return nil, err
 	}
 	t := &Tracker{p: p, uffd: uffd, pm: pm, boundaries: boundaries{maps}, view: view, store: store, vec: make([]sys.PageRegion, 512),
-		blocks: make(chan *block), done: make(chan *block, copyBlocks)}
-	for range copyBlocks {
-		t.free = append(t.free, new(block))
+		batches: make(chan *batch), done: make(chan *batch, copyBatches)}
+	for range copyBatches {
+		t.free = append(t.free, new(batch))
 	}
 	for range copyThreads {
-		go t.copyBlocks()
+		go t.copyBatches()
 	}
 	return t, nil
 }
 
 func (t *Tracker) Close() error {
-	close(t.blocks)
+	close(t.batches)
 	return errors.Join(t.boundaries.maps.Close(), t.pm.Close())
 }
 
@@ -121,7 +121,7 @@ func (t *Tracker) Register(maps []procmem.Mapping) {
 
 // registerRun registers mappings that touch, one by one if need be.
 func (t *Tracker) registerRun(maps []procmem.Mapping) {
-	if !t.cover(span(maps)) && len(maps) > 1 {
+	if !t.cover(hull(maps)) && len(maps) > 1 {
 		for i := range maps {
 			t.registerRun(maps[i : i+1])
 		}
@@ -196,7 +196,7 @@ func (t *Tracker) look(r procmem.Range, anew []procmem.Range) (written Work, err
 	if pageset.Covers(anew, r) {
 		return written, nil
 	}
-	spans, err := t.Unprotected(r, Near)
+	spans, err := t.Unprotected(r, MergeGap)
 	if err != nil {
 		spans = []procmem.Range{r} // which tells the reason
 	}
@@ -209,14 +209,14 @@ func (t *Tracker) look(r procmem.Range, anew []procmem.Range) (written Work, err
 	return written, nil
 }
 
-// Near is how far apart two pieces of memory are that are looked at as one, in
+// MergeGap is how far apart two pieces of memory are that are looked at as one, in
 // bytes: asking twice takes longer than to look at the pages between them.
-const Near = 256 << 10
+const MergeGap = 256 << 10
 
 // Unprotected returns what of a range is not protected, pieces that are near
 // each other as one: what was written, and what does not exist. EPERM: not all of it is
 // tracked.
-func (t *Tracker) Unprotected(r procmem.Range, near procmem.Addr) (spans []procmem.Range, err error) {
+func (t *Tracker) Unprotected(r procmem.Range, gap procmem.Addr) (spans []procmem.Range, err error) {
 	for a := r.Start; a < r.End; {
 		n, end, err := sys.PagemapQuery(t.pm.Fd(), sys.Scan{Start: uint64(a), End: uint64(r.End),
 			All: sys.PageWritten, Return: sys.PageWritten, Tracked: true}, t.vec)
@@ -228,7 +228,7 @@ func (t *Tracker) Unprotected(r procmem.Range, near procmem.Addr) (spans []procm
 		}
 		for _, v := range t.vec[:n] {
 			start, end := procmem.Addr(v.Start), procmem.Addr(v.End)
-			if k := len(spans) - 1; k >= 0 && start-spans[k].End <= near {
+			if k := len(spans) - 1; k >= 0 && start-spans[k].End <= gap {
 				spans[k].End = end
 				continue
 			}
@@ -242,15 +242,15 @@ func (t *Tracker) Unprotected(r procmem.Range, near procmem.Addr) (spans []procm
 	return spans, nil
 }
 
-// AheadBlock is how much memory counts as written where some of it was, in
+// AheadBatch is how much memory counts as written where some of it was, in
 // bytes, when it is asked whether it pays to work on memory ahead.
-const AheadBlock = 256 << 10
+const AheadBatch = 256 << 10
 
 // WrittenBelow returns how many of the pages below an address that have been
-// copied were written since, in how many aligned blocks of AheadBlock bytes they
+// copied were written since, in how many aligned batches of AheadBatch bytes they
 // are, and how many have been copied.
-func (t *Tracker) WrittenBelow(upTo procmem.Addr) (written, blocks, all uint64) {
-	next := procmem.Addr(0) // the first block that is not counted
+func (t *Tracker) WrittenBelow(upTo procmem.Addr) (written, batches, all uint64) {
+	next := procmem.Addr(0) // the first batch that is not counted
 	for _, tracked := range t.Ranges {
 		for r := tracked.Intersect(procmem.Range{End: upTo}); !r.Empty(); {
 			step := procmem.Range{Start: r.Start, End: min(r.End, (r.Start|(scanStep-1))+1)}
@@ -262,16 +262,16 @@ func (t *Tracker) WrittenBelow(upTo procmem.Addr) (written, blocks, all uint64) 
 			for _, span := range spans {
 				for r := range t.Copied.Ranges(span) {
 					written += r.Size() / procmem.PageSize
-					first, end := max(next, r.Start/AheadBlock), (r.End-1)/AheadBlock+1
+					first, end := max(next, r.Start/AheadBatch), (r.End-1)/AheadBatch+1
 					if first < end {
-						blocks += uint64(end - first)
+						batches += uint64(end - first)
 						next = end
 					}
 				}
 			}
 		}
 	}
-	return written, blocks, t.Copied.Len()
+	return written, batches, t.Copied.Len()
 }
 
 // WorkAhead tells the store that what is put from now on is likely to stay as
@@ -377,13 +377,13 @@ func (t *Tracker) copy(r procmem.Range, categories uint64, written bool) error {
 		return t.gather(r)
 	}
 	for !r.Empty() {
-		b, err := t.freeBlock()
+		b, err := t.freeBatch()
 		if err != nil {
 			return err
 		}
-		b.add(procmem.Range{Start: r.Start, End: r.Start + procmem.Addr(min(r.Size(), copyBlock))})
+		b.add(procmem.Range{Start: r.Start, End: r.Start + procmem.Addr(min(r.Size(), copyBatch))})
 		r.Start += procmem.Addr(b.size)
-		t.blocks <- b
+		t.batches <- b
 	}
 	return nil
 }

@@ -61,7 +61,7 @@ func Untrack(p *process.Process, uffd int) {
 // run ends the tracking of mappings that touch, and reports whether it could.
 // What takes long is done first, in steps: to unprotect the pages.
 func (u *untracker) run(maps []procmem.Mapping) bool {
-	r := span(maps)
+	r := hull(maps)
 	for a := r.Start; a < r.End; {
 		// The first step of a mapping also tells whether it is ours.
 		if a > r.Start && len(maps) == 1 {
@@ -102,7 +102,7 @@ func touching(maps []procmem.Mapping, size uint64) []procmem.Mapping {
 	return maps[:n]
 }
 
-// span is the range of mappings that touch each other.
-func span(maps []procmem.Mapping) procmem.Range {
+// hull is the range of mappings that touch each other.
+func hull(maps []procmem.Mapping) procmem.Range {
 	return procmem.Range{Start: maps[0].Start, End: maps[len(maps)-1].End}
 }

@@ -15,13 +15,13 @@ const (
 // the cache and nobody reads it any more.
 type cache struct {
 	mu     sync.Mutex
-	blocks []*block // the last is the one that was used last
+	blocks []*cachedFrame // the last is the one that was used last
 	bytes  int
 	free   sync.Pool // of *[]byte
 }
 
-// block is a frame that is decoded, or is being.
-type block struct {
+// cachedFrame is a frame that is decoded, or is being.
+type cachedFrame struct {
 	index int
 	data  []byte
 	ready chan struct{} // closed when data or err is there
@@ -32,7 +32,7 @@ type block struct {
 }
 
 // borrow returns a decoded frame, to be given back.
-func (r *Reader) borrow(i int) (*block, error) {
+func (r *Reader) borrow(i int) (*cachedFrame, error) {
 	b, mine := r.cache.take(i, r.plain(i))
 	if mine {
 		b.err = r.decode(i, b.data)
@@ -49,7 +49,7 @@ func (r *Reader) borrow(i int) (*block, error) {
 }
 
 func (c *cache) find(i int) int {
-	return slices.IndexFunc(c.blocks, func(b *block) bool { return b.index == i })
+	return slices.IndexFunc(c.blocks, func(b *cachedFrame) bool { return b.index == i })
 }
 
 func (c *cache) has(i int) bool {
@@ -58,8 +58,8 @@ func (c *cache) has(i int) bool {
 	return c.find(i) >= 0
 }
 
-// take returns the block of a frame, and whether the caller is to decode it.
-func (c *cache) take(i, size int) (b *block, mine bool) {
+// take returns the cachedFrame of a frame, and whether the caller is to decode it.
+func (c *cache) take(i, size int) (b *cachedFrame, mine bool) {
 	c.mu.Lock()
 	defer c.mu.Unlock()
 	if k := c.find(i); k >= 0 {
@@ -69,7 +69,7 @@ func (c *cache) take(i, size int) (b *block, mine bool) {
 		for len(c.blocks) > 0 && (len(c.blocks) == cacheFrames || c.bytes+size > cacheBytes) {
 			c.evict(0)
 		}
-		b = &block{index: i, data: c.buffer(size), ready: make(chan struct{}), cached: true}
+		b = &cachedFrame{index: i, data: c.buffer(size), ready: make(chan struct{}), cached: true}
 		c.blocks = append(c.blocks, b)
 		c.bytes += size
 		mine = true
@@ -86,7 +86,7 @@ func (c *cache) evict(k int) {
 	c.recycle(b)
 }
 
-func (c *cache) remove(b *block) {
+func (c *cache) remove(b *cachedFrame) {
 	c.mu.Lock()
 	defer c.mu.Unlock()
 	if b.cached {
@@ -94,15 +94,15 @@ func (c *cache) remove(b *block) {
 	}
 }
 
-func (c *cache) giveBack(b *block) {
+func (c *cache) giveBack(b *cachedFrame) {
 	c.mu.Lock()
 	defer c.mu.Unlock()
 	b.readers--
 	c.recycle(b)
 }
 
-// recycle gives back the buffer of a block that nobody needs.
-func (c *cache) recycle(b *block) {
+// recycle gives back the buffer of a cachedFrame that nobody needs.
+func (c *cache) recycle(b *cachedFrame) {
 	if !b.cached && b.readers == 0 {
 		c.free.Put(&b.data)
 	}

@@ -16,15 +16,15 @@ import (
 // those of the table, if they have any.
 type Reader struct {
 	r        io.ReaderAt
-	frames   []extent // and one more, which begins at the end of the data
-	sums     bool     // they have checksums by the table
+	frames   []frameAt // and one more, which begins at the end of the data
+	sums     bool      // they have checksums by the table
 	decoders sync.Pool
 	cache    cache
-	data     func() []span
+	data     func() []plainRange
 }
 
-// span is the interval [start, end) of the plain data.
-type span struct{ start, end int64 }
+// plainRange is the interval [start, end) of the plain data.
+type plainRange struct{ start, end int64 }
 
 // FrameError tells which part of the plain data cannot be had.
 type FrameError struct {
@@ -173,8 +173,8 @@ func (r *Reader) NextData(off int64) (start, end int64) {
 }
 
 // findData lists the runs of frames that are not zeroFrame.
-func (r *Reader) findData() []span {
-	var data []span
+func (r *Reader) findData() []plainRange {
+	var data []plainRange
 	buf := make([]byte, 1024*len(zeroFrame))
 	for i := 0; i < len(r.frames)-1; {
 		// Frames of zeros lie side by side as a rule, and are read as one.
@@ -188,7 +188,7 @@ func (r *Reader) findData() []span {
 			if known && string(b[k*len(zeroFrame):][:len(zeroFrame)]) == zeroFrame {
 				continue
 			}
-			s := span{r.frames[i+k].start, r.frames[i+k+1].start}
+			s := plainRange{r.frames[i+k].start, r.frames[i+k+1].start}
 			if last := len(data) - 1; last >= 0 && data[last].end == s.start {
 				data[last].end = s.end
 			} else {

@@ -195,18 +195,18 @@ func TestNextData(t *testing.T) {
 		t.Fatal(err)
 	}
 	b := out.Bytes()
-	want := []span{{f, 2 * f}, {3 * f, 5 * f}, {4000 * f, 4001 * f}, {5000 * f, 5000*f + 100}}
+	want := []plainRange{{f, 2 * f}, {3 * f, 5 * f}, {4000 * f, 4001 * f}, {5000 * f, 5000*f + 100}}
 	c := &counting{ReaderAt: bytes.NewReader(b)}
 	r, err := NewReader(c, int64(len(b)))
 	if err != nil {
 		t.Fatal(err)
 	}
 	c.calls.Store(0)
-	var got []span
+	var got []plainRange
 	for at := int64(0); at < r.Size(); {
 		start, end := r.NextData(at)
 		if start < end {
-			got = append(got, span{start, end})
+			got = append(got, plainRange{start, end})
 		}
 		at = end
 	}

@@ -61,9 +61,9 @@ func (f writerFunc) Write(p []byte) (int, error) {
 	return len(p), nil
 }
 
-// extent is where a frame lies: size compressed bytes at off, which are the
+// frameAt is where a frame lies: size compressed bytes at off, which are the
 // plain bytes from start on.
-type extent struct {
+type frameAt struct {
 	off, start int64
 	size       uint32
 	sum        uint32 // by the table, where it has checksums
@@ -71,7 +71,7 @@ type extent struct {
 
 // readTable returns the frames that hold data, in order, and behind them one
 // that begins at the end of the data; and whether they have checksums.
-func readTable(r io.ReaderAt, size int64) (frames []extent, sums bool, err error) {
+func readTable(r io.ReaderAt, size int64) (frames []frameAt, sums bool, err error) {
 	le := binary.LittleEndian
 	if size < headerSize+footerSize {
 		return nil, false, ErrNotSeekable
@@ -107,7 +107,7 @@ func readTable(r io.ReaderAt, size int64) (frames []extent, sums bool, err error
 	}
 
 	// frames grows with what is read: the file may be one big hole.
-	var at, before extent
+	var at, before frameAt
 	var prev uint32
 	for i := range n {
 		if _, err := io.ReadFull(in, b[:step]); err != nil {
@@ -142,12 +142,12 @@ func readTable(r io.ReaderAt, size int64) (frames []extent, sums bool, err error
 	if at.off != begin {
 		return nil, false, fmt.Errorf("%w: it is about %d bytes of %d", errTable, at.off, begin)
 	}
-	return append(frames, extent{off: at.off, start: at.start}), sums, nil
+	return append(frames, frameAt{off: at.off, start: at.start}), sums, nil
 }
 
 // check reports what cannot be true of a frame in a file whose table lies at
 // end.
-func (e extent) check(plain uint32, end int64) error {
+func (e frameAt) check(plain uint32, end int64) error {
 	switch {
 	case e.size < headerSize || e.off+int64(e.size) > end:
 		return fmt.Errorf("%d compressed bytes at %#x", e.size, e.off)
@@ -161,7 +161,7 @@ func (e extent) check(plain uint32, end int64) error {
 
 // contradicts returns an error where a frame itself says that it has another
 // size. One that says nothing, or is damaged, is not to be blamed on the table.
-func contradicts(r io.ReaderAt, e extent, plain uint32) error {
+func contradicts(r io.ReaderAt, e frameAt, plain uint32) error {
 	head := make([]byte, min(zstd.HeaderMaxSize, e.size))
 	if err := readFull(r, head, e.off); err != nil {
 		return nil

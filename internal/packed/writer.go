@@ -39,7 +39,7 @@ type Writer struct {
 
 	free  chan *batch // to be filled
 	todo  chan *batch // to be compressed
-	order chan piece  // in the order of the file
+	order chan queued // in the order of the file
 	wait  sync.WaitGroup
 
 	sizes   []uint32 // of the frames in dst; of the goroutine that writes, until it ends
@@ -60,9 +60,9 @@ type batch struct {
 	done   chan struct{} // tells that packed is ready
 }
 
-// piece is what is written next: some frames, or a run of frames of zeros. Or
+// queued is what is written next: some frames, or a run of frames of zeros. Or
 // it is a question.
-type piece struct {
+type queued struct {
 	batch   *batch
 	zeros   int64
 	reached chan struct{} // closed when all before is written
@@ -86,7 +86,7 @@ func NewWriter(dst io.Writer, o Options) *Writer {
 	w := &Writer{
 		dst:  dst,
 		head: o.Head,
-		free: make(chan *batch, n), todo: make(chan *batch, n), order: make(chan piece, n),
+		free: make(chan *batch, n), todo: make(chan *batch, n), order: make(chan queued, n),
 	}
 	for range n {
 		w.free <- &batch{done: make(chan struct{}, 1)}
@@ -131,7 +131,7 @@ func (w *Writer) Zeros(n int64) error {
 			if w.cur != nil {
 				w.hand()
 			}
-			w.order <- piece{zeros: run}
+			w.order <- queued{zeros: run}
 			n -= run * frameSize
 			continue
 		}
@@ -196,7 +196,7 @@ func (w *Writer) fill(n int) {
 // hand has the batch compressed and written.
 func (w *Writer) hand() {
 	w.todo <- w.cur
-	w.order <- piece{batch: w.cur}
+	w.order <- queued{batch: w.cur}
 	w.cur = nil
 }
 
@@ -283,19 +283,19 @@ func (w *Writer) output(p []byte) error {
 // may be written meanwhile.
 func (w *Writer) reader(src io.ReaderAt) (*Reader, []byte, error) {
 	reached := make(chan struct{})
-	w.order <- piece{reached: reached}
+	w.order <- queued{reached: reached}
 	<-reached
 	if err := w.failure(); err != nil {
 		return nil, nil, err
 	}
-	frames := make([]extent, 0, len(w.sizes)+1)
-	var at extent
+	frames := make([]frameAt, 0, len(w.sizes)+1)
+	var at frameAt
 	for i, size := range w.sizes {
 		at.size = size
 		frames = append(frames, at)
 		at.off, at.start = at.off+int64(size), at.start+w.plain(i)
 	}
-	frames = append(frames, extent{off: at.off, start: at.start})
+	frames = append(frames, frameAt{off: at.off, start: at.start})
 	var rest []byte
 	if w.cur != nil {
 		rest = slices.Clone(w.cur.plain)

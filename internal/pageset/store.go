@@ -55,7 +55,7 @@ func (s *Store) Put(addr procmem.Addr, p []byte) error {
 	}
 	for len(p) > 0 {
 		zeros := Run(true, p)
-		if err := s.drop(span(addr, zeros)); err != nil {
+		if err := s.drop(rangeOf(addr, zeros)); err != nil {
 			return err
 		}
 		n := zeros + Run(false, p[zeros:])
@@ -63,14 +63,14 @@ func (s *Store) Put(addr procmem.Addr, p []byte) error {
 			return err
 		}
 		s.mu.Lock()
-		s.held.Add(span(addr, n))
+		s.held.Add(rangeOf(addr, n))
 		s.mu.Unlock()
 		addr, p = addr+procmem.Addr(n), p[n:]
 	}
 	return nil
 }
 
-func span(addr procmem.Addr, n int) procmem.Range {
+func rangeOf(addr procmem.Addr, n int) procmem.Range {
 	return procmem.Range{Start: addr, End: addr + procmem.Addr(n)}
 }
 
@@ -83,7 +83,7 @@ func (s *Store) write(addr procmem.Addr, p []byte) error {
 		}
 		n := int(min(uint64(len(p)), uint64(at.End-addr)))
 		s.mu.Lock()
-		s.data.Add(span(addr, n)) // before it is true, in case the write fails in the middle
+		s.data.Add(rangeOf(addr, n)) // before it is true, in case the write fails in the middle
 		s.mu.Unlock()
 		if err := s.writeAt(p[:n], int64(addr)+at.Delta); err != nil {
 			return err
@@ -323,7 +323,7 @@ func (s *Store) readable(p []byte, addr procmem.Addr) (n int, data []Place) {
 		}
 		n = int(min(r.End, want.End) - addr)
 	}
-	data = s.stored(span(addr, n))
+	data = s.stored(rangeOf(addr, n))
 	for i := range data {
 		data[i].Range = data[i].Intersect(want)
 	}

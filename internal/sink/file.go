@@ -98,7 +98,7 @@ func openDirect(f *os.File) *os.File {
 }
 
 // claim makes sure that f is ours alone, and empty: what a killed run left
-// behind is taken over, what a running one writes is not.
+// backingMemory is taken over, what a running one writes is not.
 func claim(f *os.File, name string) error {
 	if err := unix.Flock(int(f.Fd()), unix.LOCK_EX|unix.LOCK_NB); err != nil {
 		if err == unix.EWOULDBLOCK {

@@ -34,39 +34,39 @@ func ReadProcess(pid int, p []byte, addr uint64) (int, error) {
 	return int(n), nil
 }
 
-// ReadProcessMarked is ReadProcess that fills mark from markAddr at the same
+// ReadProcessInSpace is ReadProcess that fills space from spaceAddr at the same
 // time: all is of one address space, which a pid does not promise from one
-// call to the next. EFAULT: mark could not be read.
-func ReadProcessMarked(pid int, p []byte, addr uint64, mark []byte, markAddr uint64) (int, error) {
-	remote := [2]unix.RemoteIovec{{Base: uintptr(markAddr), Len: len(mark)}, {Base: uintptr(addr), Len: len(p)}}
-	return ReadProcessRanges(pid, mark, p, remote[:])
+// call to the next. EFAULT: space could not be read.
+func ReadProcessInSpace(pid int, p []byte, addr uint64, space []byte, spaceAddr uint64) (int, error) {
+	remote := [2]unix.RemoteIovec{{Base: uintptr(spaceAddr), Len: len(space)}, {Base: uintptr(addr), Len: len(p)}}
+	return ReadProcessRanges(pid, space, p, remote[:])
 }
 
 // MaxRanges is how many ranges are read at once at the most (UIO_MAXIOV).
 const MaxRanges = 1024
 
-// ReadProcessRanges is ReadProcessMarked for several ranges, which go into p one
-// behind the other. The first of them is that of the mark.
+// ReadProcessRanges is ReadProcessInSpace for several ranges, which go into p one
+// behind the other. The first of them is that of the space.
 //
 // The scheduler is not told of the system call, which is for pages that exist
 // and ends in a fraction of a millisecond: it would give the processor to
 // another thread, and those that read would take turns.
-func ReadProcessRanges(pid int, mark, p []byte, ranges []unix.RemoteIovec) (int, error) {
-	local := [2]unix.Iovec{{Base: &mark[0]}, {Base: unsafe.SliceData(p)}}
-	local[0].SetLen(len(mark))
+func ReadProcessRanges(pid int, space, p []byte, ranges []unix.RemoteIovec) (int, error) {
+	local := [2]unix.Iovec{{Base: &space[0]}, {Base: unsafe.SliceData(p)}}
+	local[0].SetLen(len(space))
 	local[1].SetLen(len(p))
 	n, _, e := unix.RawSyscall6(unix.SYS_PROCESS_VM_READV, uintptr(pid), uintptr(unsafe.Pointer(&local)), 2,
 		uintptr(unsafe.Pointer(&ranges[0])), uintptr(len(ranges)), 0)
 	runtime.KeepAlive(p)
-	runtime.KeepAlive(mark)
+	runtime.KeepAlive(space)
 	runtime.KeepAlive(ranges)
 	switch {
 	case e != 0:
 		return 0, e
-	case int(n) < len(mark):
+	case int(n) < len(space):
 		return 0, unix.EFAULT
 	}
-	return int(n) - len(mark), nil
+	return int(n) - len(space), nil
 }
 
 // Categories of a page, as PAGEMAP_SCAN reports them

@@ -67,7 +67,7 @@ func (h *abortHelper) end() {
 	}
 }
 
-// runAbortHelper is the main function of an heir.
+// runAbortHelper is the main function of an abort helper.
 func runAbortHelper() int {
 	// The user names files of credentials and certificates.
 	if err := privilege.Lower(); err != nil {

@@ -26,7 +26,7 @@ func TestBlockOfRuns(t *testing.T) {
 	defer v.Close()
 	gone := procmem.Range{Start: 1 << 46, End: 1<<46 + 2*procmem.PageSize}
 	for at := range 6 {
-		b := &block{}
+		b := &batch{}
 		for i := range 5 {
 			if i == at {
 				b.add(gone)

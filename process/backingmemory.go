@@ -6,20 +6,20 @@ import (
 	"github.com/procmem/procmem"
 )
 
-// Behind returns what is behind the mappings among maps, whatever the process
+// Backing returns what is behind the mappings among maps, whatever the process
 // has written to its own pages of them: of private ones the bytes of their
 // files, of shared ones what is shared. It may be read at any time. Anonymous
 // memory is a fault.
-func (v *View) Behind(maps []procmem.Mapping) procmem.Sparse { return behind{v, maps} }
+func (v *View) Backing(maps []procmem.Mapping) procmem.Sparse { return backingMemory{v, maps} }
 
-type behind struct {
+type backingMemory struct {
 	v    *View
 	maps []procmem.Mapping
 }
 
-func (b behind) Mappings() ([]procmem.Mapping, error) { return b.maps, nil }
+func (b backingMemory) Mappings() ([]procmem.Mapping, error) { return b.maps, nil }
 
-func (b behind) ReadAt(p []byte, addr procmem.Addr) (int, error) {
+func (b backingMemory) ReadAt(p []byte, addr procmem.Addr) (int, error) {
 	done := 0
 	for done < len(p) {
 		a := addr + procmem.Addr(done)
@@ -37,7 +37,7 @@ func (b behind) ReadAt(p []byte, addr procmem.Addr) (int, error) {
 }
 
 // read reads a piece of one mapping.
-func (b behind) read(m *procmem.Mapping, p []byte, a procmem.Addr) (int, error) {
+func (b backingMemory) read(m *procmem.Mapping, p []byte, a procmem.Addr) (int, error) {
 	switch {
 	case m.Device():
 		return 0, procmem.ErrDevice
@@ -58,7 +58,7 @@ func (b behind) read(m *procmem.Mapping, p []byte, a procmem.Addr) (int, error) 
 	return n, err
 }
 
-func (b behind) Data(r procmem.Range) iter.Seq2[procmem.Range, error] {
+func (b backingMemory) Data(r procmem.Range) iter.Seq2[procmem.Range, error] {
 	return func(yield func(procmem.Range, error) bool) {
 		for i := procmem.FindMapping(b.maps, r.Start); i < len(b.maps) && b.maps[i].Start < r.End; i++ {
 			m := &b.maps[i]

@@ -7,9 +7,9 @@ import (
 	"github.com/procmem/procmem/process"
 )
 
-// block is some memory that is copied together: one run of pages, or many small
+// batch is some memory that is copied together: one run of pages, or many small
 // ones that the process has written.
-type block struct {
+type batch struct {
 	runs   []procmem.Range
 	size   uint64         // of all of them, in bytes
 	copied []uint64       // bytes of each
@@ -19,13 +19,13 @@ type block struct {
 	err    error          // of the store
 }
 
-func (b *block) add(r procmem.Range) {
+func (b *batch) add(r procmem.Range) {
 	b.runs = append(b.runs, r)
 	b.size += r.Size()
 }
 
 // read reads the runs into buf, each behind the room for the one before it.
-func (b *block) read(v *process.View, buf []byte) {
+func (b *batch) read(v *process.View, buf []byte) {
 	b.copied = b.copied[:0]
 	if b.mem != nil {
 		n, _ := b.mem.ReadAt(buf[:b.size], b.runs[0].Start)
@@ -47,7 +47,7 @@ func (b *block) read(v *process.View, buf []byte) {
 }
 
 // put puts what was read into the store.
-func (b *block) put(store Store, buf []byte) {
+func (b *batch) put(store Store, buf []byte) {
 	b.err = nil
 	for i, r := range b.runs {
 		if n := b.copied[i]; n > 0 && b.err == nil {
@@ -57,16 +57,16 @@ func (b *block) put(store Store, buf []byte) {
 	}
 }
 
-// copyBlocks copies one block after the other. What is written in the first
+// copyBatches copies one batch after the other. What is written in the first
 // round is written in the background; but who reads holds the lock of the address space, for which
 // the process would wait if the reader had to wait for a processor.
-func (t *Tracker) copyBlocks() {
+func (t *Tracker) copyBatches() {
 	thread := background.New()
 	defer thread.Close()
-	buf := sys.Aligned(copyBlock)
+	buf := sys.Aligned(copyBatch)
 	for {
 		t.reading.Lock() // one at a time leaves the other processors to the process
-		b, more := <-t.blocks
+		b, more := <-t.batches
 		if !more {
 			t.reading.Unlock()
 			return
@@ -90,11 +90,11 @@ func (t *Tracker) copyBlocks() {
 
 // gather copies a run of pages together with others.
 func (t *Tracker) gather(r procmem.Range) (err error) {
-	if t.small != nil && (t.small.size+r.Size() > copyBlock || len(t.small.runs) == maxTogether) {
+	if t.small != nil && (t.small.size+r.Size() > copyBatch || len(t.small.runs) == maxTogether) {
 		t.flush()
 	}
 	if t.small == nil {
-		if t.small, err = t.freeBlock(); err != nil {
+		if t.small, err = t.freeBatch(); err != nil {
 			return err
 		}
 	}
@@ -109,13 +109,13 @@ const maxTogether = 512
 // flush begins to copy what was gathered.
 func (t *Tracker) flush() {
 	if t.small != nil {
-		t.blocks <- t.small
+		t.batches <- t.small
 		t.small = nil
 	}
 }
 
-// freeBlock waits for a block that is not being copied.
-func (t *Tracker) freeBlock() (*block, error) {
+// freeBatch waits for a batch that is not being copied.
+func (t *Tracker) freeBatch() (*batch, error) {
 	for len(t.free) == 0 {
 		if err := t.finish(<-t.done); err != nil {
 			return nil, err
@@ -130,7 +130,7 @@ func (t *Tracker) freeBlock() (*block, error) {
 }
 
 // finish takes note of what has been copied.
-func (t *Tracker) finish(b *block) error {
+func (t *Tracker) finish(b *batch) error {
 	t.free = append(t.free, b)
 	for i, r := range b.runs {
 		end := r.Start + procmem.Addr(b.copied[i])
@@ -146,7 +146,7 @@ func (t *Tracker) finish(b *block) error {
 // drain waits for all that is being copied.
 func (t *Tracker) drain() (err error) {
 	t.flush()
-	for len(t.free) < copyBlocks {
+	for len(t.free) < copyBatches {
 		if ferr := t.finish(<-t.done); err == nil {
 			err = ferr
 		}

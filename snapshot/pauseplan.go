@@ -13,25 +13,25 @@ import (
 	"github.com/procmem/procmem/internal/sys"
 )
 
-// moment is what the pages of a held process come to: which are known, and
+// pausePlan is what the pages of a held process come to: which are known, and
 // which must be copied before it goes on.
-type moment struct {
-	f          *freezer
+type pausePlan struct {
+	f          *pauser
 	ov         *overlay
 	whole      []procmem.Mapping
 	known      []procmem.Range // as they were copied
 	dirty      []procmem.Range // to be copied now
 	written    []procmem.Range // likewise: the process has written all of it since it is tracked
-	shared     []procmem.Range // likewise: shared memory that is tracked, to be read from behind its mappings
+	shared     []procmem.Range // likewise: shared memory that is tracked, to be read from the memory behind its mappings
 	dirtyBytes uint64
 	objects    map[holders.ID]*sharedNow
 	err        error
 }
 
-// sort goes through the mappings and their pages. fresh are the mappings that
+// classify goes through the mappings and their pages. fresh are the mappings that
 // nothing is known of: whatever they hold is wanted.
-func (f *freezer) sort(ov *overlay, fresh []procmem.Range) (*moment, error) {
-	m := &moment{f: f, ov: ov}
+func (f *pauser) classify(ov *overlay, fresh []procmem.Range) (*pausePlan, error) {
+	m := &pausePlan{f: f, ov: ov}
 	ov.maps = f.maps
 	m.sortShared()
 	k := 0
@@ -53,7 +53,7 @@ func (f *freezer) sort(ov *overlay, fresh []procmem.Range) (*moment, error) {
 }
 
 // mapping decides what becomes of one mapping.
-func (m *moment) mapping(mp *procmem.Mapping, regions []sys.PageRegion, fresh bool) {
+func (m *pausePlan) mapping(mp *procmem.Mapping, regions []sys.PageRegion, fresh bool) {
 	usage := procmem.Usage{}
 	if mp.Usage != nil {
 		usage = *mp.Usage
@@ -98,7 +98,7 @@ func (m *moment) mapping(mp *procmem.Mapping, regions []sys.PageRegion, fresh bo
 
 // absent notes that what is not there of a mapping cannot be known: it is
 // neither zeros nor to be had from a file.
-func (m *moment) absent(mp *procmem.Mapping, r procmem.Range, files bool) {
+func (m *pausePlan) absent(mp *procmem.Mapping, r procmem.Range, files bool) {
 	anonymous := !mp.Shared() && (!mp.HasFile() || mp.Flags&procmem.VMHugeTLB != 0)
 	if files || anonymous || r.Empty() {
 		return
@@ -106,7 +106,7 @@ func (m *moment) absent(mp *procmem.Mapping, r procmem.Range, files bool) {
 	m.ov.arena.miss(r, procmem.ErrUntouched)
 }
 
-func (m *moment) isWhole(mp *procmem.Mapping) bool {
+func (m *pausePlan) isWhole(mp *procmem.Mapping) bool {
 	i := procmem.FindMapping(m.f.whole, mp.Start)
 	return i < len(m.f.whole) && m.f.whole[i].Start == mp.Start
 }
@@ -129,7 +129,7 @@ func count(u *procmem.Usage, mp *procmem.Mapping, v sys.PageRegion) {
 }
 
 // region decides what becomes of a run of pages.
-func (m *moment) region(mp *procmem.Mapping, v sys.PageRegion, files bool) {
+func (m *pausePlan) region(mp *procmem.Mapping, v sys.PageRegion, files bool) {
 	r := procmem.Range{Start: procmem.Addr(v.Start), End: procmem.Addr(v.End)}.Intersect(mp.Range)
 	if files {
 		if v.Categories&sys.PageFile != 0 {
@@ -186,27 +186,27 @@ func ownMapping(mp *procmem.Mapping) bool {
 }
 
 // work is what copy has to do.
-func (m *moment) work() dirty.Work {
+func (m *pausePlan) work() dirty.Work {
 	return dirty.Work{Bytes: m.dirtyBytes, Runs: uint64(len(m.dirty) + len(m.written) + len(m.shared))}
 }
 
 // copy copies what must be copied while the process is held.
-func (m *moment) copy(ctx context.Context) {
+func (m *pausePlan) copy(ctx context.Context) {
 	m.ov.arena.ctx = ctx
 	m.ov.arena.gather(m.f.before.ReadWritten, m.f.read, m.written)
 	for _, r := range m.dirty {
 		m.ov.arena.copy(m.f.read, r)
 	}
-	behind := m.f.before.Behind(m.f.maps)
+	backing := m.f.before.Backing(m.f.maps)
 	for _, r := range m.shared {
-		m.ov.arena.copy(behind, r)
+		m.ov.arena.copy(backing, r)
 	}
 	m.ov.keep(m.f.before, m.whole)
 }
 
 // settle makes the moment the memory of the snapshot. What the store has of
 // other moments is forgotten.
-func (f *freezer) settle(ov *overlay, m *moment) error {
+func (f *pauser) settle(ov *overlay, m *pausePlan) error {
 	for _, r := range m.known {
 		ov.held.Add(r)
 	}
@@ -222,7 +222,7 @@ func (f *freezer) settle(ov *overlay, m *moment) error {
 			}
 		}
 	}
-	ov.base = f.before.Behind(f.maps)
+	ov.base = f.before.Backing(f.maps)
 	f.s.img.Mappings, f.s.Sparse = f.maps, ov
 	return ov.seal()
 }

@@ -22,10 +22,10 @@ import (
 	"github.com/procmem/procmem/process"
 )
 
-// freezer holds a process for as long as it takes to copy what has not been
+// pauser holds a process for as long as it takes to copy what has not been
 // copied yet. Whatever can be found out before is: the mappings with their
 // flags, what will be wanted, the files that pages can be read from later.
-type freezer struct {
+type pauser struct {
 	p     *process.Process
 	s     *Snapshot
 	o     Options
@@ -84,9 +84,9 @@ func attempt(o Options, take func() (*Snapshot, error)) (*Snapshot, error) {
 	}
 }
 
-// newFreezer looks at the process for a snapshot, unless the options have a
+// newPauser looks at the process for a snapshot, unless the options have a
 // look at it.
-func newFreezer(p *process.Process, s *Snapshot, o Options) (*freezer, error) {
+func newPauser(p *process.Process, s *Snapshot, o Options) (*pauser, error) {
 	f := o.Look.take()
 	if f == nil {
 		o.phase("planning")
@@ -102,7 +102,7 @@ func newFreezer(p *process.Process, s *Snapshot, o Options) (*freezer, error) {
 }
 
 // readMaps reads the text of /proc/PID/maps.
-func (f *freezer) readMaps() ([]byte, error) {
+func (f *pauser) readMaps() ([]byte, error) {
 	file, err := f.p.OpenMem("maps")
 	if err != nil {
 		return nil, err
@@ -119,7 +119,7 @@ func (f *freezer) readMaps() ([]byte, error) {
 }
 
 // lost is the error where the memory of the process is not there any more.
-func (f *freezer) lost() error {
+func (f *pauser) lost() error {
 	if f.p.Exists() {
 		return inject.ErrExec
 	}
@@ -128,7 +128,7 @@ func (f *freezer) lost() error {
 
 // update takes over a new text of the mappings. What was known of those that
 // are as they were stays known. It reports which are not.
-func (f *freezer) update(text []byte) (fresh []procmem.Range, err error) {
+func (f *pauser) update(text []byte) (fresh []procmem.Range, err error) {
 	maps, err := process.ParseMaps(bytes.NewReader(text))
 	if err != nil {
 		return nil, err
@@ -156,7 +156,7 @@ func same(a, b *procmem.Mapping) bool {
 }
 
 // plan finds out what there is to copy, and what of it during the pause.
-func (f *freezer) plan() error {
+func (f *pauser) plan() error {
 	const tries = 20 // the text makes no sense where mappings changed while it was read
 	for try := 1; ; try++ {
 		text, err := f.readMaps()
@@ -194,14 +194,14 @@ func (f *freezer) plan() error {
 
 // fromFile reports whether the pages of a private file mapping that the
 // process has not written can be read from the file later.
-func (f *freezer) fromFile(m *procmem.Mapping) bool {
-	return m.HasFile() && m.Flags&procmem.VMHugeTLB == 0 && f.before.Backed(m)
+func (f *pauser) fromFile(m *procmem.Mapping) bool {
+	return m.HasFile() && m.Flags&procmem.VMHugeTLB == 0 && f.before.HasBacking(m)
 }
 
-// freeze holds the process, copies what has not been copied, and lets it go
+// pauseFor holds the process, copies what has not been copied, and lets it go
 // on. rest is about how much that will be. errTooMuch: it was more than the
 // bound allows, and nothing has come of it.
-func (f *freezer) freeze(ctx context.Context, rest uint64) (err error) {
+func (f *pauser) pauseFor(ctx context.Context, rest uint64) (err error) {
 	s := f.s
 	ov := &overlay{store: f.o.Store}
 	if ov.arena, err = newArena(2*rest+f.inPause+(1<<20), f.o.Store); err != nil {
@@ -212,7 +212,7 @@ func (f *freezer) freeze(ctx context.Context, rest uint64) (err error) {
 	s.tracer.Known = known(f.infos)
 	s.tracer.HoldSharers(true)
 	s.Unheld = nil
-	var m *moment
+	var m *pausePlan
 	var threads []ptracer.Taken
 	// All of it on one thread: to hand over takes its time on a busy machine.
 	s.tracer.Do(func() {
@@ -239,7 +239,7 @@ func (f *freezer) freeze(ctx context.Context, rest uint64) (err error) {
 
 // hold stops the process and copies what has not been copied, on the tracing
 // thread.
-func (f *freezer) hold(ctx context.Context, ov *overlay) (*moment, error) {
+func (f *pauser) hold(ctx context.Context, ov *overlay) (*pausePlan, error) {
 	if err := f.s.tracer.StopAll(ctx); err != nil {
 		return nil, err
 	}
@@ -263,7 +263,7 @@ func (f *freezer) hold(ctx context.Context, ov *overlay) (*moment, error) {
 	if err := f.scan(); err != nil {
 		return nil, err
 	}
-	m, err := f.sort(ov, fresh)
+	m, err := f.classify(ov, fresh)
 	if err != nil {
 		return nil, err
 	}
@@ -280,7 +280,7 @@ func (f *freezer) hold(ctx context.Context, ov *overlay) (*moment, error) {
 // otherwise it looks at the page tables alone (some 10 ns for each entry in
 // place of 50). Of what is tracked it asks for what is not protected any more
 // (2 ns); the rest is as it was copied.
-func (f *freezer) scan() error {
+func (f *pauser) scan() error {
 	f.regions = f.regions[:0]
 	at := f.maps[0].Start
 	if t := f.tracker; t != nil {
@@ -310,7 +310,7 @@ func (f *freezer) scan() error {
 }
 
 // exact adds the pages that exist in r.
-func (f *freezer) exact(r procmem.Range) error {
+func (f *pauser) exact(r procmem.Range) error {
 	if r.Empty() {
 		return nil
 	}
@@ -320,9 +320,9 @@ func (f *freezer) exact(r procmem.Range) error {
 }
 
 // tracked adds the pages that exist in r, which was registered.
-func (f *freezer) tracked(r procmem.Range) error {
+func (f *pauser) tracked(r procmem.Range) error {
 	t := f.tracker
-	spans, err := t.Unprotected(r, dirty.Near)
+	spans, err := t.Unprotected(r, dirty.MergeGap)
 	if err != nil {
 		return f.exact(r) // some of it is not tracked any more
 	}
@@ -345,7 +345,7 @@ const asCopied = 1 << 63
 
 // protected adds the pages of r, where whatever exists is protected. Of what
 // was not copied, it may be absent or not.
-func (f *freezer) protected(r procmem.Range) error {
+func (f *pauser) protected(r procmem.Range) error {
 	const known = sys.PageTracked | sys.PagePresent | asCopied
 	t := f.tracker
 	at := r.Start
@@ -363,7 +363,7 @@ func (f *freezer) protected(r procmem.Range) error {
 
 // query returns the pages that exist in r, with categories besides the usual
 // ones. The result is good until the next query.
-func (f *freezer) query(r procmem.Range, more uint64) ([]sys.PageRegion, error) {
+func (f *pauser) query(r procmem.Range, more uint64) ([]sys.PageRegion, error) {
 	pm, err := f.openPagemap()
 	if err != nil {
 		return nil, err
@@ -398,7 +398,7 @@ func (f *freezer) query(r procmem.Range, more uint64) ([]sys.PageRegion, error) 
 const scanned = sys.PageTracked | sys.PageWritten | sys.PagePresent | sys.PageSwapped | sys.PageZero | sys.PageHuge | sys.PageGuard
 
 // openPagemap opens /proc/PID/pagemap, once.
-func (f *freezer) openPagemap() (*os.File, error) {
+func (f *pauser) openPagemap() (*os.File, error) {
 	if f.pagemap != nil {
 		return f.pagemap, nil
 	}
