@@ -107,7 +107,7 @@ func (p *Process) CheckChildNamespaces(tid int) error {
 			return err
 		}
 		b, err := p.readLink(next)
-		if errors.Is(err, unix.ENOENT) && p.HasThread(tid) {
+		if errors.Is(err, unix.ENOENT) && !p.exiting(tid) {
 			return fmt.Errorf("thread %d: %w: %s namespace, and it will be the first there", tid, ErrPreparedNamespace, kind)
 		}
 		if err != nil {
@@ -118,6 +118,12 @@ func (p *Process) CheckChildNamespaces(tid int) error {
 		}
 	}
 	return nil
+}
+
+// exiting reports whether a thread has exited, or is about to: it has no namespaces then.
+func (p *Process) exiting(tid int) bool {
+	st, err := p.ThreadStat(tid)
+	return err != nil || st.Zombie() || st.Exiting()
 }
 
 // readLink reads a link below /proc/PID.

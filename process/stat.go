@@ -41,6 +41,9 @@ func (s *Stat) KernelThread() bool { return s.Flags&0x00200000 != 0 }
 // since (PF_FORKNOEXEC).
 func (s *Stat) Forked() bool { return s.Flags&0x40 != 0 }
 
+// Exiting reports whether the thread is being ended (PF_EXITING).
+func (s *Stat) Exiting() bool { return s.Flags&0x4 != 0 }
+
 // Zombie reports whether the process has exited.
 func (s *Stat) Zombie() bool { return s.State == 'Z' || s.State == 'X' }
 

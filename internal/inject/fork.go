@@ -45,8 +45,8 @@ func (h *helper) fork(wait bool) error {
 	t.LetGo()
 	n.Pause, n.Unheld = t.Pause(), t.Unheld()
 	n.Child = child.Forked
-	h.reapLeft()
 	h.tell(&n)
+	h.reapLeft() // which may have to wait for a thaw
 	t.LetGoLate(h.ctx)
 	<-h.ctx.Done()
 	h.leave(t, c, child)
@@ -93,7 +93,7 @@ func (h *helper) drop(t *ptracer.Tracer, child *agent) error {
 		return h.reapLeft()
 	}
 	t.Release() // nothing that is traced outlives it
-	return errors.Join(child.reap(context.Background(), h.p), h.reapLeft())
+	return errors.Join(h.reap(&child.Forked), h.reapLeft())
 }
 
 // awaitWord waits for the word to go on, and reports whether it did not come in
@@ -135,7 +135,7 @@ func (h *helper) leave(t *ptracer.Tracer, c *Injector, child *agent) {
 	})
 	t.Release()
 	if err != nil { // again, in any thread, for some time
-		err = child.reap(context.Background(), h.p)
+		err = h.reap(&child.Forked)
 	}
 	h.undone(err, t.Pause()-held)
 }
@@ -200,14 +200,15 @@ func (a *agent) fork(p *process.Process) (child *agent, err error) {
 
 // reap has the target take the news that a task, which it does not know of, has
 // ended: until then it would have a zombie.
-func (f *Forked) reap(ctx context.Context, p *process.Process) error {
+func (h *helper) reap(f *Forked) error {
 	proc := fmt.Sprintf("/proc/%d/stat", f.PID)
 	for began := time.Now(); ; sys.Nap(10 * time.Millisecond) {
-		err := callIn(ctx, p, f.waitIn)
-		if _, serr := os.Stat(proc); serr != nil || err == nil || !p.Exists() {
+		err := callIn(context.Background(), h.p, f.waitIn)
+		if _, serr := os.Stat(proc); serr != nil || err == nil || !h.p.Exists() {
 			return nil
 		}
 		if errors.Is(err, ErrFrozen) { // there is no bound to that
+			h.thawed()
 			began = time.Now()
 		}
 		if time.Since(began) > ptracer.Patience {

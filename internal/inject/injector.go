@@ -181,6 +181,9 @@ func (c *Injector) one(f func(tid int, regs []byte) error) error {
 		err = ErrSignalled
 	}
 	tids, regs := c.candidates()
+	if group := c.t.Process().Frozen(); len(tids) == 0 && group != "" {
+		return fmt.Errorf("%w (%s)", ErrFrozen, group)
+	}
 	for _, tid := range tids {
 		if err = c.fit(tid, regs[tid]); err != nil {
 			continue

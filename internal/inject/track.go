@@ -1,7 +1,6 @@
 package inject
 
 import (
-	"context"
 	"errors"
 	"fmt"
 	"time"
@@ -117,7 +116,7 @@ func (h *helper) held(f func(c *Injector) error) error {
 // reapLeft has the target take the news of tasks that have ended.
 func (h *helper) reapLeft() (err error) {
 	for i := range h.left {
-		err = errors.Join(err, h.left[i].reap(context.Background(), h.p))
+		err = errors.Join(err, h.reap(&h.left[i]))
 	}
 	h.left = nil
 	return err

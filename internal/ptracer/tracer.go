@@ -35,6 +35,7 @@ type Tracer struct {
 	done    chan struct{} // closed when the OS thread has nothing more to do
 	threads map[int]*traced
 	tids    []int // of threads, in the order in which they were found
+	tid     int   // of the tracing thread
 	exec    bool  // ids of threads may have changed hands
 	regs    regReader
 	early   map[int]Taken // threads that sleep, and were stopped before the pause
@@ -75,6 +76,7 @@ func (t *Tracer) serve() {
 		return
 	}
 	// Never unlocked: the end of the goroutine ends the OS thread.
+	t.tid = unix.Gettid()
 	privilege.RaiseThread()
 	defer close(t.done)
 	defer func() {
@@ -163,6 +165,22 @@ func (t *Tracer) Release() {
 	// The kernel detaches those that did not stop when the thread ends.
 	t.end.Do(func() { close(t.quit) })
 	<-t.done
+	if len(t.tids) > 0 {
+		t.awaitEnd()
+	}
+}
+
+// endPatience bounds how long the end of an OS thread may take on a busy machine.
+const endPatience = time.Second
+
+// awaitEnd waits until the tracing thread has ended, and with it what it has attached
+// to: nothing else could attach before.
+func (t *Tracer) awaitEnd() {
+	for began := time.Now(); time.Since(began) < endPatience; sys.Nap(50 * time.Microsecond) {
+		if unix.Tgkill(unix.Getpid(), t.tid, 0) == unix.ESRCH {
+			return
+		}
+	}
 }
 
 // Forget drops a thread that has exited.
@@ -204,6 +222,9 @@ func (t *Tracer) StopAll(ctx context.Context) error {
 			return err
 		}
 		if t.verify() && t.all() {
+			if t.reconsider() && time.Since(t.began) < Patience {
+				continue
+			}
 			if t.awaitSharers(); !t.findNewSharers() {
 				break
 			}
@@ -396,6 +417,7 @@ func (t *Tracer) inquire(pending map[int]*traced) {
 	for tid, th := range t.threads {
 		t.look(tid, th)
 	}
+	asleep := 0
 	for tid, th := range pending {
 		st, err := t.p.ThreadStat(tid)
 		switch {
@@ -405,13 +427,35 @@ func (t *Tracer) inquire(pending map[int]*traced) {
 			delete(pending, tid)
 			t.Forget(tid)
 		case t.sleeps(tid, th, st):
-			delete(pending, tid)
-			t.giveUp(tid, th)
+			asleep++
 		default:
 			// An exec may have given the id to a thread that was not asked.
 			sys.Interrupt(tid)
 		}
 	}
+	if asleep < len(pending) {
+		return // what those wait for may be a lock that one of the others has
+	}
+	for tid, th := range pending {
+		t.giveUp(tid, th)
+	}
+	clear(pending)
+}
+
+// reconsider finds threads that were given up and have gone on since: they waited for
+// one that has stopped by now. It reports whether there are any, which are waited for.
+func (t *Tracer) reconsider() (found bool) {
+	for _, tid := range slices.Clone(t.tids) {
+		th := t.threads[tid]
+		if !th.refused || th.stopped || t.look(tid, th) {
+			continue
+		}
+		if st, err := t.p.ThreadStat(tid); err != nil || t.sleeps(tid, th, st) {
+			continue
+		}
+		th.refused, th.call, found = false, nil, true
+	}
+	return found
 }
 
 // look takes the news of a thread, and reports whether it needs no more
