@@ -296,13 +296,24 @@ func (v *victim) file(t testing.TB, got result) string {
 		got.status == 1 && left == "" && strings.HasPrefix(got.stderr, "procmem: "),
 		got.status == 1 && left == name && strings.HasPrefix(got.stderr, "procmem: "): // whole, but perhaps not on the disk
 		return ""
-	case got.status == -1, got.status == 2 && (strings.HasPrefix(got.stderr, "fatal error: ") || strings.HasPrefix(got.stderr, "runtime: ")):
+	case got.status == -1, got.status == 2 && runtimeGaveUp(got.stderr):
 		// It was killed, or its runtime gave up.
 		if left == "" || left == partial || left == name {
 			return ""
 		}
 	}
 	return fmt.Sprintf("left %q after %v", left, got)
+}
+
+// runtimeGaveUp reports whether the runtime of Go ended procmem: it says so, or, where
+// it got no memory in the midst of collecting garbage, has a fault on its own stack.
+func runtimeGaveUp(stderr string) bool {
+	for _, said := range []string{"fatal error: ", "runtime: ", "SIGSEGV: segmentation violation\nPC="} {
+		if strings.HasPrefix(stderr, said) {
+			return true
+		}
+	}
+	return false
 }
 
 // broken tells what is wrong with a core.
