@@ -45,19 +45,20 @@ func pageAbove(a procmem.Addr) procmem.Addr {
 	return a
 }
 
-// Predict returns how many bytes of the dumped segments may hold data: the
-// most that they can take on disk, and about what Writer.Written reaches.
-func Predict(segs []Segment, mem procmem.Memory) (dataBytes uint64, err error) {
+// Predict returns how many bytes the dumped segments have, and how many of them may
+// hold data: the most that they can take on disk, and about what Writer.Written reaches.
+func Predict(segs []Segment, mem procmem.Memory) (memoryBytes, dataBytes uint64, err error) {
 	for _, s := range segs {
 		if !s.Dumped {
 			continue
 		}
+		memoryBytes += s.Size()
 		for r, err := range dataOf(mem, s.Range) {
 			if err != nil {
-				return dataBytes, err
+				return memoryBytes, dataBytes, err
 			}
 			dataBytes += r.Size()
 		}
 	}
-	return dataBytes, nil
+	return memoryBytes, dataBytes, nil
 }

@@ -291,7 +291,7 @@ func TestDataOfFile(t *testing.T) {
 	if err := w.Finish(img, rep); err != nil {
 		t.Fatal(err)
 	}
-	predicted, err := Predict(segs, sparseMemory{fake})
+	_, predicted, err := Predict(segs, sparseMemory{fake})
 	if err != nil {
 		t.Fatal(err)
 	}

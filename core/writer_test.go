@@ -232,7 +232,7 @@ func TestDataError(t *testing.T) {
 	if got := w.Faults(); !reflect.DeepEqual(got, want) {
 		t.Errorf("faults %v, want %v", got, want)
 	}
-	if _, err := Predict(segs, dying{m}); !errors.Is(err, procmem.ErrGone) {
+	if _, _, err := Predict(segs, dying{m}); !errors.Is(err, procmem.ErrGone) {
 		t.Errorf("predict: %v", err)
 	}
 }

@@ -67,7 +67,7 @@ func TestWorkAhead(t *testing.T) {
 					return time.Since(began) > 200*time.Millisecond && (rate == "-1" || p.CmdInts(t, "writes")[0] > writes+size/procmem.PageSize)
 				})
 			}
-			s := takeBy(t, p, MethodPrecopy, Options{Store: w})
+			s := takeBy(t, p, MethodPrecopy, Options{Prepare: into(w)})
 			if w.ahead || w.disorder || s.Rounds < 2 {
 				t.Errorf("after %d rounds: ahead %v, in disorder %v", s.Rounds, w.ahead, w.disorder)
 			}

@@ -30,7 +30,7 @@ func TestAsleepHoldsNobodyUp(t *testing.T) {
 			least := time.Hour
 			for range 5 { // the machine may be busy
 				s := takeAny(t, p, method)
-				pause := s.Release()
+				pause, _ := s.Release()
 				if method == MethodStop { // what it copies is no part of it
 					pause = s.pause
 				}
@@ -64,7 +64,7 @@ func TestAsleepHoldsNobodyUp(t *testing.T) {
 // takeAny takes a moment, whatever became of the registers.
 func takeAny(t *testing.T, p *testproc.Proc, method Method) *Snapshot {
 	t.Helper()
-	s, err := Take(t.Context(), open(t, p), Options{Method: method, Store: testproc.NewPages()})
+	s, err := Take(t.Context(), open(t, p), Options{Method: method, Prepare: into(testproc.NewPages())})
 	if err != nil {
 		t.Fatalf("%s: %v", method, err)
 	}

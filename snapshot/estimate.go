@@ -84,9 +84,9 @@ func (f *pauser) measure() (x footprint, err error) {
 	}
 	x.wanted = f.size()
 	torn := slices.Clone(f.s.Torn)
-	left, beyond := f.s.uncopied(f.p, f.before, f.wanted)
+	left, beyond := f.uncopied()
 	for i := range left {
-		x.uncopied += presentSize(f.before, &left[i])
+		x.uncopied += presentSize(f.view, &left[i])
 	}
 	f.s.Torn = torn
 	x.inPause, x.torn, x.tornByFork = f.inPause, f.torn, beyond
@@ -145,13 +145,22 @@ func (x *footprint) precopy() time.Duration {
 	return x.stopping() + x.listing() + seconds(x.inPause+written, copySpeed)
 }
 
-// Estimates returns what is expected of each method, without stopping
-// anything. It watches the process for a moment to see how busy it is.
+// Estimates returns what is expected of each method for Take with the same
+// options, without stopping anything. It watches a process with much memory for 50 ms
+// to see how busy it is. It calls Prepare, and does not use the store.
 func Estimates(p *process.Process, o Options) ([]Estimate, error) {
-	s := &Snapshot{}
-	defer s.Close()
-	f, err := newPauser(p, s, o)
+	l, err := lookAt(p)
 	if err != nil {
+		return nil, err
+	}
+	f := newPauser(l, o, nil)
+	defer f.s.Close()
+	if o.Prepare != nil {
+		if _, err := o.Prepare(&l.img, l.view); err != nil {
+			return nil, err
+		}
+	}
+	if err := f.plan(); err != nil {
 		return nil, err
 	}
 	x, err := f.measure()
@@ -163,7 +172,7 @@ func Estimates(p *process.Process, o Options) ([]Estimate, error) {
 
 func (f *pauser) estimates(x *footprint) []Estimate {
 	stop := f.p.CheckNamespace()
-	precopy := cmp.Or(stop, canCall(f.p, f.s.img.Arch), canClone(f.p))
+	precopy := cmp.Or(stop, canCall(f.p, f.img.Arch), canClone(f.p))
 	fork := precopy
 	if precopy == nil {
 		precopy = canTrack()
@@ -172,7 +181,7 @@ func (f *pauser) estimates(x *footprint) []Estimate {
 		fork = canFork(f.p, x)
 	}
 	if fork == nil {
-		fork = f.s.forkWaits(f.p, f.before)
+		fork = f.forkWaits()
 	}
 	return []Estimate{
 		{MethodPrecopy, x.precopy(), x.torn, precopy},

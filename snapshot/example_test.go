@@ -12,7 +12,7 @@ import (
 
 // Hold a process, here a child, look at its threads and at its memory, and let
 // it go on.
-func ExampleStop() {
+func ExampleTake() {
 	cmd := exec.Command("cat") // waits for its input
 	stdin, err := cmd.StdinPipe()
 	if err != nil {
@@ -27,7 +27,7 @@ func ExampleStop() {
 	}
 	defer p.Close()
 
-	s, err := snapshot.Stop(context.Background(), p, snapshot.Options{})
+	s, err := snapshot.Take(context.Background(), p, snapshot.Options{Method: snapshot.MethodStop})
 	if err != nil {
 		log.Fatal(err)
 	}
@@ -39,13 +39,13 @@ func ExampleStop() {
 		_, err := s.ReadAt(word[:], sp)
 		fmt.Println("thread", i+1, "registers:", known && pc != 0, "stack:", err)
 	}
-	pause := s.Release()
-	fmt.Println("held:", pause > 0)
+	pause, err := s.Release()
+	fmt.Println("held:", pause > 0, err)
 
 	stdin.Close()
 	fmt.Println("ended:", cmd.Wait())
 	// Output:
 	// thread 1 registers: true stack: <nil>
-	// held: true
+	// held: true <nil>
 	// ended: <nil>
 }

@@ -22,95 +22,90 @@ import (
 // somebody else before it was read, such as by the kernel for want of memory.
 var ErrLost = errors.New("the copy of the process was ended before all of it was read; it is the first to go where memory is short")
 
-// Fork has the process copy itself, for which all of its threads are held, and
-// lets it go on: the copy, which never runs, is the memory of the moment. It
-// takes rights as Stop does, 64-bit code of this machine, and room for another
-// process in the target's limits.
-//
-// What a fork does not copy is copied by us while the process is held: memory
-// that is MADV_DONTFORK or MADV_WIPEONFORK, private huge pages, and shared
-// memory up to a bound (Torn tells what is beyond it).
-func Fork(ctx context.Context, p *process.Process, o Options) (*Snapshot, error) {
-	return attempt(o, func() (*Snapshot, error) { return fork(ctx, p, o) })
-}
-
-func fork(ctx context.Context, p *process.Process, o Options) (s *Snapshot, err error) {
-	s = &Snapshot{Method: MethodFork}
-	defer func() {
-		if err != nil {
-			s.Close()
-			s = nil
-		}
-	}()
-	infos, err := s.before(p)
-	if err != nil {
-		return s, err
+// fork has the process copy itself and lets it go on. What a fork does not copy is
+// copied by us while the process is held: memory that is MADV_DONTFORK or MADV_WIPEONFORK,
+// private huge pages, and shared memory up to a bound (Torn tells what is beyond it).
+func (f *pauser) fork(ctx context.Context) error {
+	if err := f.lookAnew(); err != nil {
+		return err
 	}
-	if err = p.MayRead(); err != nil {
-		return s, err
-	}
-	before, err := p.View()
-	if err != nil {
-		return s, err
-	}
-	defer before.Close()
-	s.img.Mappings, _ = before.Mappings()
-	if st, serr := p.Status(); serr == nil {
-		x := &footprint{pages: st.RSS / procmem.PageSize, mappings: len(s.img.Mappings)}
-		x.copied(s.img.Mappings)
-		if err = canFork(p, x); err != nil {
-			return s, fmt.Errorf("fork process %d: %w", p.PID(), err)
+	s := f.s
+	if st, err := f.p.Status(); err == nil {
+		x := &footprint{pages: st.RSS / procmem.PageSize, mappings: len(f.maps)}
+		x.copied(f.maps)
+		if err := canFork(f.p, x); err != nil {
+			return fmt.Errorf("fork process %d: %w", f.p.PID(), err)
 		}
 	}
-	if err = s.forkWaits(p, before); err != nil {
-		return s, err
+	if err := f.forkWaits(); err != nil {
+		return err
 	}
-	left, _ := s.uncopied(p, before, o.want(s.img, before))
+	left, _ := f.uncopied()
 	var size uint64
 	for i := range left {
-		size += presentSize(before, &left[i])
+		size += presentSize(f.view, &left[i])
 	}
-	ov := &overlay{store: o.Store}
-	if ov.arena, err = newArena(size, o.Store); err != nil {
-		return s, err
+	ov := &overlay{store: f.store}
+	var err error
+	if ov.arena, err = newArena(size, f.store); err != nil {
+		return err
 	}
-	s.undo(func() error { ov.arena.close(); return nil })
+	s.undo.add(func() error { ov.arena.close(); return nil })
 
-	o.phase("paused")
-	k, err := inject.Start(p, inject.Job{Task: inject.TaskFork, Wait: len(left) > 0, Known: known(infos)})
+	f.o.step(StepPause, 0)
+	k, err := inject.Start(f.p, inject.Job{Task: inject.TaskFork, Wait: len(left) > 0, Known: known(f.infos)})
 	if err != nil {
-		return s, err
+		return err
 	}
-	s.undo(k.Close)
+	s.undo.add(k.Close)
 	if len(left) > 0 {
 		if _, err = k.Listen(ctx); err != nil {
-			return s, err
+			return err
 		}
-		before.AssumeStopped(nil)
-		ov.keep(before, left)
+		f.view.AssumeStopped(nil)
+		ov.keep(f.view, left)
 		if err = k.GoOn(); err != nil {
-			return s, fmt.Errorf("helper: %w", err)
+			return fmt.Errorf("helper: %w", err)
 		}
 	}
 	n, err := k.Listen(ctx)
 	if err != nil {
-		return s, err
+		return err
 	}
 	if n.Late {
-		return s, errors.New("what a fork does not copy could not be copied in time: the process was let go")
+		return errors.New("what a fork does not copy could not be copied in time: the process was let go")
 	}
-	s.pause, s.taken, s.Unheld = n.Pause, n.Time, n.Unheld
+	s.pause, s.taken, s.Unheld = s.pause+n.Pause, n.Time, n.Unheld
 	// The process is held once more, while it takes leave of the copy.
 	s.leave = func() time.Duration {
 		k.Close()
 		return k.Pause()
 	}
-	s.addThreads(p.PID(), infos, n.Threads)
-	if err = s.openCopy(n.Child.PID, ov); err != nil {
-		return s, err
+	s.img = f.img
+	s.addThreads(f.p.PID(), f.infos, n.Threads)
+	if err = f.openCopy(n.Child.PID, ov); err != nil {
+		return err
 	}
 	s.tearCalls(callsOf(n.Threads), s.Sparse)
-	return s, nil
+	return nil
+}
+
+// lookAnew looks at the mappings again where they have changed since the look: a fork
+// does not find out later what has. What it does not copy depends on their flags.
+func (f *pauser) lookAnew() error {
+	if _, err := f.refresh(); err != nil || !f.stale {
+		return err
+	}
+	view, err := f.p.View()
+	if err != nil {
+		return err
+	}
+	f.s.undo.add(view.Close)
+	f.view, f.text, f.stale = view, nil, false
+	f.maps, _ = view.Mappings()
+	f.img.Mappings = f.maps
+	f.wanted = f.o.want(f.img, f.view)
+	return nil
 }
 
 var errForkWaits = errors.New("a fork of it waits until one of its threads, all of which would be held, has read of that (UFFD_FEATURE_EVENT_FORK)")
@@ -122,20 +117,20 @@ var errForkServer = errors.New("it maps a file shared that is on a server: a cop
 // forkWaits reports errForkServer, or errForkWaits where a userfaultfd of the process
 // tells of forks. With whom no other process shares it there is nobody else to read. It does
 // not look for ever: a fork that waits all the same is ended after a while.
-func (s *Snapshot) forkWaits(p *process.Process, view *process.View) error {
-	if slices.ContainsFunc(s.img.Mappings, func(m procmem.Mapping) bool {
-		return m.Shared() && m.Flags&procmem.VMDontCopy == 0 && view.Remote(&m)
+func (f *pauser) forkWaits() error {
+	if slices.ContainsFunc(f.maps, func(m procmem.Mapping) bool {
+		return m.Shared() && m.Flags&procmem.VMDontCopy == 0 && f.view.Remote(&m)
 	}) {
 		return errForkServer
 	}
-	if !slices.ContainsFunc(s.img.Mappings, func(m procmem.Mapping) bool { return m.Flags&(procmem.VMUffdMiss|procmem.VMUffdWP) != 0 }) {
+	if !slices.ContainsFunc(f.maps, func(m procmem.Mapping) bool { return m.Flags&(procmem.VMUffdMiss|procmem.VMUffdWP) != 0 }) {
 		return nil
 	}
-	tids, err := p.Threads()
+	tids, err := f.p.Threads()
 	if err != nil {
 		return err
 	}
-	privilege.Raised(func() { err = readsForks(p.PID(), tids) })
+	privilege.Raised(func() { err = readsForks(f.p.PID(), tids) })
 	return err
 }
 
@@ -181,21 +176,21 @@ func tellsOfForks(dir, fd string) bool {
 
 // uncopied returns what a fork does not copy of the ranges that are wanted, and is
 // copied during the pause; and how many bytes of shared memory are read later.
-func (s *Snapshot) uncopied(p *process.Process, mem *process.View, wanted []procmem.Range) (out []procmem.Mapping, torn uint64) {
+func (f *pauser) uncopied() (out []procmem.Mapping, torn uint64) {
 	var shared []procmem.Mapping
-	for i := range s.img.Mappings {
-		m := &s.img.Mappings[i]
+	for i := range f.maps {
+		m := &f.maps[i]
 		// Memory of a userfaultfd is not, in the copy: what is missing would be zeros.
 		const special = procmem.VMDontCopy | procmem.VMWipeOnFork | procmem.VMHugeTLB | procmem.VMUffdMiss
 		switch {
-		case m.Special() || m.Flags&(procmem.VMIO|procmem.VMPFNMap) != 0 || !pageset.Overlaps(wanted, m.Range):
+		case m.Special() || m.Flags&(procmem.VMIO|procmem.VMPFNMap) != 0 || !pageset.Overlaps(f.wanted, m.Range):
 		case m.Shared() && m.Flags&procmem.VMDontCopy == 0:
 			shared = append(shared, *m)
 		case m.Flags&special != 0:
 			out = append(out, *m)
 		}
 	}
-	plan := s.boundShared(p, mem, shared, func(*object) bool { return false })
+	plan := f.boundShared(shared, func(*object) bool { return false })
 	return append(out, plan.inPause...), plan.torn
 }
 
@@ -261,12 +256,13 @@ func present(view *process.View, m *procmem.Mapping) iter.Seq2[procmem.Range, er
 }
 
 // openCopy makes the copy of the process the memory of the moment.
-func (s *Snapshot) openCopy(pid int, ov *overlay) error {
+func (f *pauser) openCopy(pid int, ov *overlay) error {
+	s := f.s
 	child, err := process.Open(pid)
 	if err != nil {
 		return ErrLost
 	}
-	s.undo(child.Close)
+	s.undo.add(child.Close)
 	if auxv, err := child.Auxv(s.img.Arch); err != nil || !bytes.Equal(auxv, s.img.Auxv) {
 		return inject.ErrExec
 	}
@@ -274,7 +270,7 @@ func (s *Snapshot) openCopy(pid int, ov *overlay) error {
 	if err != nil {
 		return fmt.Errorf("read the copy of the process: %w", err)
 	}
-	s.undo(view.Close)
+	s.undo.add(view.Close)
 	view.AssumeStopped(nil)
 	ov.base = view
 	maps, _ := view.Mappings()

@@ -20,8 +20,8 @@ import (
 func takeBy(t testing.TB, p *testproc.Proc, method Method, o Options) *Snapshot {
 	t.Helper()
 	o.Method = method
-	if o.Store == nil {
-		o.Store = testproc.NewPages()
+	if o.Prepare == nil {
+		o.Prepare = into(testproc.NewPages())
 	}
 	s, err := Take(t.Context(), open(t, p), o)
 	if err != nil {
@@ -83,7 +83,7 @@ func TestForkLeavesNothing(t *testing.T) {
 		if now := testproc.TracesOf(t, p.PID()); now.Tracers != 0 || now.FDs != before.FDs {
 			t.Errorf("while the copy is there, the target has %+v; before: %+v", now, before)
 		}
-		if err := s.Whole(); err != nil {
+		if _, err := s.Release(); err != nil {
 			t.Error(err)
 		}
 		if err := s.Close(); err != nil {
@@ -185,7 +185,7 @@ func TestForkKeeperKilled(t *testing.T) {
 	if f := strings.Fields(string(readFile(t, fmt.Sprintf("/proc/%d/stat", child)))); f[len(f)-1] != "9" {
 		t.Errorf("the exit status of the copy is %s; want that of SIGKILL, 9", f[len(f)-1])
 	}
-	if err := s.Whole(); !errors.Is(err, ErrLost) {
+	if _, err := s.Release(); !errors.Is(err, ErrLost) {
 		t.Errorf("%v; want %v", err, ErrLost)
 	}
 	if err := s.Close(); err != nil {
@@ -214,7 +214,7 @@ func TestForkCopyKilled(t *testing.T) {
 	child := childOf(t, p.PID())
 	syscall.Kill(child, syscall.SIGKILL)
 	testproc.Until(t, "the copy to end", func() bool { return testproc.State(child, child) == 'Z' })
-	if err := s.Whole(); !errors.Is(err, ErrLost) {
+	if _, err := s.Release(); !errors.Is(err, ErrLost) {
 		t.Errorf("%v; want %v", err, ErrLost)
 	}
 	if err := s.Close(); err != nil {
@@ -240,7 +240,7 @@ func TestForkTargetKilled(t *testing.T) {
 			t.Errorf("%s: %v", m.Name, err)
 		}
 	}
-	if err := s.Whole(); err != nil {
+	if _, err := s.Release(); err != nil {
 		t.Error(err)
 	}
 	if err := s.Close(); err != nil {
@@ -263,7 +263,7 @@ func TestForkThatWaits(t *testing.T) {
 		p.Kill()
 	})
 	proc := open(t, p)
-	if s, err := Fork(t.Context(), proc, Options{}); !errors.Is(err, errForkWaits) {
+	if s, err := Take(t.Context(), proc, Options{Method: MethodFork}); !errors.Is(err, errForkWaits) {
 		t.Errorf("%v; want %v", err, errForkWaits)
 		if err == nil {
 			s.Close()
@@ -374,7 +374,7 @@ func TestTakeCancelled(t *testing.T) {
 		before := testproc.TracesOf(t, p.PID())
 		cause := errors.New("stopped by a test")
 		ctx, cancel := context.WithCancelCause(t.Context())
-		_, err := Take(ctx, open(t, p), Options{Method: m, Store: testproc.NewPages(), Want: func(*procmem.Image, procmem.Memory) []procmem.Range {
+		_, err := Take(ctx, open(t, p), Options{Method: m, Prepare: into(testproc.NewPages()), Want: func(*procmem.Image, procmem.Memory) []procmem.Range {
 			cancel(cause)
 			return []procmem.Range{everything}
 		}})

@@ -44,7 +44,7 @@ func TestFrozenBefore(t *testing.T) {
 				group.Freeze(t)
 				group.WaitFrozen(t)
 				defer group.Thaw(t)
-				s, err := Take(t.Context(), open(t, p), Options{Method: method, Store: testproc.NewPages()})
+				s, err := Take(t.Context(), open(t, p), Options{Method: method, Prepare: into(testproc.NewPages())})
 				if method == MethodFork || method == MethodPrecopy {
 					if !errors.Is(err, inject.ErrFrozen) {
 						t.Errorf("%v; want %v", err, inject.ErrFrozen)
@@ -86,7 +86,7 @@ func TestFrozenMeanwhile(t *testing.T) {
 						time.Sleep(time.Duration(rand.IntN(60000)) * time.Microsecond)
 						group.Freeze(t)
 					}()
-					s, err := Take(t.Context(), open(t, p), Options{Method: method, Store: testproc.NewPages()})
+					s, err := Take(t.Context(), open(t, p), Options{Method: method, Prepare: into(testproc.NewPages())})
 					<-frozen
 					switch {
 					case err == nil:

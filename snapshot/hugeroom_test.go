@@ -15,7 +15,7 @@ func TestForkHugeUnreserved(t *testing.T) {
 	if _, err := p.TryCmd(t, "huge"); err != nil {
 		t.Fatal(err)
 	}
-	s, err := Fork(t.Context(), open(t, p), Options{})
+	s, err := Take(t.Context(), open(t, p), Options{Method: MethodFork})
 	if err == nil {
 		s.Close()
 	}

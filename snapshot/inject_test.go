@@ -22,7 +22,7 @@ func TestCallInRunningThread(t *testing.T) {
 	before := testproc.TracesOf(t, p.PID())
 	proc := open(t, p)
 	for _, m := range []Method{MethodFork, MethodPrecopy} {
-		s, err := Take(t.Context(), proc, Options{Method: m, Store: testproc.NewPages()})
+		s, err := Take(t.Context(), proc, Options{Method: m, Prepare: into(testproc.NewPages())})
 		if err != nil {
 			t.Fatalf("%s: %v", m, err)
 		}
@@ -46,7 +46,7 @@ func TestCallUnderSeccomp(t *testing.T) {
 		proc := open(t, p)
 		before := testproc.TracesOf(t, p.PID())
 		for _, m := range []Method{MethodFork, MethodPrecopy} {
-			s, err := Take(t.Context(), proc, Options{Method: m, Store: testproc.NewPages()})
+			s, err := Take(t.Context(), proc, Options{Method: m, Prepare: into(testproc.NewPages())})
 			if err != nil {
 				if !capable(unix.CAP_SYS_ADMIN) && strings.Contains(err.Error(), inject.ErrSeccomp.Error()) {
 					continue

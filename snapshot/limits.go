@@ -4,13 +4,13 @@ import (
 	"errors"
 	"fmt"
 	"io"
-	"os"
 	"strings"
 
 	"golang.org/x/sys/unix"
 
 	"github.com/procmem/procmem"
 	"github.com/procmem/procmem/internal/inject"
+	"github.com/procmem/procmem/internal/sys"
 	"github.com/procmem/procmem/process"
 )
 
@@ -197,15 +197,8 @@ func (g group) cache() uint64 {
 
 // machineRoom tells that a need does not fit the memory of the machine.
 func machineRoom(n need) error {
-	b, err := os.ReadFile("/proc/meminfo")
-	if err != nil {
-		return nil
-	}
-	for line := range strings.Lines(string(b)) {
-		var kb uint64
-		if _, err := fmt.Sscanf(line, "MemAvailable: %d kB", &kb); err == nil && kb<<10 < n.bytes() {
-			return n.refuse("the machine", kb<<10, n.bytes())
-		}
+	if free, known := sys.AvailableMemory(); known && free < n.bytes() {
+		return n.refuse("the machine", free, n.bytes())
 	}
 	return nil
 }

@@ -1,73 +1,193 @@
 package snapshot
 
 import (
+	"bytes"
+	"errors"
+	"fmt"
+	"io"
 	"time"
 
+	"golang.org/x/sys/unix"
+
 	"github.com/procmem/procmem"
-	"github.com/procmem/procmem/internal/sys"
+	"github.com/procmem/procmem/internal/holders"
+	"github.com/procmem/procmem/internal/inject"
+	"github.com/procmem/procmem/internal/ptracer"
 	"github.com/procmem/procmem/process"
 )
 
-// Look is a look at a process, which goes on. Who has to decide something
-// before a moment is taken hands it on in the Options: the kernel walks all
-// page tables to tell what is in the mappings, and need not do so twice. Close
-// ends it.
-type Look struct{ f *pauser }
+// subject is a process with what is known of it, but for its memory.
+type subject struct {
+	p     *process.Process
+	img   procmem.Image          // all but the threads
+	infos map[int]procmem.Thread // by id; a stopped thread's state would say that it is stopped
+}
 
-// LookAt looks at a process. Errors as of Live.
-func LookAt(p *process.Process) (*Look, error) {
-	f := &pauser{p: p, s: &Snapshot{}, began: time.Now(), room: make([]sys.PageRegion, 4096), regions: make([]sys.PageRegion, 0, 4096)}
-	if err := f.look(); err != nil {
-		f.s.Close()
+// describe collects what can be known, or must be asked, before anything is
+// stopped: time spent here is no pause.
+func describe(p *process.Process) (subject, error) {
+	b := subject{p: p}
+	var err error
+	if b.img.Process, err = p.Info(); err != nil {
+		return b, err
+	}
+	if err := b.program(); err != nil {
+		return b, err
+	}
+	tids, err := p.Threads()
+	if err != nil {
+		return b, err
+	}
+	b.infos = make(map[int]procmem.Thread, len(tids))
+	for _, tid := range tids {
+		// A thread may exit at any time; its leader stays as a zombie.
+		if t, err := p.ThreadInfo(tid); err == nil && t.State != 'Z' && t.State != 'X' {
+			b.infos[tid] = t
+		}
+	}
+	return b, nil
+}
+
+// program collects what an exec changes.
+func (b *subject) program() (err error) {
+	b.img.Exe, _ = b.p.Exe() // a name, and no more
+	if b.img.Arch, err = b.p.Arch(); err != nil {
+		return err
+	}
+	b.img.XSaveLayout = ptracer.XSaveLayout(b.img.Arch)
+	b.img.Auxv, err = b.p.Auxv(b.img.Arch)
+	return err
+}
+
+// sameProgram reports whether the process still executes the program that was
+// described: the auxiliary vector holds random bytes of the kernel's.
+func (b *subject) sameProgram() bool {
+	auxv, err := b.p.Auxv(b.img.Arch)
+	return err == nil && bytes.Equal(auxv, b.img.Auxv)
+}
+
+// lost returns the error of a process whose memory is not there any more.
+func (b *subject) lost() error {
+	if b.p.Exists() {
+		return inject.ErrExec
+	}
+	return procmem.ErrGone
+}
+
+// look is a process that goes on, with its memory as it was looked at last.
+// The kernel walks all page tables to tell what is in the mappings, so that one
+// look serves all methods that are tried.
+type look struct {
+	subject
+	began time.Time
+	ran   time.Duration // how long threads of the process had run by then
+
+	view   *process.View
+	read   presentReader
+	text   []byte                // of /proc/PID/maps, once refresh has read it
+	maps   []procmem.Mapping     // as in text, with what is known of each
+	stale  bool                  // of some mappings nothing is known but their line in text
+	around map[holders.ID]around // who else has what of the shared memory
+	undo   cleanup
+}
+
+// lookAt looks at a process. Whoever gets the look runs its undo.
+func lookAt(p *process.Process) (*look, error) {
+	l := &look{began: time.Now(), around: make(map[holders.ID]around)}
+	if err := l.open(p); err != nil {
+		return nil, errors.Join(err, l.undo.run())
+	}
+	return l, nil
+}
+
+func (l *look) open(p *process.Process) (err error) {
+	stat, err := p.Stat()
+	if err != nil {
+		return err
+	}
+	l.ran = stat.UserTime + stat.SystemTime
+	if l.subject, err = describe(p); err != nil {
+		return err
+	}
+	mem, err := p.OpenMem("mem") // a refusal must come before anything is stopped
+	if err != nil {
+		return err
+	}
+	l.undo.add(mem.Close)
+	l.read = presentReader{mem}
+	if l.view, err = p.View(); err != nil {
+		return err
+	}
+	l.undo.add(l.view.Close)
+	l.maps, _ = l.view.Mappings()
+	l.img.Mappings = l.maps
+	return nil
+}
+
+// refresh reads the mappings again. It returns those of which nothing is known
+// but their line in maps.
+func (l *look) refresh() (fresh []procmem.Range, err error) {
+	const tries = 20 // the text makes no sense where mappings changed while it was read
+	for try := 1; ; try++ {
+		text, err := l.readMaps()
+		if err != nil || bytes.Equal(text, l.text) {
+			return nil, err
+		}
+		if fresh, err = l.update(text); err == nil {
+			break
+		}
+		if try == tries {
+			return nil, err
+		}
+	}
+	l.stale = l.stale || len(fresh) > 0
+	l.img.Mappings = l.maps
+	l.view.Follow(l.maps)
+	return fresh, nil
+}
+
+// readMaps reads the text of /proc/PID/maps.
+func (l *look) readMaps() ([]byte, error) {
+	file, err := l.p.OpenMem("maps")
+	if err != nil {
 		return nil, err
 	}
-	return &Look{f}, nil
+	defer file.Close()
+	b, err := io.ReadAll(file)
+	switch {
+	case errors.Is(err, unix.ESRCH), err == nil && len(b) == 0:
+		return nil, l.lost()
+	case err != nil:
+		return nil, fmt.Errorf("read mappings: %w", err)
+	}
+	return b, nil
 }
 
-// look finds out what does not depend on what is wanted.
-func (f *pauser) look() error {
-	stat, err := f.p.Stat()
+// update takes over a new text of the mappings. What was known of those that
+// are as they were stays known. It reports which are not.
+func (l *look) update(text []byte) (fresh []procmem.Range, err error) {
+	maps, err := process.ParseMaps(bytes.NewReader(text))
 	if err != nil {
-		return err
+		return nil, err
 	}
-	f.ran = stat.UserTime + stat.SystemTime
-	if f.infos, err = f.s.before(f.p); err != nil {
-		return err
+	k := 0
+	for i := range maps {
+		m := &maps[i]
+		for k < len(l.maps) && l.maps[k].Start < m.Start {
+			k++
+		}
+		if k < len(l.maps) && sameLine(m, &l.maps[k]) {
+			m.Flags, m.Usage, m.Unreachable = l.maps[k].Flags, l.maps[k].Usage, l.maps[k].Unreachable
+			continue
+		}
+		fresh = append(fresh, m.Range)
 	}
-	mem, err := f.p.OpenMem("mem") // a refusal must come before anything is stopped
-	if err != nil {
-		return err
-	}
-	f.s.undo(mem.Close)
-	f.read = presentReader{mem}
-	if f.before, err = f.p.View(); err != nil {
-		return err
-	}
-	f.s.undo(f.before.Close)
-	f.maps, _ = f.before.Mappings()
-	f.s.img.Mappings = f.maps
-	return nil
+	l.maps, l.text = maps, text
+	return fresh, nil
 }
 
-// Program returns what is known of the process but for its threads.
-func (l *Look) Program() *procmem.Image { return l.f.s.Program() }
-
-// Memory returns the memory, which goes on changing. As Program, it must not be
-// called any more when the look has been handed on, or closed.
-func (l *Look) Memory() procmem.Sparse { return l.f.before }
-
-// take returns what was found out to whoever asks first.
-func (l *Look) take() (f *pauser) {
-	if l != nil {
-		f, l.f = l.f, nil
-	}
-	return f
-}
-
-// Close ends the look, if no moment began with it.
-func (l *Look) Close() error {
-	if f := l.take(); f != nil {
-		return f.s.Close()
-	}
-	return nil
+// sameLine reports whether two mappings have the same line in maps.
+func sameLine(a, b *procmem.Mapping) bool {
+	return a.Range == b.Range && a.Perm == b.Perm && a.Offset == b.Offset && a.Inode == b.Inode &&
+		a.Major == b.Major && a.Minor == b.Minor && a.Path == b.Path
 }

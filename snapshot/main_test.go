@@ -76,7 +76,7 @@ func takeInSteps(pid int, method Method) {
 	p, err := process.Open(pid)
 	var s *Snapshot
 	if err == nil {
-		s, err = Take(context.Background(), p, Options{Method: method, Store: testproc.NewPages(), Want: func(*procmem.Image, procmem.Memory) []procmem.Range {
+		s, err = Take(context.Background(), p, Options{Method: method, Prepare: into(testproc.NewPages()), Want: func(*procmem.Image, procmem.Memory) []procmem.Range {
 			fmt.Println("begun <nil>")
 			in.ReadString('\n')
 			return []procmem.Range{everything}
@@ -199,12 +199,33 @@ func open(t testing.TB, p *testproc.Proc) *process.Process {
 	return proc
 }
 
+// stop holds a process until Release, however little memory it has.
 func stop(t testing.TB, p *process.Process) *Snapshot {
 	t.Helper()
-	s, err := (&pauser{p: p}).stop(t.Context())
+	f := planned(t, p, Options{}, nil)
+	f.s.Method = MethodStop
+	if err := f.holdOpen(t.Context()); err != nil {
+		t.Fatal(err)
+	}
+	return f.s
+}
+
+// planned returns the plan of a pause that has not begun.
+func planned(t testing.TB, p *process.Process, o Options, store Store) *pauser {
+	t.Helper()
+	l, err := lookAt(p)
 	if err != nil {
 		t.Fatal(err)
 	}
-	t.Cleanup(func() { s.Close() })
-	return s
+	f := newPauser(l, o, store)
+	t.Cleanup(func() { f.s.Close() })
+	if err := f.plan(); err != nil {
+		t.Fatal(err)
+	}
+	return f
+}
+
+// into has memory that is copied early go into a store.
+func into(store Store) func(*procmem.Image, procmem.Sparse) (Store, error) {
+	return func(*procmem.Image, procmem.Sparse) (Store, error) { return store, nil }
 }

@@ -32,7 +32,7 @@ func TestForkPreparedNamespace(t *testing.T) {
 		t.Run(what, func(t *testing.T) {
 			p := inNamespace(t, what)
 			for _, m := range []Method{MethodFork, MethodPrecopy} {
-				_, err := Take(t.Context(), open(t, p), Options{Method: m, Store: testproc.NewPages()})
+				_, err := Take(t.Context(), open(t, p), Options{Method: m, Prepare: into(testproc.NewPages())})
 				if err == nil || !strings.Contains(err.Error(), process.ErrPreparedNamespace.Error()) {
 					t.Errorf("%s: %v; want %v", m, err, process.ErrPreparedNamespace)
 				}

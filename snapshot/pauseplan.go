@@ -193,15 +193,15 @@ func (m *pausePlan) work() dirty.Work {
 // copy copies what must be copied while the process is held.
 func (m *pausePlan) copy(ctx context.Context) {
 	m.ov.arena.ctx = ctx
-	m.ov.arena.gather(m.f.before.ReadWritten, m.f.read, m.written)
+	m.ov.arena.gather(m.f.view.ReadWritten, m.f.read, m.written)
 	for _, r := range m.dirty {
 		m.ov.arena.copy(m.f.read, r)
 	}
-	backing := m.f.before.Backing(m.f.maps)
+	backing := m.f.view.Backing(m.f.maps)
 	for _, r := range m.shared {
 		m.ov.arena.copy(backing, r)
 	}
-	m.ov.keep(m.f.before, m.whole)
+	m.ov.keep(m.f.view, m.whole)
 }
 
 // settle makes the moment the memory of the snapshot. What the store has of
@@ -216,13 +216,13 @@ func (f *pauser) settle(ov *overlay, m *pausePlan) error {
 	if t := f.tracker; t != nil {
 		for have := range t.Stored.Ranges(everything) {
 			for stale := range ov.held.Gaps(have) {
-				if err := f.o.Store.Forget(stale); err != nil {
+				if err := f.store.Forget(stale); err != nil {
 					return err
 				}
 			}
 		}
 	}
-	ov.base = f.before.Backing(f.maps)
+	ov.base = f.view.Backing(f.maps)
 	f.s.img.Mappings, f.s.Sparse = f.maps, ov
 	return ov.seal()
 }

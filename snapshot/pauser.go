@@ -5,7 +5,6 @@ import (
 	"context"
 	"errors"
 	"fmt"
-	"io"
 	"os"
 	"slices"
 	"time"
@@ -19,160 +18,49 @@ import (
 	"github.com/procmem/procmem/internal/pageset"
 	"github.com/procmem/procmem/internal/ptracer"
 	"github.com/procmem/procmem/internal/sys"
-	"github.com/procmem/procmem/process"
 )
 
 // pauser holds a process for as long as it takes to copy what has not been
 // copied yet. Whatever can be found out before is: the mappings with their
 // flags, what will be wanted, the files that pages can be read from later.
 type pauser struct {
-	p     *process.Process
-	s     *Snapshot
+	*look
 	o     Options
-	infos map[int]procmem.Thread
-	began time.Time
-	ran   time.Duration // how long threads of the process had run then
+	store Store     // nil for none
+	s     *Snapshot // that is being made; its Close undoes everything
 
-	before  *process.View
-	read    presentReader
 	tracker *dirty.Tracker // nil: nothing has been copied
-
-	text   []byte            // of /proc/PID/maps
-	maps   []procmem.Mapping // as in text, with what is known of each
-	wanted []procmem.Range
-	whole  []procmem.Mapping        // to be copied during the pause whatever was copied before
-	shared map[holders.ID]*tracking // shared memory that is copied like private
-	around map[holders.ID]around    // who else has what, for when all of it is copied during the pause
-	torn   uint64                   // bytes of shared memory that are read after the pause
-	calls  *uint64                  // of write(2) and its like, before that; nil: not known
-	// inPause is how much whole comes to, in bytes.
-	inPause uint64
+	wanted  []procmem.Range
+	whole   []procmem.Mapping        // to be copied during the pause whatever was copied before
+	inPause uint64                   // how much whole comes to, in bytes
+	shared  map[holders.ID]*tracking // shared memory that is copied like private
+	torn    uint64                   // bytes of shared memory that are read after the pause
+	calls   *uint64                  // of write(2) and its like, before that; nil: not known
 	pagemap *os.File
 	unknown uint64           // categories that the kernel does not know
 	regions []sys.PageRegion // what scan found
 	room    []sys.PageRegion // for what a query finds
 }
 
+// newPauser returns the plan of a pause, which owns what the look has opened.
+func newPauser(l *look, o Options, store Store) *pauser {
+	f := &pauser{look: l, o: o, store: store, s: &Snapshot{img: l.img, undo: l.undo},
+		room: make([]sys.PageRegion, 4096), regions: make([]sys.PageRegion, 0, 4096)}
+	l.undo = nil
+	return f
+}
+
 // errTooMuch reports that a pause would have taken longer than it may; it was
 // ended at once.
 var errTooMuch = errors.New("more was written than can be copied within the bound of the pause")
 
-// maxTries bounds how often a moment is begun again.
-const maxTries = 4
-
-// attempt takes a moment, again where the process executed another program
-// meanwhile, or a signal came in the way. What an attempt in vain left in the
-// store is forgotten.
-func attempt(o Options, take func() (*Snapshot, error)) (*Snapshot, error) {
-	for try := 1; ; try++ {
-		s, err := take()
-		if err == nil {
-			return s, nil
-		}
-		if o.Store != nil {
-			if err := o.Store.Forget(everything); err != nil {
-				return nil, err
-			}
-		}
-		vanished := errors.Is(err, unix.ESRCH) // as the first thread does while another one executes a program
-		if !errors.Is(err, inject.ErrExec) && !errors.Is(err, inject.ErrSignalled) && !vanished || try == maxTries {
-			if vanished {
-				err = fmt.Errorf("%w: %w", procmem.ErrGone, err)
-			}
-			return nil, err
-		}
-	}
-}
-
-// newPauser looks at the process for a snapshot, unless the options have a
-// look at it.
-func newPauser(p *process.Process, s *Snapshot, o Options) (*pauser, error) {
-	f := o.Look.take()
-	if f == nil {
-		o.phase("planning")
-		l, err := LookAt(p)
-		if err != nil {
-			return nil, err
-		}
-		f = l.take()
-	}
-	s.img, s.Torn, s.undos, s.around = f.s.img, f.s.Torn, f.s.undos, f.s.around
-	f.s, f.o = s, o
-	return f, f.plan()
-}
-
-// readMaps reads the text of /proc/PID/maps.
-func (f *pauser) readMaps() ([]byte, error) {
-	file, err := f.p.OpenMem("maps")
-	if err != nil {
-		return nil, err
-	}
-	defer file.Close()
-	b, err := io.ReadAll(file)
-	switch {
-	case errors.Is(err, unix.ESRCH), err == nil && len(b) == 0:
-		return nil, f.lost()
-	case err != nil:
-		return nil, fmt.Errorf("read mappings: %w", err)
-	}
-	return b, nil
-}
-
-// lost is the error where the memory of the process is not there any more.
-func (f *pauser) lost() error {
-	if f.p.Exists() {
-		return inject.ErrExec
-	}
-	return procmem.ErrGone
-}
-
-// update takes over a new text of the mappings. What was known of those that
-// are as they were stays known. It reports which are not.
-func (f *pauser) update(text []byte) (fresh []procmem.Range, err error) {
-	maps, err := process.ParseMaps(bytes.NewReader(text))
-	if err != nil {
-		return nil, err
-	}
-	k := 0
-	for i := range maps {
-		m := &maps[i]
-		for k < len(f.maps) && f.maps[k].Start < m.Start {
-			k++
-		}
-		if k < len(f.maps) && same(m, &f.maps[k]) {
-			m.Flags, m.Usage, m.Unreachable = f.maps[k].Flags, f.maps[k].Usage, f.maps[k].Unreachable
-			continue
-		}
-		fresh = append(fresh, m.Range)
-	}
-	f.maps, f.text = maps, text
-	return fresh, nil
-}
-
-// same reports whether two mappings have the same line in maps.
-func same(a, b *procmem.Mapping) bool {
-	return a.Range == b.Range && a.Perm == b.Perm && a.Offset == b.Offset && a.Inode == b.Inode &&
-		a.Major == b.Major && a.Minor == b.Minor && a.Path == b.Path
-}
-
 // plan finds out what there is to copy, and what of it during the pause.
 func (f *pauser) plan() error {
-	const tries = 20 // the text makes no sense where mappings changed while it was read
-	for try := 1; ; try++ {
-		text, err := f.readMaps()
-		if err != nil || bytes.Equal(text, f.text) {
-			return err
-		}
-		if _, err = f.update(text); err == nil {
-			break
-		}
-		if try == tries {
-			return err
-		}
+	planned := f.text
+	if _, err := f.refresh(); err != nil || planned != nil && bytes.Equal(planned, f.text) {
+		return err
 	}
-	f.s.img.Mappings = f.maps
-	f.before.Follow(f.maps)
-	f.wanted = f.o.want(f.s.img, f.before)
+	f.wanted = f.o.want(f.img, f.view)
 	f.s.Torn, f.whole, f.inPause = nil, nil, 0
 	for i := range f.maps {
 		switch m := &f.maps[i]; {
@@ -181,13 +69,13 @@ func (f *pauser) plan() error {
 			f.whole = append(f.whole, *m)
 		}
 	}
-	shared := f.s.boundShared(f.p, f.before, f.sharedMappings(f.maps), f.mayTrack)
+	shared := f.boundShared(f.sharedMappings(f.maps), f.mayTrack)
 	f.track(shared.tracked)
 	f.torn = shared.torn
 	f.whole = append(f.whole, shared.inPause...)
 	slices.SortFunc(f.whole, func(a, b procmem.Mapping) int { return compareAddr(a.Start, b.Start) })
 	for i := range f.whole {
-		f.inPause += presentSize(f.before, &f.whole[i])
+		f.inPause += presentSize(f.view, &f.whole[i])
 	}
 	return nil
 }
@@ -195,7 +83,7 @@ func (f *pauser) plan() error {
 // fromFile reports whether the pages of a private file mapping that the
 // process has not written can be read from the file later.
 func (f *pauser) fromFile(m *procmem.Mapping) bool {
-	return m.HasFile() && m.Flags&procmem.VMHugeTLB == 0 && f.before.HasBacking(m)
+	return m.HasFile() && m.Flags&procmem.VMHugeTLB == 0 && f.view.HasBacking(m)
 }
 
 // pauseFor holds the process, copies what has not been copied, and lets it go
@@ -203,11 +91,11 @@ func (f *pauser) fromFile(m *procmem.Mapping) bool {
 // bound allows, and nothing has come of it.
 func (f *pauser) pauseFor(ctx context.Context, rest uint64) (err error) {
 	s := f.s
-	ov := &overlay{store: f.o.Store}
-	if ov.arena, err = newArena(2*rest+f.inPause+(1<<20), f.o.Store); err != nil {
+	ov := &overlay{store: f.store}
+	if ov.arena, err = newArena(2*rest+f.inPause+(1<<20), f.store); err != nil {
 		return err
 	}
-	f.o.phase("paused")
+	f.o.step(StepPause, 0)
 	s.tracer = ptracer.New(f.p)
 	s.tracer.Known = known(f.infos)
 	s.tracer.HoldSharers(true)
@@ -217,16 +105,16 @@ func (f *pauser) pauseFor(ctx context.Context, rest uint64) (err error) {
 	// All of it on one thread: to hand over takes its time on a busy machine.
 	s.tracer.Do(func() {
 		if m, err = f.hold(ctx, ov); err == nil {
-			threads = s.tracer.Take(s.img.Arch)
+			threads = s.tracer.Take(f.img.Arch)
 		}
 		s.tracer.LetAllGo()
 	})
-	s.Release()
+	s.letGo()
 	if err != nil {
 		ov.arena.close()
 		return err
 	}
-	s.undo(func() error { ov.arena.close(); return nil })
+	s.undo.add(func() error { ov.arena.close(); return nil })
 	s.threads = nil
 	s.addThreads(f.p.PID(), f.infos, threads)
 	f.lookAgain()
@@ -247,7 +135,7 @@ func (f *pauser) hold(ctx context.Context, ov *overlay) (*pausePlan, error) {
 		return nil, err
 	}
 	f.s.taken = time.Now()
-	if auxv, err := f.p.Auxv(f.s.img.Arch); err != nil || !bytes.Equal(auxv, f.s.img.Auxv) {
+	if !f.sameProgram() {
 		return nil, inject.ErrExec
 	}
 	text, err := f.readMaps()
@@ -405,7 +293,7 @@ func (f *pauser) openPagemap() (*os.File, error) {
 	pm, err := f.p.OpenMem("pagemap")
 	if err == nil {
 		f.pagemap = pm
-		f.s.undo(pm.Close)
+		f.s.undo.add(pm.Close)
 	}
 	return pm, err
 }

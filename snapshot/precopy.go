@@ -10,7 +10,6 @@ import (
 	"github.com/procmem/procmem/internal/dirty"
 	"github.com/procmem/procmem/internal/inject"
 	"github.com/procmem/procmem/internal/pageset"
-	"github.com/procmem/procmem/process"
 )
 
 // ErrBusy reports that memory is written faster than it can be copied.
@@ -32,49 +31,22 @@ const (
 	pauseBase = time.Millisecond
 )
 
-// Precopy copies memory while the process goes on, then again what it has
-// written meanwhile, and so on until that is little; then it holds the process
-// for the rest. It takes rights as Stop does, 64-bit code of this machine,
-// kernel 6.7, and a Store. ErrBusy: the rest does not become little enough.
-func Precopy(ctx context.Context, p *process.Process, o Options) (*Snapshot, error) {
-	if o.Store == nil {
-		return nil, errors.New("method precopy needs a place to keep the memory")
-	}
-	return attempt(o, func() (*Snapshot, error) { return precopy(ctx, p, o) })
-}
+// errNoStore is why nothing can be copied while the process goes on.
+var errNoStore = errors.New("there is no room to keep the memory that is copied early")
 
-func precopy(ctx context.Context, p *process.Process, o Options) (s *Snapshot, err error) {
-	s = &Snapshot{Method: MethodPrecopy}
-	defer func() {
-		if err != nil {
-			s.Close()
-			s = nil
-		}
-	}()
-	f, err := newPauser(p, s, o)
+// precopy copies memory while the process goes on, and holds it for the rest.
+func (f *pauser) precopy(ctx context.Context) error {
+	k, err := f.beginTracking(ctx)
 	if err != nil {
-		return s, err
+		return err
 	}
-	k, err := inject.Start(p, inject.Job{Task: inject.TaskTrack})
-	if err != nil {
-		return s, err
-	}
-	s.undo(k.Close)
-	uffd, held, err := k.Userfaultfd(ctx)
-	if s.pause += held; err != nil {
-		return s, err
-	}
-	if f.tracker, err = dirty.New(p, uffd, f.before, o.Store); err != nil {
-		return s, err
-	}
-	s.undo(f.tracker.Close)
 	for try := 0; ; try++ {
 		rest, err := f.rounds(ctx)
 		if err == procmem.ErrGone {
 			err = f.lost()
 		}
 		if err != nil {
-			return s, err
+			return err
 		}
 		err = f.pauseFor(ctx, rest)
 		if err == nil {
@@ -84,9 +56,30 @@ func precopy(ctx context.Context, p *process.Process, o Options) (s *Snapshot, e
 			if err == errTooMuch {
 				err = ErrBusy
 			}
-			return s, err
+			return err
 		}
 	}
+}
+
+// beginTracking has the process make a userfaultfd, which a helper holds, too.
+func (f *pauser) beginTracking(ctx context.Context) (*inject.Helper, error) {
+	if f.store == nil {
+		return nil, errNoStore
+	}
+	k, err := inject.Start(f.p, inject.Job{Task: inject.TaskTrack})
+	if err != nil {
+		return nil, err
+	}
+	f.s.undo.add(k.Close)
+	uffd, held, err := k.Userfaultfd(ctx)
+	if f.s.pause += held; err != nil {
+		return nil, err
+	}
+	if f.tracker, err = dirty.New(f.p, uffd, f.view, f.store); err != nil {
+		return nil, err
+	}
+	f.s.undo.add(f.tracker.Close)
+	return k, nil
 }
 
 // rounds copies until what is left fits the bound of the pause, and returns
@@ -98,7 +91,7 @@ func (f *pauser) rounds(ctx context.Context) (rest uint64, err error) {
 		if err := f.plan(); err != nil {
 			return 0, err
 		}
-		f.o.phase(fmt.Sprintf("round %d", f.s.Rounds+1))
+		f.o.step(StepRound, f.s.Rounds+1)
 		f.tracker.Register(f.trackable())
 		f.tracker.Files = f.privateFiles()
 		f.tracker.Own = f.ownMappings()

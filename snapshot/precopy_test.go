@@ -10,7 +10,6 @@ import (
 
 	"github.com/procmem/procmem"
 	"github.com/procmem/procmem/internal/dirty"
-	"github.com/procmem/procmem/internal/inject"
 	"github.com/procmem/procmem/internal/testproc"
 	"github.com/procmem/procmem/process"
 )
@@ -32,26 +31,14 @@ func beginCopying(t testing.TB, p *testproc.Proc, o Options) *copying {
 	if err := canTrack(); err != nil {
 		t.Skip(err)
 	}
-	c := &copying{t: t, s: &Snapshot{Method: MethodPrecopy}, store: testproc.NewPages()}
-	o.Store = c.store
-	t.Cleanup(func() { c.s.Close() })
-	var err error
-	if c.f, err = newPauser(open(t, p), c.s, o); err != nil {
-		t.Fatal(err)
-	}
-	k, err := inject.Start(c.f.p, inject.Job{Task: inject.TaskTrack})
+	c := &copying{t: t, store: testproc.NewPages()}
+	c.f = planned(t, open(t, p), o, c.store)
+	c.s = c.f.s
+	c.s.Method = MethodPrecopy
+	_, err := c.f.beginTracking(t.Context())
 	if err != nil {
 		t.Fatal(err)
 	}
-	c.s.undo(k.Close)
-	uffd, _, err := k.Userfaultfd(t.Context())
-	if err != nil {
-		t.Fatal(err)
-	}
-	if c.f.tracker, err = dirty.New(c.f.p, uffd, c.f.before, c.store); err != nil {
-		t.Fatal(err)
-	}
-	c.s.undo(c.f.tracker.Close)
 	if c.rest, err = c.f.rounds(t.Context()); err != nil {
 		t.Fatal(err)
 	}
@@ -148,8 +135,8 @@ func TestRoundInVain(t *testing.T) {
 		t.Run(c.busy, func(t *testing.T) {
 			p := testproc.Start(t, testproc.Zoo, "--nospin", "--only", "untouched", "--untouched", "8M")
 			p.Cmd(t, "touch untouched")
-			copying := beginCopying(t, p, Options{Phase: func(what string) {
-				if strings.Contains(c.busy, what) {
+			copying := beginCopying(t, p, Options{OnStep: func(s Step) {
+				if s.Kind == StepRound && strings.Contains(c.busy, fmt.Sprintf("round %d", s.Round)) {
 					p.Cmd(t, "touch untouched")
 				}
 			}})
@@ -336,7 +323,7 @@ func TestPrecopyBusy(t *testing.T) {
 		p := testproc.Start(t, testproc.Many, "fill", "64M", "random", "--writer", rate)
 		before := testproc.TracesOf(t, p.PID())
 		store := testproc.NewPages()
-		_, err := Precopy(t.Context(), open(t, p), Options{Store: store, MaxPause: time.Nanosecond})
+		_, err := (&taking{p: open(t, p), store: store}).by(t.Context(), MethodPrecopy, time.Nanosecond)
 		if !errors.Is(err, ErrBusy) {
 			t.Errorf("writer %s: %v; want %v", rate, err, ErrBusy)
 		}

@@ -59,12 +59,12 @@ type sharedPlan struct {
 // boundShared chooses the shared memory that is copied during the pause, the
 // smallest first, and that which is tracked, where it can be: trackable says so. It
 // notes what all of it may suffer from.
-func (s *Snapshot) boundShared(p *process.Process, view *process.View, shared []procmem.Mapping, trackable func(*object) bool) (out sharedPlan) {
+func (f *pauser) boundShared(shared []procmem.Mapping, trackable func(*object) bool) (out sharedPlan) {
 	objects := objectsOf(shared)
-	s.lookAround(p, view, objects)
+	f.lookAround(f.view, objects)
 	for _, o := range objects {
 		for i := range o.maps {
-			o.size += presentSize(view, &o.maps[i])
+			o.size += presentSize(f.view, &o.maps[i])
 		}
 	}
 	slices.SortStableFunc(objects, func(a, b *object) int { return cmp.Compare(a.size, b.size) })
@@ -74,7 +74,7 @@ func (s *Snapshot) boundShared(p *process.Process, view *process.View, shared []
 		switch {
 		case sum <= maxShared:
 			out.inPause = append(out.inPause, o.maps...)
-		case o.others == "" && s.around[o.id].still && !s.around[o.id].writes: // it is read later
+		case o.others == "" && f.around[o.id].still && !f.around[o.id].writes: // it is read later
 			sum -= o.size
 		case o.others == "" && trackable(o):
 			sum -= o.size
@@ -83,14 +83,14 @@ func (s *Snapshot) boundShared(p *process.Process, view *process.View, shared []
 			if o.others == "" {
 				out.torn += o.size
 			}
-			s.tear(o, cmp.Or(o.others, tornBeyond))
+			f.s.tear(o, cmp.Or(o.others, tornBeyond))
 			continue
 		}
 		why := o.others
-		if view.Remote(&o.maps[0]) {
+		if f.view.Remote(&o.maps[0]) {
 			why = tornServer
 		}
-		s.tear(o, why)
+		f.s.tear(o, why)
 	}
 	return out
 }
@@ -107,17 +107,14 @@ func (s *Snapshot) tear(o *object, why string) {
 }
 
 // lookAround finds out who else may write to objects, once for each.
-func (s *Snapshot) lookAround(p *process.Process, view *process.View, objects []*object) {
-	if s.around == nil {
-		s.around = make(map[holders.ID]around)
-	}
+func (l *look) lookAround(view *process.View, objects []*object) {
 	unknown := slices.DeleteFunc(slices.Clone(objects), func(o *object) bool {
-		_, ok := s.around[o.id]
+		_, ok := l.around[o.id]
 		return ok
 	})
-	maps.Copy(s.around, lookFor(p, view, unknown))
+	maps.Copy(l.around, lookFor(l.p, view, unknown))
 	for _, o := range objects {
-		o.others = s.around[o.id].reason()
+		o.others = l.around[o.id].reason()
 	}
 }
 
@@ -215,6 +212,6 @@ func (f *pauser) mayTrack(o *object) bool {
 			return false
 		}
 	}
-	state, ok := f.before.FileState(&o.maps[0])
+	state, ok := f.view.FileState(&o.maps[0])
 	return ok && state.Memory && canTrack() == nil
 }

@@ -1,14 +1,9 @@
 package snapshot
 
 import (
-	"cmp"
-	"context"
-	"errors"
-	"fmt"
 	"time"
 
 	"github.com/procmem/procmem"
-	"github.com/procmem/procmem/internal/holders"
 	"github.com/procmem/procmem/internal/inject"
 	"github.com/procmem/procmem/internal/ptracer"
 	"github.com/procmem/procmem/process"
@@ -19,21 +14,49 @@ type Method string
 
 // The methods.
 const (
-	MethodAuto    Method = "auto"    // the one of the others that meets the bound at the least cost to the target
-	MethodStop    Method = "stop"    // all threads are held while the memory is copied
-	MethodFork    Method = "fork"    // all threads are held while the process is made to copy itself
-	MethodPrecopy Method = "precopy" // memory is copied while they run, and again what they have written since; then they are held for the rest
-	MethodLive    Method = "live"    // nothing is held: memory may be torn
+	// MethodAuto is the one of the others that meets the bound at the least cost
+	// to the process:
+	//
+	//   - stop, where there is so little memory that it is copied in no time, or
+	//     where job control has stopped the process already, or a control group
+	//     has it frozen;
+	//   - precopy, which costs the process a fault for each page that it writes;
+	//   - fork, which costs it a copy of its page tables, and of each page that it
+	//     writes; before precopy where most memory is in huge pages, since precopy
+	//     breaks them up when they are written;
+	//   - stop, for as long as the copy takes.
+	//
+	// A method by which all memory is of one moment comes before one by which shared
+	// memory that this process alone writes to is not. A method that turns out not to be
+	// possible, or not to meet the bound, is followed by the next. Without a bound
+	// the shortest pause is taken, if none is short.
+	MethodAuto Method = "auto"
+	// MethodStop holds all threads until Release, or, where there is little memory,
+	// until that is copied, which is before Take returns. A thread that waits in the kernel
+	// without being interruptible (a disk, the parent of a vfork) is not waited for: it
+	// runs no code of its own, gets an Err, and the registers that /proc knows.
+	MethodStop Method = "stop"
+	// MethodFork has the process copy itself, for which all of its threads are held. The
+	// copy, which never runs, is the memory of the moment. It takes 64-bit code of this
+	// machine, and room for another process in the target's limits.
+	MethodFork Method = "fork"
+	// MethodPrecopy copies memory while the process goes on, then again what it has
+	// written meanwhile, and so on until that is little; then it holds the process
+	// for the rest. It takes 64-bit code of this machine, kernel 6.7, and a Store.
+	MethodPrecopy Method = "precopy"
+	// MethodLive holds nothing: the memory may be torn. Of its threads it knows what
+	// /proc tells: for a blocked one where it is, and no other registers.
+	MethodLive Method = "live"
 )
 
 // ErrStays reports that the process does not let itself be put in order now, as one does
 // that a control group has frozen in the middle of it. A helper process waits for that and
-// then finishes; nobody else can trace the process until then. Close returns it, too, of
+// then finishes; nothing else can trace the process until then. Close returns it, too, of
 // a moment that is whole.
 var ErrStays = inject.ErrStays
 
 // Snapshot is a moment of a process. It is a procmem.Sparse. Release must be
-// called, once the memory has been copied, and Close at the end.
+// called once the memory has been copied, and Close at the end.
 type Snapshot struct {
 	procmem.Sparse
 	Method Method
@@ -53,83 +76,17 @@ type Snapshot struct {
 	leave   func() time.Duration // ends what the process has to be held for again
 	pause   time.Duration
 	taken   time.Time
-	alive   func() error // reports whether what the memory is read from is still there
-	undos   []func() error
-	around  map[holders.ID]around // who else has what of the shared memory
+	alive   func() error // reports whether what the memory is read from is still there; nil: it is our own
+	whole   error        // what alive returned in the end
+	undo    cleanup
 }
 
-// Take takes a moment by the method of the options. With a bound for the
-// pause it refuses what is expected to exceed it (RefusedError).
-func Take(ctx context.Context, p *process.Process, o Options) (*Snapshot, error) {
-	if err := p.CheckNamespace(); err != nil && o.Method != MethodLive {
-		return nil, fmt.Errorf("stop process %d: %w", p.PID(), err)
-	}
-	if cmp.Or(o.Method, MethodAuto) == MethodAuto || o.MaxPause > 0 && o.Method != MethodLive {
-		return Auto(ctx, p, o)
-	}
-	return take(ctx, p, o)
-}
-
-// take is Take for a method that has been chosen.
-func take(ctx context.Context, p *process.Process, o Options) (*Snapshot, error) {
-	switch o.Method {
-	case MethodStop:
-		return Stop(ctx, p, o)
-	case MethodFork:
-		return Fork(ctx, p, o)
-	case MethodPrecopy:
-		return Precopy(ctx, p, o)
-	case MethodLive:
-		return Live(p)
-	}
-	return nil, fmt.Errorf("unknown method %q", o.Method)
-}
-
-// Live looks at a process that goes on running. Of its threads it knows what
-// /proc tells: for a blocked one where it is, and no other registers. Needs
-// the rights of a debugger (ptrace(2), access mode checking), and does not
-// use ptrace: it also works on a process that is already traced.
-func Live(p *process.Process) (*Snapshot, error) {
-	s := &Snapshot{Method: MethodLive}
-	infos, err := s.before(p)
-	if err != nil {
-		return nil, err
-	}
-	tids, err := p.Threads()
-	if err != nil {
-		return nil, err
-	}
-	for _, tid := range tids {
-		t, ok := infos[tid]
-		if !ok {
-			continue
-		}
-		regs, err := ptracer.BlockedRegs(p, tid, s.img.Arch)
-		if regs != nil {
-			t.Regsets = []procmem.Regset{{Type: procmem.NTPRStatus, Data: regs}}
-			t.Err = errOnlyBlocked
-		} else {
-			t.Err = err
-		}
-		s.addThread(t, tid == p.PID())
-	}
-	view, err := p.View()
-	if err != nil {
-		return nil, err
-	}
-	s.look(view)
-	return s, nil
-}
-
-// look makes a view of the process the memory of the moment.
-func (s *Snapshot) look(view *process.View) {
-	s.undo(view.Close)
-	s.Sparse, s.taken = view, time.Now()
+// show makes a view of the process the memory of the moment.
+func (s *Snapshot) show(view *process.View) {
+	s.undo.add(view.Close)
+	s.Sparse = view
 	s.img.Mappings, _ = view.Mappings()
 }
-
-// undo has Close do f, after what was given to it later.
-func (s *Snapshot) undo(f func() error) { s.undos = append(s.undos, f) }
 
 // Program returns what is known of the process but for its threads, which may
 // still be looked at.
@@ -149,11 +106,22 @@ func (s *Snapshot) Image() *procmem.Image {
 	return &img
 }
 
-// Release lets the target go on and returns the time for which it was held:
-// from the first request to stop a thread until the last one was let go. It
-// may be called again, and then returns the same. The memory must not be
-// read afterwards.
-func (s *Snapshot) Release() time.Duration {
+// Release ends the reading of the memory, which must not be read afterwards, and
+// lets the process go on. It returns for how long the process was held: from the first
+// request to stop a thread until the last one was let go. ErrLost: the memory was lost
+// before Release was called, and what was read may be wrong. Release may be called
+// again, and then returns the same.
+func (s *Snapshot) Release() (time.Duration, error) {
+	if s.alive != nil {
+		s.whole = s.alive()
+		s.alive = nil
+	}
+	s.letGo()
+	return s.pause, s.whole
+}
+
+// letGo ends all holds on the process.
+func (s *Snapshot) letGo() {
 	if s.tracer != nil {
 		s.tracer.Release()
 		s.Unheld = append(s.Unheld, s.tracer.Unheld()...)
@@ -164,7 +132,6 @@ func (s *Snapshot) Release() time.Duration {
 		s.pause += s.leave()
 		s.leave = nil
 	}
-	return s.pause
 }
 
 // Over reports whether the process goes on, and the memory is not read from it
@@ -174,60 +141,11 @@ func (s *Snapshot) Over() bool { return s.tracer == nil && s.Method != MethodLiv
 // Taken returns the moment.
 func (s *Snapshot) Taken() time.Time { return s.taken }
 
-// Whole reports, once the memory has been copied, whether it was there until
-// then: ErrLost.
-func (s *Snapshot) Whole() error {
-	if s.alive == nil {
-		return nil
-	}
-	return s.alive()
-}
-
 // Close releases the target and all else that the snapshot holds, in it too.
 // An error tells what could not be undone.
 func (s *Snapshot) Close() error {
-	s.Release()
-	var errs []error
-	for i := len(s.undos) - 1; i >= 0; i-- {
-		errs = append(errs, s.undos[i]())
-	}
-	s.undos = nil
-	return errors.Join(errs...)
-}
-
-// before collects what can be known, or must be asked, before anything is
-// stopped: a stopped thread's state says so, and time spent here is no pause.
-func (s *Snapshot) before(p *process.Process) (map[int]procmem.Thread, error) {
-	var err error
-	if s.img.Process, err = p.Info(); err != nil {
-		return nil, err
-	}
-	if err := s.program(p); err != nil {
-		return nil, err
-	}
-	tids, err := p.Threads()
-	if err != nil {
-		return nil, err
-	}
-	infos := make(map[int]procmem.Thread, len(tids))
-	for _, tid := range tids {
-		// A thread may exit at any time; its leader stays as a zombie.
-		if t, err := p.ThreadInfo(tid); err == nil && t.State != 'Z' && t.State != 'X' {
-			infos[tid] = t
-		}
-	}
-	return infos, nil
-}
-
-// program collects what an exec changes.
-func (s *Snapshot) program(p *process.Process) (err error) {
-	s.img.Exe, _ = p.Exe() // a name, and no more
-	if s.img.Arch, err = p.Arch(); err != nil {
-		return err
-	}
-	s.img.XSaveLayout = ptracer.XSaveLayout(s.img.Arch)
-	s.img.Auxv, err = p.Auxv(s.img.Arch)
-	return err
+	s.letGo()
+	return s.undo.run()
 }
 
 // addThread keeps the leader first: that is the thread that a debugger shows

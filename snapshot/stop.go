@@ -1,9 +1,8 @@
 package snapshot
 
 import (
-	"bytes"
 	"context"
-	"errors"
+	"fmt"
 	"maps"
 	"slices"
 	"time"
@@ -15,47 +14,14 @@ import (
 	"github.com/procmem/procmem/process"
 )
 
-// errOnlyBlocked is why the registers of a thread are not whole, where it was
-// not stopped (procmem.Thread.Err).
-var errOnlyBlocked = errors.New("not stopped: only what /proc tells of a blocked thread, its pc, sp and arguments")
-
-// Stop holds every thread of the process until Release, or until ctx ends: what is read
-// then is of no use. It needs the rights
-// of a debugger and that nobody else traces the process: EPERM otherwise.
-//
-// A thread that does not stop, because it waits in the kernel without being
-// interruptible (a disk, the parent of a vfork), cannot run code of its own
-// either and is not waited for: it gets an Err, and the registers that /proc
-// knows. What the kernel may write for it meanwhile is in Torn.
-//
-// The registers are being read when Stop returns, which takes a while where
-// there are thousands of threads: Image waits for that.
-//
-// Where there is little memory, it is copied at once, and the process goes on
-// before Stop returns. The options say what is wanted; MaxPause bounds the
-// pause in this case alone.
-func Stop(ctx context.Context, p *process.Process, o Options) (*Snapshot, error) {
-	return attempt(o, func() (*Snapshot, error) { return stopNow(ctx, p, o) })
-}
-
-func stopNow(ctx context.Context, p *process.Process, o Options) (*Snapshot, error) {
-	s := &Snapshot{Method: MethodStop}
-	f, err := newPauser(p, s, o)
-	if err != nil {
-		s.Close()
-		return nil, err
-	}
+// stop holds the process until Release, or, where there is little memory, until
+// that is copied.
+func (f *pauser) stop(ctx context.Context) error {
 	if size := f.size(); size <= arenaSize && canTrack() == nil {
-		if err := f.pauseFor(ctx, size); err != nil {
-			s.Close()
-			return nil, err
-		}
-		return s, nil
+		return f.pauseFor(ctx, size)
 	}
-	s.lookAround(p, f.before, objectsOf(f.sharedMappings(f.maps)))
-	f.around = s.around
-	s.Close()
-	return f.stop(ctx)
+	f.lookAround(f.view, objectsOf(f.sharedMappings(f.maps)))
+	return f.holdOpen(ctx)
 }
 
 // size is how much there is to copy of the process, in bytes: what is as in a
@@ -69,7 +35,7 @@ func (f *pauser) size() (n uint64) {
 				n += min(part.Size(), m.Usage.Anonymous+m.Usage.Swap)
 				continue
 			}
-			n += dataSize(f.before, part)
+			n += dataSize(f.view, part)
 		}
 	}
 	return n
@@ -85,93 +51,91 @@ func (f *pauser) sharedMappings(maps []procmem.Mapping) (out []procmem.Mapping) 
 	return out
 }
 
-// stop holds the process until Release.
-func (f *pauser) stop(ctx context.Context) (*Snapshot, error) {
-	f.o.phase("paused")
-	s, err := hold(ctx, f.p)
-	if err != nil {
-		return nil, err
+// holdOpen holds the process until Release.
+func (f *pauser) holdOpen(ctx context.Context) error {
+	f.o.step(StepPause, 0)
+	if err := f.holdAll(ctx, f.s); err != nil {
+		return err
 	}
+	f.s.taken = time.Now()
 	view, err := f.p.View()
 	if err != nil {
-		s.Close()
-		return nil, err
+		return err
 	}
-	view.AssumeStopped(s.tracer.Do)
-	s.look(view)
+	view.AssumeStopped(f.s.tracer.Do)
+	f.s.img = f.img
+	f.s.show(view)
 	var givenUp map[int]*process.Syscall
-	s.tracer.Do(func() { givenUp = s.tracer.GivenUp() })
-	s.tearCalls(slices.Collect(maps.Values(givenUp)), view)
-	objects := objectsOf(f.sharedMappings(s.img.Mappings))
-	s.around = f.around
-	s.lookAround(f.p, view, objects)
+	f.s.tracer.Do(func() { givenUp = f.s.tracer.GivenUp() })
+	f.s.tearCalls(slices.Collect(maps.Values(givenUp)), view)
+	objects := objectsOf(f.sharedMappings(f.s.img.Mappings))
+	f.lookAround(view, objects)
 	for _, o := range objects {
-		s.tear(o, o.others)
+		f.s.tear(o, o.others)
 	}
-	s.sortTorn()
-	return s, nil
+	f.s.sortTorn()
+	return nil
 }
 
 // Threads holds the process for as long as it takes to read the registers of
 // its threads, and returns its image together with the pause. Rights and
-// errors as of Stop. The mappings are those of a moment later.
+// errors are those of Take. The mappings are those of a moment later.
 func Threads(ctx context.Context, p *process.Process) (*procmem.Image, time.Duration, error) {
-	s, err := hold(ctx, p)
+	if err := p.CheckNamespace(); err != nil {
+		return nil, 0, fmt.Errorf("stop process %d: %w", p.PID(), err)
+	}
+	b, err := describe(p)
 	if err != nil {
 		return nil, 0, err
 	}
-	pause := s.Release()
-	img := s.Image()
-	img.Mappings, err = p.Mappings()
-	return img, pause, err
-}
-
-// hold stops the process and reads everything but its memory.
-func hold(ctx context.Context, p *process.Process) (s *Snapshot, err error) {
-	s = &Snapshot{Method: MethodStop}
-	infos, err := s.before(p)
-	if err != nil {
-		return nil, err
-	}
 	// A refusal must come before anything is stopped.
 	if err := p.MayRead(); err != nil {
-		return nil, err
+		return nil, 0, err
 	}
+	s := &Snapshot{Method: MethodStop}
+	defer s.Close()
+	if err := b.holdAll(ctx, s); err != nil {
+		return nil, 0, err
+	}
+	s.img = b.img
+	s.letGo()
+	img := s.Image()
+	img.Mappings, err = p.Mappings()
+	return img, s.pause, err
+}
 
-	s.tracer = ptracer.New(p)
-	s.tracer.Known = known(infos)
-	s.tracer.HoldSharers(true)
-	// Whoever reads, or writes what was read, may wait for something that does not come.
-	stop := context.AfterFunc(ctx, s.tracer.Release)
-	s.undo(func() error { stop(); return nil })
-	defer func() {
-		if err != nil {
-			s.Close()
-			s = nil
-		}
-	}()
-	if err = s.tracer.Stop(ctx); err != nil {
-		return s, err
+// holdAll holds all threads of the process, until the snapshot is released or ctx ends,
+// and has their registers read.
+func (b *subject) holdAll(ctx context.Context, s *Snapshot) error {
+	t := ptracer.New(b.p)
+	s.tracer = t
+	t.Known = known(b.infos)
+	t.HoldSharers(true)
+	// Whatever reads, or writes what was read, may wait for something that does not come.
+	stop := context.AfterFunc(ctx, t.Release)
+	s.undo.add(func() error { stop(); return nil })
+	if err := t.Stop(ctx); err != nil {
+		return err
 	}
 	var lock error
-	s.tracer.Do(func() { lock = mapsAreFree(s.tracer, p) })
+	t.Do(func() { lock = mapsAreFree(t, b.p) })
 	if lock != nil {
-		return s, lock
+		return lock
 	}
-	// An exec in the meantime has made another process of it.
-	before := s.img.Auxv
-	if err = s.program(p); err != nil {
-		return s, err
-	}
-	if !bytes.Equal(before, s.img.Auxv) {
-		state := s.img.Process.State
-		if s.img.Process, err = p.Info(); err != nil {
-			return s, err
+	if !b.sameProgram() { // it has executed another one in the meantime
+		state := b.img.Process.State
+		if err := b.program(); err != nil {
+			return err
 		}
-		s.img.Process.State = state
+		var err error
+		if b.img.Process, err = b.p.Info(); err != nil {
+			return err
+		}
+		b.img.Process.State = state
 	}
-	s.tracer.Begin(func() { s.addThreads(p.PID(), infos, s.tracer.Take(s.img.Arch)) })
-	return s, nil
+	arch := b.img.Arch
+	t.Begin(func() { s.addThreads(b.p.PID(), b.infos, t.Take(arch)) })
+	return nil
 }
 
 // addThreads completes what the tracer took with what is known of the threads

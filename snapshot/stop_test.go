@@ -54,8 +54,9 @@ func TestRunningTargetRunsAfterwards(t *testing.T) {
 		if len(s.Image().Threads) != 9 || s.Image().Threads[0].TID != p.PID() {
 			t.Errorf("%d threads, the first %d; want 9, %d", len(s.Image().Threads), s.Image().Threads[0].TID, p.PID())
 		}
-		if pause := s.Release(); pause <= 0 || pause != s.Release() {
-			t.Errorf("pause %v, then %v", pause, s.Release())
+		pause, err := s.Release()
+		if again, _ := s.Release(); err != nil || pause <= 0 || pause != again {
+			t.Errorf("pause %v, then %v, %v", pause, again, err)
 		}
 		s.Close()
 		waitStates(t, p, before)
@@ -274,13 +275,13 @@ func TestTraced(t *testing.T) {
 	p := testproc.Start(t, testproc.Kids)
 	tracer := p.CmdInts(t, "trace")[0]
 	proc := open(t, p)
-	if _, err := Stop(t.Context(), proc, Options{}); !errors.Is(err, syscall.EPERM) {
+	if _, err := Take(t.Context(), proc, Options{Method: MethodStop}); !errors.Is(err, syscall.EPERM) {
 		t.Errorf("stop: %v; want EPERM", err)
 	}
 	if st, err := proc.Status(); err != nil || st.TracerPID != int(tracer) {
 		t.Errorf("tracer %v, %v; want %d", st, err, tracer)
 	}
-	s, err := Live(proc)
+	s, err := live(proc, Options{})
 	if err != nil {
 		t.Fatal(err)
 	}
@@ -297,7 +298,7 @@ func TestStopCancelled(t *testing.T) {
 	cause := errors.New("stopped by a test")
 	ctx, cancel := context.WithCancelCause(t.Context())
 	cancel(cause)
-	if _, err := Stop(ctx, open(t, p), Options{}); !errors.Is(err, cause) {
+	if _, err := Take(ctx, open(t, p), Options{Method: MethodStop}); !errors.Is(err, cause) {
 		t.Errorf("%v; want %v", err, cause)
 	}
 	p.Send(t, "go on")
@@ -326,7 +327,7 @@ func TestKilledTarget(t *testing.T) {
 	})
 	s.Close()
 	p.Wait()
-	if _, err := Stop(t.Context(), proc, Options{}); !errors.Is(err, syscall.ESRCH) && !errors.Is(err, procmem.ErrGone) {
+	if _, err := Take(t.Context(), proc, Options{Method: MethodStop}); !errors.Is(err, syscall.ESRCH) && !errors.Is(err, procmem.ErrGone) {
 		t.Errorf("stop: %v", err)
 	}
 }
@@ -386,7 +387,7 @@ func TestThreadsAndLive(t *testing.T) {
 		t.Fatalf("%d threads, pause %v, %v", len(img.Threads), pause, err)
 	}
 	p.WaitBlocked(t, 8)
-	s, err := Live(proc)
+	s, err := live(proc, Options{})
 	if err != nil {
 		t.Fatal(err)
 	}

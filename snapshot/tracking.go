@@ -42,7 +42,7 @@ func (f *pauser) track(objects []*object) {
 		t := before[o.id]
 		if t == nil {
 			t = new(tracking)
-			t.began, _ = f.before.FileState(&o.maps[0])
+			t.began, _ = f.view.FileState(&o.maps[0])
 			t.quiet = time.Since(t.began.Changed) > quietFile
 		}
 		t.object, t.Maps = o, nil
@@ -69,10 +69,10 @@ func (f *pauser) roundShared(ctx context.Context) (written dirty.Work, err error
 			f.calls = &calls
 		}
 	}
-	backing := f.before.Backing(f.maps)
+	backing := f.view.Backing(f.maps)
 	for _, t := range f.shared {
 		t.Pages = 0
-		if state, ok := f.before.FileState(&t.Maps[0]); ok {
+		if state, ok := f.view.FileState(&t.Maps[0]); ok {
 			t.Pages = state.Pages
 		}
 		more, err := f.tracker.RoundShared(ctx, &t.Shared, backing, f.wanted)
@@ -112,13 +112,13 @@ func (m *pausePlan) sortShared() {
 			o.maps = append(o.maps, *mp)
 		}
 	}
-	backing := m.f.before.Backing(m.f.maps)
+	backing := m.f.view.Backing(m.f.maps)
 	for _, o := range m.objects {
 		added := uint64(0)
 		for i := range o.maps {
 			added += o.look(&o.maps[i], m.f.regions)
 		}
-		o.exists(backing, m.f.before, added)
+		o.exists(backing, m.f.view, added)
 		m.f.confirm(o)
 	}
 }
@@ -248,10 +248,10 @@ func (m *pausePlan) sharedMapping(mp *procmem.Mapping, fresh bool) {
 // confirm notes what may have been written without a trace, but for where it cannot
 // have been.
 func (f *pauser) confirm(o *sharedNow) {
-	if !f.s.around[o.t.object.id].open {
+	if !f.around[o.t.object.id].open {
 		return
 	}
-	if state, ok := f.before.FileState(&o.maps[0]); ok && o.t.quiet && state.Changed.Equal(o.t.began.Changed) {
+	if state, ok := f.view.FileState(&o.maps[0]); ok && o.t.quiet && state.Changed.Equal(o.t.began.Changed) {
 		return
 	}
 	if calls, err := f.p.WriteCalls(); err == nil && f.calls != nil && calls == *f.calls && !f.p.HasRings(f.maps) {
@@ -264,11 +264,11 @@ func (f *pauser) confirm(o *sharedNow) {
 // nobody else seemed to have before.
 func (f *pauser) lookAgain() {
 	released := process.Ticks()
-	unknown := slices.DeleteFunc(objectsOf(f.sharedMappings(f.maps)), func(o *object) bool { return f.s.around[o.id].reason() != "" })
-	now := lookFor(f.p, f.before, unknown)
+	unknown := slices.DeleteFunc(objectsOf(f.sharedMappings(f.maps)), func(o *object) bool { return f.around[o.id].reason() != "" })
+	now := lookFor(f.p, f.view, unknown)
 	for _, o := range unknown {
 		a := now[o.id]
-		if before, ok := f.s.around[o.id]; ok {
+		if before, ok := f.around[o.id]; ok {
 			a.mapped = before.mapped
 		}
 		a.others = slices.DeleteFunc(a.others, func(h holders.Holder) bool { return bornAfter(h.PID, released) })

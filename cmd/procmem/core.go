@@ -10,9 +10,10 @@ import (
 
 	"github.com/spf13/cobra"
 
-	"github.com/procmem/procmem"
+	"github.com/procmem/procmem/capture"
 	"github.com/procmem/procmem/core"
 	"github.com/procmem/procmem/internal/term"
+	"github.com/procmem/procmem/internal/units"
 	"github.com/procmem/procmem/internal/upload"
 	"github.com/procmem/procmem/process"
 	"github.com/procmem/procmem/snapshot"
@@ -30,22 +31,7 @@ type coreJob struct {
 	maxPause pauseFlag
 	compress compressFlag
 
-	guard    *guard    // of the file that is written, nil for none
-	oldGDB   bool      // an old gdb warns of the core that was taken
 	progress *progress // of the core that is being taken
-	packer   *packer   // what compresses it, nil for nothing
-}
-
-// enter tells what comes next. Only the first round compresses, and what comes
-// after the pause. To change the number of processors, all goroutines have to
-// stop, which takes its time where the process keeps the machine busy: that is
-// over before the last round, not between it and the pause.
-func (j *coreJob) enter(phase string) {
-	if j.packer != nil {
-		again := strings.HasPrefix(phase, "round ") && phase != "round 1"
-		j.packer.hurry(!again && phase != "paused")
-	}
-	j.progress.enter(phase)
 }
 
 func newCore(g *globals) *cobra.Command {
@@ -167,24 +153,59 @@ func (j *coreJob) one(ctx context.Context, word string) error {
 	}
 	j.progress = startProgress(fmt.Sprintf("process %d", pid))
 	defer j.progress.end()
-	take, out := j.stream, os.Stdout
-	switch {
-	case j.isFile() && j.compress == "":
-		take = j.file
+	out := os.Stdout
+	var r *capture.Result
+	switch o := j.options(p); {
 	case j.isFile():
-		take = j.packedFile
+		r, err = capture.ToFile(ctx, p, j.name(p), o)
+		err = noRoom(worded(err, p, notThisCore))
 	case j.prefix == "-":
 		out = os.Stderr
+		fallthrough
+	default:
+		r, err = j.stream(ctx, p, o)
 	}
-	r, err := take(ctx, p)
+	hurry(false)
 	j.progress.end()
-	if err != nil && j.isFile() {
-		return noRoom(err)
-	}
 	if err != nil {
 		return err
 	}
 	return j.tell(out, r)
+}
+
+// options are those of the library for what the flags say.
+func (j *coreJob) options(p *process.Process) capture.Options {
+	o := capture.Options{
+		Method: snapshot.Method(j.method), MaxPause: time.Duration(j.maxPause), Replace: j.force,
+		Spool: capture.SpoolIn(os.TempDir()), Creator: version, OnEvent: j.progress.event(p),
+	}
+	if j.all {
+		all := core.FilterAll
+		o.Filter = &all
+	}
+	if j.compress != "" {
+		o.Compress = capture.Zstd
+		o.OnEvent = hurried(o.OnEvent)
+	}
+	return o
+}
+
+// stream takes a core to stdout or an object store.
+func (j *coreJob) stream(ctx context.Context, p *process.Process, o capture.Options) (*capture.Result, error) {
+	began := time.Now()
+	dest := &lateDestination{ctx: ctx, name: j.name(p), force: j.force}
+	defer dest.abort()
+	r, err := capture.ToWriter(ctx, p, dest, o)
+	if err == nil {
+		j.progress.enter("finishing")
+		err = dest.commit()
+	}
+	if err != nil {
+		return nil, stdoutError(worded(err, p, ""))
+	}
+	r.Path = dest.path
+	r.TotalMS = milliseconds(time.Since(began))
+	return r, nil
 }
 
 // name is what the core of a process is called.
@@ -198,123 +219,13 @@ func (j *coreJob) name(p *process.Process) string {
 // isFile reports whether the core becomes a file here.
 func (j *coreJob) isFile() bool { return j.prefix != "-" && !upload.IsURL(j.prefix) }
 
-// plan finds out, before anything is stopped, what the core will be.
-func (j *coreJob) plan(p *process.Process) (*plan, error) {
-	filter, err := j.filter(p)
-	if err != nil {
-		return nil, onProcess(p, err)
-	}
-	plan, err := newPlan(p, filter)
-	return plan, onProcess(p, err)
-}
-
-// newWriter begins, or goes on with, the core of a moment.
-type newWriter func(*snapshot.Snapshot, []core.Segment) (*core.Writer, error)
-
-// take is the way of every core: a moment, the copy, and the report.
-func (j *coreJob) take(ctx context.Context, p *process.Process, plan *plan, store snapshot.Store, open newWriter) (r *core.Report, err error) {
-	began := time.Now()
-	s, err := snapshot.Take(ctx, p, snapshot.Options{
-		Method: snapshot.Method(j.method), MaxPause: time.Duration(j.maxPause), Store: store,
-		Want: wants(plan.filter), Phase: j.enter, Look: plan.look,
-	})
-	if err != nil {
-		return nil, onProcess(p, err)
-	}
-	defer func() {
-		if cerr := endMoment(p, s); err == nil && cerr != nil {
-			err = onProcess(p, cerr)
-		}
-	}()
-	w, err := open(s, core.Select(s.Program(), s, plan.filter))
-	if err != nil {
-		return nil, err
-	}
-	w.Background = s.Over()
-	if j.guard != nil {
-		j.guard.hold(!s.Over() && s.Method != snapshot.MethodLive)
-		defer j.guard.hold(false)
-	}
-	if s.Over() || s.Method == snapshot.MethodLive {
-		j.enter("writing")
-	} else {
-		j.enter("paused, writing")
-	}
-	if err := w.Copy(ctx, s); err != nil {
-		return nil, err
-	}
-	if err := s.Whole(); err != nil {
-		return nil, onProcess(p, err)
-	}
-	pause := s.Release()
-	if j.guard != nil {
-		j.guard.hold(false)
-	}
-	r = &core.Report{
-		Version: version, Time: s.Taken(), PID: p.PID(), Method: string(s.Method),
-		Rounds: s.Rounds, Why: s.Why,
-		PauseMS: milliseconds(pause), TotalMS: milliseconds(time.Since(began)),
-	}
-	if j.prefix != "-" {
-		r.Path = j.name(p)
-	}
-	for _, t := range s.Torn {
-		r.Torn = append(r.Torn, core.Torn{Range: t.Range, Bytes: t.Size(), Reason: t.Reason})
-	}
-	r.InconsistentReason = inconsistent(s)
-	r.Consistent = r.InconsistentReason == ""
-	img := s.Image()
-	j.oldGDB = warnsOldGDB(img)
-	return r, w.Finish(img, r)
-}
-
-// inconsistent tells why not all of a moment is one, "" where it is.
-func inconsistent(s *snapshot.Snapshot) string {
-	var size uint64
-	for _, t := range s.Torn {
-		size += t.Size()
-	}
-	switch {
-	case s.Method == snapshot.MethodLive:
-		return "the process went on running while its memory was copied"
-	case len(s.Unheld) > 0:
-		return strings.Join(s.Unheld, "; ")
-	case size > 0:
-		return fmt.Sprintf("%s in %s may be of another moment", term.Size(size), count(len(s.Torn), "range"))
-	}
-	return ""
-}
-
 // wasHeld reports whether the process of a core was held, and its registers are
 // known.
 func wasHeld(r *core.Report) bool { return r.Method != string(snapshot.MethodLive) }
 
-// wants tells a snapshot what a core will hold.
-func wants(filter core.Filter) func(*procmem.Image, procmem.Memory) []procmem.Range {
-	return func(img *procmem.Image, mem procmem.Memory) []procmem.Range {
-		return dumped(core.Select(img, mem, filter))
-	}
-}
-
-func dumped(segs []core.Segment) (ranges []procmem.Range) {
-	for _, s := range segs {
-		if s.Dumped {
-			ranges = append(ranges, s.Range)
-		}
-	}
-	return ranges
-}
-
-func (j *coreJob) filter(p *process.Process) (core.Filter, error) {
-	if j.all {
-		return core.FilterAll, nil
-	}
-	bits, err := p.CoredumpFilter()
-	return core.Filter(bits), err
-}
-
 // tell prints what was done, and on stderr what is missing.
-func (j *coreJob) tell(w *os.File, r *core.Report) error {
+func (j *coreJob) tell(w *os.File, res *capture.Result) error {
+	r := res.Report
 	switch {
 	case j.json:
 		if err := writeJSON(w, r); err != nil {
@@ -340,7 +251,7 @@ func (j *coreJob) tell(w *os.File, r *core.Report) error {
 			written = "written"
 		}
 		term.Fprintf(w, "%s %s, file length %s; %s\n", term.Size(uint64(r.DiskBytes)), written, term.Size(uint64(r.FileBytes)), missingText(r))
-		if j.oldGDB {
+		if warnsOldGDB(res.Image) {
 			term.Fprintf(w, "%s\n", oldGDB)
 		}
 		if j.gcore {
@@ -396,12 +307,7 @@ func missingText(r *core.Report) string {
 	return fmt.Sprintf("%s missing in %s", term.Size(n), count(len(r.Missing)+r.MissingMore, "range"))
 }
 
-func count(n int, what string) string {
-	if n == 1 {
-		return "1 " + what
-	}
-	return strconv.Itoa(n) + " " + what + "s"
-}
+func count(n int, what string) string { return units.Count(n, what) }
 
 // duration prints milliseconds with three digits or so.
 func duration(ms float64) string {

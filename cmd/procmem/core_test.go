@@ -7,6 +7,8 @@ import (
 	"testing"
 	"time"
 
+	"github.com/procmem/procmem"
+	"github.com/procmem/procmem/capture"
 	"github.com/procmem/procmem/core"
 )
 
@@ -37,7 +39,7 @@ func TestBeyondBound(t *testing.T) {
 		t.Fatal(err)
 	}
 	defer null.Close()
-	if err := job.tell(null, &core.Report{PID: 7, PauseMS: 17, Consistent: true}); err != nil {
+	if err := job.tell(null, &capture.Result{Report: &core.Report{PID: 7, PauseMS: 17, Consistent: true}, Image: new(procmem.Image)}); err != nil {
 		t.Errorf("it is no failure: %v", err)
 	}
 	if got, err := os.ReadFile(path); err != nil || string(got) != "procmem: "+told+"\n" {

@@ -6,14 +6,10 @@ import (
 	"fmt"
 	"io"
 	"os"
-	"runtime"
 	"strings"
-	"sync/atomic"
 
 	"golang.org/x/sys/unix"
 
-	"github.com/procmem/procmem/internal/background"
-	"github.com/procmem/procmem/internal/packed"
 	"github.com/procmem/procmem/internal/sink"
 	"github.com/procmem/procmem/internal/term"
 	"github.com/procmem/procmem/internal/upload"
@@ -132,51 +128,29 @@ func noRoom(err error) error {
 	return err
 }
 
-// packer has the threads that compress.
-type packer struct {
-	threads    chan *background.Thread
-	background atomic.Bool // they give way to all else that wants the processor
-	procs      int
+// lateDestination is a destination that is opened once it is known how much will be written.
+// It is a capture.Expecter.
+type lateDestination struct {
+	ctx   context.Context
+	name  string
+	force bool
+	path  string // "" for stdout
+	dest  *destination
 }
 
-func newPacker() *packer {
-	n := runtime.GOMAXPROCS(0)
-	p := &packer{threads: make(chan *background.Thread, min(8, n)), procs: n} // each takes 5 MiB
-	for range cap(p.threads) {
-		p.threads <- background.New()
+func (d *lateDestination) Expect(size uint64) (err error) {
+	if d.dest, err = openDestination(d.ctx, d.name, size, d.force); err == nil {
+		d.path = d.dest.name
 	}
-	return p
+	return err
 }
 
-// hurry gives the Go scheduler more processors, or as many as there are. Who
-// waits for a disk in a system call keeps one of them to itself for
-// milliseconds, and a reader and a writer do. While the process is held, more of
-// them would get in the way of its threads.
-func (p *packer) hurry(on bool) {
-	if on {
-		runtime.GOMAXPROCS(p.procs + 2)
-	} else {
-		runtime.GOMAXPROCS(p.procs)
+func (d *lateDestination) Write(p []byte) (int, error) { return d.dest.Write(p) }
+
+func (d *lateDestination) commit() error { return d.dest.commit() }
+
+func (d *lateDestination) abort() {
+	if d.dest != nil {
+		d.dest.abort()
 	}
-}
-
-// writer compresses what is written to it, with head bytes left in front.
-func (p *packer) writer(w io.Writer, head int64) *packed.Writer {
-	return packed.NewWriter(w, packed.Options{Workers: cap(p.threads), Head: head, Thread: func(run func()) {
-		if !p.background.Load() {
-			run()
-			return
-		}
-		t := <-p.threads
-		t.Do(run)
-		p.threads <- t
-	}})
-}
-
-// close comes when no writer is left.
-func (p *packer) close() {
-	for range cap(p.threads) {
-		(<-p.threads).Close()
-	}
-	p.hurry(false)
 }

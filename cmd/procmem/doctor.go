@@ -10,7 +10,7 @@ import (
 	"golang.org/x/sys/unix"
 
 	"github.com/procmem/procmem/access"
-	"github.com/procmem/procmem/core"
+	"github.com/procmem/procmem/capture"
 	"github.com/procmem/procmem/internal/sink"
 	"github.com/procmem/procmem/internal/term"
 	"github.com/procmem/procmem/process"
@@ -130,36 +130,35 @@ func predictCore(p *process.Process, prefix string) (*prediction, error) {
 	if err != nil {
 		return nil, err
 	}
-	filter, err := p.CoredumpFilter()
-	if err != nil {
-		return nil, err
-	}
-	plan, err := newPlan(p, core.Filter(filter))
-	if err != nil {
-		return nil, err
-	}
-	defer plan.close()
-	out := &prediction{MemoryBytes: plan.length, DiskBytes: plan.disk, Threads: status.Threads,
-		Mappings: len(plan.look.Program().Mappings), SwapBytes: status.Swap}
-	out.Asleep = asleep(p, plan.arch)
+	out := &prediction{Threads: status.Threads, SwapBytes: status.Swap}
+	path := ""
 	if job := (&coreJob{prefix: prefix}); job.isFile() {
-		out.look(job.name(p), plan)
+		path = out.look(job.name(p))
 	} else {
 		out.Fits, out.where = true, prefix
 	}
-	all, err := snapshot.Estimates(p, snapshot.Options{Want: wants(plan.filter), Look: plan.look})
-	for _, e := range all {
+	core, err := capture.Predict(context.Background(), p, path, capture.Options{})
+	if core == nil {
+		return nil, worded(err, p, notThisCore)
+	}
+	if err != nil {
+		out.Fits, out.Obstacle = false, worded(err, p, notThisCore).Error()
+	}
+	out.MemoryBytes, out.DiskBytes, out.Mappings = core.MemoryBytes, core.DataBytes, len(core.Image.Mappings)
+	out.Asleep = asleep(p, core.Image.Arch)
+	for _, e := range core.Methods {
 		m := methodEstimate{Method: e.Method, PauseMS: milliseconds(e.Pause), TornBytes: e.Torn}
 		if e.Err != nil {
 			m.Obstacle = e.Err.Error()
 		}
 		out.Methods = append(out.Methods, m)
 	}
-	return out, err
+	return out, nil
 }
 
-// look finds out whether a core can be written to a file.
-func (out *prediction) look(path string, plan *plan) {
+// look finds out whether a core can become a file, and returns its path, "" where it
+// cannot.
+func (out *prediction) look(path string) string {
 	out.Folder = filepath.Dir(path)
 	room, err := sink.Room(path)
 	out.RoomBytes = &room
@@ -168,16 +167,10 @@ func (out *prediction) look(path string, plan *plan) {
 	}
 	if out.noFile = err != nil; out.noFile {
 		out.Obstacle = err.Error()
-		return
+		return ""
 	}
-	disk, err := fit(path, plan.disk, plan.length, notThisCore, func() (uint64, error) {
-		return plan.zeros(context.Background())
-	})
-	if err != nil {
-		out.Obstacle = err.Error()
-		return
-	}
-	out.Fits, out.DiskBytes = true, disk
+	out.Fits = true
+	return path
 }
 
 // creatable tells, in the words of sink.Create and without making a file, why
@@ -257,7 +250,7 @@ func (d *diagnosis) print(g *globals) error {
 
 // printRoom tells where the core goes, and whether there is room.
 func (q *prediction) printRoom(w *prose) {
-	// That room is made use of, but not needed: see newSpool.
+	// That room is made use of, but not needed: see capture.Spool.
 	waits := fmt.Sprintf("about %s, less if compressed; no room is needed here (where there is some in %s, what is copied ahead waits there)",
 		term.Size(q.MemoryBytes), os.TempDir())
 	switch {

@@ -16,6 +16,7 @@ import (
 	"golang.org/x/sys/unix"
 
 	"github.com/procmem/procmem"
+	"github.com/procmem/procmem/capture"
 	"github.com/procmem/procmem/internal/pipe"
 	"github.com/procmem/procmem/internal/sink"
 	"github.com/procmem/procmem/internal/term"
@@ -81,7 +82,6 @@ The methods by which the moment is taken are those of procmem core.`,
 
 // dumper copies mappings, one after the other.
 type dumper struct {
-	guard  *guard // of the folder that is written, nil for a stream
 	target *target.Target
 	method snapshot.Method
 	stream bool   // it goes to a reader who may be slow
@@ -89,6 +89,7 @@ type dumper struct {
 	index  dumpIndex
 
 	mem      procmem.Memory
+	write    func(func() error) error // runs what writes, and does not let it keep the process held for ever
 	pipe     *pipe.Pipe
 	written  atomic.Int64 // bytes of memory
 	progress *progress
@@ -113,83 +114,11 @@ type dumpMapping struct {
 	Files  []string     `json:"files"` // none where it holds zeros alone
 }
 
-// memory returns the memory to copy. release ends the hold on the target, and
-// tells whether the memory was there until then.
-func (d *dumper) memory(ctx context.Context) (mem procmem.Sparse, release func() error, err error) {
-	if d.target.Core != nil {
-		d.index.Method = "core"
-		return d.target.Core, func() error { return nil }, nil
-	}
-	spool, done, err := newSpool("", d.size, d.method)
-	if err != nil {
-		return nil, nil, err
-	}
-	var store snapshot.Store
-	if spool != nil {
-		store = spool
-		d.progress.count(spool.Bytes, int64(d.size))
-	}
-	s, err := snapshot.Take(ctx, d.target.Process, snapshot.Options{Method: d.method, Store: store, Phase: d.progress.enter})
-	if err != nil {
-		done()
-		return nil, nil, onTarget(d.target, err)
-	}
-	if d.stream && spool != nil {
-		if err := s.Keep(ctx, spool, rangesOf(s.Program().Mappings)); err != nil {
-			s.Close()
-			done()
-			return nil, nil, onTarget(d.target, err)
-		}
-	}
-	if d.guard != nil {
-		d.guard.hold(!s.Over() && s.Method != snapshot.MethodLive)
-	}
-	d.index.Method = string(s.Method)
-	d.pipe.Background = s.Over()
-	return s, func() error {
-		defer done()
-		err := s.Whole()
-		d.index.PauseMS = milliseconds(s.Release())
-		if d.guard != nil {
-			d.guard.hold(false)
-		}
-		return onTarget(d.target, errors.Join(err, endMoment(d.target.Process, s)))
-	}, nil
-}
-
 func rangesOf(ms []procmem.Mapping) (ranges []procmem.Range) {
 	for i := range ms {
 		ranges = append(ranges, ms[i].Range)
 	}
 	return ranges
-}
-
-// newSpool makes a place for memory that is copied before it can be written to
-// where it belongs, if that can be had: in a folder, "" is the one for temporary
-// files. Only precopy cannot do without.
-func newSpool(dir string, size uint64, method snapshot.Method) (*sink.Spool, func(), error) {
-	remedy := ""
-	if dir == "" {
-		dir, remedy = os.TempDir(), "; choose another folder by TMPDIR"
-	}
-	have, err := sink.Room(filepath.Join(dir, "spool"))
-	if err == nil && have < size {
-		err = fmt.Errorf("no room: about %s may be needed there and %s is free", term.Size(size), term.Size(have))
-	}
-	if lim := longestFile(); err == nil && lim < size {
-		err = fmt.Errorf("the limit on file sizes is %s and about %s may be needed there", term.Size(lim), term.Size(size))
-		remedy = "; raise the limit with ulimit -f"
-	}
-	if err == nil {
-		var spool *sink.Spool
-		if spool, err = sink.NewSpool(dir, method != snapshot.MethodStop); err == nil {
-			return spool, spool.Close, nil
-		}
-	}
-	if method == snapshot.MethodPrecopy {
-		return nil, nil, fmt.Errorf("method precopy copies memory ahead, to %s: %w%s (nothing was stopped)", dir, err, remedy)
-	}
-	return nil, func() {}, nil
 }
 
 // look opens the memory as it is before anything is stopped.
@@ -238,7 +167,7 @@ func (d *dumper) zeros(ctx context.Context) (uint64, error) {
 		return 0, err
 	}
 	defer done()
-	return zeros(ctx, mem, rangesOf(ms))
+	return pipe.CountZeros(ctx, mem, rangesOf(ms))
 }
 
 func (d *dumper) toDir(ctx context.Context, path string) error {
@@ -247,7 +176,10 @@ func (d *dumper) toDir(ctx context.Context, path string) error {
 	if err != nil {
 		return err
 	}
-	d.size, err = fit(path, d.size, longest, notThisDump, func() (uint64, error) { return d.zeros(ctx) })
+	d.size, err = sink.Fit(path, d.size, longest, func() (uint64, error) { return d.zeros(ctx) })
+	if e, ok := errors.AsType[*capture.NoRoomError](err); ok {
+		return noRoomFor(e, notThisDump)
+	}
 	if err != nil {
 		return err
 	}
@@ -268,14 +200,12 @@ func (d *dumper) toDir(ctx context.Context, path string) error {
 		return fmt.Errorf("write %s: no file of this file system can be as long as the largest mapping, %s: choose %s (nothing was stopped)",
 			path, term.Size(longest), notThisDump)
 	}
-	d.guard, ctx = newGuard(ctx, filepath.Dir(path))
-	defer d.guard.end()
-	err = d.each(ctx, func(m *procmem.Mapping, data []procmem.Range) error {
+	err = d.each(ctx, filepath.Dir(path), func(ctx context.Context, m *procmem.Mapping, data []procmem.Range) error {
 		name := fileName(m.Range)
 		var f *sink.DirFile
-		_, err := d.guard.do(func() (n int, err error) {
+		err := d.write(func() (err error) {
 			f, err = dir.File(name, int64(m.Size()))
-			return 0, err
+			return err
 		})
 		if err != nil {
 			return err
@@ -284,7 +214,11 @@ func (d *dumper) toDir(ctx context.Context, path string) error {
 		err = d.copy(ctx, data, pipe.Work{Each: func(b *pipe.Block) error {
 			for _, p := range b.Pieces {
 				for x := range p.Data() {
-					if _, err := d.guard.do(func() (int, error) { return f.WriteAt(x.Bytes, int64(x.Addr-m.Start)) }); err != nil {
+					err := d.write(func() error {
+						_, err := f.WriteAt(x.Bytes, int64(x.Addr-m.Start))
+						return err
+					})
+					if err != nil {
 						return err
 					}
 				}
@@ -318,7 +252,7 @@ func (d *dumper) toTar(ctx context.Context, w io.Writer) error {
 	}
 	tw := tar.NewWriter(w)
 	zeros := make([]byte, 64<<10)
-	err := d.each(ctx, func(m *procmem.Mapping, data []procmem.Range) error {
+	err := d.each(ctx, "", func(ctx context.Context, m *procmem.Mapping, data []procmem.Range) error {
 		for _, r := range stretches(data) {
 			name := fileName(r.Range)
 			if err := tw.WriteHeader(&tar.Header{Name: name, Mode: 0o600, Size: int64(r.Size()), Format: tar.FormatPAX}); err != nil {
@@ -387,25 +321,35 @@ func (d *dumper) copy(ctx context.Context, data []procmem.Range, w pipe.Work) er
 	return err
 }
 
-// each holds the target and calls f with every mapping that holds data, and
-// the ranges where it does.
-func (d *dumper) each(ctx context.Context, f func(*procmem.Mapping, []procmem.Range) error) (err error) {
+// each calls f with every mapping of a moment of the target that holds data, and the
+// ranges where it does. folder is where f writes to, "" for a stream.
+func (d *dumper) each(ctx context.Context, folder string, f func(context.Context, *procmem.Mapping, []procmem.Range) error) error {
 	d.index.Target = d.target.Word
 	d.index.Missing = []missing{}
 	d.index.Mappings = []dumpMapping{}
-	mem, release, err := d.memory(ctx)
-	if err != nil {
-		return err
+	if d.target.Core != nil {
+		d.index.Method = "core"
+		d.write = func(f func() error) error { return f() }
+		return d.eachOf(ctx, d.target.Core, f)
 	}
+	p := d.target.Process
+	o := capture.Options{Method: d.method, Spool: capture.SpoolIn(os.TempDir()), OnEvent: d.progress.event(p)}
+	r, err := capture.Memory(ctx, p, folder, o, func(ctx context.Context, m *capture.Moment) error {
+		d.pipe.Background = m.Over
+		d.write = m.Write
+		return d.eachOf(ctx, m, f)
+	})
+	if r != nil {
+		d.index.Method, d.index.PauseMS = r.Method, r.PauseMS
+	}
+	return worded(err, p, notThisDump)
+}
+
+func (d *dumper) eachOf(ctx context.Context, mem procmem.Sparse, f func(context.Context, *procmem.Mapping, []procmem.Range) error) error {
 	d.mem = mem
 	d.progress.enter("writing")
 	d.progress.count(d.written.Load, int64(d.size))
-	defer func() {
-		if rerr := release(); err == nil {
-			err = rerr
-		}
-		d.index.MemoryBytes = uint64(d.written.Load())
-	}()
+	defer func() { d.index.MemoryBytes = uint64(d.written.Load()) }()
 	ms, err := mem.Mappings()
 	if err != nil {
 		return onTarget(d.target, err)
@@ -424,7 +368,7 @@ func (d *dumper) each(ctx context.Context, f func(*procmem.Mapping, []procmem.Ra
 		if len(data) == 0 {
 			continue
 		}
-		if err := f(m, data); err != nil {
+		if err := f(ctx, m, data); err != nil {
 			return err
 		}
 	}

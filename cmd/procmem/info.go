@@ -2,6 +2,7 @@ package main
 
 import (
 	"cmp"
+	"context"
 	"fmt"
 	"os"
 	"time"
@@ -81,8 +82,8 @@ func coreInfo(c *core.File) *infoJSON {
 	for n := range c.Notes() {
 		i.Notes = append(i.Notes, n)
 	}
-	i.Memory, i.Data, _ = held(c.Segments(), c) // a file always tells
-	i.Data -= min(i.Data, i.cutOff())           // which may hold data, too
+	i.Memory, i.Data, _ = core.Predict(c.Segments(), c) // a file always tells
+	i.Data -= min(i.Data, i.cutOff())                   // which may hold data, too
 	return i
 }
 
@@ -104,18 +105,6 @@ func orCutOff(err error, t *target.Target) error {
 	return err
 }
 
-// held returns how many bytes of memory the segments hold, and how many of them
-// may be more than holes in the file.
-func held(segs []core.Segment, mem procmem.Sparse) (memory, data uint64, err error) {
-	for _, s := range segs {
-		if s.Dumped {
-			memory += s.Size()
-		}
-	}
-	data, err = core.Predict(segs, mem)
-	return memory, data, err
-}
-
 func infoOf(img *procmem.Image) *infoJSON {
 	p := &img.Process
 	i := &infoJSON{Arch: img.Arch.String(), PID: p.PID, PPID: p.PPID, UID: p.UID, GID: p.GID, State: state(p.State),
@@ -130,12 +119,12 @@ func infoOf(img *procmem.Image) *infoJSON {
 }
 
 func processInfo(p *process.Process) (*infoJSON, error) {
-	look, err := snapshot.LookAt(p)
+	s, err := snapshot.Take(context.Background(), p, snapshot.Options{Method: snapshot.MethodLive})
 	if err != nil {
 		return nil, err
 	}
-	defer look.Close()
-	img := look.Program()
+	defer s.Close()
+	img := s.Program()
 	i := infoOf(img)
 	i.Kind = "process"
 	tids, err := p.Threads()
@@ -147,7 +136,7 @@ func processInfo(p *process.Process) (*infoJSON, error) {
 	if err != nil {
 		return nil, err
 	}
-	i.Memory, i.Data, err = held(core.Select(img, look.Memory(), core.Filter(filter)), look.Memory())
+	i.Memory, i.Data, err = core.Predict(core.Select(img, s, core.Filter(filter)), s)
 	return i, err
 }
 

@@ -6,7 +6,6 @@ import (
 
 	"github.com/spf13/cobra"
 
-	"github.com/procmem/procmem/process"
 	"github.com/procmem/procmem/snapshot"
 )
 
@@ -56,15 +55,4 @@ func addMethod(cmd *cobra.Command, m *methodFlag) {
 func complete(cmd *cobra.Command, flag string, values ...string) {
 	// The error is that there is no such flag, or that this was done before.
 	_ = cmd.RegisterFlagCompletionFunc(flag, cobra.FixedCompletions(values, cobra.ShellCompDirectiveNoFileComp))
-}
-
-// endMoment closes a moment. That a helper has to wait for the process before it can
-// finish is no reason for what was read to be lost.
-func endMoment(p *process.Process, s *snapshot.Snapshot) error {
-	err := s.Close()
-	if errors.Is(err, snapshot.ErrStays) {
-		notice("process %d: %v", p.PID(), err)
-		return nil
-	}
-	return err
 }

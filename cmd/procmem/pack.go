@@ -214,10 +214,11 @@ func convertStream(ctx context.Context, src *packed.Source, out string, force, t
 	size := src.Size
 	finish := func() error { return nil }
 	if toPacked {
-		packer := newPacker()
-		defer packer.close()
-		packer.hurry(true)
-		z := packer.writer(dest, 0)
+		pool := packed.NewPool()
+		defer pool.Close()
+		hurry(true)
+		defer hurry(false)
+		z := pool.Writer(dest, 0)
 		defer z.Abort()
 		w, zeros, finish, size = z, z.Zeros, z.Close, z.Written
 	}

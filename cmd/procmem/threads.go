@@ -101,7 +101,7 @@ func threadsOf(cmd *cobra.Command, t *target.Target, m snapshot.Method) (*procme
 	if m == snapshot.MethodStop {
 		return snapshot.Threads(cmd.Context(), t.Process)
 	}
-	s, err := snapshot.Live(t.Process)
+	s, err := snapshot.Take(cmd.Context(), t.Process, snapshot.Options{Method: snapshot.MethodLive})
 	if err != nil {
 		return nil, 0, err
 	}

@@ -50,7 +50,7 @@ be read.`,
 			defer c.Close()
 			var done atomic.Int64
 			p.enter("verifying")
-			_, data, _ := held(c.Segments(), c) // a file always tells
+			_, data, _ := core.Predict(c.Segments(), c) // a file always tells
 			p.count(done.Load, int64(data))
 			var v *core.Verdict
 			err = undoing(func(ctx context.Context) error {

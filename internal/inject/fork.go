@@ -28,6 +28,7 @@ func (h *helper) fork(wait bool) error {
 	defer c.close()
 	n, child, err := h.forkHeld(t, c, wait)
 	for began := time.Now(); err != nil && child == nil; n, child, err = h.forkHeld(t, c, wait) {
+		t.Do(func() { h.buryLeft(c) })
 		t.LetGo()
 		err = errors.Join(err, h.reapLeft())
 		// Whoever has been told that the target is held has copied what is of that moment.
@@ -42,11 +43,20 @@ func (h *helper) fork(wait bool) error {
 	if wait {
 		n.Late = h.awaitWord()
 	}
-	t.LetGo()
-	n.Pause, n.Unheld = t.Pause(), t.Unheld()
 	n.Child = child.Forked
-	h.tell(&n)
-	h.reapLeft() // which may have to wait for a thaw
+	if len(h.left) > 0 && h.p.Frozen() != "" { // the copy can be read before the target is thawed
+		n.Pause = time.Since(n.Time)
+		h.tell(&n)
+		t.Do(func() { h.buryLeft(c) })
+		t.LetGo()
+		h.reapLeft()
+	} else {
+		t.Do(func() { h.buryLeft(c) })
+		t.LetGo()
+		h.reapLeft()
+		n.Pause, n.Unheld = t.Pause(), t.Unheld()
+		h.tell(&n)
+	}
 	t.LetGoLate(h.ctx)
 	<-h.ctx.Done()
 	h.leave(t, c, child)
@@ -87,7 +97,7 @@ func passing(err error) bool {
 // drop ends a child that is of no use, and lets the target go.
 func (h *helper) drop(t *ptracer.Tracer, child *agent) error {
 	buried := false
-	t.Do(func() { buried = child.end() == nil && child.bury() == nil })
+	t.Do(func() { buried = child.end() == nil && h.bury(child) == nil })
 	t.LetGo()
 	if buried {
 		return h.reapLeft()
@@ -124,13 +134,8 @@ func (h *helper) leave(t *ptracer.Tracer, c *Injector, child *agent) {
 		err = h.holdThawed(t)
 	}
 	t.Do(func() {
-		for err == nil {
-			err = child.bury()
-			if !errors.Is(err, ErrFrozen) {
-				return
-			}
-			h.thawed()
-			err = nil
+		if err == nil {
+			err = h.bury(child)
 		}
 	})
 	t.Release()
@@ -138,6 +143,18 @@ func (h *helper) leave(t *ptracer.Tracer, c *Injector, child *agent) {
 		err = h.reap(&child.Forked)
 	}
 	h.undone(err, t.Pause()-held)
+}
+
+// bury has the target, all of whose threads are held, take the news that a task has ended.
+// It waits for one that is frozen, on the tracing thread.
+func (h *helper) bury(a *agent) error {
+	for {
+		err := a.bury()
+		if !errors.Is(err, ErrFrozen) {
+			return err
+		}
+		h.thawed()
+	}
 }
 
 // holdThawed is holdAll for a target that takes news, which one does not that is

@@ -3,6 +3,7 @@ package inject
 import (
 	"errors"
 	"fmt"
+	"slices"
 	"time"
 
 	"golang.org/x/sys/unix"
@@ -104,13 +105,30 @@ func (h *helper) held(f func(c *Injector) error) error {
 		if err := t.Stop(h.ctx); err != nil {
 			return err
 		}
-		t.Do(func() { err = f(c) })
+		t.Do(func() {
+			err = f(c)
+			h.buryLeft(c)
+		})
 		t.LetGo()
 		err = errors.Join(err, h.reapLeft())
 		if !passing(err) || time.Since(began) > callPatience {
 			return err
 		}
 	}
+}
+
+// buryLeft has the target, all of whose threads are held, take the news of tasks that have
+// ended. In one that was frozen meanwhile any thread could take them after the thaw.
+func (h *helper) buryLeft(c *Injector) {
+	h.left = slices.DeleteFunc(h.left, func(f Forked) bool {
+		for {
+			err := c.one(func(tid int, regs []byte) error { return f.waitIn(c, tid, regs) })
+			if !errors.Is(err, ErrFrozen) {
+				return err == nil
+			}
+			h.thawed()
+		}
+	})
 }
 
 // reapLeft has the target take the news of tasks that have ended.

@@ -4,11 +4,12 @@ import (
 	"fmt"
 	"math"
 	"os"
-	"strings"
+	"path/filepath"
 
 	"golang.org/x/sys/unix"
 
 	"github.com/procmem/procmem/internal/pageset"
+	"github.com/procmem/procmem/internal/sys"
 )
 
 // Spool keeps pages by address in a file that has no name, for memory that
@@ -41,17 +42,8 @@ func NewSpool(dir string, cache bool) (*Spool, error) {
 // kernel begins to write where a tenth of the memory that it can have is dirty
 // (vm.dirty_background_ratio), and a spool should not make it.
 func mayCache() int64 {
-	b, err := os.ReadFile("/proc/meminfo")
-	if err != nil {
-		return 0
-	}
-	for line := range strings.Lines(string(b)) {
-		var kib int64
-		if _, err := fmt.Sscanf(line, "MemAvailable: %d kB", &kib); err == nil {
-			return kib << 10 / 16
-		}
-	}
-	return 0
+	free, _ := sys.AvailableMemory()
+	return int64(free / 16)
 }
 
 // Unnamed returns a new file of mode 0600 without a name, in a folder.
@@ -73,3 +65,29 @@ func Unnamed(dir string) (*os.File, error) {
 
 // Close gives back the room that the spool takes.
 func (s *Spool) Close() { s.file.close() }
+
+// FitSpool is NewSpool, with caching, where the folder has room for size bytes.
+// NoRoomError: it has not.
+func FitSpool(dir string, size uint64, cache bool) (*Spool, error) {
+	have, err := Room(filepath.Join(dir, "spool"))
+	if err != nil {
+		return nil, err
+	}
+	if have < size {
+		return nil, &NoRoomError{Path: dir, Need: size, Have: have}
+	}
+	if err := CheckLength(dir, size); err != nil {
+		return nil, err
+	}
+	return NewSpool(dir, cache)
+}
+
+// NewMemorySpool is NewSpool in memory that counts as that of this process (memfd_create(2)).
+func NewMemorySpool() (*Spool, error) {
+	fd, err := unix.MemfdCreate("procmem-spool", unix.MFD_CLOEXEC)
+	if err != nil {
+		return nil, fmt.Errorf("create spool: %w", err)
+	}
+	file := &File{f: os.NewFile(uintptr(fd), "memfd")}
+	return &Spool{pageset.NewStore(file, nil, 0, math.MaxInt64), file}, nil
+}

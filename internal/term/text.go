@@ -1,31 +1,14 @@
 package term
 
 import (
+	"github.com/procmem/procmem/internal/units"
 	"strconv"
 	"strings"
 	"unicode/utf8"
 )
 
-// Size returns n bytes for a person to read: "512 B", "1.5 GiB". It rounds to
-// the nearest tenth.
-func Size(n uint64) string {
-	if n < 1024 {
-		return strconv.FormatUint(n, 10) + " B"
-	}
-	// Tenths are counted in integers, so that what rounds up to 1024.0 is
-	// seen and becomes 1.0 of the next unit.
-	const units = "KMGTPE"
-	for i := range len(units) {
-		shift := 10 * (i + 1)
-		whole, rest := n>>shift, n&(1<<shift-1)
-		// rest < 2^60, so that ten times that fits.
-		tenths := whole*10 + (rest*10+1<<(shift-1))>>shift
-		if tenths < 10240 || i == len(units)-1 {
-			return strconv.FormatUint(tenths/10, 10) + "." + strconv.FormatUint(tenths%10, 10) + " " + units[i:i+1] + "iB"
-		}
-	}
-	panic("unreachable")
-}
+// Size is units.Size.
+func Size(n uint64) string { return units.Size(n) }
 
 // Printable returns s with what does not print, or is not UTF-8, written as
 // in Go: "\x1b", "\n", "\u202e". A name that comes from the target (a path, a

@@ -9,10 +9,9 @@ import (
 	"time"
 
 	"github.com/procmem/procmem"
-	"github.com/procmem/procmem/process"
 )
 
-// defaultPause is what Auto strives for where no bound is given, and what it
+// defaultPause is what MethodAuto strives for where no bound is given, and what it
 // takes more than only if there is nothing better.
 const defaultPause = 20 * time.Millisecond
 
@@ -44,51 +43,27 @@ func (e *RefusedError) Error() string {
 
 func (e *RefusedError) Unwrap() error { return e.Tried }
 
-// Auto takes the method that meets the bound of the options at the least cost
-// to the process:
-//
-//   - stop, where there is so little memory that it is copied in no time, or
-//     where job control has stopped the process already, or a control group
-//     has it frozen;
-//   - precopy, which costs the process a fault for each page that it writes;
-//   - fork, which costs it a copy of its page tables, and of each page that it
-//     writes; before precopy where most memory is in huge pages, since precopy
-//     breaks them up when they are written;
-//   - stop, for as long as the copy takes.
-//
-// One of which all memory is of one moment comes before one of which shared memory
-// that this process alone writes to is not.
-//
-// A method that turns out not to be possible, or not to meet the bound, is
-// followed by the next. Without a bound it takes the shortest pause, if none
-// is short. Where the options name a method, it is that one or none.
-// RefusedError: none meets the bound.
-func Auto(ctx context.Context, p *process.Process, o Options) (*Snapshot, error) {
-	o.Method = cmp.Or(o.Method, MethodAuto)
-	s := &Snapshot{}
-	f, err := newPauser(p, s, o)
-	if err != nil {
-		s.Close()
+// choose takes a moment by the method that meets the bound at the least cost; where the
+// options name a method, by that one or none.
+func (t *taking) choose(ctx context.Context) (*Snapshot, error) {
+	f := t.ready
+	if err := f.plan(); err != nil {
 		return nil, err
 	}
-	o.Look = &Look{f}
-	defer o.Look.Close()
 	x, err := f.measure()
 	if err != nil {
 		return nil, err
 	}
-	all := f.estimates(&x)
-	if o.Store == nil {
-		all[0].Err = errors.New("there is no room to keep the memory")
+	c := chooser{taking: t, x: &x, all: f.estimates(&x)}
+	if t.store == nil {
+		c.all[0].Err = errNoStore
 	}
-	c := chooser{p: p, o: o, x: &x, all: all}
 	return c.take(ctx)
 }
 
 // chooser goes from one method to the next.
 type chooser struct {
-	p     *process.Process
-	o     Options
+	*taking
 	x     *footprint
 	all   []Estimate // precopy, fork, stop
 	tried error
@@ -126,7 +101,7 @@ func (c *chooser) order() (out []Estimate) {
 	if c.x.stopped != "" || c.x.wanted <= arenaSize {
 		ranked = []Estimate{stop, precopy, fork}
 	}
-	if m := cmp.Or(c.o.Method, MethodAuto); m != MethodAuto {
+	if m := c.o.Method; m != MethodAuto {
 		ranked = slices.DeleteFunc(ranked, func(e Estimate) bool { return e.Method != m })
 	}
 	bound := c.o.MaxPause
@@ -160,17 +135,16 @@ func (e *Estimate) cost() time.Duration {
 
 // try takes a moment by one method, which must not exceed the bound.
 func (c *chooser) try(ctx context.Context, e Estimate) (*Snapshot, error) {
-	o := c.o
-	o.Method = e.Method
-	if e.Method == MethodPrecopy && o.MaxPause == 0 && c.all[1].Err == nil {
+	bound := c.o.MaxPause
+	if e.Method == MethodPrecopy && bound == 0 && c.all[1].Err == nil {
 		// A fork is better than a pause that is much longer: it goes on
 		// costing the process something after it.
-		o.MaxPause = max(defaultPause, 2*c.all[1].Pause)
+		bound = max(defaultPause, 2*c.all[1].Pause)
 		if e.Torn < c.all[1].Torn {
-			o.MaxPause = max(o.MaxPause, tornCost)
+			bound = max(bound, tornCost)
 		}
 	}
-	return take(ctx, c.p, o)
+	return c.by(ctx, e.Method, bound)
 }
 
 // goesOn reports whether another method may do where one has failed.

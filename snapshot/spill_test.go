@@ -35,8 +35,8 @@ func contents(t testing.TB, mem procmem.Sparse, ms []procmem.Mapping) (data map[
 	return data, faults
 }
 
-// What was kept is the memory of the moment, and the process goes on.
-func TestKeep(t *testing.T) {
+// What was spilled is the memory of the moment, and the process goes on.
+func TestSpill(t *testing.T) {
 	p := testproc.Start(t, testproc.Zoo, "--memfd", "1M")
 	p.WaitBlocked(t, 8)
 	before := states(p)
@@ -47,12 +47,12 @@ func TestKeep(t *testing.T) {
 		ranges = append(ranges, ms[i].Range)
 	}
 	want, missing := contents(t, s, ms)
-	if err := s.Keep(t.Context(), testproc.NewPages(), ranges); err != nil {
+	if err := s.spill(t.Context(), testproc.NewPages(), ranges); err != nil {
 		t.Fatal(err)
 	}
 	waitStates(t, p, before)
-	if !s.Over() || s.Release() <= 0 {
-		t.Errorf("over: %v, held for %v", s.Over(), s.Release())
+	if pause, err := s.Release(); !s.Over() || pause <= 0 || err != nil {
+		t.Errorf("over: %v, held for %v, %v", s.Over(), pause, err)
 	}
 	p.CmdInts(t, "wake") // changes its memory
 	got, lacks := contents(t, s, ms)
@@ -67,16 +67,13 @@ func TestKeep(t *testing.T) {
 	if n := len(s.Image().Threads); n != 9 {
 		t.Errorf("%d threads", n)
 	}
-	if err := s.Keep(t.Context(), nil, ranges); err != nil {
-		t.Errorf("for a process that goes on: %v", err)
-	}
 	if _, err := s.ReadAt(make([]byte, 1), 1); !errors.Is(err, procmem.ErrNotDumped) {
-		t.Errorf("what was not kept: %v", err)
+		t.Errorf("what was not spilled: %v", err)
 	}
 }
 
 // A store that fails is an error, and the process goes on with Close.
-func TestKeepFails(t *testing.T) {
+func TestSpillFails(t *testing.T) {
 	p := testproc.Start(t, testproc.Zoo)
 	p.WaitBlocked(t, 8)
 	before := states(p)
@@ -84,9 +81,23 @@ func TestKeepFails(t *testing.T) {
 	ms := s.Program().Mappings
 	store := testproc.NewPages()
 	store.Err = errTest
-	if err := s.Keep(t.Context(), store, []procmem.Range{{Start: ms[0].Start, End: ms[len(ms)-1].End}}); err != errTest {
+	if err := s.spill(t.Context(), store, []procmem.Range{{Start: ms[0].Start, End: ms[len(ms)-1].End}}); err != errTest {
 		t.Errorf("%v; want %v", err, errTest)
 	}
 	s.Close()
 	waitStates(t, p, before)
+}
+
+// With Spill, Take lets a process go on whose memory is too much to be kept in memory.
+func TestTakeSpills(t *testing.T) {
+	p := testproc.Start(t, testproc.Kids, "--ballast", "40M")
+	for _, spill := range []bool{false, true} {
+		s := takeBy(t, p, MethodStop, Options{Spill: spill})
+		if s.Over() != spill {
+			t.Errorf("spill %v: the process goes on: %v", spill, s.Over())
+		}
+		checkBallast(t, p, s)
+		s.Close()
+	}
+	p.Cmd(t, "ping")
 }

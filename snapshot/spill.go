@@ -10,26 +10,21 @@ import (
 	"github.com/procmem/procmem/internal/pipe"
 )
 
-// keepPatience is how long a store may take for one piece. What it is for may be a disk
+// spillPatience is how long a store may take for one piece. What it is for may be a disk
 // that is busy.
-const keepPatience = 3 * StuckPatience
+const spillPatience = 3 * StuckPatience
 
-// Keep copies the memory of ascending ranges into a store and lets the process
-// go on: they are read from there from now on, and nothing else can be. It is
-// for a process that is held and whose memory goes to where it may have to
-// wait. Where the process goes on already, it does nothing.
-func (s *Snapshot) Keep(ctx context.Context, store Store, ranges []procmem.Range) error {
-	if s.tracer == nil {
-		return nil
-	}
-	kept := &overlay{maps: s.img.Mappings, own: pageset.Merge(ranges), arena: &arena{}, store: store, base: nothing{}}
-	for _, r := range kept.own {
+// spill copies the memory of ascending ranges, of a process that is held, into a store and
+// lets it go on: they are read from there from now on, and nothing else can be.
+func (s *Snapshot) spill(ctx context.Context, store Store, ranges []procmem.Range) error {
+	spilled := &overlay{maps: s.img.Mappings, own: pageset.Merge(ranges), arena: &arena{}, store: store, base: nothing{}}
+	for _, r := range spilled.own {
 		for d, err := range s.Data(r) {
 			if err != nil {
-				kept.arena.miss(r, procmem.Cause(err))
+				spilled.arena.miss(r, procmem.Cause(err))
 				break
 			}
-			kept.data = append(kept.data, procmem.Range{Start: d.Start.PageDown(), End: (d.End + procmem.PageSize - 1).PageDown()})
+			spilled.data = append(spilled.data, procmem.Range{Start: d.Start.PageDown(), End: (d.End + procmem.PageSize - 1).PageDown()})
 		}
 	}
 	ctx, cancel := context.WithCancelCause(ctx)
@@ -39,9 +34,9 @@ func (s *Snapshot) Keep(ctx context.Context, store Store, ranges []procmem.Range
 		cancel(ErrStuck)
 		tracer.Release()
 	}
-	faults, err := pipe.New().Run(ctx, s.Sparse, kept.plan(), pipe.Work{Each: func(b *pipe.Block) error {
+	faults, err := pipe.New().Run(ctx, s.Sparse, spilled.plan(), pipe.Work{Each: func(b *pipe.Block) error {
 		for _, p := range b.Pieces {
-			timer := time.AfterFunc(keepPatience, stuck)
+			timer := time.AfterFunc(spillPatience, stuck)
 			err := store.Put(p.Addr, p.Bytes)
 			if timer.Stop(); err != nil {
 				return err
@@ -52,17 +47,17 @@ func (s *Snapshot) Keep(ctx context.Context, store Store, ranges []procmem.Range
 	if err != nil {
 		return err
 	}
-	for _, d := range kept.data {
-		kept.held.Add(d)
+	for _, d := range spilled.data {
+		spilled.held.Add(d)
 	}
 	for _, f := range faults {
-		kept.arena.fault(f.Range, f.Err)
-		kept.held.Remove(f.Range)
+		spilled.arena.fault(f.Range, f.Err)
+		spilled.held.Remove(f.Range)
 	}
 	s.Image() // waits for the registers
-	s.Release()
-	s.Sparse = kept
-	return kept.seal()
+	s.letGo()
+	s.Sparse = spilled
+	return spilled.seal()
 }
 
 // plan yields what of an overlay is to be copied.

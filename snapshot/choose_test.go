@@ -33,7 +33,7 @@ func TestAutoRefuses(t *testing.T) {
 	p.WaitBlocked(t, 9)
 	before := switches(t, p)
 	proc := open(t, p)
-	_, err := Auto(t.Context(), proc, Options{MaxPause: time.Nanosecond, Store: testproc.NewPages()})
+	_, err := Take(t.Context(), proc, Options{MaxPause: time.Nanosecond, Prepare: into(testproc.NewPages())})
 	var refused *RefusedError
 	if !errors.As(err, &refused) || refused.Tried != nil || len(refused.Estimates) != 3 || refused.Bound != time.Nanosecond {
 		t.Fatalf("%v; want a refusal with three estimates", err)
@@ -82,7 +82,7 @@ func TestAutoChooses(t *testing.T) {
 				p.WaitState(t, 'T')
 			}
 			before := testproc.TracesOf(t, p.PID())
-			s, err := Auto(t.Context(), open(t, p), Options{Store: c.store})
+			s, err := Take(t.Context(), open(t, p), Options{Prepare: into(c.store)})
 			if err != nil {
 				t.Fatal(err)
 			}
@@ -122,12 +122,12 @@ func TestPrecopyBeforeFork(t *testing.T) {
 		fork time.Duration
 		busy bool
 	}{{15 * time.Millisecond, false}, {5 * time.Millisecond, true}} {
-		o := Options{Method: MethodAuto, Store: testproc.NewPages(), Phase: func(what string) {
-			if strings.HasPrefix(what, "round ") {
+		o := Options{Method: MethodAuto, OnStep: func(s Step) {
+			if s.Kind == StepRound {
 				p.Cmd(t, "touch untouched")
 			}
 		}}
-		chooser := chooser{p: open(t, p), o: o, all: []Estimate{{Method: MethodPrecopy}, {Method: MethodFork, Pause: c.fork}, {Method: MethodStop}}}
+		chooser := chooser{taking: &taking{p: open(t, p), o: o, store: testproc.NewPages()}, all: []Estimate{{Method: MethodPrecopy}, {Method: MethodFork, Pause: c.fork}, {Method: MethodStop}}}
 		s, err := chooser.try(t.Context(), chooser.all[0])
 		if err == nil {
 			s.Close()
@@ -143,7 +143,7 @@ func TestOtherArchitecture(t *testing.T) {
 	p := testproc.Start(t, testproc.Kids.With(testproc.M32))
 	proc := open(t, p)
 	for _, m := range []Method{MethodFork, MethodPrecopy} {
-		_, err := Take(t.Context(), proc, Options{Method: m, Store: testproc.NewPages()})
+		_, err := Take(t.Context(), proc, Options{Method: m, Prepare: into(testproc.NewPages())})
 		if err == nil || !strings.Contains(err.Error(), "386") {
 			t.Errorf("%s: %v", m, err)
 		}
@@ -193,7 +193,7 @@ func TestOrder(t *testing.T) {
 		for _, i := range c.cannot {
 			all[i].Err = no
 		}
-		ch := chooser{o: Options{MaxPause: c.bound}, x: &c.x, all: all}
+		ch := chooser{taking: &taking{o: Options{Method: MethodAuto, MaxPause: c.bound}}, x: &c.x, all: all}
 		var got []Method
 		for _, e := range ch.order() {
 			got = append(got, e.Method)

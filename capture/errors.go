@@ -1,0 +1,43 @@
+package capture
+
+import (
+	"errors"
+	"fmt"
+
+	"github.com/procmem/procmem/internal/sink"
+)
+
+// NoRoomError reports that there is too little room for the core, or for a spool, before
+// anything was stopped.
+type NoRoomError = sink.NoRoomError
+
+// SpoolError reports that snapshot.MethodPrecopy has no place for the memory that it
+// copies early. Nothing was stopped.
+type SpoolError struct {
+	Dir string // "" is memory
+	Err error
+}
+
+func (e *SpoolError) Error() string {
+	where := e.Dir
+	if where == "" {
+		where = "memory"
+	}
+	return fmt.Sprintf("method precopy copies memory ahead, to %s: %v", where, e.Err)
+}
+
+func (e *SpoolError) Unwrap() error { return e.Err }
+
+// errNoSpool is why there is no spool.
+var errNoSpool = errors.New("there is no place for memory that is copied early")
+
+// ProcessError reports that something failed that was asked of the process. Other errors are
+// those of what is written to.
+type ProcessError struct {
+	PID int
+	Err error
+}
+
+func (e *ProcessError) Error() string { return fmt.Sprintf("process %d: %v", e.PID, e.Err) }
+
+func (e *ProcessError) Unwrap() error { return e.Err }

@@ -1,0 +1,121 @@
+package capture
+
+import (
+	"context"
+	"fmt"
+
+	"github.com/procmem/procmem"
+	"github.com/procmem/procmem/core"
+	"github.com/procmem/procmem/internal/pipe"
+	"github.com/procmem/procmem/internal/sink"
+	"github.com/procmem/procmem/process"
+	"github.com/procmem/procmem/snapshot"
+)
+
+// Moment is the memory of a process at one moment.
+type Moment struct {
+	procmem.Sparse
+	// Over reports whether the process goes on while the memory is read: the reader
+	// should give way to it.
+	Over bool
+
+	guard *guard
+}
+
+// Write runs f, which writes what was read. Where it takes too long while the process is
+// held, the process is let go, and the context of the capture ends with
+// snapshot.ErrStuck.
+func (m *Moment) Write(f func() error) error { return m.guard.do(f) }
+
+// Memory has f read the memory of one moment, all of it or some, and lets the process go
+// on when f returns. folder is where f writes to, "" where that is no file system. Where
+// it is "", memory that f would read while the process is held is spilled first. The
+// report has no numbers of a file.
+//
+// Errors: ProcessError for what is asked of the process, SpoolError, and those of f.
+func Memory(ctx context.Context, p *process.Process, folder string, o Options, f func(context.Context, *Moment) error) (*core.Report, error) {
+	all := core.FilterAll
+	if o.Filter == nil {
+		o.Filter = &all
+	}
+	j, ctx, err := begin(ctx, p, folder, o)
+	if err != nil {
+		return nil, err
+	}
+	defer j.guard.end()
+	j.all = true
+	var spool *sink.Spool
+	defer func() {
+		if spool != nil {
+			spool.Close()
+		}
+	}()
+	s, err := j.moment(ctx, folder == "", func(p *plan) (_ snapshot.Store, err error) {
+		if spool, err = o.Spool.open(p.data, o.Method); err != nil || spool == nil {
+			return nil, err
+		}
+		j.count(spool.Bytes, p.data)
+		return spool, nil
+	})
+	if err != nil {
+		return nil, err
+	}
+	err = f(ctx, &Moment{s, s.Over(), j.guard})
+	pause, rerr := j.release(s)
+	if err == nil {
+		err = rerr
+	}
+	r := j.report(s, pause)
+	if cerr := j.end(s); err == nil {
+		err = cerr
+	}
+	return r, err
+}
+
+// Prediction is what a core of a process would be.
+type Prediction struct {
+	Image       *procmem.Image // but for the threads
+	MemoryBytes uint64         // in the core, zeros included
+	DataBytes   uint64         // of that which is more than holes in a file, at most
+	Methods     []snapshot.Estimate
+}
+
+// Predict returns what a core of a process would be now. It holds nothing, and watches a
+// process with much memory for 50 ms. Where path is not "", and the core would not
+// fit there as a file, the error is what ToFile would return; the prediction is there
+// all the same.
+func Predict(ctx context.Context, p *process.Process, path string, o Options) (*Prediction, error) {
+	j, ctx, err := begin(ctx, p, "", o)
+	if err != nil {
+		return nil, err
+	}
+	defer j.guard.end()
+	var out Prediction
+	var fits error
+	out.Methods, err = snapshot.Estimates(p, snapshot.Options{
+		Want: j.wants(),
+		Prepare: func(img *procmem.Image, mem procmem.Sparse) (snapshot.Store, error) {
+			pl, err := j.plan(img, mem)
+			if err != nil {
+				return nil, err
+			}
+			out.Image, out.MemoryBytes, out.DataBytes = img, pl.length, pl.data
+			if path != "" {
+				out.DataBytes, fits = j.fit(ctx, pl, path)
+				if fits != nil {
+					out.DataBytes = pl.data
+				}
+			}
+			return nil, nil
+		},
+	})
+	if err != nil {
+		return nil, fmt.Errorf("predict a core: %w", j.failed(err))
+	}
+	return &out, fits
+}
+
+// zeros returns how much of the plan is pages of zeros now, in bytes.
+func (p *plan) zeros(ctx context.Context) (uint64, error) {
+	return pipe.CountZeros(ctx, p.mem, dumped(p.segs))
+}

@@ -1,0 +1,123 @@
+package main
+
+import (
+	"errors"
+	"fmt"
+	"os"
+	"runtime"
+
+	"github.com/procmem/procmem/capture"
+	"github.com/procmem/procmem/internal/term"
+	"github.com/procmem/procmem/process"
+)
+
+// What package capture tells, in words.
+
+// event returns what is told of a capture.
+func (p *progress) event(of *process.Process) func(capture.Event) {
+	return func(e capture.Event) {
+		switch e.Kind {
+		case capture.EventPlanning:
+			p.enter("planning")
+		case capture.EventZeros:
+			p.enter("looking for zeros")
+		case capture.EventCounting:
+			p.count(e.Written, e.Total)
+		case capture.EventRound:
+			p.enter(fmt.Sprintf("round %d", e.Round))
+		case capture.EventPaused:
+			p.enter("paused")
+		case capture.EventPausedWriting:
+			p.enter("paused, writing")
+		case capture.EventWriting:
+			p.enter("writing")
+		case capture.EventFinishing:
+			p.enter("to the disk")
+		case capture.EventStays:
+			notice("process %d: %v", of.PID(), e.Err)
+		}
+	}
+}
+
+// hurried is for captures that compress, which only the first round does, and what comes
+// after the pause. To change the number of processors, all goroutines have to
+// stop, which takes its time where the process keeps the machine busy: that is
+// over before the last round, not between it and the pause.
+func hurried(tell func(capture.Event)) func(capture.Event) {
+	return func(e capture.Event) {
+		switch e.Kind {
+		case capture.EventRound:
+			hurry(e.Round == 1)
+		case capture.EventPaused:
+			hurry(false)
+		case capture.EventPlanning, capture.EventPausedWriting, capture.EventWriting, capture.EventFinishing:
+			hurry(true)
+		}
+		tell(e)
+	}
+}
+
+// processors is how many the Go scheduler has at first.
+var processors = runtime.GOMAXPROCS(0)
+
+// hurry gives the Go scheduler more processors, or as many as there are. Whatever
+// waits for a disk in a system call keeps one of them to itself for
+// milliseconds, and a reader and a writer do. While the process is held, more of
+// them would get in the way of its threads.
+func hurry(on bool) {
+	want := processors
+	if on {
+		want += 2
+	}
+	if runtime.GOMAXPROCS(0) != want {
+		runtime.GOMAXPROCS(want)
+	}
+}
+
+// Where else a core or a dump can go.
+const (
+	notThisCore = "another place with -o, --compress zstd, or a stream with -o -"
+	notThisDump = "another place with -o, or a stream with -o -"
+)
+
+// worded adds to an error of package capture what one can do about it. instead is where else
+// the memory could go.
+func worded(err error, p *process.Process, instead string) error {
+	if e, ok := errors.AsType[*capture.ProcessError](err); ok {
+		return onProcess(p, e.Err)
+	}
+	if e, ok := errors.AsType[*capture.SpoolError](err); ok {
+		return fmt.Errorf("method precopy copies memory ahead, to %s: %w (nothing was stopped)", e.Dir, spoolError(e))
+	}
+	if e, ok := errors.AsType[*capture.NoRoomError](err); ok {
+		return noRoomFor(e, instead)
+	}
+	return err
+}
+
+func spoolError(s *capture.SpoolError) error {
+	remedy := ""
+	if s.Dir == os.TempDir() {
+		remedy = "; choose another folder by TMPDIR"
+	}
+	e, ok := errors.AsType[*capture.NoRoomError](s.Err)
+	switch {
+	case !ok:
+		return fmt.Errorf("%w%s", s.Err, remedy)
+	case e.Limit:
+		return fmt.Errorf("the limit on file sizes is %s and about %s may be needed there; raise the limit with ulimit -f", term.Size(e.Have), term.Size(e.Need))
+	}
+	return fmt.Errorf("no room: about %s may be needed there and %s is free%s", term.Size(e.Need), term.Size(e.Have), remedy)
+}
+
+func noRoomFor(e *capture.NoRoomError, instead string) error {
+	switch {
+	case e.Err != nil:
+		return fmt.Errorf("write %s: no room: %w; choose %s (nothing was stopped)", e.Path, e.Err, instead)
+	case e.Limit:
+		return fmt.Errorf("write %s: the limit on file sizes is %s and the file would have about %s, holes included: raise the limit with ulimit -f (nothing was stopped)",
+			e.Path, term.Size(e.Have), term.Size(e.Need))
+	}
+	return fmt.Errorf("write %s: no room: about %s are needed and %s is free there; choose %s (nothing was stopped)",
+		e.Path, term.Size(e.Need), term.Size(e.Have), instead)
+}

@@ -1,0 +1,40 @@
+package main
+
+import (
+	"context"
+	"os"
+	"time"
+
+	"github.com/procmem/procmem/internal/term"
+	"github.com/procmem/procmem/process"
+)
+
+// tellWaits prints what is waited for, each thing once.
+func tellWaits(p *process.Process) {
+	said := make(chan map[string]bool, 1)
+	said <- map[string]bool{}
+	p.OnWait(func(what string) {
+		all := <-said
+		defer func() { said <- all }()
+		if !all[what] {
+			all[what] = true
+			notice("process %d: waiting for %s", p.PID(), what)
+		}
+	})
+}
+
+// exitPatience is how long a command may take to undo what it did, after a signal. An
+// object store alone is given ten seconds of it to forget an upload.
+const exitPatience = 25 * time.Second
+
+// endAnyway ends procmem where something does not answer: the process was let go, and
+// what is half-written keeps the name ….partial, for the next run to take over.
+func endAnyway(ctx context.Context, done <-chan struct{}) {
+	select {
+	case <-done:
+		return
+	case <-time.After(exitPatience):
+	}
+	term.Fprintf(os.Stderr, "procmem: %v: something that was opened does not answer; what is half-written may be left\n", context.Cause(ctx))
+	os.Exit(exitFailed)
+}
