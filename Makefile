@@ -48,7 +48,7 @@ bench: build ## procmem against gcore on the same processes; writes docs/perform
 	@./scripts/install binutils gcc gdb postgresql redis-server redis-tools scanmem yara zstd
 	$(GO) test ./bench -v -count=1 -timeout 75m -args -run-bench -procmem "$(CURDIR)/procmem" -write "$(CURDIR)/docs/performance.md"
 
-engines: ## the regexp engine beside others: the table of docs/architecture.md
+engines: ## the regexp engine beside others: the table of docs/decisions.md
 	$(GO) -C tools/engines run .
 
 man: build ## the man pages, into man/
