@@ -98,20 +98,21 @@ medians, and the best run in parentheses. The ratio is procmem's median by gcore
 then by gcore's best. Lower is better.
 
 - A total ends when the core is on the disk (each run is followed by `+"`sync FILE`"+`).
-- A speed is the memory that the target was given, by the total. Of speeds the best is the
+- A speed is the memory that the target was given, by the total. The best speed is the
   highest, and higher ratios are better.
 - A change is one of the target's own memory (RSS, page tables and swap), up or down.
 - The peak memory of a tool is the most that one of its processes had in RAM.
-- A gap is measured inside the target, from before a tool starts until it has ended: the
-  longest time for which a thread that sleeps for 1 ms at a time was away, or one that
-  computes, or the longest that one write to memory took. `+"`pause_ms`"+` is what procmem
-  reports: from when it asks the first thread to stop until it has let all of them go.
-- A gap has more causes than the tool, for these threads share the processors with it. So
-  there are columns for the same target without a dump of it: "no dump", where nothing runs
-  for as long as procmem took before, and "dump of another", where procmem takes the core of
-  another process with as much memory, which is idle.
-- A goal for the longest gap is procmem's median against gcore's best. Other goals say what
-  they are about: medians, unless they say "best", and the target's memory in all runs.
+- A gap is measured inside the target, from before a tool starts until it has ended. It is the
+  longest time that a thread was away: one that sleeps for 1 ms at a time, or one that
+  computes. Or it is the longest time that one write to memory took.
+- `+"`pause_ms`"+` is what procmem reports: from when it asks the first thread to stop until it has
+  let all of them go.
+- A gap has more causes than the tool, because these threads share the processors with it. So
+  two columns show the same target without a dump of it. In "no dump" nothing runs, for as long
+  as procmem took before. In "dump of another" procmem takes the core of another process, which
+  has as much memory and is idle.
+- A goal for the longest gap is procmem's median against gcore's best. Other goals are about
+  medians, unless they say "best", and about the target's memory in all runs.
 
 Machine: %s, %d processors, kernel %s, transparent huge pages: %s, %s.
 `, time.Now().UTC().Format("2006-01-02"), *rounds,
