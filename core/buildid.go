@@ -6,6 +6,7 @@ import (
 	"slices"
 
 	"github.com/procmem/procmem"
+	"github.com/procmem/procmem/internal/pageset"
 )
 
 // identifier finds the pages that identify ELF files: the one with the ELF
@@ -76,19 +77,7 @@ func (d *identifier) pages(m *procmem.Mapping) []procmem.Range {
 			in = append(in, r)
 		}
 	}
-	if len(in) == 0 {
-		return nil
-	}
-	slices.SortFunc(in, compareRanges)
-	out := in[:1]
-	for _, r := range in[1:] {
-		if last := &out[len(out)-1]; r.Start <= last.End {
-			last.End = max(last.End, r.End)
-			continue
-		}
-		out = append(out, r)
-	}
-	return out
+	return pageset.Merge(in)
 }
 
 // notesOfPage returns the PT_NOTE headers in the first page of an ELF file.

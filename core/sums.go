@@ -4,10 +4,10 @@ import (
 	"bytes"
 	"hash/crc32"
 	"iter"
-	"sort"
 	"sync"
 
 	"github.com/procmem/procmem"
+	"github.com/procmem/procmem/internal/pageset"
 )
 
 // A checksum is the CRC-32C of a page, for which processors have an
@@ -120,7 +120,7 @@ func (s *sums) keep(ranges []procmem.Range) {
 	defer s.mu.Unlock()
 	for base, c := range s.chunks {
 		at, end := base, base+chunkSize
-		i := sort.Search(len(ranges), func(i int) bool { return ranges[i].End > base })
+		i := pageset.Index(ranges, base)
 		for ; i < len(ranges) && ranges[i].Start < end; i++ {
 			clear(c[(at-base)/procmem.PageSize : (max(at, ranges[i].Start)-base)/procmem.PageSize])
 			at = min(end, ranges[i].End)

@@ -4,7 +4,7 @@ import (
 	"context"
 	"errors"
 	"iter"
-	"slices"
+	"sort"
 	"sync/atomic"
 
 	"github.com/procmem/procmem"
@@ -281,12 +281,7 @@ func (r *comparison) each(b *pipe.Block) error {
 
 // compare notes where a and b, the bytes of both memories from addr on, differ.
 func (n *notes) compare(areas []area, addr procmem.Addr, a, b []byte) {
-	i, _ := slices.BinarySearchFunc(areas, addr, func(x area, a procmem.Addr) int {
-		if x.End <= a {
-			return -1
-		}
-		return 1
-	})
+	i := sort.Search(len(areas), func(i int) bool { return areas[i].End > addr })
 	for ; len(a) > 0; i++ {
 		size := min(uint64(len(a)), uint64(areas[i].End-addr))
 		before := len(n.runs)

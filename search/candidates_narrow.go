@@ -2,7 +2,6 @@ package search
 
 import (
 	"bytes"
-	"cmp"
 	"context"
 	"encoding/binary"
 	"errors"
@@ -15,6 +14,7 @@ import (
 	"sync/atomic"
 
 	"github.com/procmem/procmem"
+	"github.com/procmem/procmem/internal/pageset"
 )
 
 // Change is what has become of a value.
@@ -272,7 +272,7 @@ func (j *narrowJob) doubtful(from, end int, base procmem.Addr, now []byte) {
 	for i := from; i < end; i++ {
 		off := int(j.old.slots[i]) * j.unit
 		a := base + procmem.Addr(off)
-		if j.in != nil && !inAny(j.in, a) {
+		if j.in != nil && !pageset.Contains(j.in, a) {
 			continue
 		}
 		for len(j.gaps) > 0 && j.gaps[0].End <= a {
@@ -343,12 +343,6 @@ func (j *narrowJob) readInto(base procmem.Addr, r procmem.Range) error {
 		j.gaps = append(j.gaps, unread{f.Range, false})
 	}
 	return nil
-}
-
-// inAny reports whether one of the ranges, which ascend, holds a.
-func inAny(ranges []procmem.Range, a procmem.Addr) bool {
-	i, found := slices.BinarySearchFunc(ranges, a, func(r procmem.Range, a procmem.Addr) int { return cmp.Compare(r.Start, a) })
-	return found || i > 0 && ranges[i-1].Contains(a)
 }
 
 // found yields what was kept and read.

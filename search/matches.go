@@ -8,6 +8,7 @@ import (
 	"slices"
 
 	"github.com/procmem/procmem"
+	"github.com/procmem/procmem/internal/pageset"
 	"github.com/procmem/procmem/internal/pipe"
 )
 
@@ -251,18 +252,7 @@ func normalized(ranges []procmem.Range) []procmem.Range {
 	if ranges == nil {
 		return []procmem.Range{{End: ^procmem.Addr(0)}}
 	}
-	sorted := slices.SortedFunc(slices.Values(ranges), func(a, b procmem.Range) int { return cmp.Compare(a.Start, b.Start) })
-	var out []procmem.Range
-	for _, x := range sorted {
-		if k := len(out) - 1; x.Empty() {
-			continue
-		} else if k >= 0 && x.Start <= out[k].End {
-			out[k].End = max(out[k].End, x.End)
-		} else {
-			out = append(out, x)
-		}
-	}
-	return out
+	return pageset.Merge(slices.Clone(ranges))
 }
 
 // there yields the memory in a range that is to be read.

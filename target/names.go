@@ -1,14 +1,13 @@
 package target
 
 import (
-	"cmp"
 	"fmt"
 	"path"
-	"slices"
 	"strconv"
 	"strings"
 
 	"github.com/procmem/procmem"
+	"github.com/procmem/procmem/internal/pageset"
 )
 
 const deletedSuffix = " (deleted)"
@@ -46,23 +45,10 @@ func findName(ms []procmem.Mapping, name string) ([]procmem.Range, error) {
 			return nil, fmt.Errorf("%w: %s may be %s; give the full path", ErrAmbiguousName, show(name), list(paths, " or "))
 		}
 		if len(rs) > 0 {
-			return merge(rs), nil
+			return pageset.Merge(rs), nil
 		}
 	}
 	return nil, nil
-}
-
-func merge(rs []procmem.Range) []procmem.Range {
-	slices.SortFunc(rs, func(a, b procmem.Range) int { return cmp.Compare(a.Start, b.Start) })
-	out := rs[:1]
-	for _, r := range rs[1:] {
-		if last := &out[len(out)-1]; r.Start <= last.End {
-			last.End = max(last.End, r.End)
-		} else {
-			out = append(out, r)
-		}
-	}
-	return out
 }
 
 // notFound explains why no reading of the text is the name of a mapping.

@@ -8,7 +8,6 @@ import (
 	"encoding/json"
 	"math"
 	"os"
-	"slices"
 	"strconv"
 	"sync"
 	"time"
@@ -38,20 +37,6 @@ func (p *places) mapping(a procmem.Addr) *procmem.Mapping {
 		return &p.maps[i]
 	}
 	return nil
-}
-
-// mergeRanges sorts ranges, and makes one of those that touch.
-func mergeRanges(ranges []procmem.Range) []procmem.Range {
-	slices.SortFunc(ranges, func(a, b procmem.Range) int { return cmp.Compare(a.Start, b.Start) })
-	merged := ranges[:0]
-	for _, r := range ranges {
-		if k := len(merged) - 1; k >= 0 && r.Start <= merged[k].End {
-			merged[k].End = max(merged[k].End, r.End)
-		} else {
-			merged = append(merged, r)
-		}
-	}
-	return merged
 }
 
 // output returns what prints matches.

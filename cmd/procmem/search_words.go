@@ -8,6 +8,7 @@ import (
 	"strings"
 
 	"github.com/procmem/procmem"
+	"github.com/procmem/procmem/internal/pageset"
 	"github.com/procmem/procmem/internal/symbols"
 	"github.com/procmem/procmem/search"
 	"github.com/procmem/procmem/target"
@@ -214,7 +215,7 @@ func whereToLook(specs []target.Spec, perm permMask, ms []procmem.Mapping, tab *
 	if len(specs) == 0 {
 		in = ordinary(ms)
 	}
-	in = mergeRanges(in)
+	in = pageset.Merge(in)
 	out := []procmem.Range{} // not nil, which would be everywhere
 	for _, r := range in {
 		mapped := false
@@ -231,5 +232,5 @@ func whereToLook(specs []target.Spec, perm permMask, ms []procmem.Mapping, tab *
 	if len(out) == 0 {
 		return nil, errors.New("no mapping has these permissions")
 	}
-	return mergeRanges(out), nil
+	return pageset.Merge(out), nil
 }

@@ -38,6 +38,12 @@ func Index(ranges []procmem.Range, a procmem.Addr) int {
 	return i
 }
 
+// Contains reports whether one of ascending ranges holds a.
+func Contains(ranges []procmem.Range, a procmem.Addr) bool {
+	i := Index(ranges, a)
+	return i < len(ranges) && ranges[i].Start <= a
+}
+
 // Overlaps reports whether ascending ranges have something in common with r.
 func Overlaps(ranges []procmem.Range, r procmem.Range) bool {
 	i := Index(ranges, r.Start)
