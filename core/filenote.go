@@ -48,7 +48,7 @@ func decodeFiles(a procmem.Arch, b []byte, off int64) ([]fileEntry, error) {
 	if len(b) < 2*w {
 		return nil, &FormatError{off, fmt.Sprintf("FILE note of %d bytes has no header", len(b))}
 	}
-	count, unit := auxWord(a, b), auxWord(a, b[w:])
+	count, unit := wordAt(a, b), wordAt(a, b[w:])
 	if most := uint64(len(b)/w-2) / 3; count > most {
 		return nil, &FormatError{off, fmt.Sprintf("FILE note of %d bytes claims %d entries", len(b), count)}
 	}
@@ -60,16 +60,24 @@ func decodeFiles(a procmem.Arch, b []byte, off int64) ([]fileEntry, error) {
 		if end < 0 {
 			return nil, &FormatError{off, fmt.Sprintf("FILE note has %d names for %d entries", i, count)}
 		}
-		pages := auxWord(a, e[2*w:])
+		pages := wordAt(a, e[2*w:])
 		if unit != 0 && pages > math.MaxUint64/unit {
 			return nil, &FormatError{off, fmt.Sprintf("FILE entry %d: offset of %d pages is out of range", i, pages)}
 		}
 		entries[i] = fileEntry{
-			Range:  procmem.Range{Start: procmem.Addr(auxWord(a, e)), End: procmem.Addr(auxWord(a, e[w:]))},
+			Range:  procmem.Range{Start: procmem.Addr(wordAt(a, e)), End: procmem.Addr(wordAt(a, e[w:]))},
 			Offset: pages * unit,
 			Path:   string(names[:end]),
 		}
 		names = names[end+1:]
 	}
 	return entries, nil
+}
+
+// wordAt decodes the word of the architecture at the front of b.
+func wordAt(a procmem.Arch, b []byte) uint64 {
+	if a.WordSize() == 4 {
+		return uint64(binary.LittleEndian.Uint32(b))
+	}
+	return binary.LittleEndian.Uint64(b)
 }

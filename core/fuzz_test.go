@@ -116,18 +116,3 @@ func FuzzMapsNote(f *testing.F) {
 		}
 	})
 }
-
-// FuzzAuxv takes anything for an auxiliary vector.
-func FuzzAuxv(f *testing.F) {
-	f.Fuzz(func(t *testing.T, b []byte, typ uint64) {
-		for _, arch := range []procmem.Arch{procmem.AMD64, procmem.I386} {
-			whole := trimAuxv(arch, b)
-			if !bytes.HasPrefix(b, whole) || len(whole)%(2*arch.WordSize()) != 0 || len(b)-len(whole) >= 2*arch.WordSize() && len(whole) == 0 {
-				t.Fatalf("%d bytes of %d", len(whole), len(b))
-			}
-			if _, ok := auxValue(arch, b, typ); ok && len(whole) == 0 {
-				t.Fatal("found a value in nothing")
-			}
-		}
-	})
-}

@@ -34,7 +34,7 @@ func standardNotes(img *procmem.Image) []Note {
 		}
 		notes = append(notes, Note{ownerCore, ntSigInfo, encodeSigInfo(t)})
 		if i == 0 {
-			if auxv := trimAuxv(img.Arch, img.Auxv); len(auxv) > 0 {
+			if auxv, _ := img.Arch.TrimAuxv(img.Auxv); len(auxv) > 0 {
 				notes = append(notes, Note{ownerCore, ntAuxv, auxv})
 			}
 			notes = append(notes, Note{ownerCore, ntFile, encodeFiles(img.Arch, img.Mappings)})

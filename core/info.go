@@ -132,7 +132,7 @@ func (nr *noteReader) take(n NoteInfo) error {
 		img.Process, _ = decodePRPSInfo(img.Arch, b)
 	case n.Name == ownerCore && n.Type == ntAuxv && nr.first(n):
 		b, err := nr.desc(n, maxRegsetNote)
-		img.Auxv = trimAuxv(img.Arch, b)
+		img.Auxv, _ = img.Arch.TrimAuxv(b)
 		return err
 	case n.Name == ownerCore && n.Type == ntFile && nr.first(n):
 		b, err := nr.desc(n, maxListNote)
@@ -255,11 +255,12 @@ func (f *File) applyReport() {
 // exePath returns the path of the executable: the file that holds its program
 // headers, or its entry point.
 func exePath(img *procmem.Image) string {
-	for _, typ := range [2]uint64{atPhdr, atEntry} {
-		a, ok := auxValue(img.Arch, img.Auxv, typ)
+	for _, typ := range [2]uint64{procmem.ATPhdr, procmem.ATEntry} {
+		v, ok := img.Arch.AuxvValue(img.Auxv, typ)
 		if !ok {
 			continue
 		}
+		a := procmem.Addr(v)
 		if i := procmem.FindMapping(img.Mappings, a); i < len(img.Mappings) && img.Mappings[i].Contains(a) &&
 			strings.HasPrefix(img.Mappings[i].Path, "/") {
 			return img.Mappings[i].Path

@@ -94,7 +94,8 @@ func disjointFiles(files []fileEntry) []fileEntry {
 // the thread runs on a stack of its own making; else the stack pointer must
 // do.
 func nameMappings(img *procmem.Image) {
-	name := func(a procmem.Addr, path string) bool {
+	name := func(at uint64, path string) bool {
+		a := procmem.Addr(at)
 		i := procmem.FindMapping(img.Mappings, a)
 		if i == len(img.Mappings) || !img.Mappings[i].Contains(a) || img.Mappings[i].Path != "" {
 			return false
@@ -102,10 +103,10 @@ func nameMappings(img *procmem.Image) {
 		img.Mappings[i].Path = path
 		return true
 	}
-	if a, ok := auxValue(img.Arch, img.Auxv, atSysinfoEHdr); ok {
+	if a, ok := img.Arch.AuxvValue(img.Auxv, procmem.ATSysinfoEHdr); ok {
 		name(a, "[vdso]")
 	}
-	if a, ok := auxValue(img.Arch, img.Auxv, atExecFn); ok && name(a, "[stack]") {
+	if a, ok := img.Arch.AuxvValue(img.Auxv, procmem.ATExecFn); ok && name(a, "[stack]") {
 		return
 	}
 	for i := range img.Threads {
@@ -114,7 +115,7 @@ func nameMappings(img *procmem.Image) {
 			continue
 		}
 		if _, sp, ok := img.Arch.PC(t); ok {
-			name(sp, "[stack]")
+			name(uint64(sp), "[stack]")
 		}
 		return
 	}

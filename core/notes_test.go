@@ -33,7 +33,7 @@ func TestPRStatus(t *testing.T) {
 			continue
 		}
 		w := c.arch.WordSize()
-		word := func(at int) uint64 { return auxWord(c.arch, b[at:]) }
+		word := func(at int) uint64 { return wordAt(c.arch, b[at:]) }
 		for name, got := range map[string]bool{
 			"signo":       le.Uint32(b) == 11,
 			"cursig":      le.Uint16(b[12:]) == 11,
@@ -209,25 +209,6 @@ func TestFileNote(t *testing.T) {
 	}
 }
 
-func TestAuxv(t *testing.T) {
-	var b []byte
-	for _, w := range []uint64{atEntry, 0x1234, atSysinfoEHdr, 0x7000, atNull, 0, atPhdr, 5} {
-		b = binary.LittleEndian.AppendUint64(b, w)
-	}
-	if got := trimAuxv(procmem.AMD64, b); len(got) != 48 {
-		t.Errorf("trimmed to %d bytes, want 48", len(got))
-	}
-	if got := trimAuxv(procmem.AMD64, b[:39]); len(got) != 32 {
-		t.Errorf("without an end: %d bytes, want 32", len(got))
-	}
-	if v, ok := auxValue(procmem.AMD64, b, atSysinfoEHdr); v != 0x7000 || !ok {
-		t.Errorf("vdso %v, %v", v, ok)
-	}
-	if v, ok := auxValue(procmem.AMD64, b, atPhdr); ok {
-		t.Errorf("found %v behind the end", v)
-	}
-}
-
 func TestMapsNote(t *testing.T) {
 	ms := []procmem.Mapping{
 		{Range: rng(0x1000, 0x3000), Perm: procmem.PermRead | procmem.PermExec, Offset: 0x2000, Major: 0xfd, Minor: 1, Inode: 77, Path: "/a  b\nc (deleted)"},
@@ -290,7 +271,7 @@ func TestStackName(t *testing.T) {
 	binary.LittleEndian.PutUint64(sp[19*8:], 0x1800)
 	img.Threads[0].Regsets[0].Data = sp
 	img.Auxv = nil
-	for _, w := range []uint64{atExecFn, 0x8ff0, atNull, 0} {
+	for _, w := range []uint64{procmem.ATExecFn, 0x8ff0, procmem.ATNull, 0} {
 		img.Auxv = binary.LittleEndian.AppendUint64(img.Auxv, w)
 	}
 	nameMappings(img)

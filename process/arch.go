@@ -54,20 +54,15 @@ func (p *Process) archOfAuxv() (procmem.Arch, error) {
 	if err != nil {
 		return 0, err
 	}
-	const phent, size64, size32 = 4, 56, 32
-	le := binary.LittleEndian
-	for off := 0; off+16 <= len(b); off += 16 {
-		if le.Uint64(b[off:]) == phent && le.Uint64(b[off+8:]) == size64 {
-			if runtime.GOARCH == "arm64" {
-				return procmem.ARM64, nil
-			}
-			return procmem.AMD64, nil
+	const size64, size32 = 56, 32
+	if size, _ := procmem.AMD64.AuxvValue(b, procmem.ATPhent); size == size64 {
+		if runtime.GOARCH == "arm64" {
+			return procmem.ARM64, nil
 		}
+		return procmem.AMD64, nil
 	}
-	for off := 0; off+8 <= len(b); off += 8 {
-		if le.Uint32(b[off:]) == phent && le.Uint32(b[off+4:]) == size32 && runtime.GOARCH == "amd64" {
-			return procmem.I386, nil
-		}
+	if size, _ := procmem.I386.AuxvValue(b, procmem.ATPhent); size == size32 && runtime.GOARCH == "amd64" {
+		return procmem.I386, nil
 	}
 	return 0, fmt.Errorf("/proc/%d/auxv: no architecture that is known", p.pid)
 }

@@ -57,8 +57,7 @@ func (p *Process) longExe() (string, error) {
 	if err != nil {
 		return "", err
 	}
-	const atPhdr = 3
-	at := procmem.Addr(auxvValue(auxv, atPhdr))
+	at := procmem.Addr(auxvValue(auxv, procmem.ATPhdr))
 	if i := procmem.FindMapping(ms, at); i < len(ms) && ms[i].Contains(at) && ms[i].HasFile() {
 		return ms[i].Path, nil
 	}

@@ -2,7 +2,6 @@ package process
 
 import (
 	"bytes"
-	"encoding/binary"
 	"io"
 	"iter"
 	"math"
@@ -164,8 +163,7 @@ func (v *View) findSpaceID(auxv io.Reader) {
 	if err != nil {
 		return
 	}
-	const atRandom = 25
-	at := auxvValue(b, atRandom)
+	at := auxvValue(b, procmem.ATRandom)
 	if at%procmem.PageSize > procmem.PageSize-spaceIDSize {
 		at += spaceIDSize
 	}
@@ -200,18 +198,12 @@ func (v *View) findWitness() {
 
 // auxvValue returns the value of an entry, or 0, of an auxiliary vector of
 // either word size.
-func auxvValue(b []byte, typ uint32) uint64 {
-	for off := 0; off+16 <= len(b); off += 16 {
-		if binary.LittleEndian.Uint64(b[off:]) == uint64(typ) {
-			return binary.LittleEndian.Uint64(b[off+8:])
-		}
+func auxvValue(b []byte, typ uint64) uint64 {
+	v, ok := procmem.AMD64.AuxvValue(b, typ)
+	if !ok {
+		v, _ = procmem.I386.AuxvValue(b, typ)
 	}
-	for off := 0; off+8 <= len(b); off += 8 {
-		if binary.LittleEndian.Uint32(b[off:]) == typ {
-			return uint64(binary.LittleEndian.Uint32(b[off+4:]))
-		}
-	}
-	return 0
+	return v
 }
 
 // spaceIDIs reports whether the address space is there, and has this id.

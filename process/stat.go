@@ -2,7 +2,6 @@ package process
 
 import (
 	"bytes"
-	"encoding/binary"
 	"errors"
 	"fmt"
 	"io"
@@ -223,17 +222,8 @@ func parseInts(val string) ([]int, error) {
 // ParseAuxv checks an auxiliary vector and returns it up to and with AT_NULL,
 // in the words of the architecture.
 func ParseAuxv(b []byte, arch procmem.Arch) ([]byte, error) {
-	pair := 2 * arch.WordSize()
-	for off := 0; off+pair <= len(b); off += pair {
-		var typ uint64
-		if pair == 8 {
-			typ = uint64(binary.LittleEndian.Uint32(b[off:]))
-		} else {
-			typ = binary.LittleEndian.Uint64(b[off:])
-		}
-		if typ == 0 {
-			return b[:off+pair], nil
-		}
+	if auxv, complete := arch.TrimAuxv(b); complete {
+		return auxv, nil
 	}
 	return nil, fmt.Errorf("parse auxv: no AT_NULL in %d bytes", len(b))
 }

@@ -1,0 +1,38 @@
+package procmem
+
+// Types of the entries of an auxiliary vector that have a name here
+// (include/uapi/linux/auxvec.h, getauxval(3)).
+const (
+	ATNull        = 0  // the end of the vector
+	ATPhdr        = 3  // address of the program headers
+	ATPhent       = 4  // size of a program header
+	ATEntry       = 9  // address of the first instruction of the program
+	ATRandom      = 25 // address of 16 random bytes
+	ATExecFn      = 31 // address of the path that was executed
+	ATSysinfoEHdr = 33 // address of the vDSO
+)
+
+// TrimAuxv returns the whole entries of an auxiliary vector up to and with the
+// first ATNull: /proc/PID/auxv has zeros behind it on some kernels. Complete
+// reports whether there was one.
+func (a Arch) TrimAuxv(auxv []byte) (entries []byte, complete bool) {
+	step := 2 * a.WordSize()
+	for i := 0; i+step <= len(auxv); i += step {
+		if a.word(auxv[i:], 0) == ATNull {
+			return auxv[:i+step], true
+		}
+	}
+	return auxv[:len(auxv)/step*step], false
+}
+
+// AuxvValue returns the value of the first entry of type typ in an auxiliary
+// vector in words of the architecture. Entries behind ATNull do not count.
+func (a Arch) AuxvValue(auxv []byte, typ uint64) (value uint64, ok bool) {
+	entries, _ := a.TrimAuxv(auxv)
+	for step := 2 * a.WordSize(); len(entries) > 0; entries = entries[step:] {
+		if a.word(entries, 0) == typ {
+			return a.word(entries, 1), true
+		}
+	}
+	return 0, false
+}
