@@ -56,18 +56,17 @@ func (pm *pagemap) runs(r procmem.Range, own PageState) iter.Seq2[PageRun, error
 		vec := regionPool.Get().(*[512]sys.PageRegion)
 		defer regionPool.Put(vec)
 		step := uint64(scanStep)
-		for a := uint64(r.Start.PageDown()); a < uint64(r.End); {
+		q := pageScan(r, sys.PagePresent|sys.PageSwapped)
+		for q.Start < q.End {
 			if pm.noScan.Load() {
-				pm.readRuns(procmem.Range{Start: procmem.Addr(a), End: r.End}, own, yield)
+				pm.readRuns(procmem.Range{Start: procmem.Addr(q.Start), End: r.End}, own, yield)
 				return
 			}
-			ret := uint64(sys.PagePresent | sys.PageSwapped | sys.PageZero)
+			q.Return = sys.PagePresent | sys.PageSwapped | sys.PageZero
 			if !pm.noGuard.Load() {
-				ret |= sys.PageGuard
+				q.Return |= sys.PageGuard
 			}
-			end := (uint64(r.End) + procmem.PageSize - 1) &^ (procmem.PageSize - 1)
-			end = a + min(end-a, step)
-			n, walked, err := sys.PagemapScan(pm.f.Fd(), a, end, sys.PagePresent|sys.PageSwapped, ret, vec[:])
+			found, err := sys.PagemapNext(pm.f.Fd(), &q, step, vec[:])
 			switch {
 			case err == unix.EINVAL && !pm.noGuard.Load():
 				pm.noGuard.Store(true)
@@ -75,16 +74,11 @@ func (pm *pagemap) runs(r procmem.Range, own PageState) iter.Seq2[PageRun, error
 			case err == unix.ENOTTY || err == unix.EINVAL:
 				pm.noScan.Store(true)
 				continue
-			case err == unix.EINTR:
-				continue
-			case err == unix.ESRCH:
-				yield(PageRun{}, procmem.ErrGone)
-				return
 			case err != nil:
-				yield(PageRun{}, fmt.Errorf("scan pagemap at %#x: %w", a, err))
+				yield(PageRun{}, scanError(q, err))
 				return
 			}
-			for _, v := range vec[:n] {
+			for _, v := range found {
 				run := PageRun{Range: procmem.Range{Start: procmem.Addr(v.Start), End: procmem.Addr(v.End)}}
 				if v.Categories&sys.PagePresent != 0 {
 					run.State |= PagePresent | own
@@ -102,15 +96,24 @@ func (pm *pagemap) runs(r procmem.Range, own PageState) iter.Seq2[PageRun, error
 					return
 				}
 			}
-			if walked <= a {
-				return
-			}
-			a = walked
-			if step *= 2; n > 0 || step == 0 {
+			if step *= 2; len(found) > 0 || step == 0 {
 				step = scanStep
 			}
 		}
 	}
+}
+
+// pageScan asks for the pages of r that are in any of the categories.
+func pageScan(r procmem.Range, categories uint64) sys.Scan {
+	end := (uint64(r.End) + procmem.PageSize - 1) &^ (procmem.PageSize - 1)
+	return sys.Scan{Start: uint64(r.Start.PageDown()), End: end, Any: categories, Return: categories}
+}
+
+func scanError(q sys.Scan, err error) error {
+	if err == unix.ESRCH {
+		return procmem.ErrGone
+	}
+	return fmt.Errorf("scan pagemap at %#x: %w", q.Start, err)
 }
 
 // guards yields the guards in r (MADV_GUARD_INSTALL). It is for mappings of
@@ -121,31 +124,22 @@ func (pm *pagemap) guards(r procmem.Range) iter.Seq2[procmem.Range, error] {
 		vec := regionPool.Get().(*[512]sys.PageRegion)
 		defer regionPool.Put(vec)
 		step := uint64(scanStep)
-		end := (uint64(r.End) + procmem.PageSize - 1) &^ (procmem.PageSize - 1)
-		for a := uint64(r.Start.PageDown()); a < end && !pm.noScan.Load() && !pm.noGuard.Load(); {
-			n, walked, err := sys.PagemapScan(pm.f.Fd(), a, a+min(end-a, step), sys.PageGuard, sys.PageGuard, vec[:])
+		q := pageScan(r, sys.PageGuard)
+		for q.Start < q.End && !pm.noScan.Load() && !pm.noGuard.Load() {
+			found, err := sys.PagemapNext(pm.f.Fd(), &q, step, vec[:])
 			switch {
 			case err == unix.EINVAL || err == unix.ENOTTY:
 				return // the kernel does not know them
-			case err == unix.EINTR:
-				continue
-			case err == unix.ESRCH:
-				yield(procmem.Range{}, procmem.ErrGone)
-				return
 			case err != nil:
-				yield(procmem.Range{}, fmt.Errorf("scan pagemap at %#x: %w", a, err))
+				yield(procmem.Range{}, scanError(q, err))
 				return
 			}
-			for _, g := range vec[:n] {
+			for _, g := range found {
 				if !yield(procmem.Range{Start: procmem.Addr(g.Start), End: procmem.Addr(g.End)}, nil) {
 					return
 				}
 			}
-			if walked <= a {
-				return
-			}
-			a = walked
-			if step *= 2; n > 0 || step == 0 {
+			if step *= 2; len(found) > 0 || step == 0 {
 				step = scanStep
 			}
 		}
@@ -346,7 +340,7 @@ func (pm *pagemap) mayBeHuge(r procmem.Range) bool {
 		return true
 	}
 	var vec [1]sys.PageRegion
-	n, _, err := sys.PagemapQuery(pm.f.Fd(), sys.Scan{Start: uint64(r.Start), End: uint64(r.End),
-		All: sys.PageHuge, Return: sys.PageHuge}, vec[:])
-	return n > 0 || err != nil
+	q := pageScan(r, sys.PageHuge)
+	found, err := sys.PagemapNext(pm.f.Fd(), &q, 0, vec[:])
+	return len(found) > 0 || err != nil
 }

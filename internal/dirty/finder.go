@@ -4,8 +4,6 @@ import (
 	"os"
 	"time"
 
-	"golang.org/x/sys/unix"
-
 	"github.com/procmem/procmem"
 	"github.com/procmem/procmem/internal/sys"
 )
@@ -27,21 +25,16 @@ func (f *finder) next(r procmem.Range) (at procmem.Addr, ok bool, err error) {
 	const exists = sys.PagePresent | sys.PageSwapped
 	var found [1]sys.PageRegion
 	f.step = max(f.step, scanStep)
-	for a := uint64(r.Start); a < uint64(r.End); {
+	q := sys.Scan{Start: uint64(r.Start), End: uint64(r.End), Any: exists, Return: exists, Max: 1}
+	for q.Start < q.End {
 		began := time.Now()
-		n, walked, err := sys.PagemapQuery(f.pm.Fd(), sys.Scan{Start: a, End: a + min(uint64(r.End)-a, f.step),
-			Any: exists, Return: exists, Max: 1}, found[:])
+		first, err := sys.PagemapNext(f.pm.Fd(), &q, f.step, found[:])
 		switch {
-		case err == unix.EINTR || err == unix.EAGAIN:
-			continue
 		case err != nil:
 			return 0, false, err
-		case n > 0:
-			return procmem.Addr(found[0].Start), true, nil
-		case walked <= a:
-			return 0, false, nil
+		case len(first) > 0:
+			return procmem.Addr(first[0].Start), true, nil
 		}
-		a = walked
 		if took := time.Since(began); took < findTime/2 && f.step < 1<<62 {
 			f.step *= 2
 		} else if took > findTime {

@@ -217,16 +217,13 @@ const MergeGap = 256 << 10
 // each other as one: what was written, and what does not exist. EPERM: not all of it is
 // tracked.
 func (t *Tracker) Unprotected(r procmem.Range, gap procmem.Addr) (spans []procmem.Range, err error) {
-	for a := r.Start; a < r.End; {
-		n, end, err := sys.PagemapQuery(t.pm.Fd(), sys.Scan{Start: uint64(a), End: uint64(r.End),
-			All: sys.PageWritten, Return: sys.PageWritten, Tracked: true}, t.vec)
-		switch {
-		case err == unix.EINTR || err == unix.EAGAIN:
-			continue
-		case err != nil:
+	q := sys.Scan{Start: uint64(r.Start), End: uint64(r.End), All: sys.PageWritten, Return: sys.PageWritten, Tracked: true}
+	for q.Start < q.End {
+		found, err := sys.PagemapNext(t.pm.Fd(), &q, 0, t.vec)
+		if err != nil {
 			return nil, err
 		}
-		for _, v := range t.vec[:n] {
+		for _, v := range found {
 			start, end := procmem.Addr(v.Start), procmem.Addr(v.End)
 			if k := len(spans) - 1; k >= 0 && start-spans[k].End <= gap {
 				spans[k].End = end
@@ -234,10 +231,6 @@ func (t *Tracker) Unprotected(r procmem.Range, gap procmem.Addr) (spans []procme
 			}
 			spans = append(spans, procmem.Range{Start: start, End: end})
 		}
-		if end <= uint64(a) {
-			break
-		}
-		a = procmem.Addr(end)
 	}
 	return spans, nil
 }
@@ -293,19 +286,17 @@ func (t *Tracker) forget(r procmem.Range) {
 // step protects what has been written of a range, and copies it. Where it is
 // forced, all pages count as written.
 func (t *Tracker) step(r procmem.Range, forced bool) (written Work, err error) {
-	for try, a := 0, r.Start; a < r.End; {
-		q := sys.Scan{Start: uint64(a), End: uint64(r.End), Any: sys.PagePresent | sys.PageSwapped,
-			Return: sys.PagePresent | sys.PageSwapped | sys.PageZero, Protect: true, Tracked: true}
-		if pageset.Overlaps(t.Files, r) {
-			q.Return |= sys.PageFile
-		}
-		if !forced {
-			q.All = sys.PageWritten
-		}
-		n, end, err := sys.PagemapQuery(t.pm.Fd(), q, t.vec)
+	q := sys.Scan{Start: uint64(r.Start), End: uint64(r.End), Any: sys.PagePresent | sys.PageSwapped,
+		Return: sys.PagePresent | sys.PageSwapped | sys.PageZero, Protect: true, Tracked: true}
+	if !forced {
+		q.All = sys.PageWritten
+	}
+	if pageset.Overlaps(t.Files, r) {
+		q.Return |= sys.PageFile
+	}
+	for try := 0; q.Start < q.End; {
+		found, err := sys.PagemapNext(t.pm.Fd(), &q, 0, t.vec)
 		switch {
-		case err == unix.EINTR || err == unix.EAGAIN:
-			continue
 		case err == unix.EPERM && try < maxTries:
 			// Something here was mapped, or moved, since it was registered.
 			// What was protected before that was found is not told.
@@ -313,7 +304,7 @@ func (t *Tracker) step(r procmem.Range, forced bool) (written Work, err error) {
 			if err := t.drain(); err != nil {
 				return written, err
 			}
-			forced, a = true, r.Start
+			forced, q.All, q.Start = true, 0, uint64(r.Start)
 			t.forget(r)
 			t.reregister(r)
 			continue
@@ -323,19 +314,15 @@ func (t *Tracker) step(r procmem.Range, forced bool) (written Work, err error) {
 		case err == unix.ESRCH:
 			return written, procmem.ErrGone
 		case err != nil:
-			return written, fmt.Errorf("scan pagemap at %v: %w", a, err)
+			return written, fmt.Errorf("scan pagemap at %#x: %w", q.Start, err)
 		}
-		for _, v := range t.vec[:n] {
+		for _, v := range found {
 			run := procmem.Range{Start: procmem.Addr(v.Start), End: procmem.Addr(v.End)}
 			if err := t.copy(run, v.Categories, !forced); err != nil {
 				return written, err
 			}
 			written.add(Work{run.Size(), 1})
 		}
-		if end <= uint64(a) {
-			break
-		}
-		a = procmem.Addr(end)
 	}
 	return written, nil
 }

@@ -3,7 +3,6 @@ package sys
 import (
 	"encoding/binary"
 	"os"
-	"runtime"
 	"strconv"
 	"unsafe"
 
@@ -180,47 +179,4 @@ func UffdUnprotect(fd int, start, end uint64) error {
 func UffdUnregister(fd int, start, end uint64) error {
 	r := struct{ start, len uint64 }{start, end - start}
 	return ioctl(fd, uffdioUnregister, unsafe.Pointer(&r))
-}
-
-// Scan is the question to PAGEMAP_SCAN: which pages in [Start, End) are in
-// all categories of All and, unless that is 0, in any of Any. Return is what to
-// tell of each.
-//
-// To ask for PageWritten alone is much faster than anything else; pages that
-// do not exist count as written then, where there is a page table for them.
-type Scan struct {
-	Start, End       uint64
-	All, Any, Return uint64
-	// Max ends the walk when so many pages have been found; 0 is no bound.
-	Max uint64
-	// Protect write-protects these pages at the same time.
-	Protect bool
-	// Tracked has EPERM tell that not all of the range is tracked for writes.
-	Tracked bool
-}
-
-// Flags of PAGEMAP_SCAN.
-const (
-	scanWPMatching   = 1
-	scanCheckWPAsync = 2
-)
-
-// PagemapQuery is PagemapScan with all that can be asked. Where it ends with
-// an error, what was found before it is not told.
-func PagemapQuery(fd uintptr, q Scan, vec []PageRegion) (n int, walkEnd uint64, err error) {
-	arg := pmScanArg{start: q.Start, end: q.End, mask: q.All, anyof: q.Any, ret: q.Return, maxPages: q.Max,
-		vec: uint64(uintptr(unsafe.Pointer(unsafe.SliceData(vec)))), vecLen: uint64(len(vec))}
-	if q.Protect {
-		arg.flags |= scanWPMatching
-	}
-	if q.Tracked {
-		arg.flags |= scanCheckWPAsync
-	}
-	arg.size = uint64(unsafe.Sizeof(arg))
-	r, _, e := unix.Syscall(unix.SYS_IOCTL, fd, pagemapScan, uintptr(unsafe.Pointer(&arg)))
-	runtime.KeepAlive(vec)
-	if e != 0 {
-		return 0, arg.walkEnd, e
-	}
-	return int(r), arg.walkEnd, nil
 }

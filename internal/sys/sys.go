@@ -69,43 +69,6 @@ func ReadProcessRanges(pid int, space, p []byte, ranges []unix.RemoteIovec) (int
 	return int(n) - len(space), nil
 }
 
-// Categories of a page, as PAGEMAP_SCAN reports them
-// (include/uapi/linux/fs.h).
-const (
-	PageTracked = 1 << 0 // of a mapping that is tracked for writes
-	PageWritten = 1 << 1 // since it was protected, or never protected
-	PageFile    = 1 << 2 // of a file or shared memory
-	PagePresent = 1 << 3
-	PageSwapped = 1 << 4
-	PageZero    = 1 << 5 // the kernel's shared page of zeros
-	PageHuge    = 1 << 6 // mapped by a huge entry of the page tables
-	PageGuard   = 1 << 8 // guard marker, kernel 6.15 and later
-)
-
-// PageRegion is a run of pages of the same categories (struct page_region).
-type PageRegion struct {
-	Start, End uint64
-	Categories uint64
-}
-
-type pmScanArg struct {
-	size, flags                uint64
-	start, end, walkEnd        uint64
-	vec, vecLen, maxPages      uint64
-	inverted, mask, anyof, ret uint64
-}
-
-const pagemapScan = 3<<30 | unsafe.Sizeof(pmScanArg{})<<16 | 'f'<<8 | 16
-
-// PagemapScan reports the runs of pages in [start, end) that are in any of
-// the categories anyOf, each with those of its categories that are in ret.
-// fd is an open /proc/PID/pagemap. It returns the number of entries of vec
-// that were filled and the address where the walk ended. Kernels before 6.7
-// answer ENOTTY; a category that the kernel does not know, EINVAL.
-func PagemapScan(fd uintptr, start, end, anyOf, ret uint64, vec []PageRegion) (n int, walkEnd uint64, err error) {
-	return PagemapQuery(fd, Scan{Start: start, End: end, Any: anyOf, Return: ret}, vec)
-}
-
 // InCore returns a byte for each page of size bytes of a file from offset on,
 // both multiples of a page, whose lowest bit tells that it is in memory
 // (mincore(2)). It looks and touches nothing. To who may not write to the file all is in
