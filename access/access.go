@@ -177,9 +177,7 @@ func (r *Report) lastResort(err error) {
 		modules = "a security module (active here: " + strings.TrimSpace(string(b)) + ")"
 	}
 	label := ""
-	var b []byte
-	privilege.Raised(func() { b, err = os.ReadFile(fmt.Sprintf("/proc/%d/attr/current", r.PID)) })
-	if err == nil && len(b) > 1 {
+	if b, err := privilege.ReadProc(r.PID, "attr/current"); err == nil && len(b) > 1 {
 		label = ", which labels the process " + strings.Trim(string(b), "\x00\n")
 	}
 	maybe := ""

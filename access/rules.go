@@ -5,7 +5,6 @@ import (
 	"os"
 	"strconv"
 	"strings"
-	"syscall"
 
 	"golang.org/x/sys/unix"
 
@@ -294,9 +293,8 @@ const (
 )
 
 func namespaceOf(pid int) namespace {
-	var mine, theirs unix.Stat_t
-	var err error
-	privilege.Raised(func() { err = unix.Stat(fmt.Sprintf("/proc/%d/ns/user", pid), &theirs) })
+	var mine unix.Stat_t
+	theirs, err := privilege.StatProc(pid, "ns/user")
 	if err != nil || unix.Stat("/proc/self/ns/user", &mine) != nil {
 		return nsUnseen
 	}
@@ -317,17 +315,8 @@ func inInitialNamespace() bool {
 // process, or root where it is not dumpable (fs/proc/base.c,
 // task_dump_owner).
 func ownerOfMem(pid int) (uid uint32, ok bool) {
-	var fi os.FileInfo
-	var err error
-	privilege.Raised(func() { fi, err = os.Stat(fmt.Sprintf("/proc/%d/mem", pid)) })
-	if err != nil {
-		return 0, false
-	}
-	st, ok := fi.Sys().(*syscall.Stat_t)
-	if !ok {
-		return 0, false
-	}
-	return st.Uid, true
+	st, err := privilege.StatProc(pid, "mem")
+	return st.Uid, err == nil
 }
 
 // ids is "uid 0 gid 0", or where these have changed all that the kernel

@@ -3,7 +3,6 @@ package access
 import (
 	"errors"
 	"fmt"
-	"os"
 	"strings"
 
 	"golang.org/x/sys/unix"
@@ -104,9 +103,7 @@ func (r *Report) hidden(pid int) {
 
 // threadOf returns the process that thread tid belongs to, 0 where tid is none.
 func threadOf(tid int) int {
-	var f *os.File
-	var err error
-	privilege.Raised(func() { f, err = os.Open(fmt.Sprintf("/proc/%d/status", tid)) })
+	f, err := privilege.OpenProc(tid, "status")
 	if err != nil {
 		return 0
 	}

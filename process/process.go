@@ -262,7 +262,7 @@ func openAt(dir *os.File, name string, flags int) (f *os.File, err error) {
 // openFolder opens /proc/PID.
 func openFolder(pid int) (dir *os.File, err error) {
 	privilege.Raised(func() { // the mount option hidepid hides those of others
-		dir, err = os.OpenFile("/proc/"+strconv.Itoa(pid), unix.O_DIRECTORY|unix.O_PATH, 0)
+		dir, err = os.OpenFile(privilege.ProcPath(pid), unix.O_DIRECTORY|unix.O_PATH, 0)
 	})
 	return dir, err
 }

@@ -81,7 +81,7 @@ type found struct {
 
 func (f *finder) look(pid int) found {
 	h := found{mapped: make([]bool, len(f.files)), open: make([]bool, len(f.files))}
-	dir, err := os.OpenFile("/proc/"+strconv.Itoa(pid), unix.O_PATH|unix.O_DIRECTORY, 0)
+	dir, err := os.OpenFile(privilege.ProcPath(pid), unix.O_PATH|unix.O_DIRECTORY, 0)
 	if err != nil {
 		return h // it has ended
 	}

@@ -10,6 +10,7 @@ import (
 	"golang.org/x/sys/unix"
 
 	"github.com/procmem/procmem"
+	"github.com/procmem/procmem/internal/privilege"
 	"github.com/procmem/procmem/internal/sys"
 	"github.com/procmem/procmem/process"
 )
@@ -180,7 +181,7 @@ func (a *agent) stop() (unix.WaitStatus, error) {
 // waits reports whether the task is neither on its way to its next stop, or to the
 // next processor, nor there.
 func (a *agent) waits() bool {
-	file, err := os.Open(fmt.Sprintf("/proc/%d/stat", a.PID))
+	file, err := os.Open(privilege.ProcPath(a.PID, "stat"))
 	if err != nil {
 		return false
 	}

@@ -9,6 +9,7 @@ import (
 
 	"golang.org/x/sys/unix"
 
+	"github.com/procmem/procmem/internal/privilege"
 	"github.com/procmem/procmem/internal/ptracer"
 	"github.com/procmem/procmem/internal/sys"
 	"github.com/procmem/procmem/process"
@@ -208,7 +209,7 @@ func (a *agent) fork(p *process.Process) (child *agent, err error) {
 	// the target, and so does not get it.
 	// Without the right to write to the files of another user it fails; then there was
 	// room for twice as much (snapshot.canFork).
-	os.WriteFile(fmt.Sprintf("/proc/%d/oom_score_adj", child.PID), []byte("1000"), 0)
+	os.WriteFile(privilege.ProcPath(child.PID, "oom_score_adj"), []byte("1000"), 0)
 	if child.Inner, err = innerPID(p, child.PID); err != nil {
 		return child, err
 	}
@@ -218,7 +219,7 @@ func (a *agent) fork(p *process.Process) (child *agent, err error) {
 // reap has the target take the news that a task, which it does not know of, has
 // ended: until then it would have a zombie.
 func (h *helper) reap(f *Forked) error {
-	proc := fmt.Sprintf("/proc/%d/stat", f.PID)
+	proc := privilege.ProcPath(f.PID, "stat")
 	for began := time.Now(); ; sys.Nap(10 * time.Millisecond) {
 		err := callIn(context.Background(), h.p, f.waitIn)
 		if _, serr := os.Stat(proc); serr != nil || err == nil || !h.p.Exists() {

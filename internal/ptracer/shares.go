@@ -35,7 +35,7 @@ func sharesMemory(task, pid int) bool {
 	if same, err := sys.SameMemory(task, pid); same || err != nil {
 		return same
 	}
-	dir := "/proc/" + strconv.Itoa(pid) + "/task"
+	dir := privilege.ProcPath(pid, "task")
 	var st unix.Stat_t
 	if unix.Stat(dir, &st) != nil || st.Nlink <= 3 { // two, and one for each thread
 		return false
@@ -72,7 +72,7 @@ func (t *Tracer) liveTask() int {
 
 // taskStatus returns the status of a task by its id alone.
 func taskStatus(tid int) (*process.Status, error) {
-	f, err := os.Open("/proc/" + strconv.Itoa(tid) + "/status")
+	f, err := os.Open(privilege.ProcPath(tid, "status"))
 	if err != nil {
 		return nil, err
 	}

@@ -44,7 +44,7 @@ func OfProcess(pid int, mem procmem.Memory) Opener {
 		}
 		ways := []func() (*file, error){func() (f *file, err error) {
 			privilege.Raised(func() {
-				f, err = newFile(regular.Open(unix.AT_FDCWD, fmt.Sprintf("/proc/%d/map_files/%x-%x", pid, uint64(m.Start), uint64(m.End))))
+				f, err = newFile(regular.Open(unix.AT_FDCWD, privilege.ProcPath(pid, "map_files", fmt.Sprintf("%x-%x", uint64(m.Start), uint64(m.End)))))
 			})
 			return f, err
 		}}
@@ -73,7 +73,7 @@ func openBelowRoot(pid int, path string) (*file, error) {
 	var root int
 	var err error
 	privilege.Raised(func() {
-		root, err = unix.Open(fmt.Sprintf("/proc/%d/root", pid), unix.O_PATH|unix.O_DIRECTORY|unix.O_CLOEXEC, 0)
+		root, err = unix.Open(privilege.ProcPath(pid, "root"), unix.O_PATH|unix.O_DIRECTORY|unix.O_CLOEXEC, 0)
 	})
 	if err != nil {
 		return nil, err
