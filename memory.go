@@ -132,8 +132,9 @@ func Cause(err error) error {
 	return err
 }
 
-// AppendFault appends f, merging it with the last one where they touch and
-// have the same reason.
+// AppendFault appends f, or makes the last fault longer where the two touch and
+// have the same reason. Reasons are the same if they read the same: a list of
+// faults is for people.
 func AppendFault(faults []Fault, f Fault) []Fault {
 	if k := len(faults); k > 0 && faults[k-1].End == f.Start && faults[k-1].Err.Error() == f.Err.Error() {
 		faults[k-1].End = f.End

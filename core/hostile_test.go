@@ -132,7 +132,7 @@ func TestBrokenNotes(t *testing.T) {
 			continue
 		}
 		d := f.Damaged()
-		if len(d) != 1 || d[0].Offset != c.off || !strings.Contains(d[0].Reason, c.want) {
+		if len(d) != 1 || d[0].Offset != c.off || !strings.Contains(d[0].Err.Error(), c.want) {
 			t.Errorf("%s: %+v", name, d)
 		}
 		v, err := f.Verify(t.Context(), nil)

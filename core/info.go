@@ -103,7 +103,7 @@ const maxBroken = 100
 
 func (nr *noteReader) damaged(off, size int64, err error) {
 	if len(nr.f.broken) < maxBroken {
-		nr.f.broken = append(nr.f.broken, Damage{Offset: off, Size: size, Reason: err.Error()})
+		nr.f.broken = append(nr.f.broken, Damage{Offset: off, Size: size, Err: err})
 	}
 }
 

@@ -206,7 +206,7 @@ func (in *sumsReader) begin() (spans []fileSpan, extents uint64, err error) {
 func (f *File) damagedSpans(spans []fileSpan) (out []Damage) {
 	left := min(maxParts, f.size)
 	for _, s := range spans {
-		reason := errDiffers
+		reason := ErrChecksum
 		switch {
 		case s.size < 0 || s.off < 0 || s.off > f.size-s.size:
 			reason = procmem.ErrTruncated
@@ -221,7 +221,7 @@ func (f *File) damagedSpans(spans []fileSpan) (out []Damage) {
 				continue
 			}
 		}
-		out = append(out, Damage{Offset: s.off, Size: s.size, Reason: reason.Error()})
+		out = append(out, Damage{Offset: s.off, Size: s.size, Err: reason})
 	}
 	return out
 }

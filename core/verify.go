@@ -1,7 +1,9 @@
 package core
 
 import (
+	"bytes"
 	"context"
+	"encoding/json"
 	"errors"
 	"fmt"
 	"hash/crc32"
@@ -15,12 +17,39 @@ import (
 	"github.com/procmem/procmem/internal/pipe"
 )
 
-// Damage is a part of a core that is not as it was written.
+// Damage is a part of a core that is not as it was written: a range of memory,
+// or another part of the file.
 type Damage struct {
-	procmem.Range        // of memory; empty for another part of the file
-	Offset        int64  `json:"offset"` // in bytes, of the other part; 0 for memory
-	Size          int64  `json:"bytes"`  // of either
-	Reason        string `json:"reason"` // what shows it
+	procmem.Range       // of memory; empty for another part of the file
+	Offset        int64 // of the other part in the file, in bytes; 0 for memory
+	Size          int64 // of either, in bytes
+	// Err is what shows the damage. It is procmem.ErrTruncated where the file
+	// ends before the part, and ErrChecksum or ErrZeros where a checksum tells.
+	Err error
+}
+
+// What checksums show of a part of a core; Damage.Err is one of these, or
+// why the part could not be read.
+var (
+	// ErrChecksum: the bytes are not those that the checksum was made of.
+	ErrChecksum = errors.New("not what its checksum says")
+	// ErrZeros: a hole of the file is where the checksum tells of data.
+	ErrZeros = errors.New("zeros in place of data")
+)
+
+// MarshalJSON writes the object that docs/json.md describes: the range, offset,
+// bytes, and the text of Err as the reason.
+func (d Damage) MarshalJSON() ([]byte, error) {
+	var b bytes.Buffer
+	enc := json.NewEncoder(&b)
+	enc.SetEscapeHTML(false)
+	err := enc.Encode(struct {
+		procmem.Range
+		Offset int64  `json:"offset"`
+		Size   int64  `json:"bytes"`
+		Reason string `json:"reason"`
+	}{d.Range, d.Offset, d.Size, d.Err.Error()})
+	return b.Bytes(), err
 }
 
 // Verdict is what Verify has found.
@@ -74,7 +103,7 @@ func (v *verifier) load() {
 	f := v.f
 	spans, sums, err := readSums(f.r, f.sums.off, f.sums.end-f.sums.off, f.dumps)
 	if err != nil {
-		v.damaged(Damage{Offset: f.sums.off, Size: f.sums.end - f.sums.off, Reason: err.Error()})
+		v.damaged(Damage{Offset: f.sums.off, Size: f.sums.end - f.sums.off, Err: err})
 		return
 	}
 	v.sums = sums
@@ -82,8 +111,6 @@ func (v *verifier) load() {
 		v.damaged(d)
 	}
 }
-
-var errDiffers = errors.New("not what its checksum says")
 
 // dumps reports whether the core promises the bytes of all of r.
 func (f *File) dumps(r procmem.Range) bool {
@@ -99,7 +126,7 @@ func (f *File) dumps(r procmem.Range) bool {
 func (v *verifier) cutOff() {
 	f := v.f
 	for _, r := range f.Truncated() {
-		v.damaged(Damage{Range: r.Range, Reason: procmem.ErrTruncated.Error()})
+		v.damaged(Damage{Range: r.Range, Err: procmem.ErrTruncated})
 	}
 }
 
@@ -151,7 +178,7 @@ func (v *verifier) memory(ctx context.Context) error {
 		return nil
 	}})
 	for _, x := range pipe.Join(faults) {
-		v.damaged(Damage{Range: x.Range, Reason: x.Err.Error()})
+		v.damaged(Damage{Range: x.Range, Err: x.Err})
 	}
 	return err
 }
@@ -163,7 +190,7 @@ func (v *verifier) zeros(r procmem.Range) {
 	}
 	for x := range v.sums.extents(one(pageset.Place{Range: r}), false) {
 		v.damaged(Damage{Range: procmem.Range{Start: x.addr, End: x.addr + procmem.Addr(x.pages)*procmem.PageSize},
-			Reason: "zeros in place of data"})
+			Err: ErrZeros})
 	}
 }
 
@@ -178,7 +205,7 @@ func (v *verifier) compare(p pipe.Piece) {
 		a := p.Addr + procmem.Addr(at)
 		page := p.Bytes[at:min(at+procmem.PageSize, len(p.Bytes))]
 		if crc32.Checksum(page, castagnoli) != v.sums.of(a) {
-			v.damaged(Damage{Range: procmem.Range{Start: a, End: a + procmem.Addr(len(page))}, Reason: errDiffers.Error()})
+			v.damaged(Damage{Range: procmem.Range{Start: a, End: a + procmem.Addr(len(page))}, Err: ErrChecksum})
 		}
 	}
 }
@@ -187,7 +214,7 @@ func (v *verifier) compare(p pipe.Piece) {
 func (v *verifier) join() {
 	kept := v.Damaged[:0]
 	for _, d := range v.Damaged {
-		if k := len(kept) - 1; k >= 0 && !d.Empty() && kept[k].End == d.Start && kept[k].Reason == d.Reason {
+		if k := len(kept) - 1; k >= 0 && !d.Empty() && kept[k].End == d.Start && errors.Is(kept[k].Err, d.Err) {
 			kept[k].End = d.End
 			continue
 		}
@@ -204,7 +231,7 @@ func (v *verifier) join() {
 // String names the part and what is wrong with it.
 func (d Damage) String() string {
 	if d.Empty() {
-		return fmt.Sprintf("file offset %#x, %d bytes: %s", d.Offset, d.Size, d.Reason)
+		return fmt.Sprintf("file offset %#x, %d bytes: %v", d.Offset, d.Size, d.Err)
 	}
-	return fmt.Sprintf("%v: %s", d.Range, d.Reason)
+	return fmt.Sprintf("%v: %v", d.Range, d.Err)
 }

@@ -204,7 +204,7 @@ func TestVerifyForeign(t *testing.T) {
 	if x, ok := errors.AsType[*procmem.FaultError](err); !ok || x.Until != s.Start+2*page {
 		t.Errorf("a part of two pages and more: %+v", err)
 	}
-	if text := (Damage{Offset: 16, Size: 4, Reason: "x"}).String(); !strings.Contains(text, "0x10") {
+	if text := (Damage{Offset: 16, Size: 4, Err: errors.New("x")}).String(); !strings.Contains(text, "0x10") {
 		t.Error(text)
 	}
 }

@@ -1,6 +1,7 @@
 package main
 
 import (
+	"errors"
 	"slices"
 
 	"github.com/procmem/procmem"
@@ -79,7 +80,7 @@ func openCore(path string) (*core.File, error) {
 	return c, nil
 }
 
-func isCut(d core.Damage) bool { return d.Reason == procmem.ErrTruncated.Error() }
+func isCut(d core.Damage) bool { return errors.Is(d.Err, procmem.ErrTruncated) }
 
 // cutOff tells what a core ends before, "" where that is nothing. Damaged headers
 // make it seem to be cut off, too.

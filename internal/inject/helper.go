@@ -53,9 +53,9 @@ type News struct {
 	Threads []ptracer.Taken
 	Unheld  []string // who went on meanwhile, and shares its memory
 
-	Descriptor bool   // a userfaultfd comes with this
-	Left       string // what could not be undone
-	Undone     bool   // the last news
+	Descriptor bool     // a userfaultfd comes with this
+	Left       *failure // what could not be undone
+	Undone     bool     // the last news
 }
 
 // ErrStays reports that the target does not let itself be put in order now, as one
@@ -63,34 +63,56 @@ type News struct {
 // that thread or process cannot be traced by anybody else.
 var ErrStays = errors.New("a process of procmem (core-helper) waits for it, and then finishes")
 
-// failure is an error that can travel.
+// failure is an error that can travel between the two processes, which run the
+// same program: its text, and which errors errors.Is finds in it.
 type failure struct {
-	Text   string
-	Errno  syscall.Errno
-	Gone   bool
-	Exec   bool
-	Early  bool // a signal came first
-	Stays  bool
-	Frozen bool
+	Text  string
+	Errno syscall.Errno
+	Is    uint32 // bit i: it is travels[i]
 }
+
+// travels are the errors that keep their identity.
+var travels = [...]error{procmem.ErrGone, ErrExec, ErrSignalled, ErrStays, ErrFrozen}
 
 func newFailure(err error) *failure {
 	if err == nil {
 		return nil
 	}
-	f := &failure{Text: err.Error(), Gone: errors.Is(err, procmem.ErrGone), Exec: errors.Is(err, ErrExec),
-		Early: errors.Is(err, ErrSignalled), Stays: errors.Is(err, ErrStays), Frozen: errors.Is(err, ErrFrozen)}
+	f := &failure{Text: err.Error()}
+	for i, known := range travels {
+		if errors.Is(err, known) {
+			f.Is |= 1 << i
+		}
+	}
 	errors.As(err, &f.Errno)
 	return f
 }
 
-func (f *failure) Error() string { return f.Text }
-
-// Is lets errors.Is find the reason.
-func (f *failure) Is(target error) bool {
-	return f.Gone && target == procmem.ErrGone || f.Exec && target == ErrExec || f.Early && target == ErrSignalled ||
-		f.Stays && target == ErrStays || f.Frozen && target == ErrFrozen || f.Errno != 0 && (f.Errno.Is(target) || target == error(f.Errno))
+// received returns the error that has arrived, nil for none.
+func (f *failure) received() error {
+	if f == nil {
+		return nil
+	}
+	e := &remoteError{text: f.Text}
+	for i, known := range travels {
+		if f.Is&(1<<i) != 0 {
+			e.is = append(e.is, known)
+		}
+	}
+	if f.Errno != 0 {
+		e.is = append(e.is, f.Errno)
+	}
+	return e
 }
+
+// remoteError is an error of the other process.
+type remoteError struct {
+	text string
+	is   []error
+}
+
+func (e *remoteError) Error() string   { return e.text }
+func (e *remoteError) Unwrap() []error { return e.is }
 
 // Helper is the connection to a helper process.
 type Helper struct {
@@ -182,8 +204,9 @@ func (k *Helper) Listen(ctx context.Context) (*News, error) {
 		case err != nil:
 			return nil, fmt.Errorf("helper: %w", err)
 		case n.Failure != nil:
-			k.stuck = n.Failure.Stays
-			return nil, n.Failure
+			err := n.Failure.received()
+			k.stuck = errors.Is(err, ErrStays)
+			return nil, err
 		case n.Born != nil:
 			k.born = append(k.born, *n.Born)
 		case n.Started:
@@ -250,11 +273,11 @@ func (k *Helper) awaitUndone() (undone bool) {
 		if n.Born != nil {
 			k.born = append(k.born, *n.Born)
 		}
-		if n.Left != "" {
-			k.left = errors.New(n.Left)
+		if n.Left != nil {
+			k.left = n.Left.received()
 		}
-		if n.Failure != nil && n.Failure.Stays {
-			k.stuck, k.left = true, n.Failure
+		if err := n.Failure.received(); errors.Is(err, ErrStays) {
+			k.stuck, k.left = true, err
 			return true
 		}
 	}

@@ -173,9 +173,5 @@ func (h *helper) thawed() {
 // undone tells the other end that all is undone, or what is not, and for how
 // long the target was held for that.
 func (h *helper) undone(err error, pause time.Duration) {
-	n := News{Undone: true, Pause: pause}
-	if err != nil {
-		n.Left = err.Error()
-	}
-	h.tell(&n)
+	h.tell(&News{Undone: true, Pause: pause, Left: newFailure(err)})
 }

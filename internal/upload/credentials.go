@@ -7,6 +7,7 @@ import (
 	"io/fs"
 	"net/http"
 	"os"
+	"path/filepath"
 	"strings"
 	"time"
 
@@ -100,11 +101,18 @@ func retrieve(ctx context.Context, creds *credentials.Credentials, limit time.Du
 func noCredentials(fileErr, roleErr error) error {
 	text := "no credentials: set AWS_ACCESS_KEY_ID and AWS_SECRET_ACCESS_KEY, or AWS_PROFILE"
 	// That there are no files is no news; that a session has ended is.
-	if !errors.Is(fileErr, fs.ErrNotExist) || strings.Contains(fileErr.Error(), "SSO") {
+	if !errors.Is(fileErr, fs.ErrNotExist) || isSession(fileErr) {
 		text += fmt.Sprintf(" (the default profile: %v)", fileErr)
 	}
 	if roleErr != nil {
 		text += fmt.Sprintf(" (nor has this machine a role: %v)", words(roleErr))
 	}
 	return errors.New(text)
+}
+
+// isSession reports whether an error is of the file that `aws sso login` leaves
+// of a session (~/.aws/sso/cache), and not of the user's own files.
+func isSession(err error) bool {
+	at, ok := errors.AsType[*fs.PathError](err)
+	return ok && strings.HasSuffix(filepath.Dir(at.Path), filepath.Join("sso", "cache"))
 }

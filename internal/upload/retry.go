@@ -5,6 +5,7 @@ import (
 	"crypto/tls"
 	"errors"
 	"fmt"
+	"io"
 	"net/http"
 	"net/url"
 	"os"
@@ -131,10 +132,6 @@ func words(err error) error {
 		}
 		return fmt.Errorf("%s: %w", said.Code, said)
 	case errors.As(err, &req):
-		// What minio makes of io.EOF.
-		if strings.HasPrefix(req.Err.Error(), "Connection closed by foreign host") {
-			return errors.New("the server has closed the connection")
-		}
 		return req.Err
 	}
 	return err
@@ -156,5 +153,12 @@ func (t askFirst) RoundTrip(req *http.Request) (*http.Response, error) {
 		req = req.Clone(req.Context())
 		req.Header.Set("Expect", "100-continue")
 	}
-	return t.Transport.RoundTrip(req)
+	resp, err := t.Transport.RoundTrip(req)
+	if errors.Is(err, io.EOF) || errors.Is(err, io.ErrUnexpectedEOF) {
+		// minio would put a text of its own in its place, with the address.
+		err = errHungUp
+	}
+	return resp, err
 }
+
+var errHungUp = errors.New("the server has closed the connection")
