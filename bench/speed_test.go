@@ -15,7 +15,7 @@ import (
 	"golang.org/x/sys/unix"
 
 	pm "github.com/procmem/procmem"
-	"github.com/procmem/procmem/internal/packed"
+	"github.com/procmem/procmem/core"
 	"github.com/procmem/procmem/internal/testproc"
 )
 
@@ -170,7 +170,7 @@ func randomReads(t *testing.T, w io.Writer) {
 		s, data, end := kind.start(t)
 		file := s.core(t, compressing())
 		end()
-		core, err := packed.Opener{}.Open(file)
+		core, err := core.Open(file)
 		if err != nil {
 			t.Fatal(err)
 		}

@@ -11,6 +11,7 @@ import (
 	"github.com/procmem/procmem/core"
 	"github.com/procmem/procmem/internal/packed"
 	"github.com/procmem/procmem/internal/pageset"
+	"github.com/procmem/procmem/internal/regular"
 	"github.com/procmem/procmem/internal/sink"
 	"github.com/procmem/procmem/process"
 	"github.com/procmem/procmem/snapshot"
@@ -210,7 +211,7 @@ func Unnamed(ctx context.Context, p *process.Process, dir string, o Options) (*c
 func (j *job) unnamed(ctx context.Context, dir string, f **os.File) (*core.File, *Result, error) {
 	var w *core.Writer
 	s, err := j.moment(ctx, false, func(p *plan) (_ snapshot.Store, err error) {
-		if have, err := sink.Room(filepath.Join(dir, "core")); err == nil && have < p.data {
+		if have, err := regular.Room(filepath.Join(dir, "core")); err == nil && have < p.data {
 			return nil, &NoRoomError{Path: dir, Need: p.data, Have: have}
 		}
 		if *f, err = sink.Unnamed(dir); err != nil {

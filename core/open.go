@@ -13,6 +13,7 @@ import (
 	"syscall"
 
 	"github.com/procmem/procmem"
+	"github.com/procmem/procmem/internal/packed"
 )
 
 // File is a core file. It is a procmem.Memory and knows its holes, and may be
@@ -21,6 +22,8 @@ type File struct {
 	r      io.ReaderAt
 	size   int64
 	closer io.Closer
+
+	unpacked *packed.Source // what Open has opened, nil without Open
 
 	segs   []segment   // ascending, disjoint
 	notes  []fileRange // the PT_NOTE segments, in the order of the program headers
@@ -47,25 +50,75 @@ type fileRange struct{ off, end int64 }
 // millions of mappings at most; a sparse file can claim any number.
 const maxHeaders = 1 << 24
 
-// Open opens the core file at path.
-func Open(path string) (*File, error) {
+// OpenOptions say what OpenWith does with a compressed core that cannot be read
+// in place. The zero value is what Open does.
+type OpenOptions struct {
+	// TempDir is the folder that such a core is unpacked into, in a file without
+	// a name which ends with Close, or with the process; "" is os.TempDir(). It
+	// takes the room of all the memory that is not zero.
+	TempDir string
+	// Unpacking, if not nil, is called before that with the reason, and with what
+	// tells how many of the total bytes of the compressed file have been read.
+	// Done is safe for concurrent use.
+	Unpacking func(why string, done func() int64, total int64)
+	// Notice, if not nil, is called with each line about what is not as it should
+	// be in a compressed file that is opened all the same.
+	Notice func(text string)
+}
+
+// PackedError reports that a compressed file cannot be opened because of what
+// is in it: it is cut off or damaged from its beginning, or takes more memory
+// to unpack than is allowed.
+type PackedError struct{ Err error }
+
+func (e *PackedError) Error() string { return e.Err.Error() }
+func (e *PackedError) Unwrap() error { return e.Err }
+
+// Open opens the core file at path, whatever its name: a plain one, or one that
+// is compressed with zstd or gzip. In the seekable format of zstd, which procmem
+// writes, a core is read in place. Any other compressed core is unpacked first,
+// into a temporary file in os.TempDir() that has no name; OpenWith chooses
+// another folder. What is no core gives a *FormatError; NewReader tells what is
+// made of a damaged one.
+func Open(path string) (*File, error) { return OpenWith(path, OpenOptions{}) }
+
+// OpenWith is Open with options.
+func OpenWith(path string, o OpenOptions) (*File, error) {
 	// Opening a device may have an effect, and a pipe waits for its writer.
 	if info, err := os.Stat(path); err == nil && !info.Mode().IsRegular() {
 		return nil, fmt.Errorf("open core %s: %s", path, kindOf(info.Mode()))
 	}
 	r, err := os.OpenFile(path, os.O_RDONLY|syscall.O_NONBLOCK, 0)
 	if err != nil {
+		if better := packed.NotHere(path, err); better != err {
+			return nil, better
+		}
 		return nil, fmt.Errorf("open core: %w", err)
 	}
-	f, err := openFile(r)
+	f, err := openFile(r, o)
 	if err != nil {
-		r.Close()
 		return nil, fmt.Errorf("open core %s: %w", path, err)
 	}
 	return f, nil
 }
 
-func openFile(r *os.File) (*File, error) {
+// openFile opens a core that is in r, which it closes if it fails.
+func openFile(r *os.File, o OpenOptions) (*File, error) {
+	src, err := source(r, o)
+	if err != nil {
+		r.Close()
+		return nil, err
+	}
+	f, err := newFile(src.ReaderAt, src.Size())
+	if err != nil {
+		src.Close()
+		return nil, err
+	}
+	f.closer, f.unpacked = src, src
+	return f, nil
+}
+
+func source(r *os.File, o OpenOptions) (*packed.Source, error) {
 	info, err := r.Stat()
 	if err != nil {
 		return nil, err
@@ -73,13 +126,17 @@ func openFile(r *os.File) (*File, error) {
 	if !info.Mode().IsRegular() {
 		return nil, errors.New(kindOf(info.Mode()))
 	}
-	f, err := newFile(r, info.Size())
-	if err != nil {
-		return nil, err
+	src, err := packed.NewSource(r, packed.OpenOptions{TempDir: o.TempDir, Unpacking: o.Unpacking, Notice: o.Notice})
+	if packed.IsDamaged(err) {
+		err = &PackedError{err}
 	}
-	f.closer = r
-	return f, nil
+	return src, err
 }
+
+// Intact reports whether the compressed file that the core was opened from was
+// whole, as far as opening it has shown. It is true for a plain core: Damaged
+// and Truncated tell of the core itself.
+func (f *File) Intact() bool { return f.unpacked == nil || f.unpacked.Intact() }
 
 // kindOf names what is no regular file.
 func kindOf(m os.FileMode) string {

@@ -18,7 +18,6 @@ import (
 	"golang.org/x/sys/unix"
 
 	"github.com/procmem/procmem/core"
-	"github.com/procmem/procmem/internal/packed"
 	"github.com/procmem/procmem/internal/testproc"
 )
 
@@ -204,7 +203,7 @@ func (r result) want(t testing.TB, status int, pattern string) {
 // openCore opens a core and checks what every core has.
 func openCore(t testing.TB, path string) *core.File {
 	t.Helper()
-	c, err := packed.Opener{}.Open(path)
+	c, err := core.Open(path)
 	if err != nil {
 		t.Fatal(err)
 	}

@@ -12,7 +12,7 @@ import (
 
 	"golang.org/x/sys/unix"
 
-	"github.com/procmem/procmem/internal/packed"
+	"github.com/procmem/procmem/core"
 	"github.com/procmem/procmem/internal/testproc"
 )
 
@@ -318,7 +318,7 @@ func runtimeGaveUp(stderr string) bool {
 
 // broken tells what is wrong with a core.
 func broken(path string) string {
-	c, err := packed.Opener{}.Open(path)
+	c, err := core.Open(path)
 	if err != nil {
 		return err.Error()
 	}

@@ -32,22 +32,22 @@ type Target struct {
 }
 
 // Open resolves a TARGET: a process id, the word self, the name of one
-// process, or the path of a core file. A word that names a file which is a
-// core means the file; a path with a slash always does.
-func Open(word string) (*Target, error) { return OpenWith(word, core.Open) }
+// process, or the path of a core file, plain or compressed (see core.Open). A
+// word that names a core in the working directory means that file; a path with
+// a slash always does.
+func Open(word string) (*Target, error) { return OpenWith(word, core.OpenOptions{}) }
 
-// OpenWith is Open with another way to open a core file, which may know more
-// formats.
-func OpenWith(word string, open func(path string) (*core.File, error)) (*Target, error) {
+// OpenWith is Open with options for a core file.
+func OpenWith(word string, o core.OpenOptions) (*Target, error) {
 	if word == "" {
 		return nil, errEmpty
 	}
 	if isPath(word) {
-		return openCore(word, open)
+		return openCore(word, o)
 	}
 	pid, err := PID(word)
 	if errors.Is(err, process.ErrNoProcess) && isFile(word) {
-		return openCore(word, open) // to say why it is not one
+		return openCore(word, o) // to say why it is not one
 	}
 	if err != nil {
 		return nil, err
@@ -61,8 +61,8 @@ func OpenWith(word string, open func(path string) (*core.File, error)) (*Target,
 
 var errEmpty = &SyntaxError{Kind: "target", Err: errors.New("it is empty: want a pid, a process name or a core file")}
 
-func openCore(path string, open func(path string) (*core.File, error)) (*Target, error) {
-	c, err := open(path)
+func openCore(path string, o core.OpenOptions) (*Target, error) {
+	c, err := core.OpenWith(path, o)
 	if err != nil {
 		return nil, err
 	}

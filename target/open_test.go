@@ -113,6 +113,7 @@ func TestOpenWord(t *testing.T) {
 	}
 
 	format := func(err error) bool { _, ok := errors.AsType[*core.FormatError](err); return ok }
+	packed := func(err error) bool { _, ok := errors.AsType[*core.PackedError](err); return ok }
 	is := func(want error) func(error) bool { return func(err error) bool { return errors.Is(err, want) } }
 	for word, c := range map[string]struct {
 		is   func(error) bool
@@ -133,8 +134,8 @@ func TestOpenWord(t *testing.T) {
 		"./text":                 {format, "not a core file"},
 		"short":                  {format, "cut off"},
 		"empty":                  {format, "empty"},
-		"core.gz":                {format, "decompress it first (gunzip)"},
-		"core.zst":               {format, "decompress it first (unzstd)"},
+		"core.gz":                {packed, "it is damaged"},
+		"core.zst":               {packed, "it is compressed with a dictionary"},
 		"/proc/self/exe":         {format, "not a core file: ELF "},
 		"dir":                    {is(process.ErrNoProcess), "dir"},
 		"./dir":                  {nil, "directory"},

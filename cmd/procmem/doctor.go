@@ -11,6 +11,7 @@ import (
 
 	"github.com/procmem/procmem/access"
 	"github.com/procmem/procmem/capture"
+	"github.com/procmem/procmem/internal/regular"
 	"github.com/procmem/procmem/internal/sink"
 	"github.com/procmem/procmem/internal/term"
 	"github.com/procmem/procmem/process"
@@ -160,7 +161,7 @@ func predictCore(p *process.Process, prefix string) (*prediction, error) {
 // cannot.
 func (out *prediction) look(path string) string {
 	out.Folder = filepath.Dir(path)
-	room, err := sink.Room(path)
+	room, err := regular.Room(path)
 	out.RoomBytes = &room
 	if cerr := creatable(path); cerr != nil {
 		err = cerr

@@ -6,7 +6,6 @@ import (
 
 	"github.com/procmem/procmem"
 	"github.com/procmem/procmem/core"
-	"github.com/procmem/procmem/internal/packed"
 	"github.com/procmem/procmem/internal/symbols"
 	"github.com/procmem/procmem/internal/term"
 	"github.com/procmem/procmem/target"
@@ -14,9 +13,13 @@ import (
 
 // openTarget resolves a TARGET; a core may be compressed.
 func openTarget(word string) (*target.Target, error) {
-	t, err := target.OpenWith(word, openCore)
-	if err == nil && t.Process != nil {
+	t, err := target.OpenWith(word, openOptions(word, notice))
+	switch {
+	case err != nil:
+	case t.Process != nil:
 		tellWaits(t.Process)
+	default:
+		tellDamage(word, t.Core)
 	}
 	return t, err
 }
@@ -59,12 +62,18 @@ func (o *opened) Close() {
 	o.Target.Close()
 }
 
-// openCore opens a core, and says what is damaged of what it should tell.
-func openCore(path string) (*core.File, error) {
-	c, err := packed.Opener{Notice: notice}.Open(path)
-	if err != nil {
-		return nil, err
+// openOptions say what is done with a core by notices.
+func openOptions(path string, notice func(format string, args ...any)) core.OpenOptions {
+	return core.OpenOptions{
+		Unpacking: func(why string, _ func() int64, _ int64) {
+			notice("%s %s: unpacking it to a temporary file first; procmem pack would make it quick to open", path, why)
+		},
+		Notice: func(text string) { notice("%s", text) },
 	}
+}
+
+// tellDamage says what is damaged of what a core should tell.
+func tellDamage(path string, c *core.File) {
 	for _, d := range c.Damaged() {
 		if !isCut(d) {
 			notice("%s is damaged: %v; what is read from it may be wrong (procmem verify compares all)", path, d)
@@ -77,7 +86,6 @@ func openCore(path string) (*core.File, error) {
 		notice("%s lacks %s of memory more than it could list, with %d bytes: they read as zeros, and which they are is not known",
 			path, count(r.MissingMore, "range"), r.MissingMoreBytes)
 	}
-	return c, nil
 }
 
 func isCut(d core.Damage) bool { return errors.Is(d.Err, procmem.ErrTruncated) }

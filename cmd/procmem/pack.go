@@ -81,13 +81,19 @@ func convert(path, out string, force, toPacked bool) error {
 	}
 	p := startProgress(path)
 	defer p.end()
-	whole := true
 	// A signal just ends this, which may take long: the temporary file has no name.
-	src, err := packed.Opener{Notice: p.notice, Damaged: func() { whole = false }, Progress: p.unpacking}.Source(path)
+	src, err := packed.Open(path, packed.OpenOptions{
+		Unpacking: func(why string, done func() int64, total int64) {
+			p.notice("%s %s: unpacking it to a temporary file first", path, why)
+			p.unpacking(done, total)
+		},
+		Notice: func(text string) { p.notice("%s", text) },
+	})
 	if err != nil {
 		return err
 	}
 	defer src.Close()
+	whole := src.Intact()
 	if out == "" {
 		if out, err = convertedName(path, toPacked); err != nil {
 			return err

@@ -23,7 +23,7 @@ import (
 	"golang.org/x/sys/unix"
 
 	"github.com/procmem/procmem"
-	"github.com/procmem/procmem/internal/packed"
+	"github.com/procmem/procmem/core"
 	"github.com/procmem/procmem/internal/testproc"
 )
 
@@ -190,7 +190,7 @@ func TestCompressedAhead(t *testing.T) {
 	p := testproc.Start(t, testproc.Many, "fill", "256M", "mixed")
 	dir, pid := t.TempDir(), strconv.Itoa(p.PID())
 	ok(t, "core", "--compress", "zstd", "--method", "precopy", "-o", filepath.Join(dir, "core"), pid)
-	c, err := packed.Opener{}.Open(filepath.Join(dir, "core."+pid+".zst"))
+	c, err := core.Open(filepath.Join(dir, "core."+pid+".zst"))
 	if err != nil {
 		t.Fatal(err)
 	}

@@ -10,7 +10,6 @@ import (
 	"github.com/spf13/cobra"
 
 	"github.com/procmem/procmem/core"
-	"github.com/procmem/procmem/internal/packed"
 	"github.com/procmem/procmem/internal/term"
 )
 
@@ -39,9 +38,15 @@ be read.`,
 		RunE: func(cmd *cobra.Command, args []string) error {
 			p := startProgress(args[0])
 			defer p.end()
-			whole := true
-			c, err := packed.Opener{Notice: p.notice, Damaged: func() { whole = false }, Progress: p.unpacking}.Open(args[0])
-			if _, noCore := errors.AsType[*core.FormatError](err); noCore || packed.IsDamaged(err) {
+			o := openOptions(args[0], p.notice)
+			tell := o.Unpacking
+			o.Unpacking = func(why string, done func() int64, total int64) {
+				tell(why, done, total)
+				p.unpacking(done, total)
+			}
+			c, err := core.OpenWith(args[0], o)
+			_, noCore := errors.AsType[*core.FormatError](err)
+			if _, damaged := errors.AsType[*core.PackedError](err); noCore || damaged {
 				return err
 			}
 			if err != nil {
@@ -61,7 +66,7 @@ be read.`,
 			if err != nil {
 				return err
 			}
-			return tellVerdict(g, args[0], v, whole)
+			return tellVerdict(g, args[0], v, c.Intact())
 		},
 	})
 }

@@ -1,4 +1,4 @@
-package packed
+package packed_test
 
 import (
 	"bytes"
@@ -15,6 +15,7 @@ import (
 
 	"github.com/procmem/procmem"
 	"github.com/procmem/procmem/core"
+	"github.com/procmem/procmem/internal/packed"
 	"github.com/procmem/procmem/internal/pageset"
 	"github.com/procmem/procmem/internal/sink"
 	"github.com/procmem/procmem/internal/zenc"
@@ -28,7 +29,7 @@ type changing struct {
 	maps  []procmem.Mapping
 	pages map[procmem.Addr][]byte
 
-	log  *Log
+	log  *packed.Log
 	kept pageset.Set // pages of the moment that the log has, as precopy knows it
 }
 
@@ -118,7 +119,7 @@ func newChanging(random *rand.Rand) *changing {
 }
 
 // logged is a log into a file, and what ends it.
-func logged(t *testing.T, path string) (l *Log, finish func()) {
+func logged(t *testing.T, path string) (l *packed.Log, finish func()) {
 	t.Helper()
 	f, err := sink.Create(path, false)
 	if err != nil {
@@ -129,7 +130,9 @@ func logged(t *testing.T, path string) (l *Log, finish func()) {
 		t.Fatal(err)
 	}
 	stream := sink.NewStream(f)
-	l = NewLog(stream, spool.Store, func(head int64) *Writer { return NewWriter(stream, Options{Workers: 2, Head: head}) })
+	l = packed.NewLog(stream, spool.Store, func(head int64) *packed.Writer {
+		return packed.NewWriter(stream, packed.Options{Workers: 2, Head: head})
+	})
 	t.Cleanup(func() {
 		l.Abort()
 		f.Abort()
@@ -167,7 +170,7 @@ func (c *changing) checkReadBack(t *testing.T) {
 // program headers.
 func (c *changing) checkCore(t *testing.T, path string) []*elf.Prog {
 	t.Helper()
-	f, err := Opener{}.Open(path)
+	f, err := core.Open(path)
 	if err != nil {
 		t.Fatal(err)
 	}
@@ -333,7 +336,7 @@ func TestLog(t *testing.T) {
 func TestLogInPieces(t *testing.T) {
 	random := rand.New(rand.NewPCG(1, 1))
 	c := &changing{pages: map[procmem.Addr][]byte{}}
-	m := pagesAt(0x1000000, 6*maxPieces+3)
+	m := pagesAt(0x1000000, 6*packed.MaxPieces+3)
 	c.maps = []procmem.Mapping{{Range: m, Perm: procmem.PermRead | procmem.PermWrite, Usage: &procmem.Usage{Anonymous: page}}}
 	content := func(a procmem.Addr, n byte) {
 		c.pages[a] = bytes.Repeat([]byte{byte(a >> 12), byte(a >> 20), n, 1}, page/4)
@@ -352,18 +355,18 @@ func TestLogInPieces(t *testing.T) {
 	c.put(t, w, m)
 	w.Ahead(false)
 	c.checkReadBack(t)
-	for a := m.Start; a < m.Start+2*2*maxPieces*page; a += 2 * page {
+	for a := m.Start; a < m.Start+2*2*packed.MaxPieces*page; a += 2 * page {
 		content(a, byte(1+random.IntN(200)))
 		c.put(t, w, pagesAt(a, 1))
 	}
 	c.finish(t, w)
 	finish()
 	progs := c.checkCore(t, path)
-	if len(progs) > maxPieces+10 {
+	if len(progs) > packed.MaxPieces+10 {
 		t.Errorf("%d program headers", len(progs))
 	}
 	// What is far from all changes stays where it is.
-	if last := progs[len(progs)-2]; last.Vaddr+last.Memsz != uint64(m.End) || last.Memsz < maxPieces*page || last.Off > uint64(m.Size()) {
+	if last := progs[len(progs)-2]; last.Vaddr+last.Memsz != uint64(m.End) || last.Memsz < packed.MaxPieces*page || last.Off > uint64(m.Size()) {
 		t.Errorf("the last piece: %+v", last.ProgHeader)
 	}
 }
@@ -372,9 +375,9 @@ func TestLogInPieces(t *testing.T) {
 func TestLogSparse(t *testing.T) {
 	random := rand.New(rand.NewPCG(1, 1))
 	c := &changing{pages: map[procmem.Addr][]byte{}}
-	m := pagesAt(0x1000000, (maxPieces+100)*(maxGap/page+10))
+	m := pagesAt(0x1000000, (packed.MaxPieces+100)*(packed.MaxGap/page+10))
 	c.maps = []procmem.Mapping{{Range: m, Perm: procmem.PermRead | procmem.PermWrite, Usage: &procmem.Usage{Anonymous: page}}}
-	for a := m.Start + 5*page; a < m.End; a += maxGap + 10*page {
+	for a := m.Start + 5*page; a < m.End; a += packed.MaxGap + 10*page {
 		c.write(random, a)
 	}
 	l, _ := logged(t, filepath.Join(t.TempDir(), "core.zst"))
@@ -386,7 +389,7 @@ func TestLogSparse(t *testing.T) {
 		}
 	}
 	places, err := l.Settle([]procmem.Range{m})
-	if err != nil || len(places) > maxPieces+2 {
+	if err != nil || len(places) > packed.MaxPieces+2 {
 		t.Errorf("%d places, %v", len(places), err)
 	}
 	var at procmem.Addr = m.Start
@@ -408,7 +411,7 @@ func TestLogGaps(t *testing.T) {
 	l.Begin(page)
 	l.Ahead(true)
 	data := bytes.Repeat([]byte{1}, page)
-	at := []procmem.Addr{0x1000000, 0x1000000 + page + maxGap, 0x1000000 + 3*page + 2*maxGap, 0x500000, 0x1000000 + 4*page + 2*maxGap}
+	at := []procmem.Addr{0x1000000, 0x1000000 + page + packed.MaxGap, 0x1000000 + 3*page + 2*packed.MaxGap, 0x500000, 0x1000000 + 4*page + 2*packed.MaxGap}
 	for _, a := range at {
 		if err := l.Put(a, data); err != nil {
 			t.Fatal(err)
@@ -420,10 +423,10 @@ func TestLogGaps(t *testing.T) {
 	}
 	got = slices.DeleteFunc(got, func(p pageset.Place) bool { return int64(p.Start)+p.Delta >= l.Len() })
 	want := []pageset.Place{
-		{Range: pagesAt(at[3], 1), Delta: 3*page + maxGap + page - int64(at[3])},
+		{Range: pagesAt(at[3], 1), Delta: 3*page + packed.MaxGap + page - int64(at[3])},
 		{Range: procmem.Range{Start: at[0], End: at[1] + page}, Delta: page - int64(at[0])},
-		{Range: pagesAt(at[2], 1), Delta: 3*page + maxGap - int64(at[2])},
-		{Range: pagesAt(at[4], 1), Delta: 3*page + maxGap + 2*page - int64(at[4])},
+		{Range: pagesAt(at[2], 1), Delta: 3*page + packed.MaxGap - int64(at[2])},
+		{Range: pagesAt(at[4], 1), Delta: 3*page + packed.MaxGap + 2*page - int64(at[4])},
 	}
 	if !slices.Equal(got, want) {
 		t.Errorf("places\n got %v\nwant %v", got, want)
@@ -442,7 +445,7 @@ func TestLogFails(t *testing.T) {
 	defer spool.Close()
 	full := errors.New("no room")
 	file := failing{err: full}
-	l := NewLog(file, spool.Store, func(head int64) *Writer { return NewWriter(file, Options{Workers: 1, Head: head}) })
+	l := packed.NewLog(file, spool.Store, func(head int64) *packed.Writer { return packed.NewWriter(file, packed.Options{Workers: 1, Head: head}) })
 	defer l.Abort()
 	l.Begin(page)
 	l.Ahead(true)
@@ -459,7 +462,7 @@ func TestLogFails(t *testing.T) {
 }
 
 type failing struct {
-	LogFile
+	packed.LogFile
 	err error
 }
 
@@ -467,9 +470,9 @@ func (f failing) Write([]byte) (int, error) { return 0, f.err }
 
 // A head may be as long as one likes, and is replaced by one of its length.
 func TestHead(t *testing.T) {
-	for _, n := range []int{page, zenc.MaxBlock, zenc.MaxBlock + page, frameSize, 2*frameSize + 5*page} {
+	for _, n := range []int{page, zenc.MaxBlock, zenc.MaxBlock + page, packed.FrameSize, 2*packed.FrameSize + 5*page} {
 		var out bytes.Buffer
-		w := NewWriter(&out, Options{Head: int64(n)})
+		w := packed.NewWriter(&out, packed.Options{Head: int64(n)})
 		body := bytes.Repeat([]byte("body"), 100_000)
 		if _, err := w.Write(body); err != nil {
 			t.Fatal(err)
@@ -479,10 +482,10 @@ func TestHead(t *testing.T) {
 		}
 		b := out.Bytes()
 		head := bytes.Repeat([]byte{'h', byte(n >> 12)}, n/2)
-		copy(b, EncodeHead(head))
+		copy(b, packed.EncodeHead(head))
 		want := append(head, body...)
 		got := make([]byte, len(want))
-		r := newReader(t, b)
+		r := mustRead(t, b)
 		if _, err := r.ReadAt(got, 0); err != nil || r.Size() != int64(len(want)) || !bytes.Equal(got, want) {
 			t.Errorf("a head of %d bytes: %d of %d bytes, %v", n, r.Size(), len(want), err)
 		}
@@ -499,4 +502,13 @@ func checkZstd(t *testing.T, packed, want []byte) {
 	if err != nil || !bytes.Equal(got, want) {
 		t.Errorf("zstd -d: %d of %d bytes, %v", len(got), len(want), err)
 	}
+}
+
+func mustRead(t *testing.T, b []byte) *packed.Reader {
+	t.Helper()
+	r, err := packed.NewReader(bytes.NewReader(b), int64(len(b)))
+	if err != nil {
+		t.Fatal(err)
+	}
+	return r
 }

@@ -1,7 +1,7 @@
 // Package packed keeps cores compressed and still readable at any place: zstd
 // in the seekable format, that is frames of their own and a table of them at
 // the end. Each zstd tool unpacks such a file. Writer makes one, Reader reads
-// it in place, and Opener opens cores however they are compressed.
+// it in place, and Open gives the plain bytes of a file however it is compressed.
 //
 // The format: https://github.com/facebook/zstd/blob/dev/contrib/seekable_format/zstd_seekable_compression_format.md
 package packed

@@ -1,34 +1,53 @@
 package packed
 
 import (
-	"cmp"
+	"errors"
 	"fmt"
 	"io"
 	"os"
+	"strings"
+	"syscall"
 
 	"github.com/procmem/procmem/internal/pageset"
 )
 
-// Source is the plain bytes of a file, compressed or not.
+// OpenOptions say what Open does with a file that cannot be read in place.
+type OpenOptions struct {
+	// TempDir is the folder that such a file is unpacked into, in a file without
+	// a name; "" is os.TempDir().
+	TempDir string
+	// Unpacking, if not nil, is called before that with the reason, and with what
+	// tells how many of the total bytes of the compressed file have been read.
+	Unpacking func(why string, done func() int64, total int64)
+	// Notice, if not nil, is called with each line about what is not as it should
+	// be in a file that is opened all the same.
+	Notice func(text string)
+}
+
+// Source is the plain bytes of a file, compressed or not. It is safe for
+// concurrent use until Close.
 type Source struct {
 	io.ReaderAt
 	name   string
 	size   int64
 	packed bool
+	bad    bool
 	closer io.Closer
 }
 
-// Source opens a file of any content as Open does a core.
-func (o Opener) Source(path string) (*Source, error) {
+// Open opens a regular file of any content. What is plain, or in the seekable
+// format, is read in place. Anything else that IsPacked knows is unpacked as far
+// as it goes; IsDamaged tells of an error whether that was nowhere.
+func Open(path string, o OpenOptions) (*Source, error) {
 	// Opening a device may have an effect, and a pipe waits for its writer.
 	if info, err := os.Stat(path); err == nil && !info.Mode().IsRegular() {
 		return nil, fmt.Errorf("open %s: it is no regular file", path)
 	}
-	f, err := os.Open(path)
+	f, err := os.OpenFile(path, os.O_RDONLY|syscall.O_NONBLOCK, 0)
 	if err != nil {
-		return nil, cmp.Or(notHere(path, err), err)
+		return nil, NotHere(path, err)
 	}
-	s, err := o.source(f, path)
+	s, err := NewSource(f, o)
 	if err != nil {
 		f.Close()
 		return nil, fmt.Errorf("open %s: %w", path, err)
@@ -36,32 +55,104 @@ func (o Opener) Source(path string) (*Source, error) {
 	return s, nil
 }
 
-func (o Opener) source(f *os.File, path string) (*Source, error) {
+// NotHere returns the error of opening a file, or a better one where the name
+// means a file elsewhere.
+func NotHere(path string, err error) error {
+	if errors.Is(err, os.ErrNotExist) && strings.Contains(path, "://") {
+		return fmt.Errorf("open %s: %w: only files of this machine are read: download it first", path, os.ErrNotExist)
+	}
+	return err
+}
+
+// NewSource is Open for a regular file that is open. The source closes it; after
+// an error the caller does.
+func NewSource(f *os.File, o OpenOptions) (*Source, error) {
 	info, err := f.Stat()
 	if err != nil {
 		return nil, err
 	}
 	head := make([]byte, 4)
 	if _, err := f.ReadAt(head, 0); err != nil || !IsPacked(head) {
-		return &Source{f, path, info.Size(), false, f}, nil
+		return &Source{ReaderAt: f, name: f.Name(), size: info.Size(), closer: f}, nil
 	}
-	r, size, closer, err := o.plain(f, head, path, "")
-	if err != nil {
+	s := &Source{name: f.Name(), packed: true}
+	seekable, err := inPlace(f, head, info.Size())
+	if err == nil {
+		s.ReaderAt, s.size, s.closer = seekable, seekable.Size(), f
+		return s, nil
+	}
+	if !errors.Is(err, ErrNotSeekable) {
 		return nil, err
 	}
-	return &Source{r, path, size, true, closer}, nil
+	s.bad = errors.Is(err, errTable)
+	if err := s.unpack(f, head, info.Size(), reason(head, err), o); err != nil {
+		return nil, err
+	}
+	f.Close()
+	return s, nil
 }
 
-// Name is that of the file.
+func (o OpenOptions) notice(text string) {
+	if o.Notice != nil {
+		o.Notice(text)
+	}
+}
+
+// inPlace returns what reads a seekable file.
+func inPlace(f *os.File, head []byte, size int64) (*Reader, error) {
+	if !isZstd(head) {
+		return nil, ErrNotSeekable
+	}
+	return NewReader(f, size)
+}
+
+// reason tells why a file is not read in place.
+func reason(head []byte, err error) string {
+	switch {
+	case isGzip(head):
+		return "is compressed with gzip"
+	case err != ErrNotSeekable:
+		return fmt.Sprintf("cannot be read in place (%v)", err)
+	}
+	return "has no seek table"
+}
+
+// unpack has a temporary file be the source.
+func (s *Source) unpack(f *os.File, head []byte, packed int64, why string, o OpenOptions) error {
+	in := &counter{r: f}
+	if o.Unpacking != nil {
+		o.Unpacking(why, in.n.Load, packed)
+	}
+	tmp, size, err := o.unpackFile(f, in, head, packed)
+	if bad, ok := errors.AsType[*badFile](err); ok {
+		if size == 0 {
+			return fmt.Errorf("it %w", bad)
+		}
+		o.notice(fmt.Sprintf("%s %v: what could be unpacked of it are %d bytes", s.name, bad, size))
+		s.bad = true
+		err = nil
+	}
+	if err != nil {
+		return err
+	}
+	s.ReaderAt, s.size, s.closer = tmp, size, tmp
+	return nil
+}
+
+// Name returns the name that the file was opened by.
 func (s *Source) Name() string { return s.name }
 
-// Size is that of the plain bytes.
+// Size returns how many plain bytes there are.
 func (s *Source) Size() int64 { return s.size }
 
 // Packed reports whether the file is compressed.
 func (s *Source) Packed() bool { return s.packed }
 
-// Close closes the file.
+// Intact reports whether the compressed file was whole as far as opening it has
+// shown; frames that are read in place tell only when they are read.
+func (s *Source) Intact() bool { return !s.bad }
+
+// Close closes the file. Nothing may be read afterwards.
 func (s *Source) Close() error { return s.closer.Close() }
 
 // NextData returns the first run of bytes at or behind off that is not known to

@@ -3,6 +3,7 @@ package packed
 import (
 	"bufio"
 	"bytes"
+	"cmp"
 	"errors"
 	"fmt"
 	"io"
@@ -16,7 +17,7 @@ import (
 
 	"github.com/procmem/procmem"
 	"github.com/procmem/procmem/internal/pipe"
-	"github.com/procmem/procmem/internal/sink"
+	"github.com/procmem/procmem/internal/regular"
 )
 
 // badFile tells why a compressed file cannot be unpacked to its end.
@@ -59,30 +60,22 @@ func needsWindow(r io.ReaderAt) bool {
 // process however it comes. One that is cut off or damaged gives a *badFile and
 // what there is in front of that; with another error, or a size of 0, there is no
 // file.
-func (o Opener) unpackFile(f *os.File, head []byte) (*os.File, int64, error) {
-	info, err := f.Stat()
-	if err != nil {
-		return nil, 0, err
-	}
+func (o OpenOptions) unpackFile(f *os.File, packed io.Reader, head []byte, packedSize int64) (*os.File, int64, error) {
 	if isZstd(head) && needsWindow(f) {
 		return nil, 0, &badFile{errWindow}
-	}
-	packed := &counter{r: f}
-	if o.Progress != nil {
-		o.Progress(packed.n.Load, info.Size())
 	}
 	in, done, err := o.unpacker(packed, head, f.Name())
 	if err != nil {
 		return nil, 0, err
 	}
 	defer done()
-	dir := os.TempDir()
-	if err := checkRoom(info.Size(), dir); err != nil {
+	dir := cmp.Or(o.TempDir, os.TempDir())
+	if err := o.checkRoom(packedSize, dir); err != nil {
 		return nil, 0, err
 	}
-	tmp, err := sink.Unnamed(dir)
+	tmp, err := regular.Unnamed(dir)
 	if err != nil {
-		return nil, 0, elsewhere(fmt.Errorf("create temporary file: %w", err))
+		return nil, 0, o.elsewhere(fmt.Errorf("create temporary file: %w", err))
 	}
 	size, err := unpack(tmp, in)
 	if bad := (*badFile)(nil); err == nil || errors.As(err, &bad) && size > 0 {
@@ -95,7 +88,7 @@ func (o Opener) unpackFile(f *os.File, head []byte) (*os.File, int64, error) {
 	tmp.Close()
 	switch {
 	case errors.Is(err, unix.ENOSPC), errors.Is(err, unix.EDQUOT):
-		err = noRoom(dir, err)
+		err = o.noRoom(dir, err)
 	case errors.Is(err, unix.EFBIG):
 		err = fmt.Errorf("%w: raise the limit on file sizes with ulimit -f", err)
 	}
@@ -116,7 +109,7 @@ func (c *counter) Read(p []byte) (int, error) {
 
 // unpacker returns the plain data of a file that begins with head, and what is
 // to be called when it is no longer needed.
-func (o Opener) unpacker(file io.Reader, head []byte, name string) (io.Reader, func(), error) {
+func (o OpenOptions) unpacker(file io.Reader, head []byte, name string) (io.Reader, func(), error) {
 	r := bufio.NewReaderSize(file, 256<<10)
 	if isZstd(head) {
 		z, err := zstd.NewReader(r)
@@ -133,7 +126,7 @@ func (o Opener) unpacker(file io.Reader, head []byte, name string) (io.Reader, f
 		return nil, nil, &badFile{err}
 	}
 	z.Multistream(false)
-	return &members{z, r, func() { o.notice("%s: what is behind its end is ignored, as gzip does", name) }}, func() {}, nil
+	return &members{z, r, func() { o.notice(name + ": what is behind its end is ignored, as gzip does") }}, func() {}, nil
 }
 
 // members reads a gzip file, which may be several in a row. What is behind them
@@ -191,21 +184,26 @@ func unpack(dst io.WriterAt, src io.Reader) (size int64, err error) {
 
 // checkRoom finds out in advance that a file of packed bytes cannot be unpacked into
 // dir: but for zeros, which take no room, it takes no less than it does now.
-func checkRoom(packed int64, dir string) error {
-	room, err := sink.Room(filepath.Join(dir, "core"))
+func (o OpenOptions) checkRoom(packed int64, dir string) error {
+	room, err := regular.Room(filepath.Join(dir, "core"))
 	if err != nil {
-		return elsewhere(err)
+		return o.elsewhere(err)
 	}
 	if uint64(packed) > room {
-		return noRoom(dir, fmt.Errorf("%d bytes, and %d compressed", room, packed))
+		return o.noRoom(dir, fmt.Errorf("%d bytes, and %d compressed", room, packed))
 	}
 	return nil
 }
 
-func noRoom(dir string, err error) error {
-	return elsewhere(fmt.Errorf("not enough room in %s: %w", dir, err))
+func (o OpenOptions) noRoom(dir string, err error) error {
+	return o.elsewhere(fmt.Errorf("not enough room in %s: %w", dir, err))
 }
 
 // elsewhere adds to an error of the temporary file how to have it in another
-// place.
-func elsewhere(err error) error { return fmt.Errorf("%w (set TMPDIR to another folder)", err) }
+// folder, unless the caller has chosen it.
+func (o OpenOptions) elsewhere(err error) error {
+	if o.TempDir != "" {
+		return err
+	}
+	return fmt.Errorf("%w (set TMPDIR to another folder)", err)
+}

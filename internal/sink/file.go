@@ -10,6 +10,7 @@ import (
 	"path/filepath"
 	"syscall"
 
+	"github.com/procmem/procmem/internal/regular"
 	"golang.org/x/sys/unix"
 )
 
@@ -307,17 +308,5 @@ func (s *File) close() {
 	s.direct, s.f = nil, nil
 }
 
-// Room returns how many bytes an unprivileged writer can still put into the
-// folder that holds path.
-func Room(path string) (uint64, error) {
-	var st unix.Statfs_t
-	dir := filepath.Dir(path)
-	if err := unix.Statfs(dir, &st); err != nil {
-		return 0, fmt.Errorf("look for room in %s: %w", dir, err)
-	}
-	free := st.Bavail
-	if unix.Geteuid() == 0 {
-		free = st.Bfree
-	}
-	return free * uint64(st.Bsize), nil
-}
+// Room is regular.Room.
+func Room(path string) (uint64, error) { return regular.Room(path) }

@@ -5,6 +5,8 @@ import (
 	"math"
 
 	"golang.org/x/sys/unix"
+
+	"github.com/procmem/procmem/internal/regular"
 )
 
 // NoRoomError reports that a file cannot be written, before it is begun.
@@ -37,7 +39,7 @@ func (e *NoRoomError) Unwrap() error { return e.Err }
 // find them memory has to be read: zeros counts them, and is only called where they
 // matter. NoRoomError: it does not fit.
 func Fit(path string, data, length uint64, zeros func() (uint64, error)) (uint64, error) {
-	have, err := Room(path)
+	have, err := regular.Room(path)
 	if err == nil && data > have {
 		var n uint64
 		n, err = zeros()

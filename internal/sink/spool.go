@@ -9,6 +9,7 @@ import (
 	"golang.org/x/sys/unix"
 
 	"github.com/procmem/procmem/internal/pageset"
+	"github.com/procmem/procmem/internal/regular"
 	"github.com/procmem/procmem/internal/sys"
 )
 
@@ -46,22 +47,8 @@ func mayCache() int64 {
 	return int64(free / 16)
 }
 
-// Unnamed returns a new file of mode 0600 without a name, in a folder.
-func Unnamed(dir string) (*os.File, error) {
-	f, err := os.OpenFile(dir, os.O_RDWR|unix.O_TMPFILE, 0o600)
-	if err == nil {
-		return f, nil
-	}
-	// A file system may lack O_TMPFILE.
-	if f, err = os.CreateTemp(dir, "procmem-*"+suffix); err != nil {
-		return nil, err
-	}
-	if err := os.Remove(f.Name()); err != nil {
-		f.Close()
-		return nil, err
-	}
-	return f, nil
-}
+// Unnamed is regular.Unnamed.
+func Unnamed(dir string) (*os.File, error) { return regular.Unnamed(dir) }
 
 // Close gives back the room that the spool takes.
 func (s *Spool) Close() { s.file.close() }
@@ -69,7 +56,7 @@ func (s *Spool) Close() { s.file.close() }
 // FitSpool is NewSpool, with caching, where the folder has room for size bytes.
 // NoRoomError: it has not.
 func FitSpool(dir string, size uint64, cache bool) (*Spool, error) {
-	have, err := Room(filepath.Join(dir, "spool"))
+	have, err := regular.Room(filepath.Join(dir, "spool"))
 	if err != nil {
 		return nil, err
 	}

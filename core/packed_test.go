@@ -1,24 +1,26 @@
-package packed
+package core_test
 
 import (
 	"bytes"
 	"compress/gzip"
 	"context"
-	"encoding/binary"
-	"errors"
 	"fmt"
-	"io"
+	"math/rand/v2"
 	"os"
 	"path/filepath"
 	"strings"
 	"testing"
-	"testing/iotest"
 
 	"github.com/klauspost/compress/zstd"
-	"golang.org/x/sys/unix"
-
 	"github.com/procmem/procmem"
 	"github.com/procmem/procmem/core"
+	"github.com/procmem/procmem/internal/packed"
+)
+
+const (
+	pageSize    = procmem.PageSize
+	packedFrame = 256 << 10 // of the seekable format that procmem writes
+	footerSize  = 9         // of its table
 )
 
 // heap is a Memory of one mapping.
@@ -106,8 +108,11 @@ func zst(t testing.TB, pieces ...[]byte) []byte {
 // notices collects what is told, a line each.
 type notices []string
 
-func (n *notices) opener() Opener {
-	return Opener{Notice: func(format string, args ...any) { *n = append(*n, fmt.Sprintf(format, args...)) }}
+func (n *notices) options(path string) core.OpenOptions {
+	return core.OpenOptions{
+		Unpacking: func(why string, _ func() int64, _ int64) { *n = append(*n, path+" "+why) },
+		Notice:    func(text string) { *n = append(*n, text) },
+	}
 }
 
 // emptyTemp makes os.TempDir a new folder and checks that nothing is left in
@@ -134,9 +139,9 @@ func descriptors(t *testing.T) int {
 }
 
 // A core is the same memory however it is compressed and whatever its name.
-func TestOpen(t *testing.T) {
+func TestOpenPacked(t *testing.T) {
 	emptyTemp(t)
-	mem := heap(sample(7 * frameSize))
+	mem := heap(sample(7 * packedFrame))
 	plain := newCore(t, mem)
 	half := len(plain) / 2
 	broken := pack(t, plain, 1<<20)
@@ -148,18 +153,18 @@ func TestOpen(t *testing.T) {
 	}{
 		{"plain", plain, ""},
 		{"seekable", pack(t, plain, 1<<20), ""},
-		{"zst", zst(t, plain), "has no seek table: unpacking it"},
-		{"many.frames", zst(t, plain[:half], nil, plain[half:]), "has no seek table: unpacking it"},
-		{"skippable.first", append([]byte("\x5f\x2a\x4d\x18\x02\x00\x00\x00ab"), zst(t, plain)...), "has no seek table: unpacking it"},
+		{"zst", zst(t, plain), "has no seek table"},
+		{"many.frames", zst(t, plain[:half], nil, plain[half:]), "has no seek table"},
+		{"skippable.first", append([]byte("\x5f\x2a\x4d\x18\x02\x00\x00\x00ab"), zst(t, plain)...), "has no seek table"},
 		{"damaged.table", broken, "cannot be read in place (no usable seek table: "},
-		{"gz", gz(t, plain), "is compressed with gzip: unpacking it"},
-		{"two.gz", gz(t, plain[:half], plain[half:]), "is compressed with gzip: unpacking it"},
+		{"gz", gz(t, plain), "is compressed with gzip"},
+		{"two.gz", gz(t, plain[:half], plain[half:]), "is compressed with gzip"},
 	} {
 		t.Run(c.name, func(t *testing.T) {
 			before := descriptors(t)
 			path := save(t, c.name, c.data)
 			var told notices
-			f, err := told.opener().Open(path)
+			f, err := core.OpenWith(path, told.options(path))
 			if err != nil {
 				t.Fatal(err)
 			}
@@ -178,7 +183,7 @@ func TestOpen(t *testing.T) {
 					}
 					data += r.Size()
 				}
-				if data >= uint64(len(mem)) || data < 4*frameSize {
+				if data >= uint64(len(mem)) || data < 4*packedFrame {
 					t.Errorf("%d bytes of data in memory of %d with a frame of zeros", data, len(mem))
 				}
 			}
@@ -210,7 +215,7 @@ func TestOpenTruncated(t *testing.T) {
 				t.Fatal(err)
 			}
 			var told notices
-			f, err := told.opener().Open(path)
+			f, err := core.OpenWith(path, told.options(path))
 			if err != nil {
 				continue // too little for a core
 			}
@@ -252,14 +257,12 @@ func TestOpenDamaged(t *testing.T) {
 		"flags in table": {flipped(bytes.Clone(seekable), -5), "cannot be read in place (no usable seek table: it is damaged", true},
 	} {
 		var told notices
-		o, damaged := told.opener(), false
-		o.Damaged = func() { damaged = true }
-		f, err := o.Open(save(t, "x", c.b))
+		f, err := core.OpenWith(save(t, "x", c.b), told.options("x"))
 		if err != nil {
 			t.Errorf("%s: %v", name, err)
 			continue
 		}
-		if !damaged || !strings.Contains(strings.Join(told, "\n"), c.told) {
+		if damaged := !f.Intact(); !damaged || !strings.Contains(strings.Join(told, "\n"), c.told) {
 			t.Errorf("%s: damaged %v, told %q", name, damaged, told)
 		}
 		got := make([]byte, len(mem))
@@ -268,57 +271,6 @@ func TestOpenDamaged(t *testing.T) {
 			t.Errorf("%s: %d of %d bytes, %v", name, n, len(mem), err)
 		}
 		f.Close()
-	}
-}
-
-// A table with a frame that is too large to be read in place is whole all the
-// same.
-func TestOpenLargeFrames(t *testing.T) {
-	emptyTemp(t)
-	const plain = maxPlain + 1<<20
-	frame := zst(t, make([]byte, plain))
-	le := binary.LittleEndian
-	b := le.AppendUint32(le.AppendUint32(bytes.Clone(frame), tableMagic), 8+footerSize)
-	b = le.AppendUint32(le.AppendUint32(b, uint32(len(frame))), plain)
-	b = le.AppendUint32(append(le.AppendUint32(b, 1), 0), footerMagic)
-	var told notices
-	o := told.opener()
-	o.Damaged = func() { t.Error("it is taken for damaged") }
-	src, err := o.Source(save(t, "large", b))
-	if err != nil || src.Size() != plain || len(told) != 1 || !strings.Contains(told[0], "more than can be read at once") {
-		t.Fatalf("%v, told %q", err, told)
-	}
-	src.Close()
-}
-
-// What a file loses while it is read is data that cannot be read, and no hole.
-func TestSourceShrinks(t *testing.T) {
-	path := save(t, "plain", text(10*pageSize, 1))
-	src, err := Opener{}.Source(path)
-	if err != nil {
-		t.Fatal(err)
-	}
-	defer src.Close()
-	if err := os.Truncate(path, 3*pageSize); err != nil {
-		t.Fatal(err)
-	}
-	for off, want := range map[int64]int64{3 * pageSize: 3 * pageSize, 5 * pageSize: 5 * pageSize, 10 * pageSize: 10 * pageSize} {
-		if start, end := src.NextData(off); start != want || end != 10*pageSize {
-			t.Errorf("from %#x: data is %#x-%#x; want %#x on", off, start, end, want)
-		}
-	}
-}
-
-// A disk that fails between two members of a gzip file is not the end of it.
-func TestGzipReadError(t *testing.T) {
-	b := gz(t, text(1000, 1))
-	in, done, err := Opener{}.unpacker(io.MultiReader(bytes.NewReader(b), iotest.ErrReader(errors.New("broken disk"))), b[:4], "x")
-	if err != nil {
-		t.Fatal(err)
-	}
-	defer done()
-	if n, err := io.Copy(io.Discard, in); n != 1000 || err == nil || err.Error() != "broken disk" {
-		t.Errorf("%d bytes, %v", n, err)
 	}
 }
 
@@ -342,12 +294,13 @@ func TestGzipGarbage(t *testing.T) {
 		"compress": append(gz(t, plain), "\x1f\x9d"...),
 	} {
 		var told notices
-		o := told.opener()
-		o.Damaged = func() { t.Errorf("%s: damaged", name) }
-		f, err := o.Open(save(t, "x", b))
+		f, err := core.OpenWith(save(t, "x", b), told.options("x"))
 		if err != nil {
 			t.Errorf("%s: %v", name, err)
 			continue
+		}
+		if !f.Intact() {
+			t.Errorf("%s: damaged", name)
 		}
 		got := make([]byte, len(mem))
 		if _, err := f.ReadAt(got, heapAt); err != nil || !bytes.Equal(got, mem) {
@@ -360,44 +313,7 @@ func TestGzipGarbage(t *testing.T) {
 	}
 }
 
-// A cut is never taken for the end, wherever it is but between frames.
-func TestUnpackTellsCuts(t *testing.T) {
-	var blocks bytes.Buffer
-	enc, err := zstd.NewWriter(&blocks, zstd.WithEncoderCRC(false), zstd.WithEncoderConcurrency(1))
-	if err != nil {
-		t.Fatal(err)
-	}
-	for _, p := range [][]byte{text(300, 1), make([]byte, 10000), random(100, 2), nil, text(30, 3)} {
-		enc.Write(p)
-		if err := enc.Flush(); err != nil {
-			t.Fatal(err)
-		}
-	}
-	if err := enc.Close(); err != nil {
-		t.Fatal(err)
-	}
-	disk := save(t, "disk", nil)
-	for name, b := range map[string][]byte{"blocks": blocks.Bytes(), "zst": zst(t, text(1000, 1)), "gz": gz(t, text(1000, 1))} {
-		for cut := 4; cut < len(b); cut++ {
-			dst, err := os.OpenFile(disk, os.O_RDWR, 0)
-			if err != nil {
-				t.Fatal(err)
-			}
-			var n int64
-			in, done, err := Opener{}.unpacker(bytes.NewReader(b[:cut]), b[:4], name)
-			if err == nil {
-				n, err = unpack(dst, in)
-				done()
-			}
-			if !errors.Is(err, io.ErrUnexpectedEOF) {
-				t.Errorf("%s cut at %d of %d: %d bytes, %v", name, cut, len(b), n, err)
-			}
-			dst.Close()
-		}
-	}
-}
-
-func TestOpenErrors(t *testing.T) {
+func TestOpenPackedErrors(t *testing.T) {
 	dir := emptyTemp(t)
 	noCore := text(10000, 1)
 	damaged := zst(t, newCore(t, heap(text(1<<20, 1))))
@@ -422,7 +338,7 @@ func TestOpenErrors(t *testing.T) {
 		{save(t, "block", []byte("\x28\xb5\x2f\xfd\x00\x00\x00\x40\x00\x00")), "it is damaged (window size exceeded)"},
 	} {
 		var told notices
-		f, err := told.opener().Open(c.path)
+		f, err := core.OpenWith(c.path, told.options(c.path))
 		if f != nil || err == nil || !strings.Contains(err.Error(), c.want) || strings.Contains(err.Error(), "\n") {
 			t.Errorf("%s: %v; want %q", filepath.Base(c.path), err, c.want)
 		}
@@ -430,58 +346,79 @@ func TestOpenErrors(t *testing.T) {
 	if n := descriptors(t); n > before {
 		t.Errorf("%d files are open; %d before", n, before)
 	}
-	if _, err := (Opener{}).Open(save(t, "quiet", zst(t, newCore(t, heap(text(3*pageSize, 1)))))); err != nil {
+	if _, err := core.Open(save(t, "quiet", zst(t, newCore(t, heap(text(3*pageSize, 1)))))); err != nil {
 		t.Errorf("without Notice: %v", err)
 	}
 }
 
-// A full disk is told with what helps.
-func TestNoRoom(t *testing.T) {
-	disk, err := os.OpenFile("/dev/full", os.O_WRONLY, 0)
-	if err != nil {
-		t.Skip(err)
+// random, text and sample are what is in the memory of processes.
+func random(n int, seed uint64) []byte {
+	b := make([]byte, n)
+	var key [32]byte
+	key[0] = byte(seed)
+	rand.NewChaCha8(key).Read(b)
+	return b
+}
+
+func text(n int, seed uint64) []byte {
+	rnd := rand.New(rand.NewPCG(seed, 1))
+	b := make([]byte, 0, n+64)
+	for len(b) < n {
+		b = fmt.Appendf(b, "%d thread=%s state=%x\n", rnd.IntN(1000), []string{"main", "worker", "gc", "io"}[rnd.IntN(4)], rnd.Uint32()>>12)
 	}
-	defer disk.Close()
-	if n, err := unpack(disk, bytes.NewReader(make([]byte, 3<<20))); err != nil || n != 3<<20 {
-		t.Errorf("zeros take room: %d, %v", n, err)
+	return b[:n]
+}
+
+// sample is frames of text, random bytes, zeros, and all of them.
+func sample(n int) []byte {
+	b := make([]byte, 0, n+packedFrame)
+	for i := uint64(0); len(b) < n; i++ {
+		switch i % 5 {
+		case 0:
+			b = append(b, text(packedFrame, i)...)
+		case 1:
+			b = append(b, random(packedFrame, i)...)
+		case 2, 3:
+			b = append(b, make([]byte, packedFrame)...)
+		case 4:
+			b = append(b, text(pageSize, i)...)
+			b = append(b, make([]byte, packedFrame/2)...)
+			b = append(b, random(packedFrame/2-pageSize, i)...)
+		}
 	}
-	if _, err := unpack(disk, bytes.NewReader(text(3<<20, 1))); !errors.Is(err, unix.ENOSPC) {
-		t.Errorf("on a full disk: %v", err)
+	return b[:n]
+}
+
+// pack compresses data, written in pieces of the given size.
+func pack(t testing.TB, data []byte, piece int) []byte {
+	t.Helper()
+	var out bytes.Buffer
+	w := packed.NewWriter(&out, packed.Options{Workers: 2})
+	defer w.Abort()
+	for p := data; len(p) > 0; p = p[min(piece, len(p)):] {
+		if n, err := w.Write(p[:min(piece, len(p))]); err != nil || n != min(piece, len(p)) {
+			t.Fatal(n, err)
+		}
 	}
-	// A file that is as large as no disk has room.
-	f, err := os.Create(filepath.Join(t.TempDir(), "large.gz"))
+	if err := w.Close(); err != nil {
+		t.Fatal(err)
+	}
+	if w.Written() != int64(out.Len()) {
+		t.Errorf("Written() = %d of %d bytes", w.Written(), out.Len())
+	}
+	return out.Bytes()
+}
+
+// The caller chooses where a core is unpacked, and is not told to set TMPDIR.
+func TestOpenTempDir(t *testing.T) {
+	path, dir := save(t, "gz", gz(t, newCore(t, heap(text(3*pageSize, 1))))), t.TempDir()
+	t.Setenv("TMPDIR", "/nonexistent")
+	f, err := core.OpenWith(path, core.OpenOptions{TempDir: dir})
 	if err != nil {
 		t.Fatal(err)
 	}
-	defer f.Close()
-	f.Write(gz(t, newCore(t, heap(text(3*pageSize, 1)))))
-	if err := f.Truncate(1 << 43); err != nil {
-		t.Skip(err)
-	}
-	t.Setenv("TMPDIR", t.TempDir())
-	if _, err := (Opener{}).Open(f.Name()); err == nil || !strings.Contains(err.Error(), "not enough room in "+os.TempDir()) || !strings.Contains(err.Error(), "TMPDIR") {
-		t.Errorf("without room: %v", err)
-	}
-}
-
-// A temporary folder that is none is told with what chooses it.
-func TestNoTemporaryFolder(t *testing.T) {
-	path := save(t, "x", gz(t, text(1000, 1)))
-	for dir, want := range map[string]string{"/nonexistent": "look for room in /nonexistent: no such file or directory (set TMPDIR", path: "create temporary file: open " + path + "/"} {
-		t.Setenv("TMPDIR", dir)
-		if _, err := (Opener{}).Open(path); err == nil || !strings.Contains(err.Error(), want) || !strings.HasSuffix(err.Error(), " (set TMPDIR to another folder)") {
-			t.Errorf("%s: %v; want %q", dir, err, want)
-		}
-	}
-}
-
-func TestIsPacked(t *testing.T) {
-	for head, want := range map[string]bool{
-		"\x28\xb5\x2f\xfd": true, "\x50\x2a\x4d\x18": true, "\x5f\x2a\x4d\x18rest": true, "\x1f\x8b\x08\x00": true,
-		"": false, "\x28\xb5\x2f": false, "\x60\x2a\x4d\x18": false, "\x7fELF": false, "\x1f\x8b": false, "\x28\xb5\x2f\xfc": false,
-	} {
-		if IsPacked([]byte(head)) != want {
-			t.Errorf("IsPacked(%q) = %v", head, !want)
-		}
+	f.Close()
+	if _, err := core.OpenWith(path, core.OpenOptions{TempDir: "/nonexistent/too"}); err == nil || strings.Contains(err.Error(), "TMPDIR") {
+		t.Errorf("in a folder that is none: %v", err)
 	}
 }
