@@ -19,6 +19,7 @@ import (
 	"golang.org/x/sys/unix"
 
 	"github.com/procmem/procmem/internal/privilege"
+	"github.com/procmem/procmem/internal/refusal"
 	"github.com/procmem/procmem/process"
 )
 
@@ -267,23 +268,37 @@ func filtered() string {
 	return ""
 }
 
+// In a program that imports this package the errors of process read as Explain
+// does.
+func init() {
+	refusal.Register(func(pid int, err error) string {
+		why, _ := Explain(pid, err)
+		return why
+	})
+}
+
 // Explain returns in one line why working on process pid failed with err: the
-// cause and the remedy where a rule of the kernel refused, else the error.
-func Explain(pid int, err error) string {
+// cause and, after "; remedy: ", what would allow it. Ok is false where err is
+// of another kind than a refusal, or a process that is gone without a reason
+// that can be told. It looks at the process as it is now.
+func Explain(pid int, err error) (why string, ok bool) {
+	if r, refused := errors.AsType[*refusal.Error](err); refused {
+		err = r.Err // whose text is what this returns
+	}
 	denied := errors.Is(err, unix.EPERM) || errors.Is(err, unix.EACCES)
 	// ENOENT: of a zombie there is no /proc/PID/exe.
 	gone := errors.Is(err, unix.ESRCH) || errors.Is(err, unix.ENOENT) || errors.Is(err, process.ErrNoProcess)
 	if !denied && !gone && !errors.Is(err, process.ErrForeignProc) {
-		return err.Error()
+		return "", false
 	}
 	r := Diagnose(pid)
 	switch {
 	case r.Cause != "" && r.Remedy != "":
-		return r.Cause + "; remedy: " + r.Remedy
+		return r.Cause + "; remedy: " + r.Remedy, true
 	case r.Cause != "":
-		return r.Cause
+		return r.Cause, true
 	case denied:
-		return err.Error() + ", though all rules that procmem can see allow it: a tracer outside of this pid namespace or a security module may refuse"
+		return err.Error() + ", though all rules that procmem can see allow it: a tracer outside of this pid namespace or a security module may refuse", true
 	}
-	return err.Error()
+	return "", false
 }

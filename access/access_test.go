@@ -25,7 +25,11 @@ func TestUser(t *testing.T) {
 	ask(t, as(nobody), path, strconv.Itoa(own.PID())).want(t, "", "", "user=ok", "dumpable=ok", "CAP_SYS_PTRACE=ok", "capabilities=ok", "user namespace=ok")
 	ask(t, as(nobody), path, strconv.Itoa(other.PID())).want(t,
 		"the target runs as uid 12345 gid 12345 and procmem as uid 65534 gid 65534", sudo, "user=no", "dumpable=ok", "CAP_SYS_PTRACE=no")
-	ask(t, as(nobody), path, strconv.Itoa(ofRoot.PID())).want(t, "uid 0 gid 0", sudo, "user=no", "dumpable=unknown", "capabilities=no")
+	refused := ask(t, as(nobody), path, strconv.Itoa(ofRoot.PID()))
+	refused.want(t, "uid 0 gid 0", sudo, "user=no", "dumpable=unknown", "capabilities=no")
+	if want := refused.Cause + "; remedy: " + refused.Remedy; refused.Viewed != want {
+		t.Errorf("process.View says %q; want %q", refused.Viewed, want)
+	}
 
 	// The group counts as well.
 	group := &syscall.SysProcAttr{Credential: &syscall.Credential{Uid: nobody, Gid: 7}}

@@ -39,6 +39,7 @@ type answer struct {
 	// Opened and Attached are what the kernel itself says: "" for yes.
 	Opened, Attached string
 	Explained        string // the error of attaching, explained
+	Viewed           string // the error of process.View
 }
 
 // helper runs in a process of its own: [filter] PID, or [filter] self.
@@ -60,10 +61,19 @@ func helper(words []string) {
 	} else {
 		f.Close()
 	}
+	if p, err := process.Open(pid); err == nil {
+		v, err := p.View()
+		if err == nil {
+			v.Close()
+		} else if a.Viewed = err.Error(); !errors.Is(err, os.ErrPermission) {
+			a.Viewed = "not refused: " + a.Viewed
+		}
+		p.Close()
+	}
 	// The end of this process detaches.
 	if _, _, e := unix.RawSyscall6(unix.SYS_PTRACE, unix.PTRACE_SEIZE, uintptr(pid), 0, 0, 0, 0); e != 0 {
 		a.Attached = e.Error()
-		a.Explained = Explain(pid, e)
+		a.Explained, _ = Explain(pid, e)
 	}
 	if err := json.NewEncoder(os.Stdout).Encode(a); err != nil {
 		panic(err)

@@ -154,13 +154,23 @@ func kindOf(m os.FileMode) string {
 	return not
 }
 
+// HoleReaderAt is an io.ReaderAt that knows where its file holds nothing but
+// zeros. NewReader uses it if its reader is one.
+type HoleReaderAt interface {
+	io.ReaderAt
+
+	// NextData returns the first run of bytes at or behind off that may hold
+	// anything else, as offsets; both are the size of the file where there is
+	// none. It is safe for concurrent use.
+	NextData(off int64) (start, end int64)
+}
+
 // NewReader reads a core of size bytes from r. A file that is not a core that
 // makes sense gives a *FormatError. One whose notes make no sense is opened, and
 // Damaged tells which. One that is cut off behind its program headers is, too,
 // with its notes as far as there are any, and Truncated tells what memory it
-// lacks. A reader that knows where there are zeros tells so with
-// NextData(off int64) (start, end int64): the first run of data at or behind
-// off. Where two segments overlap, the memory that
+// lacks. A reader that knows where there are zeros is a HoleReaderAt. Where two
+// segments overlap, the memory that
 // both claim belongs to the one that starts lower, or comes first in the file.
 func NewReader(r io.ReaderAt, size int64) (*File, error) {
 	f, err := newFile(r, size)

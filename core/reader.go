@@ -166,9 +166,7 @@ func (f *File) lostIn(r procmem.Range, yield func(procmem.Range, error) bool) bo
 // or end, end. A reader that does not know has data everywhere.
 func (f *File) dataRun(off, end int64) (from, to int64) {
 	switch r := f.r.(type) {
-	case interface {
-		NextData(off int64) (start, end int64)
-	}:
+	case HoleReaderAt:
 		from, to := r.NextData(off)
 		return min(from, end), min(to, end)
 	case *os.File:

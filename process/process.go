@@ -28,6 +28,7 @@ import (
 
 	"github.com/procmem/procmem"
 	"github.com/procmem/procmem/internal/privilege"
+	"github.com/procmem/procmem/internal/refusal"
 )
 
 // ErrNoProcess reports that no process has the pid.
@@ -60,15 +61,16 @@ type successor struct {
 }
 
 // Open opens process pid of this /proc. ErrNoProcess: there is none. It asks
-// for no rights yet; those are needed by what is read later, which fails with
-// EACCES (os.ErrPermission) where they are missing.
+// for no rights yet, unless /proc hides the process (hidepid); those are needed
+// by what is read later, View above all, which fails with EACCES or EPERM
+// (os.ErrPermission) where they are missing.
 func Open(pid int) (p *Process, err error) {
 	// A process is not to be found for a moment while a thread of it that is
 	// not the first executes a program.
 	const tries = 4
 	for try := 1; ; try++ {
 		if p, err = openOnce(pid); try == tries || !errors.Is(err, ErrNoProcess) {
-			return p, err
+			return p, refusal.Of(pid, err)
 		}
 		time.Sleep(time.Millisecond)
 	}

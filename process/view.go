@@ -13,6 +13,7 @@ import (
 
 	"github.com/procmem/procmem"
 	"github.com/procmem/procmem/internal/privilege"
+	"github.com/procmem/procmem/internal/refusal"
 )
 
 // View is the memory of a process as its mappings were at one moment. It is a
@@ -42,13 +43,15 @@ type View struct {
 
 // View opens the memory of the process. It reads smaps, for the flags that
 // tell what may be read and how. Without the rights of a debugger it fails
-// with EACCES; for a zombie or a kernel thread with ESRCH.
+// with EACCES or EPERM (os.ErrPermission), and the text of the error is the
+// sentence of package access if the program imports that; for a zombie or a
+// kernel thread it fails with ESRCH.
 func (p *Process) View() (v *View, err error) {
 	err = p.withMemory(func(tid int, dir *os.File) error {
 		v, err = p.viewOf(tid, dir)
 		return err
 	})
-	return v, err
+	return v, refusal.Of(p.pid, err)
 }
 
 func (p *Process) viewOf(tid int, dir *os.File) (*View, error) {

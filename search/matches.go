@@ -48,6 +48,7 @@ var errStopped = errors.New("stopped")
 type run struct {
 	s    *Searcher
 	mem  procmem.Memory
+	maps []procmem.Mapping                               // ascending; nil where mem does not tell
 	add  func(text []byte, m *Match, goesOn bool) []byte // nil where no text is made
 	hand func(b *pipe.Block, n *progress) bool           // yields what was found
 
@@ -76,6 +77,7 @@ func (r *run) run(ctx context.Context) error {
 	r.blocks, r.delivered = make(chan *pipe.Block), make(chan struct{})
 	r.carry, r.last = make([]procmem.Addr, len(s.sequences)), nowhere
 	r.context.r = r
+	r.maps, _ = r.mem.Mappings() // what reads it fails with the reason
 	var err error
 	ended := make(chan struct{})
 	go func() {
@@ -189,14 +191,14 @@ func (r *run) write(b *pipe.Block, n *progress, last procmem.Addr) {
 	if r.add == nil {
 		return
 	}
-	for m := range matches(b, n.hits) {
+	for m := range r.matches(b, n.hits) {
 		n.text = r.add(n.text, m, m.Start == last)
 		last = m.End
 	}
 }
 
 func (r *run) yieldHits(b *pipe.Block, hits []hit, yield func(Match, error) bool) bool {
-	for m, p := range matches(b, hits) {
+	for m, p := range r.matches(b, hits) {
 		if r.context.n > 0 {
 			m.Before, m.After = r.context.around(p, m.Range)
 		}
@@ -209,7 +211,7 @@ func (r *run) yieldHits(b *pipe.Block, hits []hit, yield func(Match, error) bool
 
 // matches yields what hits are, and the piece of memory that they are in. The
 // Match is one for all.
-func matches(b *pipe.Block, hits []hit) iter.Seq2[*Match, pipe.Piece] {
+func (r *run) matches(b *pipe.Block, hits []hit) iter.Seq2[*Match, pipe.Piece] {
 	return func(yield func(*Match, pipe.Piece) bool) {
 		var m Match
 		piece := 0
@@ -221,11 +223,22 @@ func matches(b *pipe.Block, hits []hit) iter.Seq2[*Match, pipe.Piece] {
 			p := b.Pieces[piece]
 			i, end := int(m.Start-p.Addr), int(m.End-p.Addr)
 			m.Pattern, m.Bytes = int(h.pattern), p.Bytes[i:end:end]
+			if m.Mapping == nil || !m.Mapping.Contains(m.Start) {
+				m.Mapping = r.mapping(m.Start)
+			}
 			if !yield(&m, p) {
 				return
 			}
 		}
 	}
+}
+
+// mapping returns the mapping that holds a, or nil.
+func (r *run) mapping(a procmem.Addr) *procmem.Mapping {
+	if i := procmem.FindMapping(r.maps, a); i < len(r.maps) && r.maps[i].Contains(a) {
+		return &r.maps[i]
+	}
+	return nil
 }
 
 // plan yields what is searched: what is there, in the ranges that are asked for.

@@ -261,6 +261,9 @@ func check(ctx context.Context, s *Searcher, m *fake, mem procmem.Memory, want [
 		if i++; uint64(len(x.Bytes)) != x.Size() || len(x.Before) > s.o.Context || len(x.After) > s.o.Context {
 			return fmt.Errorf("match %v has %d bytes, with %d and %d around", x.Range, len(x.Bytes), len(x.Before), len(x.After))
 		}
+		if x.Mapping == nil || !x.Mapping.Contains(x.Start) {
+			return fmt.Errorf("match %v is said to begin in %v", x.Range, x.Mapping)
+		}
 		whole := slices.Concat(x.Before, x.Bytes, x.After)
 		for k, b := range whole {
 			if a := x.Start - procmem.Addr(len(x.Before)) + procmem.Addr(k); at(a) != b {

@@ -22,7 +22,10 @@ type Options struct {
 // Match is a place where a pattern was found.
 type Match struct {
 	procmem.Range
-	Pattern int    // index of the pattern
+	Pattern int // index of the pattern among those of New
+	// Mapping is the one that the match begins in, which the caller must not
+	// change; nil where none is known.
+	Mapping *procmem.Mapping
 	Bytes   []byte // what matched; good until the next match
 	// Before and After are what lies on either side; good until the next match.
 	Before, After []byte

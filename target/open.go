@@ -13,16 +13,14 @@ import (
 	"golang.org/x/sys/unix"
 
 	"github.com/procmem/procmem"
+	_ "github.com/procmem/procmem/access" // words the refusals of process
 	"github.com/procmem/procmem/core"
 	"github.com/procmem/procmem/internal/regular"
 	"github.com/procmem/procmem/process"
 )
 
-// Reasons why a word is no process.
-var (
-	ErrManyProcesses = errors.New("several processes have this name")
-	ErrNotProcess    = errors.New("this is a file")
-)
+// ErrNotProcess is why PID refuses the name of a file.
+var ErrNotProcess = errors.New("this is a file")
 
 // Target is what a command works on. Exactly one of Process and Core is set.
 type Target struct {
@@ -176,11 +174,8 @@ type ManyError struct {
 }
 
 func (e *ManyError) Error() string {
-	return fmt.Sprintf("target %q: %v; use one of these pids:\n  %s", e.Word, ErrManyProcesses, strings.Join(e.Lines, "\n  "))
+	return fmt.Sprintf("target %q: several processes have this name; use one of these pids:\n  %s", e.Word, strings.Join(e.Lines, "\n  "))
 }
-
-// Unwrap returns ErrManyProcesses.
-func (e *ManyError) Unwrap() error { return ErrManyProcesses }
 
 // commandLines returns a line for each process: its pid and its arguments. All are
 // asked at once, since each may let us wait.

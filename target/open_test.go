@@ -187,7 +187,7 @@ func TestByName(t *testing.T) {
 	path = program(t, name)
 	second := testproc.StartCmd(t, cmd("\x1b[31mred\nline", strings.Repeat("long ", 1000)))
 	_, err := PID(name)
-	if !errors.Is(err, ErrManyProcesses) {
+	if _, many := errors.AsType[*ManyError](err); !many {
 		t.Fatal(err)
 	}
 	for _, p := range []*testproc.Proc{first, second} {
@@ -254,7 +254,7 @@ func TestNameOfBlocked(t *testing.T) {
 		}
 	}
 	_, err := PID(name)
-	if !errors.Is(err, ErrManyProcesses) {
+	if _, many := errors.AsType[*ManyError](err); !many {
 		t.Fatal(err)
 	}
 	for _, pid := range pids[:10] {

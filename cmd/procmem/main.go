@@ -181,7 +181,7 @@ func exitStatus(err error) int {
 func complain(err error) {
 	text := err.Error()
 	if p, ok := errors.AsType[*target.ProcessError](err); ok {
-		if why := access.Explain(p.PID, p.Err); why != p.Err.Error() {
+		if why, ok := access.Explain(p.PID, p.Err); ok {
 			text = fmt.Sprintf("%s (procmem doctor %d tells more)", why, p.PID)
 		}
 	}
