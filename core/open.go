@@ -90,7 +90,7 @@ func OpenWith(path string, o OpenOptions) (*File, error) {
 	}
 	r, err := os.OpenFile(path, os.O_RDONLY|syscall.O_NONBLOCK, 0)
 	if err != nil {
-		if better := packed.NotHere(path, err); better != err {
+		if better := packed.NotHere(path, err); !errors.Is(better, err) {
 			return nil, better
 		}
 		return nil, fmt.Errorf("open core: %w", err)

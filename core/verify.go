@@ -155,7 +155,7 @@ func (v *verifier) memory(ctx context.Context) error {
 	plan := func(yield func(pipe.Extent) bool) {
 		for _, s := range raw.segs {
 			at, end := s.Start, min(s.dumped, s.inFile(raw.size))
-			for r := range dataOf(raw, procmem.Range{Start: at, End: end}) { // blocks of a disk may be less than a page
+			for r, _ := range dataOf(raw, procmem.Range{Start: at, End: end}) { // blocks of a disk may be less than a page
 				v.zeros(procmem.Range{Start: at, End: r.Start})
 				if !yield(pipe.Extent{Range: r}) {
 					return

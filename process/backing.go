@@ -1,6 +1,7 @@
 package process
 
 import (
+	"errors"
 	"os"
 	"strings"
 	"sync"
@@ -67,7 +68,7 @@ func (b *backing) openFile(m *procmem.Mapping) mappedFile {
 	// map_files is exact, also for files without a name; it takes
 	// CAP_CHECKPOINT_RESTORE or CAP_SYS_ADMIN.
 	f, err := b.openBy(m, way{name: mapFile(m), link: true})
-	goOn := func() bool { return err != nil && err != ErrNoAnswer }
+	goOn := func() bool { return err != nil && !errors.Is(err, ErrNoAnswer) }
 	if goOn() && executable(b.dir) == m.Path { // also without a name, and without a capability
 		f, err = b.openBy(m, way{name: "exe", link: true})
 	}

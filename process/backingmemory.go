@@ -1,6 +1,7 @@
 package process
 
 import (
+	"errors"
 	"iter"
 
 	"github.com/procmem/procmem"
@@ -52,7 +53,7 @@ func (b backingMemory) read(m *procmem.Mapping, p []byte, a procmem.Addr) (int, 
 		return 0, procmem.ErrUnreadable
 	}
 	n, err := readFile(file, m, p, a)
-	if err == errNoFileData {
+	if errors.Is(err, errNoFileData) {
 		err = procmem.ErrUnreadable
 	}
 	return n, err

@@ -1,6 +1,7 @@
 package process
 
 import (
+	"errors"
 	"iter"
 	"math"
 
@@ -199,7 +200,7 @@ func fileExtents(f mappedFile, m *procmem.Mapping, r procmem.Range, yield func(p
 	end = min(end, (uint64(size)+procmem.PageSize-1)&^(procmem.PageSize-1))
 	for off := base + uint64(r.Start); off < end; {
 		data, h, err := f.seekData(int64(off))
-		if err == unix.ENXIO {
+		if errors.Is(err, unix.ENXIO) {
 			return true
 		}
 		hole := int64(end)

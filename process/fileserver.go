@@ -87,7 +87,7 @@ func (r *fileReader) ask(q question, file string, patience time.Duration) (a ans
 	}
 	timer := time.AfterFunc(tellAfter, func() { r.p.tellWait("the file " + file) })
 	defer timer.Stop()
-	r.conn.SetDeadline(time.Now().Add(patience))
+	_ = r.conn.SetDeadline(time.Now().Add(patience))
 	if err = r.enc.Encode(&q); err == nil {
 		err = r.dec.Decode(&a)
 	}
@@ -189,7 +189,7 @@ func (a *answer) of(f *os.File, q question, buf []byte) {
 	case 'r':
 		var n int
 		n, err = f.ReadAt(buf[:min(max(q.N, 0), len(buf))], q.Off)
-		a.Bytes, a.EOF = buf[:n], err == io.EOF
+		a.Bytes, a.EOF = buf[:n], errors.Is(err, io.EOF)
 		if a.EOF {
 			err = nil
 		}

@@ -112,15 +112,15 @@ func eachLine(r io.Reader, what string, f func([]byte) error) error {
 	in := bufio.NewReaderSize(r, maxLine)
 	for n := 1; ; n++ {
 		line, err := readLine(in)
-		if err == io.EOF && len(line) == 0 {
+		if errors.Is(err, io.EOF) && len(line) == 0 {
 			return nil
 		}
-		if err == nil || err == io.EOF {
+		if err == nil || errors.Is(err, io.EOF) {
 			if err := f(line); err != nil {
 				return fmt.Errorf("parse %s: line %d: %w", what, n, err)
 			}
 		}
-		if err == io.EOF {
+		if errors.Is(err, io.EOF) {
 			return nil
 		}
 		if err != nil {
@@ -136,11 +136,11 @@ func readLine(in *bufio.Reader) ([]byte, error) {
 	if err == nil {
 		return line[:len(line)-1], nil
 	}
-	if err != bufio.ErrBufferFull {
+	if !errors.Is(err, bufio.ErrBufferFull) {
 		return line, err
 	}
 	line = append(bytes.Clone(line), cutMark...)
-	for err == bufio.ErrBufferFull {
+	for errors.Is(err, bufio.ErrBufferFull) {
 		_, err = in.ReadSlice('\n')
 	}
 	return line, err

@@ -71,7 +71,7 @@ func (p *Process) HasRings(maps []procmem.Mapping) bool {
 // Ticks returns the time in the unit of StartTime.
 func Ticks() uint64 {
 	var t unix.Timespec
-	unix.ClockGettime(unix.CLOCK_BOOTTIME, &t) // cannot fail
+	_ = unix.ClockGettime(unix.CLOCK_BOOTTIME, &t) // cannot fail
 	return uint64(t.Nano()) / uint64(time.Second/userHZ)
 }
 

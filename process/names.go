@@ -80,7 +80,7 @@ func (p *Process) Cmdline() ([]string, error) {
 	b, err := within(p, nameTime, func() ([]byte, error) {
 		return parseMem(p, "cmdline", func(r io.Reader) ([]byte, error) { return io.ReadAll(io.LimitReader(r, maxCmdline)) })
 	})
-	if err == ErrBlocked {
+	if errors.Is(err, ErrBlocked) {
 		err = fmt.Errorf("read /proc/%d/cmdline: %w", p.pid, err)
 	}
 	if err != nil || len(b) == 0 {

@@ -99,7 +99,7 @@ func (p *Process) CheckChildNamespaces(tid int) error {
 			err error
 		)
 		privilege.Raised(func() { err = unix.Fstatat(int(p.dir.Fd()), next, &st, unix.AT_SYMLINK_NOFOLLOW) })
-		if err == unix.ENOENT && p.HasThread(tid) {
+		if errors.Is(err, unix.ENOENT) && p.HasThread(tid) {
 			continue // kernels before 4.12, and 5.6, or without such namespaces
 		}
 		a, err := p.readLink(own)

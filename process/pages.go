@@ -2,6 +2,7 @@ package process
 
 import (
 	"encoding/binary"
+	"errors"
 	"fmt"
 	"iter"
 	"os"
@@ -68,10 +69,10 @@ func (pm *pagemap) runs(r procmem.Range, own PageState) iter.Seq2[PageRun, error
 			}
 			found, err := sys.PagemapNext(pm.f.Fd(), &q, step, vec[:])
 			switch {
-			case err == unix.EINVAL && !pm.noGuard.Load():
+			case errors.Is(err, unix.EINVAL) && !pm.noGuard.Load():
 				pm.noGuard.Store(true)
 				continue
-			case err == unix.ENOTTY || err == unix.EINVAL:
+			case errors.Is(err, unix.ENOTTY) || errors.Is(err, unix.EINVAL):
 				pm.noScan.Store(true)
 				continue
 			case err != nil:
@@ -110,7 +111,7 @@ func pageScan(r procmem.Range, categories uint64) sys.Scan {
 }
 
 func scanError(q sys.Scan, err error) error {
-	if err == unix.ESRCH {
+	if errors.Is(err, unix.ESRCH) {
 		return procmem.ErrGone
 	}
 	return fmt.Errorf("scan pagemap at %#x: %w", q.Start, err)
@@ -128,7 +129,7 @@ func (pm *pagemap) guards(r procmem.Range) iter.Seq2[procmem.Range, error] {
 		for q.Start < q.End && !pm.noScan.Load() && !pm.noGuard.Load() {
 			found, err := sys.PagemapNext(pm.f.Fd(), &q, step, vec[:])
 			switch {
-			case err == unix.EINVAL || err == unix.ENOTTY:
+			case errors.Is(err, unix.EINVAL) || errors.Is(err, unix.ENOTTY):
 				return // the kernel does not know them
 			case err != nil:
 				yield(procmem.Range{}, scanError(q, err))

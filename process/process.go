@@ -233,7 +233,7 @@ func (p *Process) OpenMem(name string) (f *os.File, err error) {
 func (p *Process) openIn(dir *os.File, name string, flags int) (*os.File, error) {
 	f, err := openAt(dir, name, flags)
 	if err != nil {
-		if (err == unix.ENOENT || err == unix.ESRCH) && !p.Exists() {
+		if (errors.Is(err, unix.ENOENT) || errors.Is(err, unix.ESRCH)) && !p.Exists() {
 			err = unix.ESRCH
 		}
 		return nil, fmt.Errorf("open /proc/%d/%s: %w", p.pid, name, err)

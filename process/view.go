@@ -173,7 +173,7 @@ func (v *View) readMapping(m *procmem.Mapping, p []byte, a procmem.Addr) (int, e
 		defer release()
 		if f != nil {
 			n, err := v.readShared(f, m, p, a)
-			if err != errNoFileData {
+			if !errors.Is(err, errNoFileData) {
 				return n, err
 			}
 		}
@@ -245,7 +245,7 @@ func (v *View) readAbsent(m *procmem.Mapping, p []byte, done int, a, to procmem.
 		defer release()
 		if f != nil {
 			n, err := readFile(f, m, p, from)
-			if err != errNoFileData {
+			if !errors.Is(err, errNoFileData) {
 				return n, len(p)
 			}
 		}
@@ -369,8 +369,8 @@ func readFile(f mappedFile, m *procmem.Mapping, p []byte, a procmem.Addr) (int, 
 	if err == nil {
 		return n, nil
 	}
-	if err != io.EOF {
-		if err == ErrNoAnswer {
+	if !errors.Is(err, io.EOF) {
+		if errors.Is(err, ErrNoAnswer) {
 			return n, err
 		}
 		if n == 0 {

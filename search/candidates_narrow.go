@@ -429,7 +429,7 @@ func inOrder[J any](ctx context.Context, jobs []J, next, work, emit func(J) erro
 			case <-ctx.Done():
 				return
 			}
-			if err := next(t.job); err == io.EOF {
+			if err := next(t.job); errors.Is(err, io.EOF) {
 				return
 			} else if err != nil {
 				cancel(err)

@@ -92,7 +92,7 @@ func (c *CandidateReader) All() iter.Seq2[Candidate, error] {
 		var f frame
 		for {
 			var err error
-			if raw, err = c.frame(raw); err == io.EOF {
+			if raw, err = c.frame(raw); errors.Is(err, io.EOF) {
 				return
 			}
 			if err == nil {

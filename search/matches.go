@@ -103,7 +103,7 @@ func (r *run) run(ctx context.Context) error {
 	w := s.worker()
 	defer s.free(w)
 	for b := range r.blocks {
-		if err := r.deliver(ctx, b, w); err == errStopped {
+		if err := r.deliver(ctx, b, w); errors.Is(err, errStopped) {
 			return nil
 		} else if err != nil {
 			return err

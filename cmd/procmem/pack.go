@@ -266,7 +266,7 @@ func (m *fileMemory) ReadAt(p []byte, addr procmem.Addr) (int, error) {
 	if n == len(p) {
 		return n, nil
 	}
-	if err == nil || err == io.EOF {
+	if err == nil || errors.Is(err, io.EOF) {
 		err = io.ErrUnexpectedEOF
 	}
 	fault := &procmem.FaultError{Addr: addr + procmem.Addr(n), Err: err}

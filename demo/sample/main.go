@@ -29,12 +29,12 @@ func main() {
 	go func() { // a thread in a system call
 		r, _, err := os.Pipe()
 		if err == nil {
-			io.Copy(io.Discard, r)
+			_, _ = io.Copy(io.Discard, r)
 		}
 	}()
 	fmt.Printf("%p %d\n", &secret[0], len(secret))
 	// Whoever started it ends it by closing its standard input; ten minutes
 	// are enough in any case.
 	time.AfterFunc(10*time.Minute, func() { os.Exit(1) })
-	io.Copy(io.Discard, os.Stdin)
+	_, _ = io.Copy(io.Discard, os.Stdin)
 }

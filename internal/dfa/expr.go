@@ -1,6 +1,7 @@
 package dfa
 
 import (
+	"errors"
 	"fmt"
 	"regexp/syntax"
 	"strconv"
@@ -35,7 +36,7 @@ func parse(expr string, fold bool) (*syntax.Regexp, error) {
 	if _, plain := syntax.Parse(expr, flags); plain != nil {
 		err = plain // in the words of the user, if it can be had so
 	}
-	if e, ok := err.(*syntax.Error); ok {
+	if e, ok := errors.AsType[*syntax.Error](err); ok {
 		return nil, fmt.Errorf("%s: %q", e.Code, e.Expr)
 	}
 	return nil, err

@@ -1,6 +1,7 @@
 package dirty
 
 import (
+	"errors"
 	"os"
 	"slices"
 
@@ -25,7 +26,7 @@ type boundaries struct{ maps *os.File } // /proc/PID/maps
 // does. On kernels that do not tell (before 6.11) they do.
 func (b boundaries) are(r procmem.Range) bool {
 	first, err := sys.MappingAt(b.maps.Fd(), uint64(r.Start))
-	if err == unix.ENOTTY {
+	if errors.Is(err, unix.ENOTTY) {
 		return true
 	}
 	last, lerr := sys.MappingAt(b.maps.Fd(), uint64(r.End)-1)

@@ -116,13 +116,13 @@ func (t *Tracker) protect(ctx context.Context, o *Shared, m *procmem.Mapping) er
 			step := procmem.Range{Start: r.Start, End: min(r.End, (r.Start|(scanStep-1))+1)}
 			end, err := t.protectStep(o, m, step)
 			switch {
-			case err == unix.EPERM && tries < maxTries && t.coverShared(o, m):
+			case errors.Is(err, unix.EPERM) && tries < maxTries && t.coverShared(o, m):
 				tries++
 				continue
-			case err == unix.EPERM || err == unix.ENOENT: // it changes: all of it counts as written
+			case errors.Is(err, unix.EPERM) || errors.Is(err, unix.ENOENT): // it changes: all of it counts as written
 				o.stale.Add(Offsets(m, r))
 				end = r.End
-			case err == unix.ESRCH:
+			case errors.Is(err, unix.ESRCH):
 				return procmem.ErrGone
 			case err != nil:
 				return fmt.Errorf("protect shared memory at %v: %w", r.Start, err)
@@ -141,7 +141,7 @@ func (t *Tracker) protect(ctx context.Context, o *Shared, m *procmem.Mapping) er
 func (t *Tracker) protectStep(o *Shared, m *procmem.Mapping, r procmem.Range) (procmem.Addr, error) {
 	n, end, err := sys.PagemapQuery(t.pm.Fd(), sys.Scan{Start: uint64(r.Start), End: uint64(r.End),
 		Return: sys.PageWritten | sys.PageTracked, Protect: true, Tracked: true}, t.vec)
-	if err == unix.EINTR || err == unix.EAGAIN {
+	if errors.Is(err, unix.EINTR) || errors.Is(err, unix.EAGAIN) {
 		// What was protected before is not told.
 		o.stale.Add(Offsets(m, r))
 		return r.Start, nil
@@ -167,7 +167,7 @@ func (t *Tracker) coverShared(o *Shared, m *procmem.Mapping) bool {
 		return false
 	}
 	err := sys.UffdRegister(t.uffd, uint64(m.Start), uint64(m.End))
-	if err == unix.EPERM { // of a file that was opened for reading
+	if errors.Is(err, unix.EPERM) { // of a file that was opened for reading
 		if o.still == nil {
 			o.still = make(map[procmem.Range]bool)
 		}

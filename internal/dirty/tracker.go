@@ -297,7 +297,7 @@ func (t *Tracker) step(r procmem.Range, forced bool) (written Work, err error) {
 	for try := 0; q.Start < q.End; {
 		found, err := sys.PagemapNext(t.pm.Fd(), &q, 0, t.vec)
 		switch {
-		case err == unix.EPERM && try < maxTries:
+		case errors.Is(err, unix.EPERM) && try < maxTries:
 			// Something here was mapped, or moved, since it was registered.
 			// What was protected before that was found is not told.
 			try++
@@ -308,10 +308,10 @@ func (t *Tracker) step(r procmem.Range, forced bool) (written Work, err error) {
 			t.forget(r)
 			t.reregister(r)
 			continue
-		case err == unix.EPERM:
+		case errors.Is(err, unix.EPERM):
 			t.anew = append(t.anew, r) // it changes too fast
 			return written, nil
-		case err == unix.ESRCH:
+		case errors.Is(err, unix.ESRCH):
 			return written, procmem.ErrGone
 		case err != nil:
 			return written, fmt.Errorf("scan pagemap at %#x: %w", q.Start, err)

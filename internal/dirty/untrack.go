@@ -1,6 +1,7 @@
 package dirty
 
 import (
+	"errors"
 	"time"
 
 	"golang.org/x/sys/unix"
@@ -72,7 +73,7 @@ func (u *untracker) run(maps []procmem.Mapping) bool {
 			}
 		}
 		end := min(r.End, (a|(untrackStep-1))+1) // aligned: huge pages stay whole
-		if err := sys.UffdUnprotect(u.uffd, uint64(a), uint64(end)); err == unix.ENOENT {
+		if err := sys.UffdUnprotect(u.uffd, uint64(a), uint64(end)); errors.Is(err, unix.ENOENT) {
 			return false
 		} else if err != nil {
 			break // of huge pages of hugetlbfs that are larger than a step

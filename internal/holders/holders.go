@@ -8,6 +8,7 @@ package holders
 
 import (
 	"bytes"
+	"errors"
 	"fmt"
 	"io"
 	"os"
@@ -91,7 +92,7 @@ func (f *finder) look(pid int) found {
 		return h // a kernel thread, or a zombie
 	}
 	if err != nil {
-		h.unseen = err != unix.ESRCH && err != unix.ENOENT // it has ended
+		h.unseen = !errors.Is(err, unix.ESRCH) && !errors.Is(err, unix.ENOENT) // it has ended
 		return h
 	}
 	f.mappings(maps, h.mapped)
@@ -183,7 +184,7 @@ func readAt(dir *os.File, name string) ([]byte, error) {
 	f := os.NewFile(uintptr(fd), name)
 	defer f.Close()
 	text, err := io.ReadAll(io.LimitReader(f, maxText))
-	if e, ok := err.(*os.PathError); ok {
+	if e, ok := errors.AsType[*os.PathError](err); ok {
 		err = e.Err
 	}
 	return text, err

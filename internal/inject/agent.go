@@ -72,7 +72,7 @@ func (a *agent) bury() (err error) {
 		if err == nil || slices.Contains(lasting, err) || errors.Is(err, ErrFrozen) {
 			return err
 		}
-		if err == ErrExec { // as likely as not it has: then it waits for nothing
+		if errors.Is(err, ErrExec) { // as likely as not it has: then it waits for nothing
 			tries += 4
 		}
 		sys.Nap(time.Millisecond)
@@ -139,7 +139,7 @@ func (a *agent) call(number uint64, args ...uint64) (result, error) {
 	}
 	x := execution{wait: a.stop, tid: a.PID, filtered: a.filtered, ours: true}
 	res, err := x.run(callRegs(a.regs, a.c.pc, number, args...), a.c.pc, request{number, args})
-	if err == procmem.ErrGone {
+	if errors.Is(err, procmem.ErrGone) {
 		err = fmt.Errorf("%w (in system call %d)", errAgentLost, number)
 	}
 	return res, err
@@ -204,7 +204,7 @@ func (a *agent) frozen() bool {
 // instruction, and has it end with us.
 func (a *agent) stands() error {
 	status, err := a.stop()
-	if err == errAgentWaits {
+	if errors.Is(err, errAgentWaits) {
 		return err
 	}
 	if err == nil && status.Stopped() {
@@ -226,11 +226,11 @@ func (a *agent) stands() error {
 // need not have: then the task ends itself, or takes SIGKILL where it stands.
 func (a *agent) end() error {
 	if unix.Kill(a.PID, unix.SIGKILL) == unix.EPERM {
-		a.call(callExitGroup, 0)
-		sys.ContinueWith(a.PID, unix.SIGKILL) // ESRCH: it has ended
+		_, _ = a.call(callExitGroup, 0)
+		_ = sys.ContinueWith(a.PID, unix.SIGKILL) // ESRCH: it has ended
 	}
 	for began := time.Now(); time.Since(began) < endPatience; sys.Nap(100 * time.Microsecond) {
-		if exited, err := sys.Exited(a.PID); exited || err == unix.ECHILD {
+		if exited, err := sys.Exited(a.PID); exited || errors.Is(err, unix.ECHILD) {
 			return nil
 		}
 		if time.Since(began) > agentPatience && a.frozen() { // version 1 keeps it from ending

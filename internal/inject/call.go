@@ -108,7 +108,7 @@ func (c *Injector) restore(tid int, regs []byte) error {
 // is gone, or not stopped: a thread is at stake that is not as it was.
 func persist(f func() error) (err error) {
 	for range 100 {
-		if err = f(); err == nil || err == unix.ESRCH {
+		if err = f(); err == nil || errors.Is(err, unix.ESRCH) {
 			return err
 		}
 		sys.Nap(time.Millisecond)
@@ -139,7 +139,7 @@ func (x *execution) run(regs []byte, pc uint64, r request) (res result, err erro
 	if err == nil {
 		err = setRegs(x.tid, regs)
 	}
-	if err == unix.ESRCH {
+	if errors.Is(err, unix.ESRCH) {
 		err = procmem.ErrGone
 	}
 	if err != nil {
@@ -151,7 +151,7 @@ func (x *execution) run(regs []byte, pc uint64, r request) (res result, err erro
 			return res, procmem.ErrGone
 		}
 		status, err := x.wait()
-		if err == errAgentWaits {
+		if errors.Is(err, errAgentWaits) {
 			return res, err
 		}
 		if err != nil || !status.Stopped() {
@@ -207,14 +207,14 @@ func (x *execution) admit(options uintptr, pc uint64, r request) error {
 
 // cancel turns the call of a thread at its entry to the kernel into none.
 func (x *execution) cancel(regs []byte) {
-	persist(func() error { return setRegs(x.tid, noCall(regs)) })
+	_ = persist(func() error { return setRegs(x.tid, noCall(regs)) })
 }
 
 // finish reads the result at the exit of the call. Nothing is allocated for that:
 // it must not fail.
 func (x *execution) finish(options uintptr, res result) (result, error) {
 	if x.filtered {
-		persist(func() error { return sys.SetOptions(x.tid, options) })
+		_ = persist(func() error { return sys.SetOptions(x.tid, options) })
 	}
 	info, err := x.info()
 	switch {

@@ -47,16 +47,16 @@ func (h *helper) fork(wait bool) error {
 	n.Child = child.Forked
 	if len(h.left) > 0 && h.p.Frozen() != "" { // the copy can be read before the target is thawed
 		n.Pause = time.Since(n.Time)
-		h.tell(&n)
+		_ = h.tell(&n)
 		t.Do(func() { h.buryLeft(c) })
 		t.LetGo()
-		h.reapLeft()
+		_ = h.reapLeft()
 	} else {
 		t.Do(func() { h.buryLeft(c) })
 		t.LetGo()
-		h.reapLeft()
+		_ = h.reapLeft()
 		n.Pause, n.Unheld = t.Pause(), t.Unheld()
-		h.tell(&n)
+		_ = h.tell(&n)
 	}
 	t.LetGoLate(h.ctx)
 	<-h.ctx.Done()
@@ -209,7 +209,7 @@ func (a *agent) fork(p *process.Process) (child *agent, err error) {
 	// the target, and so does not get it.
 	// Without the right to write to the files of another user it fails; then there was
 	// room for twice as much (snapshot.canFork).
-	os.WriteFile(privilege.ProcPath(child.PID, "oom_score_adj"), []byte("1000"), 0)
+	_ = os.WriteFile(privilege.ProcPath(child.PID, "oom_score_adj"), []byte("1000"), 0)
 	if child.Inner, err = innerPID(p, child.PID); err != nil {
 		return child, err
 	}

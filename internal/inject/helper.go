@@ -154,7 +154,7 @@ func Start(p *process.Process, j Job) (*Helper, error) {
 		return nil, fmt.Errorf("start helper: %w", err)
 	}
 	if err := k.enc.Encode(&j); err != nil {
-		k.Close()
+		_ = k.Close()
 		return nil, fmt.Errorf("start helper: %w", err)
 	}
 	return k, nil

@@ -59,7 +59,7 @@ func New(p *process.Process, t *ptracer.Tracer) (*Injector, error) {
 		return nil, fmt.Errorf("run a system call in process %d: not done for %v", p.PID(), arch)
 	}
 	c := &Injector{t: t}
-	t.Bound() // where there can be no timer (RLIMIT_SIGPENDING), waits poll
+	_ = t.Bound() // where there can be no timer (RLIMIT_SIGPENDING), waits poll
 	if c.mem, err = p.OpenMem("mem"); err != nil {
 		return nil, err
 	}

@@ -85,7 +85,7 @@ func serve() int {
 	}
 	// A kernel that is short of memory ends another one than who has to finish this,
 	// as far as it may be asked to.
-	os.WriteFile("/proc/self/oom_score_adj", []byte("-1000"), 0)
+	_ = os.WriteFile("/proc/self/oom_score_adj", []byte("-1000"), 0)
 	ctx, cancel := context.WithCancelCause(context.Background())
 	h.ctx = ctx
 	go func() {
@@ -153,7 +153,7 @@ func (h *helper) injector(t *ptracer.Tracer) (*Injector, error) {
 // stuck tells the other end not to wait any more: what is left to do waits for the
 // target.
 func (h *helper) stuck(why error) {
-	h.tell(&News{Failure: newFailure(fmt.Errorf("process %d: %w: %w", h.p.PID(), why, ErrStays))})
+	_ = h.tell(&News{Failure: newFailure(fmt.Errorf("process %d: %w: %w", h.p.PID(), why, ErrStays))})
 }
 
 // thawed waits until the target is not frozen by a control group. Nobody else has to.
@@ -173,5 +173,5 @@ func (h *helper) thawed() {
 // undone tells the other end that all is undone, or what is not, and for how
 // long the target was held for that.
 func (h *helper) undone(err error, pause time.Duration) {
-	h.tell(&News{Undone: true, Pause: pause, Left: newFailure(err)})
+	_ = h.tell(&News{Undone: true, Pause: pause, Left: newFailure(err)})
 }

@@ -35,7 +35,7 @@ func callIn(ctx context.Context, p *process.Process, f func(c *Injector, tid int
 			}
 		}
 		// Threads may come and go, and be about to take a signal.
-		if last != errNotStopped && last != ErrSignalled && !errors.Is(last, procmem.ErrGone) || !p.Exists() || time.Since(began) > callPatience {
+		if !errors.Is(last, errNotStopped) && !errors.Is(last, ErrSignalled) && !errors.Is(last, procmem.ErrGone) || !p.Exists() || time.Since(began) > callPatience {
 			return last
 		}
 	}

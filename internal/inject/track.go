@@ -87,7 +87,7 @@ func (h *helper) withAgent(c *Injector, f func(*agent) error) error {
 
 // born has the other end know of a task in the target: if this helper is killed,
 // somebody else has to reap it.
-func (h *helper) born(f Forked) { h.tell(&News{Born: &f}) }
+func (h *helper) born(f Forked) { _ = h.tell(&News{Born: &f}) }
 
 // held holds all threads of the target, runs f on the tracing thread, and lets
 // them go. What is left of f to be reaped is reaped then. Where no thread is fit for a

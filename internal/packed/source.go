@@ -101,7 +101,7 @@ func (o OpenOptions) notice(text string) {
 // inPlace returns what reads a seekable file.
 func inPlace(f *os.File, head []byte, size int64) (*Reader, error) {
 	if !isZstd(head) {
-		return nil, ErrNotSeekable
+		return nil, errNoTable
 	}
 	return NewReader(f, size)
 }
@@ -111,10 +111,10 @@ func reason(head []byte, err error) string {
 	switch {
 	case isGzip(head):
 		return "is compressed with gzip"
-	case err != ErrNotSeekable:
-		return fmt.Sprintf("cannot be read in place (%v)", err)
+	case errors.Is(err, errNoTable):
+		return "has no seek table"
 	}
-	return "has no seek table"
+	return fmt.Sprintf("cannot be read in place (%v)", err)
 }
 
 // unpack has a temporary file be the source.

@@ -127,12 +127,6 @@ func TestGzipReadError(t *testing.T) {
 	}
 }
 
-// flipped has one bit of a file changed, counted from its end.
-func flipped(b []byte, fromEnd int) []byte {
-	b[len(b)+fromEnd] ^= 0x10
-	return b
-}
-
 // A cut is never taken for the end, wherever it is but between frames.
 func TestUnpackTellsCuts(t *testing.T) {
 	var blocks bytes.Buffer

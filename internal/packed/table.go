@@ -30,6 +30,9 @@ const (
 // ErrNotSeekable: the file has no table of its frames, or one that is wrong.
 var ErrNotSeekable = errors.New("no usable seek table")
 
+// errNoTable: there is no table.
+var errNoTable = fmt.Errorf("%w: there is none", ErrNotSeekable)
+
 // errTable: there is a table, and it is damaged. The frames may be whole.
 var errTable = fmt.Errorf("%w: it is damaged", ErrNotSeekable)
 
@@ -74,7 +77,7 @@ type frameAt struct {
 func readTable(r io.ReaderAt, size int64) (frames []frameAt, sums bool, err error) {
 	le := binary.LittleEndian
 	if size < headerSize+footerSize {
-		return nil, false, ErrNotSeekable
+		return nil, false, errNoTable
 	}
 	var b [12]byte
 	if err := readFull(r, b[:footerSize], size-footerSize); err != nil {
@@ -89,7 +92,7 @@ func readTable(r io.ReaderAt, size int64) (frames []frameAt, sums bool, err erro
 	begin := size - content - headerSize
 	if fits := flags&flagsReserved == 0 && n <= maxFrames && begin >= 0; !fits {
 		if !marked {
-			return nil, false, ErrNotSeekable
+			return nil, false, errNoTable
 		}
 		return nil, false, fmt.Errorf("%w: %d frames with flags %#x do not fit a file of %d bytes", errTable, n, flags, size)
 	}
@@ -99,7 +102,7 @@ func readTable(r io.ReaderAt, size int64) (frames []frameAt, sums bool, err erro
 	}
 	switch found := le.Uint32(b[:]) == tableMagic && int64(le.Uint32(b[4:])) == content; {
 	case !found && !marked:
-		return nil, false, ErrNotSeekable
+		return nil, false, errNoTable
 	case !found:
 		return nil, false, fmt.Errorf("%w: no table of %d frames at %#x", errTable, n, begin)
 	case !marked:

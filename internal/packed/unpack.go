@@ -119,7 +119,7 @@ func (o OpenOptions) unpacker(file io.Reader, head []byte, name string) (io.Read
 		return z, z.Close, nil
 	}
 	z, err := gzip.NewReader(r)
-	if err == io.EOF {
+	if errors.Is(err, io.EOF) {
 		err = io.ErrUnexpectedEOF
 	}
 	if err != nil {
@@ -139,7 +139,7 @@ type members struct {
 
 func (m *members) Read(p []byte) (int, error) {
 	n, err := m.one.Read(p)
-	if err != io.EOF {
+	if !errors.Is(err, io.EOF) {
 		return n, err
 	}
 	head, err := m.in.Peek(len(gzipMagic))
@@ -150,7 +150,7 @@ func (m *members) Read(p []byte) (int, error) {
 		m.garbage()
 		return n, io.EOF
 	}
-	if err = m.one.Reset(m.in); err == io.EOF {
+	if err = m.one.Reset(m.in); errors.Is(err, io.EOF) {
 		err = io.ErrUnexpectedEOF
 	}
 	m.one.Multistream(false)

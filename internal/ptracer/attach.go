@@ -1,6 +1,7 @@
 package ptracer
 
 import (
+	"errors"
 	"fmt"
 	"time"
 
@@ -41,7 +42,7 @@ func (t *Tracer) Attach(tid int) error {
 		if err == nil {
 			status, ok, err := sys.Wait(tid)
 			switch {
-			case err == unix.ECHILD:
+			case errors.Is(err, unix.ECHILD):
 				t.exec = true // it has executed a program, and the id of the leader since
 				return nil
 			case ok && !status.Stopped():
@@ -53,14 +54,14 @@ func (t *Tracer) Attach(tid int) error {
 		}
 		status, serr := t.p.ThreadStatus(tid)
 		switch {
-		case err == unix.ESRCH, serr != nil, status.State == 'Z', status.State == 'X':
+		case errors.Is(err, unix.ESRCH), serr != nil, status.State == 'Z', status.State == 'X':
 			return nil
-		case err == unix.EPERM && status.TracerPID == unix.Gettid():
+		case errors.Is(err, unix.EPERM) && status.TracerPID == unix.Gettid():
 			// A thread in exec keeps its tracer when it takes over the id of
 			// the leader.
 			t.add(tid)
 			return nil
-		case err == unix.EPERM && status.TracerPID == 0 && try < 3:
+		case errors.Is(err, unix.EPERM) && status.TracerPID == 0 && try < 3:
 			// It was a leader that had exited, and is now a thread in exec.
 		default:
 			return fmt.Errorf("seize thread %d: %w", tid, err)

@@ -2,6 +2,7 @@ package ptracer
 
 import (
 	"encoding/binary"
+	"errors"
 
 	"golang.org/x/sys/unix"
 
@@ -26,7 +27,7 @@ func (r *regReader) get(tid int, typ uint32) []byte {
 		return nil
 	}
 	n, err := sys.GetRegset(tid, typ, r.buf[:])
-	if err == unix.EINVAL {
+	if errors.Is(err, unix.EINVAL) {
 		if r.unknown == nil {
 			r.unknown = make(map[uint32]bool)
 		}

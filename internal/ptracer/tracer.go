@@ -348,7 +348,7 @@ func (t *Tracer) Await(tid int, patience func() error) (unix.WaitStatus, error) 
 	defer t.alarm.Stop()
 	for {
 		status, ok, err := sys.Await(tid)
-		if ok || err == unix.ECHILD {
+		if ok || errors.Is(err, unix.ECHILD) {
 			return status, err
 		}
 		if err != nil {
@@ -364,7 +364,7 @@ func (t *Tracer) Await(tid int, patience func() error) (unix.WaitStatus, error) 
 func poll(tid int, patience func() error) (unix.WaitStatus, error) {
 	for asked := time.Now(); ; sys.Nap(50 * time.Microsecond) {
 		status, ok, err := sys.Wait(tid)
-		if ok || err == unix.ECHILD {
+		if ok || errors.Is(err, unix.ECHILD) {
 			return status, err
 		}
 		if time.Since(asked) < awaitPeriod {
@@ -403,7 +403,7 @@ func (t *Tracer) WaitStop(tid int, most time.Duration) (status unix.WaitStatus, 
 		}
 		return nil
 	})
-	if err == errLate {
+	if errors.Is(err, errLate) {
 		return 0, false, nil
 	}
 	return status, err == nil, err

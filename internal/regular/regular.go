@@ -71,7 +71,7 @@ func reopen(name string, find func() (int, error)) (*os.File, *unix.Stat_t, erro
 
 func retry(f func() (int, error)) (int, error) {
 	for {
-		if n, err := f(); err != unix.EINTR {
+		if n, err := f(); !errors.Is(err, unix.EINTR) {
 			return n, err
 		}
 	}

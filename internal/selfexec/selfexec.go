@@ -24,7 +24,7 @@ func Register(name string, main func() int) {
 	signal.Ignore(syscall.SIGHUP, syscall.SIGINT, syscall.SIGQUIT, syscall.SIGTERM, syscall.SIGPIPE,
 		syscall.SIGALRM, syscall.SIGUSR1, syscall.SIGUSR2, syscall.SIGTSTP, syscall.SIGXFSZ)
 	// Its name would be that of the link that it was run by.
-	os.WriteFile("/proc/self/comm", []byte(name), 0)
+	_ = os.WriteFile("/proc/self/comm", []byte(name), 0)
 	os.Exit(main())
 }
 

@@ -200,10 +200,10 @@ func (s *File) ReadAt(p []byte, off int64) (int, error) {
 // take, where the file system can do that. The length of the file stays.
 func (s *File) PunchHole(off, n int64) error {
 	err := error(unix.EINTR)
-	for err == unix.EINTR {
+	for errors.Is(err, unix.EINTR) {
 		err = unix.Fallocate(int(s.f.Fd()), unix.FALLOC_FL_PUNCH_HOLE|unix.FALLOC_FL_KEEP_SIZE, off, n)
 	}
-	if err == unix.EOPNOTSUPP || err == unix.ENOSYS {
+	if errors.Is(err, unix.EOPNOTSUPP) || errors.Is(err, unix.ENOSYS) {
 		return s.writeZeros(off, n)
 	}
 	return err
@@ -265,13 +265,13 @@ var (
 // rename gives a file or a folder a name that must not be in use.
 func rename(from, to string) error {
 	err := noReplace(from, to)
-	if err != unix.EINVAL {
+	if !errors.Is(err, unix.EINVAL) {
 		return err
 	}
 	// A file system that cannot do that, such as NFS.
 	if err = link(from, to); err == nil {
 		return unix.Unlink(from)
-	} else if err == unix.EEXIST {
+	} else if errors.Is(err, unix.EEXIST) {
 		return err
 	}
 	// Nor has it hard links, which a folder never has.
@@ -284,7 +284,7 @@ func rename(from, to string) error {
 // syncParent sees to it that a name outlives a crash. Not all file systems can.
 func syncParent(path string) {
 	if dir, err := os.Open(filepath.Dir(path)); err == nil {
-		dir.Sync()
+		_ = dir.Sync()
 		dir.Close()
 	}
 }

@@ -1,6 +1,7 @@
 package sink
 
 import (
+	"errors"
 	"fmt"
 	"os"
 	"sync"
@@ -36,13 +37,13 @@ func newReserve(dir string, n int64) (*reserve, error) {
 		f.Close()
 		return nil, nil
 	}
-	for err = unix.EINTR; err == unix.EINTR; {
+	for err = unix.EINTR; errors.Is(err, unix.EINTR); {
 		err = unix.Fallocate(int(f.Fd()), 0, 0, n)
 	}
-	switch err {
-	case nil:
+	switch {
+	case err == nil:
 		return &reserve{f: f, left: n, has: n}, nil
-	case unix.ENOSPC, unix.EDQUOT:
+	case errors.Is(err, unix.ENOSPC), errors.Is(err, unix.EDQUOT):
 		f.Close()
 		return nil, fmt.Errorf("reserve %d bytes in %s: %w", n, dir, err)
 	}
@@ -62,7 +63,7 @@ func (r *reserve) use(n int) {
 	}
 	if r.left -= int64(n); r.left < r.has {
 		r.has = max(0, r.left-reserveStep)
-		r.f.Truncate(r.has)
+		_ = r.f.Truncate(r.has)
 	}
 }
 

@@ -69,8 +69,8 @@ func (a *Alarm) Start(period time.Duration) {
 func (a *Alarm) Stop() { a.set(&unix.ItimerSpec{}) }
 
 func (a *Alarm) set(spec *unix.ItimerSpec) {
-	unix.RawSyscall6(unix.SYS_TIMER_SETTIME, uintptr(a.id), 0, uintptr(unsafe.Pointer(spec)), 0, 0, 0)
+	_, _, _ = unix.RawSyscall6(unix.SYS_TIMER_SETTIME, uintptr(a.id), 0, uintptr(unsafe.Pointer(spec)), 0, 0, 0)
 }
 
 // Close removes the alarm.
-func (a *Alarm) Close() { unix.RawSyscall(unix.SYS_TIMER_DELETE, uintptr(a.id), 0, 0) }
+func (a *Alarm) Close() { _, _, _ = unix.RawSyscall(unix.SYS_TIMER_DELETE, uintptr(a.id), 0, 0) }

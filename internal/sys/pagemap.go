@@ -1,6 +1,7 @@
 package sys
 
 import (
+	"errors"
 	"runtime"
 	"unsafe"
 
@@ -97,7 +98,7 @@ func PagemapNext(fd uintptr, q *Scan, step uint64, vec []PageRegion) (found []Pa
 	for {
 		n, end, err := PagemapQuery(fd, ask, vec)
 		switch {
-		case err == unix.EINTR || err == unix.EAGAIN:
+		case errors.Is(err, unix.EINTR) || errors.Is(err, unix.EAGAIN):
 			continue
 		case err != nil:
 			return nil, err

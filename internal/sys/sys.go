@@ -78,7 +78,7 @@ func InCore(fd int, offset int64, size int) ([]byte, error) {
 	if err != nil {
 		return nil, err
 	}
-	defer unix.MunmapPtr(at, uintptr(size))
+	defer func() { _ = unix.MunmapPtr(at, uintptr(size)) }()
 	in := make([]byte, (size+4095)/4096)
 	if _, _, e := unix.Syscall(unix.SYS_MINCORE, uintptr(at), uintptr(size), uintptr(unsafe.Pointer(&in[0]))); e != 0 {
 		return nil, e

@@ -54,7 +54,7 @@ func startAbortHelper() (*abortHelper, error) {
 // watch tells the abort helper of the upload. It is no error if the abort helper was killed.
 func (h *abortHelper) watch(w abortTask) {
 	if h != nil {
-		gob.NewEncoder(h.pipe).Encode(&w)
+		_ = gob.NewEncoder(h.pipe).Encode(&w)
 	}
 }
 
@@ -79,7 +79,7 @@ func runAbortHelper() int {
 	if gob.NewDecoder(pipe).Decode(&w) != nil {
 		return 0 // there was no upload yet
 	}
-	io.Copy(io.Discard, pipe) // ends with the owner
+	_, _ = io.Copy(io.Discard, pipe) // ends with the owner
 	err := w.run()
 	if err == nil {
 		err = fmt.Errorf("%s: procmem was killed in mid-upload; the server was told to forget what it was sent", w.URL)

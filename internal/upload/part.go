@@ -42,7 +42,7 @@ func (o *Object) put(n int, buf []byte) error {
 		body := &body{rest: buf, limit: o.stall, alive: time.AfterFunc(o.stall, func() { cancel(errStalled) })}
 		defer body.end()
 		part, err = o.core.PutObjectPart(ctx, o.bucket, o.key, o.id, n, body, int64(len(buf)), opts)
-		if err != nil && context.Cause(ctx) == errStalled {
+		if err != nil && errors.Is(context.Cause(ctx), errStalled) {
 			return errStalled
 		}
 		return err

@@ -6,6 +6,7 @@ package zenc
 
 import (
 	"encoding/binary"
+	"errors"
 
 	"github.com/cespare/xxhash/v2"
 	"github.com/klauspost/compress/huff0"
@@ -142,7 +143,7 @@ func (e *Encoder) literals(dst []byte) []byte {
 	}
 	if err != nil {
 		kind := raw
-		if err == huff0.ErrUseRLE {
+		if errors.Is(err, huff0.ErrUseRLE) {
 			kind, lits = repeated, lits[:1]
 		}
 		switch {
