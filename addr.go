@@ -12,7 +12,8 @@ import (
 // reads, and the unit in which core files lay out memory.
 const PageSize = 4096
 
-// ErrOverflow reports an address computation that leaves the 64-bit space.
+// ErrOverflow reports that the result of an address computation does not fit
+// 64 bits.
 var ErrOverflow = errors.New("address out of range")
 
 // Addr is a virtual address in the target, in bytes.
@@ -21,11 +22,11 @@ type Addr uint64
 // String returns the address in hexadecimal with the prefix 0x.
 func (a Addr) String() string { return "0x" + strconv.FormatUint(uint64(a), 16) }
 
-// MarshalText writes the address as String does, so that JSON carries it as a
+// MarshalText returns the address as String does. JSON thus carries it as a
 // string: most JSON readers lose integers above 2^53.
 func (a Addr) MarshalText() ([]byte, error) { return []byte(a.String()), nil }
 
-// UnmarshalText reads what ParseAddr accepts.
+// UnmarshalText accepts what ParseAddr does, and fails as it does.
 func (a *Addr) UnmarshalText(b []byte) error {
 	v, err := ParseAddr(string(b))
 	if err != nil {
@@ -35,7 +36,8 @@ func (a *Addr) UnmarshalText(b []byte) error {
 	return nil
 }
 
-// Add returns a+n, or ErrOverflow where that is beyond the last address.
+// Add returns a+n. It fails with ErrOverflow if the sum is beyond the last
+// address.
 func (a Addr) Add(n uint64) (Addr, error) {
 	if uint64(a) > math.MaxUint64-n {
 		return 0, fmt.Errorf("%v+%#x: %w", a, n, ErrOverflow)
@@ -43,10 +45,11 @@ func (a Addr) Add(n uint64) (Addr, error) {
 	return a + Addr(n), nil
 }
 
-// PageDown rounds down to a page boundary.
+// PageDown returns the address of the page that holds a.
 func (a Addr) PageDown() Addr { return a &^ (PageSize - 1) }
 
-// ParseAddr reads a hexadecimal address with the prefix 0x, or a decimal one.
+// ParseAddr parses a hexadecimal address with the prefix 0x, or a decimal
+// one. It fails if the text is no number or does not fit 64 bits.
 func ParseAddr(s string) (Addr, error) {
 	base, digits := 10, s
 	if h, ok := strings.CutPrefix(strings.ToLower(s), "0x"); ok {
@@ -65,10 +68,10 @@ type Range struct {
 	End   Addr `json:"end"`
 }
 
-// String returns the range as /proc/PID/maps would, with the prefix 0x.
+// String returns the range as /proc/PID/maps shows it, with the prefix 0x.
 func (r Range) String() string { return r.Start.String() + "-" + r.End.String() }
 
-// Size returns the length in bytes; an inverted range has none.
+// Size returns the length in bytes, 0 for an inverted range.
 func (r Range) Size() uint64 {
 	if r.End <= r.Start {
 		return 0
@@ -82,7 +85,7 @@ func (r Range) Empty() bool { return r.End <= r.Start }
 // Contains reports whether a lies in the range.
 func (r Range) Contains(a Addr) bool { return a >= r.Start && a < r.End }
 
-// Intersect returns the part that both ranges hold, which may be empty.
+// Intersect returns the part that is in both ranges, which may be empty.
 func (r Range) Intersect(o Range) Range {
 	out := Range{max(r.Start, o.Start), min(r.End, o.End)}
 	if out.End < out.Start {

@@ -12,9 +12,9 @@ const (
 	ATSysinfoEHdr = 33 // address of the vDSO
 )
 
-// TrimAuxv returns the whole entries of an auxiliary vector up to and with the
-// first ATNull: /proc/PID/auxv has zeros behind it on some kernels. Complete
-// reports whether there was one.
+// TrimAuxv returns the whole entries of an auxiliary vector up to and with
+// the first ATNull: on some kernels /proc/PID/auxv has zeros behind it.
+// Complete reports whether there was one. The result is part of auxv.
 func (a Arch) TrimAuxv(auxv []byte) (entries []byte, complete bool) {
 	step := 2 * a.WordSize()
 	for i := 0; i+step <= len(auxv); i += step {
@@ -26,7 +26,8 @@ func (a Arch) TrimAuxv(auxv []byte) (entries []byte, complete bool) {
 }
 
 // AuxvValue returns the value of the first entry of type typ in an auxiliary
-// vector in words of the architecture. Entries behind ATNull do not count.
+// vector, which has words of the architecture's size. Ok is false if there
+// is none in front of ATNull.
 func (a Arch) AuxvValue(auxv []byte, typ uint64) (value uint64, ok bool) {
 	entries, _ := a.TrimAuxv(auxv)
 	for step := 2 * a.WordSize(); len(entries) > 0; entries = entries[step:] {

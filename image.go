@@ -7,19 +7,19 @@ import "time"
 type Image struct {
 	Arch    Arch
 	Process ProcessInfo
-	Exe     string // path of the executable, "" where it is not known
+	Exe     string // path of the executable, "" if it is not known
 	// Auxv is the auxiliary vector as the kernel keeps it: pairs of words of
 	// the target's size, up to and with AT_NULL.
 	Auxv     []byte
 	Mappings []Mapping
 	// XSaveLayout describes the NTX86XState register sets: the descriptor of
-	// the NT_X86_XSAVE_LAYOUT note, nil where it is not known.
+	// the NT_X86_XSAVE_LAYOUT note, nil if it is not known.
 	XSaveLayout []byte
-	// Threads begins with the one that a debugger shows first.
+	// Threads has the one first that a debugger shows first.
 	Threads []Thread
 }
 
-// ProcessInfo is what the NT_PRPSINFO note of a core tells of a process.
+// ProcessInfo is what the NT_PRPSINFO note of a core tells about a process.
 type ProcessInfo struct {
 	PID, PPID, PGRP, SID int    // in the innermost pid namespace of the target
 	UID, GID             uint32 // real
@@ -44,9 +44,8 @@ type Thread struct {
 	UserTime, SystemTime           time.Duration
 	ChildUserTime, ChildSystemTime time.Duration
 
-	// Regsets holds the register sets as PTRACE_GETREGSET gives them; the
-	// general purpose registers are NTPRStatus. It is empty where Err tells
-	// why.
+	// Regsets are the register sets as PTRACE_GETREGSET gives them. The
+	// general purpose registers are NTPRStatus. If it is empty, Err tells why.
 	Regsets []Regset
 	// Err is the reason why registers are missing or not exact, else nil.
 	Err error
@@ -70,7 +69,8 @@ const (
 	NTX86ShStk  = 0x204
 )
 
-// Regset returns the bytes of the register set of type t, or nil.
+// Regset returns the bytes of the register set of type typ, or nil if there
+// is none.
 func (t *Thread) Regset(typ uint32) []byte {
 	for i := range t.Regsets {
 		if t.Regsets[i].Type == typ {

@@ -5,7 +5,7 @@ import (
 	"strings"
 )
 
-// Perm is the access that a mapping grants, as shown by /proc/PID/maps.
+// Perm is the access that a mapping grants, as /proc/PID/maps shows it.
 type Perm uint8
 
 // The permissions of a mapping. Shared distinguishes MAP_SHARED from
@@ -38,7 +38,7 @@ func (p Perm) String() string {
 // MarshalText writes the four characters of String.
 func (p Perm) MarshalText() ([]byte, error) { return []byte(p.String()), nil }
 
-// ParsePerm reads the four characters of /proc/PID/maps.
+// ParsePerm parses the four characters of /proc/PID/maps, such as "rw-p".
 func ParsePerm(s string) (Perm, error) {
 	if len(s) != 4 {
 		return 0, fmt.Errorf("parse permissions %q: want four characters", s)
@@ -96,8 +96,8 @@ var vmFlagBit = func() (bits [26 * 26]VMFlags) {
 	return bits
 }()
 
-// ParseVMFlags reads the words of a VmFlags line. Flags that this version
-// does not know, of a newer kernel, are passed over.
+// ParseVMFlags parses the words of a VmFlags line. It ignores flags that
+// this version does not know, as those of a newer kernel.
 func ParseVMFlags[T ~string | ~[]byte](s T) VMFlags {
 	var f VMFlags
 	for len(s) > 0 {
@@ -131,8 +131,8 @@ func (f VMFlags) String() string {
 // MarshalText writes the names of String.
 func (f VMFlags) MarshalText() ([]byte, error) { return []byte(f.String()), nil }
 
-// Usage is how much of a mapping exists and where, in bytes, from
-// /proc/PID/smaps.
+// Usage tells how much of a mapping exists, and where, in bytes. Its source
+// is /proc/PID/smaps.
 type Usage struct {
 	RSS          uint64 `json:"rss"`           // present in memory
 	PSS          uint64 `json:"pss"`           // RSS, each page divided by the number of processes that map it
@@ -154,43 +154,43 @@ type Mapping struct {
 	Minor  uint32
 	Inode  uint64 // 0 where no file is mapped
 
-	// Path is the file's name as the kernel knows it, or a
-	// name in brackets such as "[heap]"; empty for anonymous memory. The
-	// suffix " (deleted)" stays.
+	// Path is the file's name as the kernel knows it, or a name in brackets
+	// such as "[heap]". It is empty for anonymous memory. The suffix
+	// " (deleted)" stays.
 	Path string
 
-	// Unreachable tells that Path does not lead to the file on this machine: the
-	// file has no name left, never had one (memfd), or the name belongs to
-	// another file, or to none, as in another mount namespace. A file with the
-	// same build id counts as the same. Only a process.View knows.
+	// Unreachable is set if Path does not lead to the file on this machine. The
+	// file has lost its name or never had one (memfd), or the name means another
+	// file or none, as in another mount namespace. A file with the same build id
+	// counts as the same. Only the mappings of a process.View tell.
 	Unreachable bool
 
-	// Flags is known where the source is /proc/PID/smaps.
+	// Flags is 0 unless the source is /proc/PID/smaps.
 	Flags VMFlags
-	// Usage is nil where the source does not tell.
+	// Usage is nil unless the source is /proc/PID/smaps.
 	Usage *Usage
 }
 
 // Shared reports whether the mapping is MAP_SHARED.
 func (m *Mapping) Shared() bool { return m.Perm&PermShared != 0 }
 
-// HasFile reports whether the mapping is backed by a file, which includes
-// memfd, System V and anonymous shared memory.
+// HasFile reports whether a file is behind the mapping. A memfd, System V
+// shared memory and anonymous shared memory count as files.
 func (m *Mapping) HasFile() bool { return m.Inode != 0 || strings.HasPrefix(m.Path, "/") }
 
 // Deleted reports whether the mapped file has no name left.
 func (m *Mapping) Deleted() bool { return m.HasFile() && strings.HasSuffix(m.Path, " (deleted)") }
 
-// Device reports whether the mapping shows a device, whose memory is never
-// read: that could have an effect.
+// Device reports whether the mapping shows a device. Its memory is never
+// read: that could have an effect on the hardware.
 func (m *Mapping) Device() bool {
 	return !m.Special() && (m.Flags&(VMIO|VMPFNMap) != 0 ||
 		m.Flags == 0 && strings.HasPrefix(m.Path, "/dev/") && !strings.HasPrefix(m.Path, "/dev/shm/") &&
 			m.Path != "/dev/zero (deleted)") // which is anonymous shared memory
 }
 
-// Special reports whether the mapping is one that the kernel provides to
-// every process, such as [vdso].
+// Special reports whether the kernel provides the mapping to every process,
+// as it does [vdso].
 func (m *Mapping) Special() bool {
 	switch m.Path {
 	case "[vdso]", "[vvar]", "[vvar_vclock]", "[vsyscall]", "[vectors]", "[sigpage]", "[uprobes]":
@@ -199,8 +199,9 @@ func (m *Mapping) Special() bool {
 	return false
 }
 
-// FindMapping returns the index of the first mapping that ends above a: the
-// one that holds a, or the next one, or len(ms).
+// FindMapping returns the index of the first of ascending mappings that ends
+// above a: of the one that holds a, or the next one. It is len(ms) if there
+// is none.
 func FindMapping(ms []Mapping, a Addr) int {
 	lo, hi := 0, len(ms)
 	for lo < hi {

@@ -31,8 +31,9 @@ var (
 	unescapePath = strings.NewReplacer(`\012`, "\n", `\134012`, `\012`)
 )
 
-// ParseMapping reads a line of /proc/PID/maps, without its newline, or what
-// String returns. The escape of maps, "\012" for a newline in the path, is undone.
+// ParseMapping parses a line of /proc/PID/maps without its newline, or what
+// String returns. It undoes the escape of maps: "\012" is a newline in the
+// path.
 func ParseMapping(line []byte) (Mapping, error) {
 	var m Mapping
 	field, rest := cutField(line)

@@ -6,8 +6,8 @@ import (
 	"iter"
 )
 
-// Memory is anything that can be read by address: a live process, a stopped
-// one, a core file.
+// Memory is anything that can be read by address: a live process, one moment
+// of it, a core file.
 type Memory interface {
 	// Mappings returns the mappings in ascending order of address. The
 	// caller must not change the slice.
@@ -16,29 +16,27 @@ type Memory interface {
 	// ReadAt reads len(p) bytes that begin at addr. It reads up to the first
 	// byte that it cannot, and then returns the count together with a
 	// *FaultError that holds the address of that byte and the reason.
-	// n == len(p) if and only if err == nil. It may be called from several
-	// goroutines at once.
+	// n == len(p) if and only if err == nil. It is safe for concurrent use.
 	ReadAt(p []byte, addr Addr) (n int, err error)
 }
 
-// Sparse is implemented by a Memory that knows, without reading, which parts
-// of it can hold anything but zeros.
+// Sparse is a Memory that knows, without reading, which parts of it can hold
+// anything but zeros.
 type Sparse interface {
 	Memory
 
-	// Data yields the ranges inside r that may hold data, ascending and not
-	// overlapping. What lies in a mapping and outside of them reads as
-	// zeros. An error ends the sequence.
+	// Data yields the ranges inside r that may hold data, ascending and
+	// disjoint. Outside of them, what is mapped reads as zeros. An error ends
+	// the sequence.
 	Data(r Range) iter.Seq2[Range, error]
 }
 
-// Resident is implemented by a Memory of a live process, parts of which may be
-// swapped out.
+// Resident is a Memory of a live process, parts of which may be swapped out.
 type Resident interface {
 	Memory
 
 	// Resident yields the ranges inside r that may hold data and are in
-	// memory, ascending and not overlapping: what Sparse.Data yields without
+	// memory, ascending and disjoint. They are those of Sparse.Data without
 	// what is swapped out. An error ends the sequence.
 	Resident(r Range) iter.Seq2[Range, error]
 }
@@ -67,32 +65,33 @@ var (
 	ErrTruncated = errors.New("the core file is truncated here")
 )
 
-// FaultError is an address that could not be read, with the reason.
+// FaultError reports an address that could not be read, and the reason.
 type FaultError struct {
 	Addr Addr
 	Err  error
-	// Until is where the fault ends as far as is known without trying: each
-	// address from Addr up to it fails for the same reason. 0 is not known.
+	// Until is where the fault ends, as far as that is known without trying:
+	// each address from Addr up to it fails for the same reason. 0 is unknown.
 	Until Addr
 }
 
 func (e *FaultError) Error() string { return fmt.Sprintf("%v: %v", e.Addr, e.Err) }
 func (e *FaultError) Unwrap() error { return e.Err }
 
-// Fault is a range that could not be read, with the reason: a FaultError
-// after its extent has been found out.
+// Fault is a range that could not be read, and the reason. A list of faults
+// is what becomes of FaultErrors once it is known how far each goes.
 type Fault struct {
 	Range
 	Err error
 }
 
-// ReadFull reads r from m as far as possible: sink is called with each piece
-// that could be read, in ascending order, and the result lists what could
-// not, neighbours with the same reason merged. After a fault, reading goes on
-// at the next page, or where the fault ends if that is known. Each byte has its
-// place in buf, which is its distance from the start of r, modulo the length of
-// buf: no piece is longer than that, and one that is as large as r holds all
-// pieces in the end. A non-nil error comes from sink alone.
+// ReadFull reads r from m as far as possible. It calls sink with each piece
+// that could be read, in ascending order, and returns what could not,
+// neighbours with the same reason merged. After a fault it goes on at the
+// next page, or where the fault is known to end.
+//
+// A byte lies in buf at its distance from the start of r, modulo len(buf).
+// So no piece is longer than buf, and a buf as large as r holds all pieces
+// in the end. An error is that of sink alone.
 func ReadFull(m Memory, r Range, buf []byte, sink func(addr Addr, p []byte) error) ([]Fault, error) {
 	var faults []Fault
 	for a := r.Start; a < r.End; {
@@ -124,7 +123,7 @@ func ReadFull(m Memory, r Range, buf []byte, sink func(addr Addr, p []byte) erro
 	return faults, nil
 }
 
-// Cause returns what is inside a FaultError, or err itself.
+// Cause returns the reason in a FaultError, and any other error as it is.
 func Cause(err error) error {
 	if f, ok := errors.AsType[*FaultError](err); ok {
 		return f.Err
@@ -132,9 +131,9 @@ func Cause(err error) error {
 	return err
 }
 
-// AppendFault appends f, or makes the last fault longer where the two touch and
-// have the same reason. Reasons are the same if they read the same: a list of
-// faults is for people.
+// AppendFault appends f, or makes the last fault longer if the two touch and
+// have the same reason. Reasons are the same if they read the same: a list
+// of faults is for people.
 func AppendFault(faults []Fault, f Fault) []Fault {
 	if k := len(faults); k > 0 && faults[k-1].End == f.Start && faults[k-1].Err.Error() == f.Err.Error() {
 		faults[k-1].End = f.End

@@ -1,10 +1,13 @@
-// Package access tells why a process can be read or cannot: which rule of the
+// Package access tells whether a process can be read, which rule of the
 // kernel refuses, and what would allow it.
 //
-// Start with Diagnose. What it says of permission is first the kernel's own
-// answer, obtained by opening /proc/PID/mem, which stops nothing and changes
-// nothing; the rules then explain it. Not promised: the reason of a security
-// module such as SELinux, which does not tell it.
+// Start with Diagnose. Its answer about permission is the kernel's own: it
+// opens /proc/PID/mem, which stops nothing and changes nothing. The rules
+// then explain that answer. Not promised: the reason of a security module
+// such as SELinux, which does not tell it.
+//
+// In a program that imports this package, a refusal by package process has
+// the text of Explain.
 //
 // Source: ptrace(2), "Ptrace access mode checking"; kernel/ptrace.c,
 // __ptrace_may_access; security/yama/yama_lsm.c.
@@ -23,7 +26,7 @@ import (
 	"github.com/procmem/procmem/process"
 )
 
-// Verdict is whether a rule of the kernel allows.
+// Verdict tells whether a rule of the kernel allows.
 type Verdict string
 
 // The verdicts.
@@ -40,24 +43,24 @@ func verdict(ok bool) Verdict {
 	return Fails
 }
 
-// Rule is one condition of the kernel and how this process meets it.
+// Rule is one condition of the kernel, and how the calling process meets it.
 type Rule struct {
 	Name    string  `json:"name"`
 	Verdict Verdict `json:"verdict"`
 	Detail  string  `json:"detail"`
 }
 
-// Report is the answer of Diagnose.
+// Report is the result of Diagnose.
 type Report struct {
 	PID  int    `json:"pid"`
-	Name string `json:"name"` // of the process, "" where there is none
-	// Readable: its memory and maps can be read (methods live and stop).
+	Name string `json:"name"` // of the process, "" if there is none
+	// Readable is set if its memory and maps can be read (methods live and stop).
 	Readable bool `json:"readable"`
-	// Stoppable: it can also be attached to with ptrace (method stop).
+	// Stoppable is set if ptrace can attach to it as well (method stop).
 	Stoppable bool   `json:"stoppable"`
-	Cause     string `json:"cause,omitempty"`  // why not, "" where all is well
+	Cause     string `json:"cause,omitempty"`  // why not, "" if it is both
 	Remedy    string `json:"remedy,omitempty"` // the command or setting that would allow it
-	// Note is what the user may have meant otherwise, such as whose pid $$ was.
+	// Note tells what the user may not have meant, such as whose pid $$ was.
 	Note  string `json:"note,omitempty"`
 	Rules []Rule `json:"rules"`
 }
@@ -81,8 +84,9 @@ func (r *Report) refuse(cause, remedy string) {
 	}
 }
 
-// Diagnose finds out whether process pid can be read by the caller. It needs
-// no rights and does not affect the process.
+// Diagnose finds out whether the caller can read process pid. It needs no
+// rights and does not affect the process. A pid without a process gives a
+// report that says why.
 func Diagnose(pid int) *Report {
 	r := &Report{PID: pid}
 	p, err := process.Open(pid)
@@ -277,10 +281,10 @@ func init() {
 	})
 }
 
-// Explain returns in one line why working on process pid failed with err: the
-// cause and, after "; remedy: ", what would allow it. Ok is false where err is
-// of another kind than a refusal, or a process that is gone without a reason
-// that can be told. It looks at the process as it is now.
+// Explain returns in one line why working on process pid failed with err:
+// the cause and, after "; remedy: ", what would allow it. Ok is false if err
+// is not a refusal, or if the process is gone and no reason is known. It
+// looks at the process as it is now.
 func Explain(pid int, err error) (why string, ok bool) {
 	if r, refused := errors.AsType[*refusal.Error](err); refused {
 		err = r.Err // whose text is what this returns

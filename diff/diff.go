@@ -12,16 +12,17 @@ import (
 	"github.com/procmem/procmem/internal/pipe"
 )
 
-// Options say what is to be compared.
+// Options say what is compared. The zero value is all memory that is not
+// swapped out.
 type Options struct {
-	// In bounds it to ranges; nil is all memory.
+	// In is where to compare; nil is all memory.
 	In []procmem.Range
-	// Swapped reads what is swapped out too, of a memory that can tell
-	// (procmem.Resident). Otherwise that is counted, and not compared.
+	// Swapped includes what is swapped out, of a memory that can tell
+	// (procmem.Resident). Otherwise that is counted and not compared.
 	Swapped bool
 }
 
-// Side is one of the two memories.
+// Side names one of the two memories.
 type Side string
 
 // The sides.
@@ -30,7 +31,7 @@ const (
 	B Side = "b"
 )
 
-// Error is why one of the two memories cannot be compared.
+// Error reports why one of the two memories cannot be compared.
 type Error struct {
 	Side Side
 	Err  error
@@ -39,14 +40,15 @@ type Error struct {
 func (e *Error) Error() string { return "memory " + string(e.Side) + ": " + e.Err.Error() }
 func (e *Error) Unwrap() error { return e.Err }
 
-// Missing is memory that was not compared, since one of the two cannot show
-// it. Where both cannot, it is the first.
+// Missing is memory that was not compared because one of the two cannot show
+// it. Side is the first if neither can.
 type Missing struct {
 	procmem.Fault
 	Side Side
 }
 
-// Heat is how much of a mapping of the first memory has changed, and where.
+// Heat tells how much of a mapping of the first memory has changed, and
+// where.
 type Heat struct {
 	Mapping  procmem.Mapping
 	Compared uint64 // bytes, of untouched memory too
@@ -59,10 +61,10 @@ type Heat struct {
 	Spots []uint64
 }
 
-// MaxSpots is how many parts of a mapping Heat tells apart.
+// MaxSpots is the greatest length of Heat.Spots.
 const MaxSpots = 64
 
-// SpotPages returns how many pages of the mapping a spot is for.
+// SpotPages returns how many pages of the mapping each spot stands for.
 func (h *Heat) SpotPages() uint64 { return spotPages(h.Mapping.Range) }
 
 func spotPages(r procmem.Range) uint64 { return max(1, (pagesOf(r)+MaxSpots-1)/MaxSpots) }
@@ -75,7 +77,7 @@ func pagesOf(r procmem.Range) uint64 {
 	return uint64((r.End-1)/procmem.PageSize-r.Start/procmem.PageSize) + 1
 }
 
-// Stats is what a comparison came to.
+// Stats is the result of a comparison.
 type Stats struct {
 	Compared uint64 // bytes, of untouched memory too
 	Changed  uint64 // bytes that differ
@@ -91,7 +93,7 @@ type Stats struct {
 	MissingBytes  uint64
 }
 
-// Diff compares two memories. It is not safe for concurrent use, but for
+// Diff compares two memories. It is not safe for concurrent use, except for
 // Done.
 type Diff struct {
 	a, b    procmem.Memory
@@ -104,8 +106,8 @@ type Diff struct {
 	done    atomic.Int64
 }
 
-// New looks at the mappings of two memories. Where one of them has none to
-// show, it fails with an *Error.
+// New returns a Diff of two memories, after a look at their mappings. If one
+// of them cannot tell its mappings, it fails with an *Error.
 func New(a, b procmem.Memory, o Options) (*Diff, error) {
 	mapsA, err := a.Mappings()
 	if err != nil {
@@ -123,23 +125,25 @@ func New(a, b procmem.Memory, o Options) (*Diff, error) {
 	return d, nil
 }
 
-// Mappings returns what is different in the mappings, ascending.
+// Mappings returns the differences between the mappings, ascending.
 func (d *Diff) Mappings() []MappingChange { return d.changes }
 
-// Done returns how many bytes of each memory have been read so far.
+// Done returns how many bytes of each memory have been read so far. It is
+// safe for concurrent use.
 func (d *Diff) Done() int64 { return d.done.Load() }
 
-// Stats returns what the last iteration over Changes came to. When that was
-// left before its end, it is what there was until about then.
+// Stats returns the result of the last iteration over Changes. If that was
+// left before its end, it is what had been counted by then.
 func (d *Diff) Stats() Stats { return d.stats }
 
 // errLeft is why a comparison ends whose changes nobody wants any more.
 var errLeft = errors.New("the loop was left")
 
 // Changes compares the memory, and yields what differs, ascending. Both
-// memories are read, and compared, ahead of the loop by a few MiB. An error
-// ends the sequence: that of ctx, or an *Error, as where a process is gone
-// (procmem.ErrGone). What just cannot be read is no error: see Stats.
+// memories are read and compared a few MiB ahead of the loop.
+//
+// An error ends the sequence: that of ctx, or an *Error if a whole memory is
+// gone (procmem.ErrGone). Memory that cannot be read is no error: see Stats.
 func (d *Diff) Changes(ctx context.Context) iter.Seq2[Change, error] {
 	return func(yield func(Change, error) bool) {
 		ctx, cancel := context.WithCancelCause(ctx)

@@ -8,7 +8,7 @@ import (
 	"github.com/procmem/procmem/internal/pageset"
 )
 
-// Kind is what became of a mapping.
+// Kind tells what became of a mapping.
 type Kind string
 
 // The kinds.

@@ -5,7 +5,7 @@ import (
 	"slices"
 )
 
-// MaxMissing is how many ranges Stats lists of what was not compared.
+// MaxMissing is how many ranges Stats.Missing has at most.
 const MaxMissing = 10_000
 
 // missingList lists what was not compared, and counts what it does not list.

@@ -9,14 +9,14 @@ import (
 	"github.com/procmem/procmem"
 )
 
-// Gap is how many equal bytes part two differences: fewer do not, and belong
-// to the change that they lie in.
+// Gap is how many equal bytes part two differences. Fewer belong to the
+// change in which they lie.
 const Gap = 16
 
-// Change is a range whose bytes differ: its first and its last do, and less
-// than Gap neighbours in between do not. It lies in one page, and goes on in
-// the next where that one has another change that begins less than Gap behind.
-// See Join.
+// Change is a range whose bytes differ. Its first and its last byte do, and
+// fewer than Gap neighbours in between do not. It lies in one page; if the
+// next page has a change less than Gap bytes behind it, Join makes one of
+// the two.
 type Change struct {
 	procmem.Range
 	Bytes uint64 // that differ
@@ -27,8 +27,8 @@ type Change struct {
 	Mapping int
 }
 
-// Join makes one of changes of a mapping that are parted by a border of pages
-// alone, however long that one becomes. What it yields has no A and B.
+// Join merges changes of one mapping that only a page boundary parts,
+// however long the result becomes. What it yields has no A and B.
 func Join(changes iter.Seq2[Change, error]) iter.Seq2[Change, error] {
 	return func(yield func(Change, error) bool) {
 		var cur Change

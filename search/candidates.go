@@ -91,7 +91,8 @@ type candidateHead struct {
 	CandidateInfo
 }
 
-// Options returns how a value for these candidates is to be parsed.
+// Options returns the options with which a value for these candidates is
+// parsed.
 func (i *CandidateInfo) Options() ValueOptions {
 	return ValueOptions{Align: i.Align, BigEndian: i.BigEndian, Word: i.Word}
 }
@@ -115,14 +116,15 @@ func (i *CandidateInfo) check() error {
 	return nil
 }
 
-// Candidate is a place where the value may be.
+// Candidate is an address at which the value that is looked for may be.
 type Candidate struct {
 	Addr  procmem.Addr
 	Value []byte // when it was last looked at
 	Now   []byte // by Narrow: what is there now
 }
 
-// CandidateWriter writes a file of candidates. Close must come last.
+// CandidateWriter writes a file of candidates. The file is complete after
+// Close. It is not safe for concurrent use.
 type CandidateWriter struct {
 	w      io.Writer
 	info   CandidateInfo
@@ -135,7 +137,8 @@ type CandidateWriter struct {
 	total  uint64
 }
 
-// NewCandidateWriter writes the head of a file.
+// NewCandidateWriter returns a writer of candidates to w, and writes the
+// head of the file.
 func NewCandidateWriter(w io.Writer, info CandidateInfo) (*CandidateWriter, error) {
 	if err := info.check(); err != nil {
 		return nil, fmt.Errorf("write candidates: %w", err)
@@ -155,13 +158,14 @@ func NewCandidateWriter(w io.Writer, info CandidateInfo) (*CandidateWriter, erro
 	return &CandidateWriter{w: w, info: info, size: info.size(), enc: newFrameEncoder(&info)}, nil
 }
 
-// Info returns what the writer was made with.
+// Info returns the argument of NewCandidateWriter.
 func (w *CandidateWriter) Info() CandidateInfo { return w.info }
 
-// Count returns how many candidates there are so far.
+// Count returns how many candidates have been added.
 func (w *CandidateWriter) Count() uint64 { return w.total }
 
-// Add adds a candidate. Addresses ascend and are aligned.
+// Add adds a candidate. Its address must be above the one before it, and
+// aligned.
 func (w *CandidateWriter) Add(a procmem.Addr, value []byte) error {
 	unit := uint64(w.enc.unit)
 	if uint64(a) < w.next || uint64(a) > math.MaxUint64-uint64(w.size) || uint64(a)%unit != 0 || len(value) != w.size {
@@ -213,7 +217,7 @@ func (w *CandidateWriter) frames(e *frameEncoder) error {
 	return err
 }
 
-// Close writes the end of the file. It does not close the writer below.
+// Close writes the end of the file. It does not close the underlying writer.
 func (w *CandidateWriter) Close() error {
 	if err := w.flushPage(); err != nil {
 		return err

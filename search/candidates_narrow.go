@@ -17,7 +17,7 @@ import (
 	"github.com/procmem/procmem/internal/pageset"
 )
 
-// Change is what has become of a value.
+// Change is what has become of a value since it was last looked at.
 type Change uint8
 
 // The changes. Values have changed where their bytes have; they have increased
@@ -30,7 +30,7 @@ const (
 	Decreased
 )
 
-// Narrowing tells which candidates stay, and what becomes of them.
+// Narrowing says which candidates stay, and what becomes of them.
 type Narrowing struct {
 	Change Change
 	// Value is what a candidate must hold now; the zero Pattern allows all.
@@ -48,7 +48,7 @@ type Narrowing struct {
 	Each func(Candidate) bool
 }
 
-// Narrowed tells how many candidates there were.
+// Narrowed is what Narrow has made of the candidates, as numbers of them.
 type Narrowed struct {
 	Before  uint64
 	Kept    uint64 // of them, those that were not read included
@@ -59,9 +59,10 @@ type Narrowed struct {
 // runPages is how much memory is read at once, in pages.
 const runPages = 64
 
-// Narrow looks at the candidates of from in mem. The memory that it takes does
-// not depend on how many they are. An error is one of the file, of mem, or why
-// ctx has ended; what was saved then is of no use.
+// Narrow looks at the candidates of from in mem, and keeps those that n
+// allows. Its use of memory does not depend on how many there are. It fails
+// if the file or mem fails, or with the error of ctx; what n.Save has taken
+// is useless then.
 func Narrow(ctx context.Context, mem procmem.Memory, from *CandidateReader, n Narrowing) (Narrowed, error) {
 	var stats Narrowed
 	info := from.Info()

@@ -14,11 +14,10 @@ import (
 	"github.com/procmem/procmem"
 )
 
-// ErrNotCandidates is why a file is refused that is something else.
+// ErrNotCandidates reports that a file is no file of candidates.
 var ErrNotCandidates = errors.New("not a file of candidates, as procmem search --save writes them")
 
-// DamagedError is why a file of candidates is refused that is not as it was
-// written.
+// DamagedError reports that a file of candidates is not as it was written.
 type DamagedError struct {
 	Off int64 // in the file
 	Why string
@@ -28,7 +27,8 @@ func (e *DamagedError) Error() string {
 	return fmt.Sprintf("the file of candidates is damaged: at offset %d: %s", e.Off, e.Why)
 }
 
-// CandidateReader reads a file of candidates from front to back.
+// CandidateReader reads a file of candidates from front to back. It is not
+// safe for concurrent use.
 type CandidateReader struct {
 	r     io.Reader
 	off   int64
@@ -37,8 +37,8 @@ type CandidateReader struct {
 	total uint64
 }
 
-// OpenCandidates reads the head of a file of candidates. Reads should be
-// buffered.
+// OpenCandidates reads the head of a file of candidates from r, which should
+// be buffered. It fails with ErrNotCandidates, a *DamagedError, or as r does.
 func OpenCandidates(r io.Reader) (*CandidateReader, error) {
 	c := &CandidateReader{r: r}
 	var magic [len(candidateMagic)]byte
@@ -84,8 +84,8 @@ func OpenCandidates(r io.Reader) (*CandidateReader, error) {
 // Info returns what the candidates have in common.
 func (c *CandidateReader) Info() CandidateInfo { return c.info }
 
-// All yields the candidates that are left to be read, ascending. Their values
-// are good until the next one; an error ends it.
+// All yields the candidates that have not been read yet, ascending. Their
+// values are valid until the next one. An error ends the sequence.
 func (c *CandidateReader) All() iter.Seq2[Candidate, error] {
 	return func(yield func(Candidate, error) bool) {
 		var raw []byte

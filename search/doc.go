@@ -1,16 +1,16 @@
-// Package search finds patterns in the memory of a process or a core: start
-// with New, which compiles them, and Searcher.Matches, which yields what is
-// found in ascending order of address while the scan goes on.
+// Package search finds patterns in the memory of a process or a core. Start
+// with New, which compiles them. Searcher.Matches yields what is found, in
+// ascending order of address, while the scan goes on.
 //
 // # What is searched
 //
-// Memory that is there. Pages that a process has never touched, and holes of a
-// core, are known to be zeros without being read (procmem.Sparse), and are
+// Memory that is there. Pages that a process has never touched, and holes of
+// a core, are known to be zeros without being read (procmem.Sparse), and are
 // passed over: no pattern is found there, not even one of zeros. What is
-// swapped out is left alone and counted, unless Options.Swapped is set. What
-// cannot be read is reported by Searcher.Stats.
+// swapped out is left alone and counted, unless Options.Swapped is set.
+// Searcher.Stats lists what cannot be read.
 //
-// Memory of a process that runs changes while it is searched. A match was
+// Memory of a running process changes while it is searched. A match was
 // there when its block was read.
 //
 // # What is a match
@@ -18,10 +18,10 @@
 // A match may span pages and neighbouring mappings, and is found once. It
 // never spans memory that is absent, cannot be read, or is not asked for.
 //
-// Literals, hexadecimal patterns and values match wherever they are, matches
-// that overlap included; values at multiples of their alignment alone. A
-// regular expression matches as if each run of memory without a gap was read
-// from its start: leftmost first, not overlapping, never empty, and at most
-// MaxRegexpLength bytes long. Matches of several patterns come merged, by
-// address and then by the index of the pattern.
+// Literals, hexadecimal patterns and values match wherever they are, also
+// where matches overlap. Values match at multiples of their alignment alone.
+// A regular expression matches as if each run of memory without a gap was
+// read from its start: leftmost first, not overlapping, never empty, and at
+// most MaxRegexpLength bytes long. Matches of several patterns are merged by
+// address, then by the index of the pattern.
 package search

@@ -12,8 +12,8 @@ import (
 	"github.com/procmem/procmem/internal/pipe"
 )
 
-// Matches yields what is found in mem, ascending by address, then by pattern.
-// An error, of mem or why ctx has ended, is the last that is yielded.
+// Matches yields what is found in mem, ascending by address, then by the
+// index of the pattern. An error, of mem or of ctx, ends the sequence.
 func (s *Searcher) Matches(ctx context.Context, mem procmem.Memory) iter.Seq2[Match, error] {
 	return func(yield func(Match, error) bool) {
 		r := &run{s: s, mem: mem, context: contextReader{n: s.o.Context}}
@@ -24,11 +24,13 @@ func (s *Searcher) Matches(ctx context.Context, mem procmem.Memory) iter.Seq2[Ma
 	}
 }
 
-// Text is Matches for who makes text of what is found, which takes as long as
-// finding it where much is: add is called by the goroutines that search, several
-// at once, and appends to text what there is to say of a match. It is told
-// whether the match goes on where the one before it ends. Text yields that in
-// order, good until the next is yielded. Matches come without context.
+// Text is Matches for a caller that makes text of each match, which takes as
+// long as the search if there are many. The goroutines that search call add,
+// several at once. It appends to text what there is to say of a match;
+// goesOn is set if the match begins where the one before it ends.
+//
+// Text yields the texts in order. Each is valid until the next. Matches have
+// no Before and After.
 func (s *Searcher) Text(ctx context.Context, mem procmem.Memory, add func(text []byte, m *Match, goesOn bool) []byte) iter.Seq2[[]byte, error] {
 	return func(yield func([]byte, error) bool) {
 		r := &run{s: s, mem: mem, add: add}

@@ -13,7 +13,7 @@ import (
 // MaxLength is the longest literal or hexadecimal pattern, in bytes.
 const MaxLength = 64 << 10
 
-// Pattern is what to look for. Its zero value finds nothing.
+// Pattern is what to look for. The zero value finds nothing.
 type Pattern struct {
 	text string // as it was written
 
@@ -25,16 +25,19 @@ type Pattern struct {
 	align uint64 // of the address; a power of two, 0 is 1
 }
 
-// String returns the pattern as it was written, a literal as its text.
+// String returns the pattern as it was written; a literal is its text.
 func (p Pattern) String() string { return p.text }
 
-// Literal matches these bytes; with fold, ASCII letters of either case.
+// Literal returns a pattern that matches these bytes. With fold, ASCII
+// letters match either case. It fails if b is empty or longer than
+// MaxLength.
 func Literal(b []byte, fold bool) (Pattern, error) {
 	return literal(string(b), slices.Clone(b), fold, 1)
 }
 
-// LiteralUTF16 matches the text in UTF-16, little endian; with fold, ASCII
-// letters of either case.
+// LiteralUTF16 returns a pattern that matches the text in UTF-16, little
+// endian. With fold, ASCII letters match either case. It fails as Literal
+// does.
 func LiteralUTF16(s string, fold bool) (Pattern, error) {
 	var b []byte
 	for _, u := range utf16.Encode([]rune(s)) {
@@ -68,8 +71,8 @@ func checkLength(b []byte) error {
 	return nil
 }
 
-// ParseHex reads bytes in hexadecimal. A question mark stands for any half of
-// a byte: "de ad ?? ef", "d? ?f". Blanks between bytes are optional.
+// ParseHex parses bytes in hexadecimal. A question mark stands for any half
+// of a byte: "de ad ?? ef", "d? ?f". Blanks between bytes are optional.
 func ParseHex(s string) (Pattern, error) {
 	p := Pattern{text: s}
 	for field := range strings.FieldsSeq(s) {

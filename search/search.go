@@ -7,15 +7,15 @@ import (
 	"github.com/procmem/procmem"
 )
 
-// Options tell where to look, and what to bring along.
+// Options say where to look, and what a match brings along.
 type Options struct {
-	// In is where to look; nil is in all mappings. Ranges may overlap, and
-	// what is not mapped is passed over.
+	// In is where to look; nil is in all mappings. Ranges may overlap, and what
+	// they hold besides mappings is passed over.
 	In []procmem.Range
-	// Context is how many bytes on either side a Match brings along, as far
-	// as they can be read.
+	// Context is how many bytes Match.Before and Match.After have, as far as
+	// these can be read.
 	Context int
-	// Swapped has memory read that is swapped out, which brings it back.
+	// Swapped includes memory that is swapped out. Reading brings it back.
 	Swapped bool
 }
 
@@ -23,23 +23,23 @@ type Options struct {
 type Match struct {
 	procmem.Range
 	Pattern int // index of the pattern among those of New
-	// Mapping is the one that the match begins in, which the caller must not
-	// change; nil where none is known.
+	// Mapping is the one in which the match begins, nil if mem does not tell.
+	// The caller must not change it.
 	Mapping *procmem.Mapping
-	Bytes   []byte // what matched; good until the next match
-	// Before and After are what lies on either side; good until the next match.
+	Bytes   []byte // what matched; valid until the next match
+	// Before and After are what lies on either side; valid until the next match.
 	Before, After []byte
 }
 
-// Stats tell how much was searched.
+// Stats tells how much was searched.
 type Stats struct {
 	Scanned uint64          // bytes
-	Swapped uint64          // bytes that were not, because they are swapped out
+	Swapped uint64          // bytes that were left out because they are swapped out
 	Faults  []procmem.Fault // what could not be read, ascending
 }
 
-// Searcher looks for patterns. It may be used again, and is of no use to two
-// at once.
+// Searcher looks for patterns. It may be used again, but is not safe for
+// concurrent use.
 type Searcher struct {
 	engine
 	o     Options
@@ -48,7 +48,8 @@ type Searcher struct {
 	blockSize int // in bytes
 }
 
-// New returns a Searcher for some patterns.
+// New returns a Searcher for the patterns. It fails if Options.Context is
+// negative.
 func New(patterns []Pattern, o Options) (*Searcher, error) {
 	if o.Context < 0 {
 		return nil, errors.New("a context of less than nothing")
@@ -64,8 +65,8 @@ func (s *Searcher) size() {
 	s.blockSize = max(blockSize, 16*s.overlap) &^ (procmem.PageSize - 1)
 }
 
-// Stats tells how much the last call of Matches has searched. It is of use
-// after the iteration.
+// Stats returns how much the last call of Matches or Text has searched. It
+// must be called after the iteration.
 func (s *Searcher) Stats() Stats { return s.stats }
 
 // compile chooses who looks for each pattern, which may change in the slice.

@@ -7,8 +7,8 @@ import (
 	"strings"
 )
 
-// Encoding is how the characters of strings lie in memory, named by the
-// letters of strings(1).
+// Encoding tells how the characters of strings lie in memory. Its values are
+// the letters of strings(1).
 type Encoding uint8
 
 // The encodings.
@@ -21,7 +21,7 @@ const (
 	UTF32BE Encoding = 'B'
 )
 
-// ParseEncoding reads one of the letters s, S, l, b, L and B.
+// ParseEncoding parses one of the letters s, S, l, b, L and B.
 func ParseEncoding(s string) (Encoding, error) {
 	if len(s) != 1 || !strings.Contains("sSlbLB", s) {
 		return 0, fmt.Errorf("encoding %q is not one of s, S, l, b, L, B", s)
@@ -40,20 +40,21 @@ func (e Encoding) Width() int {
 	return 1
 }
 
-// StringsOptions tell which strings are wanted.
+// StringsOptions say which strings are wanted. The zero value is that of
+// strings(1).
 type StringsOptions struct {
 	Min      int      // characters; 0 is 4
 	Encoding Encoding // 0 is ASCII
 }
 
-// MaxString is the longest match of a Searcher for strings, in bytes. A longer
-// run of characters comes in pieces, each of which begins where the last one
-// ends; the last piece may have fewer than the least number of characters.
-// Matches that are not of the same run never touch.
+// MaxString is the longest match of a Searcher for strings, in bytes. A
+// longer run of characters comes in pieces. Each begins where the last one
+// ends, and the last piece may be shorter than StringsOptions.Min. Matches
+// of different runs never touch.
 const MaxString = 64 << 10
 
-// NewStrings returns a Searcher whose matches are the runs of printable
-// characters, as strings(1) finds them: ASCII from blank to tilde, and the tab.
+// NewStrings returns a Searcher that matches runs of printable characters,
+// as strings(1) does: ASCII from blank to tilde, and the tab.
 func NewStrings(o StringsOptions, so Options) (*Searcher, error) {
 	if o.Min == 0 {
 		o.Min = 4

@@ -13,7 +13,7 @@ import (
 	"github.com/procmem/procmem"
 )
 
-// Type is how bytes stand for a number.
+// Type tells how bytes stand for a number.
 type Type uint8
 
 // The types: unsigned and signed integers, floating-point numbers, and
@@ -34,10 +34,10 @@ const (
 
 var typeNames = [...]string{"u8", "u16", "u32", "u64", "i8", "i16", "i32", "i64", "f32", "f64", "ptr"}
 
-// TypeNames returns the names of all types, as ParseType reads them.
+// TypeNames returns the names of all types, each of which ParseType accepts.
 func TypeNames() []string { return slices.Clone(typeNames[:]) }
 
-// ParseType reads the name of a type, such as "u32".
+// ParseType parses the name of a type, such as "u32".
 func ParseType(s string) (Type, error) {
 	if i := slices.Index(typeNames[:], s); i >= 0 {
 		return Type(i), nil
@@ -48,7 +48,8 @@ func ParseType(s string) (Type, error) {
 // String returns the name of the type.
 func (t Type) String() string { return typeNames[t] }
 
-// Size returns the size in bytes, for a target with pointers of word bytes.
+// Size returns the size in bytes, for a target whose pointers have word
+// bytes.
 func (t Type) Size(word int) int {
 	switch t {
 	case U8, I8:
@@ -66,7 +67,8 @@ func (t Type) Size(word int) int {
 func (t Type) signed() bool { return t >= I8 && t <= I64 }
 func (t Type) float() bool  { return t == F32 || t == F64 }
 
-// ValueOptions tell how a value lies in memory.
+// ValueOptions say how a value lies in memory. The zero value is a
+// little-endian value at a multiple of its size, in a 64-bit target.
 type ValueOptions struct {
 	// Align is what the address is a multiple of, a power of two in bytes. 0
 	// is the size of the type, 1 finds all.
@@ -99,9 +101,9 @@ type number struct {
 // size allows: a span of signed ones goes past the greatest to the smallest.
 type valueRange struct{ first, more uint64 }
 
-// ParseValue reads a number in decimal or, with the prefix 0x, hexadecimal, or
-// a range of numbers such as 10..20, both ends included. Floating-point
-// numbers may have an exponent, or be inf or nan.
+// ParseValue parses a number, decimal or, with the prefix 0x, hexadecimal. A
+// range such as 10..20 includes both ends. Floating-point numbers may have
+// an exponent, or be inf or nan.
 func ParseValue(t Type, s string, o ValueOptions) (Pattern, error) {
 	low, high, isRange := strings.Cut(s, "..")
 	if !isRange {
@@ -120,7 +122,7 @@ func ParseValue(t Type, s string, o ValueOptions) (Pattern, error) {
 	return n.pattern(s, o)
 }
 
-// PointerTo matches pointers to any address of r.
+// PointerTo returns a pattern that matches pointers to any address of r.
 func PointerTo(r procmem.Range, o ValueOptions) (Pattern, error) {
 	n := &number{size: o.word(), bigEndian: o.BigEndian}
 	limit := uint64(math.MaxUint64) >> (64 - 8*uint(n.size))

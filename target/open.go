@@ -19,10 +19,10 @@ import (
 	"github.com/procmem/procmem/process"
 )
 
-// ErrNotProcess is why PID refuses the name of a file.
+// ErrNotProcess reports that a word names a file where a process is wanted.
 var ErrNotProcess = errors.New("this is a file")
 
-// Target is what a command works on. Exactly one of Process and Core is set.
+// Target is what a command works on. Either Process or Core is set.
 type Target struct {
 	Word    string // as the user gave it
 	Process *process.Process
@@ -30,9 +30,12 @@ type Target struct {
 }
 
 // Open resolves a TARGET: a process id, the word self, the name of one
-// process, or the path of a core file, plain or compressed (see core.Open). A
-// word that names a core in the working directory means that file; a path with
-// a slash always does.
+// process, or the path of a core file, plain or compressed (see core.Open).
+// A word that names a core in the working directory means that file. A path
+// with a slash always means a file.
+//
+// It fails with a *SyntaxError, a *ManyError if several processes have the
+// name, process.ErrNoProcess, a *ProcessError, or as core.Open does.
 func Open(word string) (*Target, error) { return OpenWith(word, core.OpenOptions{}) }
 
 // OpenWith is Open with options for a core file.
@@ -67,7 +70,7 @@ func openCore(path string, o core.OpenOptions) (*Target, error) {
 	return &Target{Word: path, Core: c}, nil
 }
 
-// ProcessError is a failure on one process, with its pid.
+// ProcessError reports a failure on one process.
 type ProcessError struct {
 	PID int
 	Err error
@@ -107,8 +110,9 @@ func isFile(word string) bool {
 
 func isNumber(word string) bool { return word != "" && strings.Trim(word, "0123456789") == "" }
 
-// PID resolves a TARGET that is a process: a process id, the word self, or the
-// name of one process.
+// PID resolves a TARGET that must be a process: a process id, the word self,
+// or the name of one process. It fails as Open does, and with ErrNotProcess
+// if the word names a file.
 func PID(word string) (int, error) {
 	switch {
 	case word == "":
@@ -167,7 +171,7 @@ func byName(word string) (int, error) {
 	return 0, &ManyError{Word: word, Lines: lines}
 }
 
-// ManyError reports that a word is the name of several processes.
+// ManyError reports that several processes have the name that a word is.
 type ManyError struct {
 	Word  string
 	Lines []string // for each of the first few the pid and the arguments, for people to read
@@ -223,8 +227,8 @@ func called(p *process.Process, word string) bool {
 	return err == nil && filepath.Base(strings.TrimSuffix(exe, " (deleted)")) == word
 }
 
-// Memory opens the memory of the target: a process as it runs, or the core.
-// done must be called afterwards.
+// Memory returns the memory of the target: of the process as it runs, or of
+// the core. Done must be called when it is not needed any more.
 func (t *Target) Memory() (mem procmem.Sparse, done func(), err error) {
 	if t.Core != nil {
 		return t.Core, func() {}, nil
@@ -236,7 +240,7 @@ func (t *Target) Memory() (mem procmem.Sparse, done func(), err error) {
 	return v, func() { v.Close() }, nil
 }
 
-// Close releases what Open holds. A process is not affected.
+// Close releases what Open holds. It does not affect a process.
 func (t *Target) Close() error {
 	if t.Core != nil {
 		return t.Core.Close()

@@ -19,7 +19,8 @@ var (
 	ErrNoSymbol      = errors.New("no such symbol")
 )
 
-// DefaultLength is the length in bytes of a range that has only a beginning.
+// DefaultLength is the length, in bytes, of a range of which only the
+// beginning is given.
 const DefaultLength = 256
 
 // Spec is a RANGE as it was written. What it means depends on the mappings
@@ -66,8 +67,8 @@ type reading struct {
 // String returns the text that was parsed.
 func (s Spec) String() string { return s.text }
 
-// ParseRange reads a RANGE as far as that goes without the mappings of a
-// target. Errors are *SyntaxError.
+// ParseRange parses a RANGE as far as that goes without the mappings of a
+// target. It fails with a *SyntaxError.
 func ParseRange(s string) (Spec, error) {
 	var spec Spec
 	var err *SyntaxError
@@ -272,15 +273,16 @@ func parseRest(s string, n int) (reading, *SyntaxError) {
 	return rd, nil
 }
 
-// Symbols returns the memory of the one symbol of that name; where its size is
-// not known, the range ends where it begins. ErrNoSymbol: there is none;
-// ErrAmbiguousName: there are several.
+// Symbols returns the memory of the one symbol of that name. If its size is
+// not known, the range ends where it begins. It fails with ErrNoSymbol, or
+// with ErrAmbiguousName if there are several.
 type Symbols func(name string) (procmem.Range, error)
 
 // symbolPrefix marks the name of a symbol.
 const symbolPrefix = "sym:"
 
-// DefaultTo returns s with another length in place of DefaultLength.
+// DefaultTo returns s with another length, in bytes, in place of
+// DefaultLength.
 func (s Spec) DefaultTo(length uint64) Spec {
 	if s.open {
 		s.r.End = s.r.Start + procmem.Addr(min(length, uint64(math.MaxUint64-s.r.Start)))
@@ -294,17 +296,19 @@ func (s Spec) DefaultTo(length uint64) Spec {
 	return s
 }
 
-// Resolve returns what the range is among the mappings ms, which ascend. The
-// result has at least one range; none is empty, they ascend, and those that
-// touch are merged. Given addresses are returned whether mapped or not.
+// Resolve returns the memory that the range means among the mappings ms,
+// which must ascend. The result has at least one range. Its ranges are not
+// empty, ascend, and do not touch. Addresses that are given are returned
+// whether they are mapped or not.
 //
-// A name that is not there gives ErrNoMapping, with the names that come
-// close; a basename of several files ErrAmbiguousName; and where what follows a
-// name that is there makes no sense, a *SyntaxError. Symbols are not known:
+// It fails with ErrNoMapping and the names that come close; with
+// ErrAmbiguousName if several files have the basename; and with a
+// *SyntaxError if what follows a name makes no sense. It knows no symbols:
 // see ResolveWith.
 func (s Spec) Resolve(ms []procmem.Mapping) ([]procmem.Range, error) { return s.ResolveWith(ms, nil) }
 
-// ResolveWith is Resolve where symbols may be known. Their errors are passed on.
+// ResolveWith is Resolve with symbols, which may be nil. It passes their
+// errors on.
 func (s Spec) ResolveWith(ms []procmem.Mapping, symbols Symbols) ([]procmem.Range, error) {
 	if !s.named {
 		if s.r.Empty() {
