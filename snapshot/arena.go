@@ -73,7 +73,7 @@ func newArena(size uint64, store Store) (*arena, error) {
 
 func (a *arena) close() {
 	if a.mapped != nil {
-		unix.Munmap(a.mapped)
+		_ = unix.Munmap(a.mapped) // it is a mapping
 		a.mapped, a.buf, a.chunks = nil, nil, nil
 	}
 }

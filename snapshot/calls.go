@@ -59,7 +59,7 @@ func mapsAreFree(t *ptracer.Tracer, p *process.Process) error {
 	go func() {
 		defer close(done)
 		if f, err := p.OpenMem("maps"); err == nil {
-			f.Read(make([]byte, 1))
+			_, _ = f.Read(make([]byte, 1))
 			f.Close()
 		}
 	}()

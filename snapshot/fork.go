@@ -78,7 +78,7 @@ func (f *pauser) fork(ctx context.Context) error {
 	s.pause, s.taken, s.Unheld = s.pause+n.Pause, n.Time, n.Unheld
 	// The process is held once more, while it takes leave of the copy.
 	s.leave = func() time.Duration {
-		k.Close()
+		_ = k.Close() // the undoing tells
 		return k.Pause()
 	}
 	s.img = f.img

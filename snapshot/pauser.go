@@ -257,27 +257,22 @@ func (f *pauser) query(r procmem.Range, more uint64) ([]sys.PageRegion, error) {
 		return nil, err
 	}
 	n := 0
-	for a := uint64(r.Start); a < uint64(r.End); {
-		got, walked, err := sys.PagemapQuery(pm.Fd(), sys.Scan{Start: a, End: uint64(r.End),
-			Any: sys.PagePresent | sys.PageSwapped, Return: scanned&^f.unknown | more}, f.room[n:])
+	q := sys.Scan{Start: uint64(r.Start), End: uint64(r.End), Any: sys.PagePresent | sys.PageSwapped}
+	for q.Start < q.End {
+		q.Return = scanned&^f.unknown | more
+		found, err := sys.PagemapNext(pm.Fd(), &q, 0, f.room[n:])
 		switch {
-		case err == unix.EINVAL && f.unknown == 0:
+		case errors.Is(err, unix.EINVAL) && f.unknown == 0:
 			f.unknown = sys.PageGuard // of kernel 6.15
 			continue
-		case err == unix.EINTR:
-			continue
-		case err == unix.ESRCH:
+		case errors.Is(err, unix.ESRCH):
 			return nil, f.lost()
 		case err != nil:
-			return nil, fmt.Errorf("scan pagemap at %#x: %w", a, err)
+			return nil, fmt.Errorf("scan pagemap at %#x: %w", q.Start, err)
 		}
-		if n += got; n == len(f.room) {
+		if n += len(found); n == len(f.room) {
 			f.room = append(f.room, make([]sys.PageRegion, n)...)
 		}
-		if walked <= a {
-			break
-		}
-		a = walked
 	}
 	return f.room[:n], nil
 }

@@ -42,7 +42,7 @@ func (f *pauser) precopy(ctx context.Context) error {
 	}
 	for try := 0; ; try++ {
 		rest, err := f.rounds(ctx)
-		if err == procmem.ErrGone {
+		if errors.Is(err, procmem.ErrGone) && !errors.Is(err, inject.ErrExec) {
 			err = f.lost()
 		}
 		if err != nil {
@@ -52,10 +52,11 @@ func (f *pauser) precopy(ctx context.Context) error {
 		if err == nil {
 			k.Leave() // while the core is being written
 		}
-		if err != errTooMuch || try == maxTries {
-			if err == errTooMuch {
-				err = ErrBusy
-			}
+		tooMuch := errors.Is(err, errTooMuch)
+		switch {
+		case tooMuch && try == maxTries:
+			return ErrBusy
+		case !tooMuch:
 			return err
 		}
 	}

@@ -103,9 +103,11 @@ func Take(ctx context.Context, p *process.Process, o Options) (*Snapshot, error)
 	if t.ready != nil {
 		t.ready.s.Close()
 	}
-	if s == nil && t.closeStore != nil {
-		t.closeStore()
-	} else if t.closeStore != nil {
+	switch {
+	case t.closeStore == nil:
+	case s == nil:
+		err = errors.Join(err, t.closeStore())
+	default:
 		s.undo = append(cleanup{t.closeStore}, s.undo...) // the last to go
 	}
 	return s, err

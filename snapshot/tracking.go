@@ -180,7 +180,11 @@ func (o *sharedNow) exists(backing procmem.Sparse, view *process.View, added uin
 		}
 		for _, gap := range absent {
 			at := gap.Start
-			for d := range backing.Data(dirty.At(mp, gap)) {
+			for d, err := range backing.Data(dirty.At(mp, gap)) {
+				if err != nil { // nothing is known to be gone
+					at = gap.End
+					break
+				}
 				removed += o.remove(procmem.Range{Start: at, End: dirty.Offset(mp, d.Start.PageDown())})
 				at = dirty.Offset(mp, d.End+procmem.PageSize-1).PageDown()
 			}
@@ -195,7 +199,10 @@ func (o *sharedNow) exists(backing procmem.Sparse, view *process.View, added uin
 	}
 	for i := range o.maps {
 		mp := &o.maps[i]
-		for d := range backing.Data(mp.Range) {
+		for d, err := range backing.Data(mp.Range) {
+			if err != nil {
+				d = mp.Range // all may be there, and new
+			}
 			d = dirty.Offsets(mp, procmem.Range{Start: d.Start.PageDown(), End: (d.End + procmem.PageSize - 1).PageDown()})
 			for fresh := range o.t.Data.Gaps(d) {
 				o.written.Add(fresh)
