@@ -14,7 +14,7 @@ import (
 )
 
 var (
-	points   = flag.Int("points", 60, "how many faults TestFaults injects, into all methods together")
+	points   = flag.Int("points", 32, "how many faults TestFaults injects, into all methods together")
 	oneFault = flag.String("fault", "", `the one that TestFaults injects: "helper|main CALL N ERRNO|kill TIMES"`)
 )
 

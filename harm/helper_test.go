@@ -13,7 +13,7 @@ import (
 	"time"
 )
 
-var kills = flag.Int("kills", 12, "how often TestHelperKilled kills the helper of procmem, for each method")
+var kills = flag.Int("kills", 6, "how often TestHelperKilled kills the helper of procmem, for each method")
 
 // helperCalls are those at which the helper is killed.
 var helperCalls = []string{"ptrace", "waitid", "ioctl", "kill", "pidfd_open", "pidfd_getfd", "sendmsg", "recvmsg", "openat",

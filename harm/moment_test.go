@@ -14,7 +14,7 @@ import (
 	"github.com/procmem/procmem/internal/testproc"
 )
 
-var dumps = flag.Int("dumps", 6, "how many cores TestWitness takes, with each method")
+var dumps = flag.Int("dumps", 4, "how many cores TestWitness takes, with each method")
 
 // Each core, compressed or not, is one moment of a process that writes all the
 // time, and drops, moves, unmaps and maps memory, while threads are born and die.

@@ -18,7 +18,7 @@ import (
 )
 
 var (
-	trials = flag.Int("trials", 30, "how often TestTorture ends procmem, for each method")
+	trials = flag.Int("trials", 12, "how often TestTorture ends procmem, for each method")
 	seed   = flag.Uint64("seed", 0, "of TestTorture; 0 takes one from the clock")
 )
 

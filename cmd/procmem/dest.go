@@ -97,6 +97,8 @@ func openDestination(ctx context.Context, name string, size uint64, force bool) 
 		}
 		d.abort = func() {
 			if !ended {
+				bounded.Add(1)
+				defer bounded.Add(-1)
 				if err := o.Abort(); err != nil {
 					notice("%v", err)
 				}

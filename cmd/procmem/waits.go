@@ -3,6 +3,7 @@ package main
 import (
 	"context"
 	"os"
+	"sync/atomic"
 	"time"
 
 	"github.com/procmem/procmem/internal/term"
@@ -23,17 +24,22 @@ func tellWaits(p *process.Process) {
 	})
 }
 
-// exitPatience is how long a command may take to undo what it did, after a signal. An
-// object store alone is given ten seconds of it to forget an upload.
-const exitPatience = 25 * time.Second
+// exitPatience is how long a command may take to undo what it did, after a signal.
+const exitPatience = 10 * time.Second
+
+// bounded is how much is being done that ends by itself before long, however long that
+// takes on a busy machine.
+var bounded atomic.Int32
 
 // endAnyway ends procmem where something does not answer: the process was let go, and
 // what is half-written keeps the name ….partial, for the next run to take over.
 func endAnyway(ctx context.Context, done <-chan struct{}) {
-	select {
-	case <-done:
-		return
-	case <-time.After(exitPatience):
+	for wait := true; wait; wait = bounded.Load() > 0 {
+		select {
+		case <-done:
+			return
+		case <-time.After(exitPatience):
+		}
 	}
 	term.Fprintf(os.Stderr, "procmem: %v: something that was opened does not answer; what is half-written may be left\n", context.Cause(ctx))
 	os.Exit(exitFailed)
