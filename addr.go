@@ -9,7 +9,7 @@ import (
 )
 
 // PageSize is the size in bytes of a base page on the systems that procmem
-// reads, and the unit in which core files lay out memory.
+// reads. Core files lay out memory in this unit.
 const PageSize = 4096
 
 // ErrOverflow reports that the result of an address computation does not fit

@@ -53,16 +53,16 @@ const maxHeaders = 1 << 24
 // OpenOptions say what OpenWith does with a compressed core that cannot be read
 // in place. The zero value is what Open does.
 type OpenOptions struct {
-	// TempDir is the folder that such a core is unpacked into, in a file without
-	// a name which ends with Close, or with the process; "" is os.TempDir(). It
-	// takes the room of all the memory that is not zero.
+	// TempDir is the folder of the file without a name into which such a core is
+	// unpacked; "" is os.TempDir(). The file takes the room of all memory that is
+	// not zero, until Close or the end of the process.
 	TempDir string
-	// Unpacking, if not nil, is called before that with the reason, and with what
-	// tells how many of the total bytes of the compressed file have been read.
-	// Done is safe for concurrent use.
+	// Unpacking, if not nil, is called before that with the reason. Done returns
+	// how many of the total bytes of the compressed file have been read, and is
+	// safe for concurrent use.
 	Unpacking func(why string, done func() int64, total int64)
-	// Notice, if not nil, is called with each line about what is not as it should
-	// be in a compressed file that is opened all the same.
+	// Notice, if not nil, is called with a line for each thing that is wrong with
+	// a compressed file that is opened all the same.
 	Notice func(text string)
 }
 

@@ -20,7 +20,7 @@ const Gap = 16
 type Change struct {
 	procmem.Range
 	Bytes uint64 // that differ
-	// A and B are what the first and the second memory hold there, good until
+	// A and B are what the first and the second memory hold there, valid until
 	// the next change.
 	A, B []byte
 	// Mapping is the index of the mapping of the first memory.

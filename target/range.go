@@ -43,9 +43,9 @@ const DefaultLength = 256
 // The suffix " (deleted)" may be left out. A file whose name has the form of
 // an address is reached by its full path. A name may itself hold '+': the
 // longest name that a mapping has is taken. The lowest mapping of a program
-// or a library is where it was loaded, so OFF is what nm and objdump print
-// for a position-independent one; memory that belongs to a program and not
-// to its file, as of .bss, has no name.
+// or a library is where it was loaded. So OFF is what nm and objdump print if
+// it is position-independent. Memory that belongs to a program and not to its
+// file, as of .bss, has no name.
 type Spec struct {
 	text     string
 	named    bool

@@ -7,7 +7,7 @@ import (
 	"runtime"
 
 	"github.com/procmem/procmem/capture"
-	"github.com/procmem/procmem/internal/term"
+	"github.com/procmem/procmem/internal/units"
 	"github.com/procmem/procmem/process"
 )
 
@@ -105,9 +105,9 @@ func spoolError(s *capture.SpoolError) error {
 	case !ok:
 		return fmt.Errorf("%w%s", s.Err, remedy)
 	case e.Limit:
-		return fmt.Errorf("the limit on file sizes is %s and about %s may be needed there; raise the limit with ulimit -f", term.Size(e.Have), term.Size(e.Need))
+		return fmt.Errorf("the limit on file sizes is %s and about %s may be needed there; raise the limit with ulimit -f", units.Size(e.Have), units.Size(e.Need))
 	}
-	return fmt.Errorf("no room: about %s may be needed there and %s is free%s", term.Size(e.Need), term.Size(e.Have), remedy)
+	return fmt.Errorf("no room: about %s may be needed there and %s is free%s", units.Size(e.Need), units.Size(e.Have), remedy)
 }
 
 func noRoomFor(e *capture.NoRoomError, instead string) error {
@@ -116,8 +116,8 @@ func noRoomFor(e *capture.NoRoomError, instead string) error {
 		return fmt.Errorf("write %s: no room: %w; choose %s (nothing was stopped)", e.Path, e.Err, instead)
 	case e.Limit:
 		return fmt.Errorf("write %s: the limit on file sizes is %s and the file would have about %s, holes included: raise the limit with ulimit -f (nothing was stopped)",
-			e.Path, term.Size(e.Have), term.Size(e.Need))
+			e.Path, units.Size(e.Have), units.Size(e.Need))
 	}
 	return fmt.Errorf("write %s: no room: about %s are needed and %s is free there; choose %s (nothing was stopped)",
-		e.Path, term.Size(e.Need), term.Size(e.Have), instead)
+		e.Path, units.Size(e.Need), units.Size(e.Have), instead)
 }

@@ -236,7 +236,7 @@ func (j *coreJob) tell(w *os.File, res *capture.Result) error {
 		if where == "" {
 			where = "the stream"
 		}
-		term.Fprintf(w, "%s: process %d, %s of memory, %s, %s\n", where, r.PID, term.Size(r.MemoryBytes),
+		term.Fprintf(w, "%s: process %d, %s of memory, %s, %s\n", where, r.PID, units.Size(r.MemoryBytes),
 			count(r.Threads, "thread"), count(r.Mappings, "mapping"))
 		held := "the process was not held: the memory may be torn"
 		if wasHeld(r) {
@@ -250,7 +250,7 @@ func (j *coreJob) tell(w *os.File, res *capture.Result) error {
 		if !j.isFile() {
 			written = "written"
 		}
-		term.Fprintf(w, "%s %s, file length %s; %s\n", term.Size(uint64(r.DiskBytes)), written, term.Size(uint64(r.FileBytes)), missingText(r))
+		term.Fprintf(w, "%s %s, file length %s; %s\n", units.Size(uint64(r.DiskBytes)), written, units.Size(uint64(r.FileBytes)), missingText(r))
 		if warnsOldGDB(res.Image) {
 			term.Fprintf(w, "%s\n", oldGDB)
 		}
@@ -304,7 +304,7 @@ func missingText(r *core.Report) string {
 	for _, m := range r.Missing {
 		n += m.Bytes
 	}
-	return fmt.Sprintf("%s missing in %s", term.Size(n), count(len(r.Missing)+r.MissingMore, "range"))
+	return fmt.Sprintf("%s missing in %s", units.Size(n), count(len(r.Missing)+r.MissingMore, "range"))
 }
 
 func count(n int, what string) string { return units.Count(n, what) }

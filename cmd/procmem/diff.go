@@ -12,6 +12,7 @@ import (
 	"github.com/procmem/procmem"
 	"github.com/procmem/procmem/diff"
 	"github.com/procmem/procmem/internal/term"
+	"github.com/procmem/procmem/internal/units"
 	"github.com/procmem/procmem/target"
 )
 
@@ -270,10 +271,10 @@ func diffVerdict(sides [2]diffSide, mappings int, s *diff.Stats) error {
 		}
 	}
 	if s.MissingRanges > mostLines {
-		notice("not compared: %s more; %s in all (--json lists them)", count(int(s.MissingRanges-mostLines), "range"), term.Size(s.MissingBytes))
+		notice("not compared: %s more; %s in all (--json lists them)", count(int(s.MissingRanges-mostLines), "range"), units.Size(s.MissingBytes))
 	}
 	if s.Swapped > 0 {
-		notice("not compared: %s swapped out (--swapped reads that too, which brings it back into memory)", term.Size(s.Swapped))
+		notice("not compared: %s swapped out (--swapped reads that too, which brings it back into memory)", units.Size(s.Swapped))
 	}
 	if status == exitSame {
 		return nil

@@ -10,7 +10,7 @@ import (
 	"github.com/procmem/procmem"
 	"github.com/procmem/procmem/capture"
 	"github.com/procmem/procmem/core"
-	"github.com/procmem/procmem/internal/term"
+	"github.com/procmem/procmem/internal/units"
 	"github.com/procmem/procmem/process"
 	"github.com/procmem/procmem/target"
 )
@@ -65,7 +65,7 @@ func keep(ctx context.Context, p *process.Process, specs []target.Spec) (*core.F
 	kept, r, err := capture.Unnamed(ctx, p, os.TempDir(), o)
 	if e, ok := errors.AsType[*capture.NoRoomError](err); ok {
 		return nil, fmt.Errorf("keep the memory of process %d: no room: about %s are needed and %s is free in %s; choose another folder by TMPDIR (nothing was stopped)",
-			p.PID(), term.Size(e.Need), term.Size(e.Have), e.Path)
+			p.PID(), units.Size(e.Need), units.Size(e.Have), e.Path)
 	}
 	if err != nil {
 		return nil, worded(err, p, "")

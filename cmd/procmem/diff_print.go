@@ -12,6 +12,7 @@ import (
 	"github.com/procmem/procmem"
 	"github.com/procmem/procmem/diff"
 	"github.com/procmem/procmem/internal/term"
+	"github.com/procmem/procmem/internal/units"
 )
 
 // diffOutput prints what is different: mappings, then ranges, then the rest.
@@ -65,7 +66,7 @@ func (t *diffText) mapping(m diff.MappingChange) error {
 			name += ", " + m.A.Range.String() + " -> " + m.B.Range.String()
 		}
 	}
-	return t.mappings.Row(string(m.Kind), m.Range.String(), perm, term.Size(m.Size()), name)
+	return t.mappings.Row(string(m.Kind), m.Range.String(), perm, units.Size(m.Size()), name)
 }
 
 // fromTo is a text that has become another, or has stayed.
@@ -148,7 +149,7 @@ func diffTotal(mappings int, s *diff.Stats) string {
 	if len(parts) == 0 {
 		parts = append(parts, "no difference")
 	}
-	return strings.Join(parts, ", ") + "; " + term.Size(s.Compared) + " compared"
+	return strings.Join(parts, ", ") + "; " + units.Size(s.Compared) + " compared"
 }
 
 // heat prints how much of each mapping has changed, and where in it.

@@ -14,6 +14,7 @@ import (
 	"github.com/procmem/procmem/internal/regular"
 	"github.com/procmem/procmem/internal/sink"
 	"github.com/procmem/procmem/internal/term"
+	"github.com/procmem/procmem/internal/units"
 	"github.com/procmem/procmem/process"
 	"github.com/procmem/procmem/snapshot"
 	"github.com/procmem/procmem/target"
@@ -224,7 +225,7 @@ func (d *diagnosis) print(g *globals) error {
 	}
 	if q := d.Prediction; q != nil {
 		w.paragraph("", "\n")
-		w.paragraph("core:    ", fmt.Sprintf("%s of memory, %s, %s", term.Size(q.MemoryBytes), count(q.Threads, "thread"), count(q.Mappings, "mapping")))
+		w.paragraph("core:    ", fmt.Sprintf("%s of memory, %s, %s", units.Size(q.MemoryBytes), count(q.Threads, "thread"), count(q.Mappings, "mapping")))
 		q.printRoom(w)
 		label := "pause:   "
 		for _, m := range q.Methods {
@@ -233,7 +234,7 @@ func (d *diagnosis) print(g *globals) error {
 				text += ", if " + q.taker() + " takes 1 GB/s"
 			}
 			if m.TornBytes > 0 {
-				text += fmt.Sprintf(", with %s of shared memory of another moment", term.Size(m.TornBytes))
+				text += fmt.Sprintf(", with %s of shared memory of another moment", units.Size(m.TornBytes))
 			}
 			if m.Obstacle != "" {
 				text = "not possible: " + m.Obstacle
@@ -243,7 +244,7 @@ func (d *diagnosis) print(g *globals) error {
 		}
 		q.printAsleep(w)
 		if q.SwapBytes > 0 {
-			w.paragraph("swap:    ", fmt.Sprintf("%s is swapped out, and reading brings it back into memory", term.Size(q.SwapBytes)))
+			w.paragraph("swap:    ", fmt.Sprintf("%s is swapped out, and reading brings it back into memory", units.Size(q.SwapBytes)))
 		}
 	}
 	return w.flush()
@@ -253,16 +254,16 @@ func (d *diagnosis) print(g *globals) error {
 func (q *prediction) printRoom(w *prose) {
 	// That room is made use of, but not needed: see capture.Spool.
 	waits := fmt.Sprintf("about %s, less if compressed; no room is needed here (where there is some in %s, what is copied ahead waits there)",
-		term.Size(q.MemoryBytes), os.TempDir())
+		units.Size(q.MemoryBytes), os.TempDir())
 	switch {
 	case q.where == "-":
 		w.paragraph("stream:  ", waits)
 	case q.where != "":
 		w.paragraph("upload:  ", waits+"; the server is not asked")
 	case q.Fits:
-		w.paragraph("disk:    ", fmt.Sprintf("about %s; %s is free in %s: it fits", term.Size(q.DiskBytes), term.Size(*q.RoomBytes), q.Folder))
+		w.paragraph("disk:    ", fmt.Sprintf("about %s; %s is free in %s: it fits", units.Size(q.DiskBytes), units.Size(*q.RoomBytes), q.Folder))
 	default:
-		w.paragraph("disk:    ", fmt.Sprintf("about %s; %s", term.Size(q.DiskBytes), q.Obstacle))
+		w.paragraph("disk:    ", fmt.Sprintf("about %s; %s", units.Size(q.DiskBytes), q.Obstacle))
 	}
 }
 

@@ -20,6 +20,7 @@ import (
 	"github.com/procmem/procmem/internal/pipe"
 	"github.com/procmem/procmem/internal/sink"
 	"github.com/procmem/procmem/internal/term"
+	"github.com/procmem/procmem/internal/units"
 	"github.com/procmem/procmem/snapshot"
 	"github.com/procmem/procmem/target"
 )
@@ -198,7 +199,7 @@ func (d *dumper) toDir(ctx context.Context, path string) error {
 	}
 	if err := dir.Fits(int64(longest)); errors.Is(err, unix.EFBIG) {
 		return fmt.Errorf("write %s: no file of this file system can be as long as the largest mapping, %s: choose %s (nothing was stopped)",
-			path, term.Size(longest), notThisDump)
+			path, units.Size(longest), notThisDump)
 	}
 	err = d.each(ctx, filepath.Dir(path), func(ctx context.Context, m *procmem.Mapping, data []procmem.Range) error {
 		name := fileName(m.Range)
@@ -459,7 +460,7 @@ func (d *dumper) tell(g *globals, out string) error {
 		if d.index.Method == string(snapshot.MethodStop) {
 			held = ", the process was held for " + duration(d.index.PauseMS)
 		}
-		term.Fprintf(w, "%s: %s of %s%s\n", out, term.Size(d.index.MemoryBytes), count(len(d.index.Mappings), "mapping"), held)
+		term.Fprintf(w, "%s: %s of %s%s\n", out, units.Size(d.index.MemoryBytes), count(len(d.index.Mappings), "mapping"), held)
 	}
 	var more uint64 // bytes
 	for i, m := range d.index.Missing {

@@ -11,7 +11,7 @@ import (
 
 	"github.com/procmem/procmem"
 	"github.com/procmem/procmem/core"
-	"github.com/procmem/procmem/internal/term"
+	"github.com/procmem/procmem/internal/units"
 	"github.com/procmem/procmem/process"
 	"github.com/procmem/procmem/snapshot"
 	"github.com/procmem/procmem/target"
@@ -161,16 +161,16 @@ func (i *infoJSON) print(f *os.File) error {
 	} else {
 		line("threads", "%d", i.Threads)
 	}
-	line("mappings", "%d, %s of addresses", i.Mappings, term.Size(i.Mapped))
+	line("mappings", "%d, %s of addresses", i.Mappings, units.Size(i.Mapped))
 	if i.Kind == "process" {
-		line("core", "would hold %s, and take about %s on disk", term.Size(i.Memory), term.Size(i.Data))
+		line("core", "would hold %s, and take about %s on disk", units.Size(i.Memory), units.Size(i.Data))
 		return w.flush()
 	}
 	cut := ""
 	if n := i.cutOff(); n > 0 {
-		cut = fmt.Sprintf(", %s cut off", term.Size(n))
+		cut = fmt.Sprintf(", %s cut off", units.Size(n))
 	}
-	line("memory", "%s, %s of it as data in the file%s; the rest is zeros", term.Size(i.Memory), term.Size(i.Data), cut)
+	line("memory", "%s, %s of it as data in the file%s; the rest is zeros", units.Size(i.Memory), units.Size(i.Data), cut)
 	if r := i.Report; r != nil {
 		line("taken", "by procmem %s at %s, method %s in %s", r.Version, r.Time.UTC().Format(time.RFC3339), r.Method, duration(r.TotalMS))
 		switch held := duration(r.PauseMS); {
@@ -212,7 +212,7 @@ func (i *infoJSON) print(f *os.File) error {
 		line("taken", "by another program, or the report is cut off: how, and what it could not read, is not known")
 	}
 	for _, m := range i.Missing {
-		line("truncated", "%v (%s): the file ends before", m.Range, term.Size(m.Bytes))
+		line("truncated", "%v (%s): the file ends before", m.Range, units.Size(m.Bytes))
 	}
 	return w.flush()
 }

@@ -7,7 +7,7 @@ import (
 	"github.com/procmem/procmem"
 	"github.com/procmem/procmem/core"
 	"github.com/procmem/procmem/internal/symbols"
-	"github.com/procmem/procmem/internal/term"
+	"github.com/procmem/procmem/internal/units"
 	"github.com/procmem/procmem/target"
 )
 
@@ -105,9 +105,9 @@ func cutOff(c *core.File) string {
 	const told = "what notes tell of threads, names and memory that could not be read"
 	switch {
 	case n > 0 && notes:
-		return term.Size(n) + " of the memory that it should hold, and " + told + ","
+		return units.Size(n) + " of the memory that it should hold, and " + told + ","
 	case n > 0:
-		return term.Size(n) + " of the memory that it should hold"
+		return units.Size(n) + " of the memory that it should hold"
 	case notes:
 		return told
 	}

@@ -18,6 +18,7 @@ import (
 	"github.com/procmem/procmem/internal/pipe"
 	"github.com/procmem/procmem/internal/sink"
 	"github.com/procmem/procmem/internal/term"
+	"github.com/procmem/procmem/internal/units"
 	"github.com/procmem/procmem/internal/upload"
 )
 
@@ -128,7 +129,7 @@ func convert(path, out string, force, toPacked bool) error {
 	}
 	tellLost(path, pipe.Join(lost))
 	if out != "-" {
-		term.Fprintf(os.Stdout, "%s: %s, of a core of %s\n", out, term.Size(uint64(size)), term.Size(uint64(src.Size())))
+		term.Fprintf(os.Stdout, "%s: %s, of a core of %s\n", out, units.Size(uint64(size)), units.Size(uint64(src.Size())))
 	}
 	if !whole || len(lost) > 0 { // which notices have told
 		return statusError(exitMissing)

@@ -12,6 +12,7 @@ import (
 	"github.com/schollz/progressbar/v3"
 
 	"github.com/procmem/procmem/internal/term"
+	"github.com/procmem/procmem/internal/units"
 )
 
 // progress tells on stderr how far a work is: all the time on a terminal, and
@@ -206,15 +207,15 @@ func (m moment) String() string {
 		return m.phase
 	}
 	n := m.moved()
-	text := m.phase + ", " + term.Size(uint64(n))
+	text := m.phase + ", " + units.Size(uint64(n))
 	if m.total > 0 {
-		text += " of " + term.Size(uint64(m.total))
+		text += " of " + units.Size(uint64(m.total))
 	}
 	if time.Since(m.since) < tellAfter {
 		return text
 	}
 	speed := float64(n) / time.Since(m.since).Seconds()
-	text += ", " + term.Size(uint64(speed)) + "/s"
+	text += ", " + units.Size(uint64(speed)) + "/s"
 	if left := m.total - n; left > 0 && n > m.total/100 {
 		text += ", " + (time.Duration(float64(left)/speed) * time.Second).String() + " left"
 	}

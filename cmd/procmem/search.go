@@ -12,7 +12,7 @@ import (
 	"github.com/spf13/cobra"
 
 	"github.com/procmem/procmem"
-	"github.com/procmem/procmem/internal/term"
+	"github.com/procmem/procmem/internal/units"
 	"github.com/procmem/procmem/search"
 )
 
@@ -251,7 +251,7 @@ func searchStatus(found bool, trouble error) error {
 // where that should not be.
 func tellSkipped(st search.Stats, swapped bool) (trouble error) {
 	if st.Swapped > 0 && !swapped {
-		notice("not searched: %s swapped out (--swapped reads that too, which brings it back into memory)", term.Size(st.Swapped))
+		notice("not searched: %s swapped out (--swapped reads that too, which brings it back into memory)", units.Size(st.Swapped))
 	}
 	type skip struct {
 		ranges, bytes uint64
@@ -273,7 +273,7 @@ func tellSkipped(st search.Stats, swapped bool) (trouble error) {
 	}
 	for _, why := range reasons {
 		k := skipped[why]
-		notice("not searched: %s in %s, the first at %v: %s", term.Size(k.bytes), count(int(k.ranges), "range"), k.first, why)
+		notice("not searched: %s in %s, the first at %v: %s", units.Size(k.bytes), count(int(k.ranges), "range"), k.first, why)
 	}
 	return trouble
 }

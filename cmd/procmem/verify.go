@@ -11,6 +11,7 @@ import (
 
 	"github.com/procmem/procmem/core"
 	"github.com/procmem/procmem/internal/term"
+	"github.com/procmem/procmem/internal/units"
 )
 
 // verdictJSON is what verify prints with --json.
@@ -87,7 +88,7 @@ func tellVerdict(g *globals, path string, v *core.Verdict, whole bool) error {
 			term.Fprintf(os.Stdout, "%s\n", d.String())
 		}
 		if len(v.Damaged) == 0 && v.Checked && whole {
-			term.Fprintf(os.Stdout, "%s: whole: %s of memory, headers and notes are as they were written\n", path, term.Size(v.MemoryBytes))
+			term.Fprintf(os.Stdout, "%s: whole: %s of memory, headers and notes are as they were written\n", path, units.Size(v.MemoryBytes))
 		}
 	}
 	switch {

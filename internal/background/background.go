@@ -1,7 +1,7 @@
-// Package background runs work on threads that give way to all others, so
-// that a copy of a process does not take the processor from the process.
-// Where nothing is left for such threads, they insist on some tenth of it:
-// the work must come to an end.
+// Package background runs work on threads that give way to all others: a
+// copy of a process must not take the processor from the process. If nothing
+// is left for such threads, they insist on about a tenth of it, since the
+// work must come to an end.
 package background
 
 import (
@@ -15,13 +15,14 @@ import (
 // before its thread counts as starved.
 const starved = 100 * time.Millisecond
 
-// Thread is an OS thread for pieces of work.
+// Thread is an OS thread for pieces of work. It is not safe for concurrent
+// use.
 type Thread struct {
 	calls   chan func()
 	insists bool
 }
 
-// New starts a thread.
+// New starts a thread. Close must be called.
 func New() *Thread {
 	t := &Thread{}
 	t.start(unix.SchedAttr{Policy: unix.SCHED_IDLE})
@@ -43,7 +44,7 @@ func (t *Thread) start(attr unix.SchedAttr) {
 	}()
 }
 
-// Do runs one piece of work and waits for its end.
+// Do runs f on the thread, and waits for it.
 func (t *Thread) Do(f func()) {
 	began := time.Now()
 	done := make(chan struct{})
@@ -59,5 +60,5 @@ func (t *Thread) Do(f func()) {
 	}
 }
 
-// Close ends the thread.
+// Close ends the thread. Do must not be called afterwards.
 func (t *Thread) Close() { close(t.calls) }

@@ -1,47 +1,47 @@
 // Package dfa finds regular expressions in bytes, in time that is linear in
 // their number. An expression becomes an automaton whose states are computed
-// when they are come to; a literal that each match must hold, or the bytes that
-// matches begin with, are looked for instead wherever nothing has begun. Start
+// when they are first reached. While no match has begun, it looks for a literal
+// that each match must hold, or for the bytes with which matches begin. Start
 // with Compile.
 //
 // # Expressions
 //
-// The syntax is that of package regexp, and a match is the one that regexp
-// would find: of those that begin first, the one that comes first in the order
-// in which a backtracking engine tries. The differences follow from memory
-// being bytes, of which only some are text:
+// The syntax is that of package regexp, and so is the match: of those that begin
+// first, the one that a backtracking engine would try first. The differences
+// follow from memory being bytes, of which only some are text:
 //
-//   - What is written as a character matches its encoding in UTF-8.
+//   - A character matches its encoding in UTF-8.
 //   - \xHH is the byte HH, also from 80 up, alone and in classes and their
 //     ranges. \x{HH} is a character. \C is any byte.
 //   - "." is any byte but a newline; (?s:.) and \C are any byte.
 //   - A class that holds every character beyond ASCII, such as [^"], \S or \W,
 //     holds every byte beyond ASCII. In any other class, as [é-ü], \pL or
 //     [^é], a character beyond ASCII is its encoding in UTF-8.
-//   - ^ and $ are the edges of lines, as with (?m); (?-m) makes them those of
-//     the text, which are \A and \z in any case.
+//   - ^ and $ are the edges of lines, as with (?m). With (?-m) they are those of
+//     the text. \A and \z always are those of the text.
 //   - Letters of ASCII have no other case outside of it: (?i)k does not match
 //     the sign for Kelvin.
-//   - A match is never empty: where the one that is found first would be, the
-//     next in order that is not takes its place.
+//   - A match is never empty. If the one that is found first would be, the next
+//     in order that is not takes its place.
 //
 // # Length
 //
-// No match is longer than Limit. The match at an offset is the one that comes
-// first among those that are short enough: a greedy one that would go further
-// ends at the last place that is allowed, and an offset where each match would
-// be longer has none.
+// No match is longer than Limit. The match at an offset is the first among those
+// that are short enough. A greedy match that would go further ends at the last
+// place that is allowed. An offset where each match would be longer has none.
 //
 // # Blocks
 //
-// Find(b, from) looks at no byte before b[from-1], which ^ and \b need, and
-// whether there is one, which is what \A means. Whether the match that is
-// returned begins at an offset, and where it ends, is decided by that byte and
-// the Limit+1 bytes from that offset on. So a text that is given in blocks has
-// the same matches as the whole if b begins one byte before the block, unless
-// that begins the text, and goes on for Limit bytes behind the block, unless the
-// text ends; if matches that begin behind the block are left to the next; and
-// if the search goes on where the last match has ended, in whichever block.
+// Find(b, from) looks at no byte before b[from-1]. ^ and \b need that byte, and
+// \A asks whether there is one. That byte and the Limit+1 bytes from an offset on
+// decide whether the match begins there, and where it ends.
+//
+// So a text that is given in blocks has the same matches as the whole, if
+//
+//   - b begins one byte before the block, unless the block begins the text;
+//   - b goes on for Limit bytes behind the block, unless the text ends;
+//   - matches that begin behind the block are left to the next;
+//   - the search goes on where the last match has ended, in whichever block.
 package dfa
 
 import (
@@ -56,13 +56,12 @@ const Limit = 64 << 10
 // four.
 const cacheBytes = 4 << 20
 
-// Options changes what an expression means.
+// Options change what an expression means.
 type Options struct {
 	Fold bool // letters match either case, as with (?i)
 }
 
-// Regexp is an expression that was compiled. It may be used by several
-// goroutines at once.
+// Regexp is a compiled expression. It is safe for concurrent use.
 type Regexp struct {
 	tree     *node
 	forward  *prog
@@ -76,9 +75,8 @@ type Regexp struct {
 	limit, cache int // Limit and cacheBytes, but for tests
 }
 
-// Compile reads an expression. An error tells what is wrong with it; expressions
-// that cannot match a single byte, and such as would take too much memory, are
-// wrong too.
+// Compile compiles an expression. It fails if the expression is wrong,
+// cannot match a single byte, or would take too much memory.
 func Compile(expr string, o Options) (*Regexp, error) {
 	parsed, err := parse(expr, o.Fold)
 	if err != nil {
@@ -133,16 +131,17 @@ func (re *Regexp) choose() (err error) {
 	return nil
 }
 
-// MinLen returns the length of the shortest match, in bytes; 1 at least.
+// MinLen returns the length of the shortest match, in bytes, which is 1 at
+// least.
 func (re *Regexp) MinLen() int { return max(1, re.tree.minLen) }
 
-// MaxLen returns the length of the longest match, in bytes, and whether the
-// expression bounds it. It is Limit at most.
+// MaxLen returns the length of the longest match, in bytes, which is Limit
+// at most. Bounded reports whether the expression itself bounds it.
 func (re *Regexp) MaxLen() (n int, bounded bool) {
 	return min(re.limit, re.tree.maxLen), re.tree.maxLen <= re.limit
 }
 
-// Clone returns a matcher of its own for a goroutine.
+// Clone returns a new Matcher, for one goroutine.
 func (re *Regexp) Clone() *Matcher {
 	return &Matcher{re: re,
 		search:   newLazy(re.forward, re.forward.loop, false, re.literal != nil || re.window != nil, re.cache),
@@ -160,8 +159,8 @@ func (re *Regexp) matcherBefore() *lazy {
 	return newLazy(re.before, re.before.start, true, false, re.cache)
 }
 
-// Matcher finds the matches of an expression. It is of no use to two
-// goroutines at once.
+// Matcher finds the matches of an expression. It is not safe for concurrent
+// use.
 type Matcher struct {
 	re       *Regexp
 	search   *lazy // for where the first match ends
@@ -171,9 +170,9 @@ type Matcher struct {
 	skipper  skipper
 }
 
-// Find returns the first match in b that begins at or after from: b[start:end],
-// which is not empty. It returns false if there is none. What it reads is what
-// lies before the match, and Limit bytes more in the worst case.
+// Find returns the first match in b that begins at or after from:
+// b[start:end], which is not empty. Ok is false if there is none. It reads
+// what lies before the match, and at most Limit bytes more.
 func (m *Matcher) Find(b []byte, from int) (start, end int, ok bool) {
 	m.search.memo.reset()
 	m.anchored.memo.reset()
@@ -181,9 +180,9 @@ func (m *Matcher) Find(b []byte, from int) (start, end int, ok bool) {
 	return m.Next(b, from)
 }
 
-// Next is Find where the last call of either was for the same b, which has not
-// changed since. What had to be read behind the last match is then not always
-// read again, so that all matches of b are found in linear time.
+// Next is Find, if the last call of either was for the same b, unchanged
+// since. It need not read again what was read behind the last match, so all
+// matches of b are found in linear time.
 func (m *Matcher) Next(b []byte, from int) (start, end int, ok bool) {
 	if m.re.inner != nil {
 		return m.findInner(b, from)

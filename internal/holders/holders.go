@@ -1,9 +1,9 @@
-// Package holders finds out which processes may write to a file behind the back of
-// others: through a mapping, or through a descriptor.
+// Package holders finds out which other processes may write to a file,
+// through a mapping or a descriptor.
 //
-// Start with Find. Not promised: that every way to a file is found. A descriptor may
-// be in a message that nobody has received, and whoever may not look at all processes
-// does not see what those have.
+// Start with Find. Not promised: that every way to a file is found. A
+// descriptor may be in a message that nobody has received. A caller without
+// the rights to look at a process does not see what it has.
 package holders
 
 import (
@@ -28,7 +28,7 @@ type ID struct {
 	Inode        uint64
 }
 
-// Of returns the file of a mapping.
+// Of returns the ID of the file of a mapping.
 func Of(m *procmem.Mapping) ID { return ID{m.Major, m.Minor, m.Inode} }
 
 // Holder is a process that may write to a file.
@@ -38,13 +38,14 @@ type Holder struct {
 	Descriptor bool // it has it open for writing
 }
 
-// Answer is who may write to files.
+// Answer is the result of Find.
 type Answer struct {
 	Holders map[ID][]Holder
 	Unseen  int // processes that could not be looked at
 }
 
-// Find looks at processes. Of those that end meanwhile nothing is known.
+// Find looks at the processes pids for writers to files. A process that ends
+// meanwhile counts as one that has nothing.
 func Find(pids []int, files []ID) Answer {
 	f := finder{files: files}
 	for _, id := range files {

@@ -7,8 +7,9 @@ import (
 	"github.com/procmem/procmem/internal/zenc"
 )
 
-// EncodeHead returns frames that hold p as it is, so that they can be written
-// over those of other bytes. They have no checksum: a core has its own.
+// EncodeHead returns frames that hold p uncompressed, so that they can be
+// written over those of as many other bytes. They have no checksum: a core
+// has its own.
 func EncodeHead(p []byte) []byte {
 	packed, _ := encodeHead(p)
 	return packed

@@ -15,11 +15,11 @@ import (
 )
 
 // Log compresses memory while it is being copied, into a file that becomes a
-// core. Such a file can only be appended to, and the process goes on: what was
-// appended may not be true any more when the moment comes that the core is to
-// show. But the memory of a core may lie in any order. So pages that are put
-// again are kept elsewhere, and appended in the end, and no program header
-// leads to what the log has of them. It is the destination of a core.Writer.
+// core. Such a file can only be appended to, while the process goes on: what
+// was appended may be stale by the moment that the core shows. But the
+// memory of a core may lie in any order. So pages that are put again are
+// kept in a store and appended in the end, and no program header leads to
+// their stale copies. Log is a destination of core.NewLogWriter.
 type Log struct {
 	file LogFile
 	open func(head int64) *Writer
@@ -66,9 +66,9 @@ const (
 	maxPieces = 1024
 )
 
-// NewLog returns a log into an empty file. open makes the Writer to it, with so
-// many bytes left for the head; store takes what is put again, and is nil where
-// nothing is put.
+// NewLog returns a log into an empty file. open returns the Writer to it,
+// which leaves head bytes in front. store takes what is put again, and may
+// be nil if nothing is put.
 func NewLog(file LogFile, store *pageset.Store, open func(head int64) *Writer) *Log {
 	if store == nil {
 		store = pageset.NewStore(nil, nil, 0, 0)
@@ -76,7 +76,8 @@ func NewLog(file LogFile, store *pageset.Store, open func(head int64) *Writer) *
 	return &Log{file: file, open: open, raw: store}
 }
 
-// Begin begins the log, with room for a head of so many bytes, whole pages.
+// Begin begins the log, with room for a head of so many bytes, which must be
+// whole pages.
 func (l *Log) Begin(head int64) {
 	l.head = head
 	l.begin()
@@ -90,8 +91,9 @@ func (l *Log) begin() {
 	l.stale.Clear()
 }
 
-// Ahead tells that what is put from now on is likely to stay as it is, or that
-// it is not. At first it is not. Only what is likely to stay is appended.
+// Ahead tells the log whether what is put from now on is likely to stay as
+// it is. At first it is not. Only what is likely to stay is appended at
+// once.
 func (l *Log) Ahead(likely bool) bool {
 	l.mu.Lock()
 	defer l.mu.Unlock()
@@ -99,8 +101,8 @@ func (l *Log) Ahead(likely bool) bool {
 	return true
 }
 
-// Put takes whole pages. It may be called from several goroutines at once for
-// different pages; the log is at its best if addresses ascend.
+// Put takes whole pages. It is safe for concurrent use on different pages.
+// The log is at its best if addresses ascend.
 func (l *Log) Put(addr procmem.Addr, p []byte) error {
 	r := procmem.Range{Start: addr, End: addr + procmem.Addr(len(p))}
 	if done, err := l.append(r, p); done {
@@ -168,7 +170,7 @@ func (l *Log) find(addr procmem.Addr) int {
 	return sort.Search(len(l.places), func(i int) bool { return l.places[i].End > addr })
 }
 
-// Forget drops what was put in r. If nothing is left of the log, it begins
+// Forget drops what was put in r. If nothing else is in the log, it begins
 // anew.
 func (l *Log) Forget(r procmem.Range) error {
 	if err := l.raw.Forget(r); err != nil {
@@ -205,8 +207,8 @@ func (l *Log) useless() bool {
 	return len(l.places) > 0 && l.logged.Len() == 0
 }
 
-// ReadAt reads back what was put and not forgotten. While it runs nothing may
-// be put.
+// ReadAt reads what was put and not forgotten. Put must not be called
+// meanwhile.
 func (l *Log) ReadAt(p []byte, addr procmem.Addr) (int, error) {
 	done := 0
 	for done < len(p) {
@@ -280,8 +282,9 @@ func (l *Log) readBack() (err error) {
 	return err
 }
 
-// Confirm compares the log with the memory of the moment: where that has data
-// which was never put, the log has zeros that are not true.
+// Confirm compares the log with mem, the memory of the moment, and finds
+// what was never put but holds data: there the log has zeros that are not
+// true.
 func (l *Log) Confirm(mem procmem.Sparse) {
 	for _, at := range l.places {
 		for gap := range l.logged.Gaps(at.Range) {
@@ -295,10 +298,10 @@ func (l *Log) Confirm(mem procmem.Sparse) {
 	}
 }
 
-// Settle returns where the memory of the ranges, which are ascending and
-// disjoint, lies in the plain core: where the log has it, or behind the log, in
-// the order of addresses. Each place lies in one of the ranges. Nothing may be
-// put any more.
+// Settle returns where the memory of the ranges lies in the plain core:
+// where the log has it, or behind the log, in the order of addresses. Ranges
+// must be ascending and disjoint. Each place lies in one of them. Put must
+// not be called afterwards.
 func (l *Log) Settle(ranges []procmem.Range) ([]pageset.Place, error) {
 	if len(l.places) > 0 {
 		if err := l.readBack(); err != nil {
@@ -368,8 +371,8 @@ func (l *Log) settle(ranges []procmem.Range, unit procmem.Addr) (out []pageset.P
 	return out, err
 }
 
-// Lacks yields the runs of pages inside r that are not in the log where Settle
-// has said that they are.
+// Lacks yields the runs of pages inside r that the log does not have, though
+// Settle has said where they are.
 func (l *Log) Lacks(r procmem.Range) iter.Seq[procmem.Range] { return l.placed.Gaps(r) }
 
 // Held yields the runs of pages inside r that were put and not forgotten.
@@ -388,14 +391,14 @@ func (l *Log) Held(r procmem.Range) iter.Seq[procmem.Range] {
 	}
 }
 
-// End returns where the memory ends in the plain core.
+// End returns the offset in the plain core at which the memory ends.
 func (l *Log) End() int64 { return l.end }
 
-// Len returns how many plain bytes have been appended by Put, with the head.
+// Len returns how many plain bytes Put has appended, including the head.
 func (l *Log) Len() int64 { return l.length }
 
-// Bytes returns how many bytes of memory there are that were put: all of them,
-// and of a log that is settled those that stay.
+// Bytes returns how many bytes of memory were put or, after Settle, how many
+// of them stay.
 func (l *Log) Bytes() int64 {
 	l.mu.Lock()
 	defer l.mu.Unlock()
@@ -414,10 +417,10 @@ func (l *Log) Zeros(n int64) error { return l.w.Zeros(n) }
 // WriteHead writes the head.
 func (l *Log) WriteHead(p []byte) error { return l.file.Overwrite(EncodeHead(p), 0) }
 
-// Written returns how large the file is so far, in bytes.
+// Written returns the length of the file so far, in bytes.
 func (l *Log) Written() int64 { return l.w.Written() }
 
-// Close completes the file. It does not close it.
+// Close completes the file, but does not close it.
 func (l *Log) Close() error { return l.w.Close() }
 
 // Abort ends a log that Close has not ended.

@@ -1,9 +1,12 @@
-// Package packed keeps cores compressed and still readable at any place: zstd
-// in the seekable format, that is frames of their own and a table of them at
-// the end. Each zstd tool unpacks such a file. Writer makes one, Reader reads
-// it in place, and Open gives the plain bytes of a file however it is compressed.
+// Package packed reads and writes compressed files that can be read at any
+// place: zstd in the seekable format, which is a sequence of independent
+// frames with a table of them at the end. Each zstd tool unpacks such a
+// file. Writer makes one, Log makes one of memory that still changes, and
+// Reader reads one in place. Open gives the plain bytes of a file however it
+// is compressed.
 //
-// The format: https://github.com/facebook/zstd/blob/dev/contrib/seekable_format/zstd_seekable_compression_format.md
+// The format:
+// https://github.com/facebook/zstd/blob/dev/contrib/seekable_format/zstd_seekable_compression_format.md
 package packed
 
 import (
@@ -30,7 +33,7 @@ const zeroFrame = "\x28\xb5\x2f\xfd" + // magic number
 const skippableMagic = 0x184D2A50 // and the 15 numbers behind it
 
 // IsPacked reports whether a file that begins with head is compressed with
-// zstd or gzip. Four bytes suffice.
+// zstd or gzip. It needs four bytes.
 func IsPacked(head []byte) bool { return isZstd(head) || isGzip(head) }
 
 func isZstd(head []byte) bool {

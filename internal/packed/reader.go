@@ -11,9 +11,9 @@ import (
 	"github.com/klauspost/compress/zstd"
 )
 
-// Reader reads a file in the seekable format at any place. It may be used from
-// several goroutines at once. Frames are compared with their own checksums, and
-// those of the table, if they have any.
+// Reader reads a file in the seekable format at any place. It is safe for
+// concurrent use. It checks frames against their own checksums and those of
+// the table, if there are any.
 type Reader struct {
 	r        io.ReaderAt
 	frames   []frameAt // and one more, which begins at the end of the data
@@ -26,7 +26,8 @@ type Reader struct {
 // plainRange is the interval [start, end) of the plain data.
 type plainRange struct{ start, end int64 }
 
-// FrameError tells which part of the plain data cannot be had.
+// FrameError reports which part of the plain data cannot be had. Offset and
+// Len are in bytes of that.
 type FrameError struct {
 	Index       int // among the frames that hold data
 	Offset, Len int64
@@ -39,11 +40,11 @@ func (e *FrameError) Error() string {
 
 func (e *FrameError) Unwrap() error { return e.Err }
 
-// End returns where in the plain data the part ends.
+// End returns the offset at which the part ends.
 func (e *FrameError) End() int64 { return e.Offset + e.Len }
 
-// NewReader reads the table of a file of size bytes. Where there is none that
-// makes sense it fails with ErrNotSeekable; the file may still be whole.
+// NewReader reads the table of a file of size bytes. It fails with
+// ErrNotSeekable if there is no table that makes sense.
 func NewReader(r io.ReaderAt, size int64) (*Reader, error) {
 	frames, sums, err := readTable(r, size)
 	if err != nil {
@@ -57,8 +58,8 @@ func NewReader(r io.ReaderAt, size int64) (*Reader, error) {
 // Size returns the length of the plain data.
 func (r *Reader) Size() int64 { return r.frames[len(r.frames)-1].start }
 
-// ReadAt implements io.ReaderAt. What cannot be decompressed gives a
-// *FrameError.
+// ReadAt implements io.ReaderAt. It fails with a *FrameError if a frame
+// cannot be decompressed.
 func (r *Reader) ReadAt(p []byte, off int64) (int, error) {
 	if off < 0 {
 		return 0, fmt.Errorf("read packed core at offset %d: negative", off)
@@ -161,8 +162,8 @@ func (r *Reader) decode(i int, p []byte) error {
 	return err
 }
 
-// NextData returns the first run of data at or behind off that is not known to
-// be all zero: Size(), Size() where there is none.
+// NextData returns the first run of bytes at or behind off that is not known
+// to be all zero. If there is none it returns Size(), Size().
 func (r *Reader) NextData(off int64) (start, end int64) {
 	data := r.data()
 	i := sort.Search(len(data), func(i int) bool { return data[i].end > off })

@@ -13,19 +13,19 @@ import (
 
 // OpenOptions say what Open does with a file that cannot be read in place.
 type OpenOptions struct {
-	// TempDir is the folder that such a file is unpacked into, in a file without
-	// a name; "" is os.TempDir().
+	// TempDir is the folder of the file without a name into which it is unpacked;
+	// "" is os.TempDir().
 	TempDir string
-	// Unpacking, if not nil, is called before that with the reason, and with what
-	// tells how many of the total bytes of the compressed file have been read.
+	// Unpacking, if not nil, is called before that with the reason. Done returns
+	// how many of the total bytes of the compressed file have been read.
 	Unpacking func(why string, done func() int64, total int64)
-	// Notice, if not nil, is called with each line about what is not as it should
-	// be in a file that is opened all the same.
+	// Notice, if not nil, is called with a line for each thing that is wrong with
+	// a file that is opened all the same.
 	Notice func(text string)
 }
 
 // Source is the plain bytes of a file, compressed or not. It is safe for
-// concurrent use until Close.
+// concurrent use. Close must not be called meanwhile.
 type Source struct {
 	io.ReaderAt
 	name   string
@@ -35,9 +35,9 @@ type Source struct {
 	closer io.Closer
 }
 
-// Open opens a regular file of any content. What is plain, or in the seekable
-// format, is read in place. Anything else that IsPacked knows is unpacked as far
-// as it goes; IsDamaged tells of an error whether that was nowhere.
+// Open opens a regular file of any content. A plain file and one in the
+// seekable format are read in place. Another compressed file is unpacked as
+// far as it goes; if that is nowhere, IsDamaged holds for the error.
 func Open(path string, o OpenOptions) (*Source, error) {
 	// Opening a device may have an effect, and a pipe waits for its writer.
 	if info, err := os.Stat(path); err == nil && !info.Mode().IsRegular() {
@@ -55,8 +55,8 @@ func Open(path string, o OpenOptions) (*Source, error) {
 	return s, nil
 }
 
-// NotHere returns the error of opening a file, or a better one where the name
-// means a file elsewhere.
+// NotHere returns err, the error of opening path, or a better error if the
+// name is a URL.
 func NotHere(path string, err error) error {
 	if errors.Is(err, os.ErrNotExist) && strings.Contains(path, "://") {
 		return fmt.Errorf("open %s: %w: only files of this machine are read: download it first", path, os.ErrNotExist)
@@ -64,8 +64,8 @@ func NotHere(path string, err error) error {
 	return err
 }
 
-// NewSource is Open for a regular file that is open. The source closes it; after
-// an error the caller does.
+// NewSource is Open for a regular file that is open. The source closes f;
+// after an error it is still open.
 func NewSource(f *os.File, o OpenOptions) (*Source, error) {
 	info, err := f.Stat()
 	if err != nil {
@@ -148,15 +148,15 @@ func (s *Source) Size() int64 { return s.size }
 // Packed reports whether the file is compressed.
 func (s *Source) Packed() bool { return s.packed }
 
-// Intact reports whether the compressed file was whole as far as opening it has
-// shown; frames that are read in place tell only when they are read.
+// Intact reports whether the compressed file was whole, as far as opening it
+// has shown. Frames that are read in place are checked when they are read.
 func (s *Source) Intact() bool { return !s.bad }
 
 // Close closes the file. Nothing may be read afterwards.
 func (s *Source) Close() error { return s.closer.Close() }
 
-// NextData returns the first run of bytes at or behind off that is not known to
-// be zeros: an empty one at the end where there is none.
+// NextData returns the first run of bytes at or behind off that is not known
+// to be all zero: an empty run at the end if there is none.
 func (s *Source) NextData(off int64) (start, end int64) {
 	switch r := s.ReaderAt.(type) {
 	case *Reader:

@@ -27,7 +27,8 @@ const (
 	maxPlain = 64 << 20
 )
 
-// ErrNotSeekable: the file has no table of its frames, or one that is wrong.
+// ErrNotSeekable reports that a file has no table of its frames, or one that
+// makes no sense. The frames may be whole.
 var ErrNotSeekable = errors.New("no usable seek table")
 
 // errNoTable: there is no table.

@@ -37,8 +37,9 @@ func (e *badFile) Error() string {
 
 func (e *badFile) Unwrap() error { return e.err }
 
-// IsDamaged reports whether an error of opening a compressed file is about what
-// is in it: that is cut off or damaged, or takes what damage may also ask for.
+// IsDamaged reports whether opening a compressed file failed because of what
+// is in it: it is cut off or damaged, or asks for more memory than is
+// allowed, which damage may do too.
 func IsDamaged(err error) bool {
 	_, bad := errors.AsType[*badFile](err)
 	return bad

@@ -16,20 +16,19 @@ import (
 
 // Options of a Writer. The zero value is the fastest.
 type Options struct {
-	// Workers is how many frames are compressed at once: GOMAXPROCS where it
-	// is 0. Each takes some 5 MiB of memory.
+	// Workers is how many frames are compressed at once; 0 is GOMAXPROCS. Each
+	// takes about 5 MiB of memory.
 	Workers int
-	// Head is how many bytes in front are zeros until dst is given others: what
-	// EncodeHead makes of as many takes as much room, whatever they are.
+	// Head is how many bytes in front are zeros until the caller overwrites their
+	// frames: EncodeHead of as many bytes takes as much room, whatever they are.
 	Head int64
-	// Thread, where there is one, is called for some frames at a time, by all
-	// workers at once. It runs the compression on a thread of its choice and
-	// returns when that has ended.
+	// Thread, if not nil, is called for some frames at a time, by all workers at
+	// once. It must call run on a thread of its choice, and return after that.
 	Thread func(run func())
 }
 
-// Writer compresses what is written to it. Close or Abort ends it. Only
-// Written may be called from another goroutine.
+// Writer compresses what is written to it. Close or Abort must be called. It
+// is not safe for concurrent use, except for Written.
 type Writer struct {
 	dst    io.Writer
 	cur    *batch // being filled; nil where the next byte begins one
@@ -73,7 +72,7 @@ var (
 	errTooLong = fmt.Errorf("write to packed core: it is full, at %d TiB: the format has no more than %d frames", maxFrames*frameSize>>40, maxFrames)
 )
 
-// NewWriter returns a Writer to dst, which is given whole frames.
+// NewWriter returns a Writer to dst, which gets whole frames.
 func NewWriter(dst io.Writer, o Options) *Writer {
 	if o.Workers <= 0 {
 		o.Workers = runtime.GOMAXPROCS(0)
@@ -103,8 +102,8 @@ func NewWriter(dst io.Writer, o Options) *Writer {
 	return w
 }
 
-// Write implements io.Writer. It returns before the data is in dst; the first
-// error of dst is returned by all later calls.
+// Write implements io.Writer. It returns before the data is in dst. The
+// first error of dst is returned by all later calls.
 func (w *Writer) Write(p []byte) (int, error) {
 	n := 0
 	for n < len(p) {
@@ -118,7 +117,7 @@ func (w *Writer) Write(p []byte) (int, error) {
 	return n, w.failure()
 }
 
-// Zeros writes n zeros, without any work for those that make up frames.
+// Zeros writes n zeros. Whole frames of them take no work.
 func (w *Writer) Zeros(n int64) error {
 	if n > (maxFrames-w.frames)*frameSize+w.begun() {
 		w.fail(errTooLong) // before terabytes are written in vain
@@ -332,8 +331,8 @@ func (w *Writer) Close() error {
 	return err
 }
 
-// Abort ends the Writer where Close has not, and waits for a write to dst that
-// is under way.
+// Abort ends a Writer that Close has not ended. It waits for a write to dst
+// that is under way.
 func (w *Writer) Abort() {
 	if !w.ended {
 		w.fail(errEnded)
@@ -348,7 +347,8 @@ func (w *Writer) end() {
 	w.wait.Wait()
 }
 
-// Written returns how many bytes are in dst so far.
+// Written returns how many bytes have been written to dst. It is safe for
+// concurrent use.
 func (w *Writer) Written() int64 { return w.written.Load() }
 
 // fail keeps the first error.

@@ -7,8 +7,8 @@ import (
 	"github.com/procmem/procmem"
 )
 
-// Merge sorts ranges by address, leaves out empty ones and makes one of those
-// that touch. It reuses the slice, and never returns nil.
+// Merge sorts ranges by address, drops empty ones and joins those that
+// overlap or touch. It reuses the slice, and never returns nil.
 func Merge(ranges []procmem.Range) []procmem.Range {
 	slices.SortFunc(ranges, func(a, b procmem.Range) int { return cmp.Compare(a.Start, b.Start) })
 	if ranges == nil {
@@ -27,7 +27,8 @@ func Merge(ranges []procmem.Range) []procmem.Range {
 	return out
 }
 
-// Index returns the index of the first of ascending ranges that ends above a.
+// Index returns the index of the first of ascending, disjoint ranges that
+// ends above a, or len(ranges).
 func Index(ranges []procmem.Range, a procmem.Addr) int {
 	i, _ := slices.BinarySearchFunc(ranges, a, func(r procmem.Range, a procmem.Addr) int {
 		if r.End <= a {
@@ -38,19 +39,19 @@ func Index(ranges []procmem.Range, a procmem.Addr) int {
 	return i
 }
 
-// Contains reports whether one of ascending ranges holds a.
+// Contains reports whether one of ascending, disjoint ranges holds a.
 func Contains(ranges []procmem.Range, a procmem.Addr) bool {
 	i := Index(ranges, a)
 	return i < len(ranges) && ranges[i].Start <= a
 }
 
-// Overlaps reports whether ascending ranges have something in common with r.
+// Overlaps reports whether any of ascending, disjoint ranges overlaps r.
 func Overlaps(ranges []procmem.Range, r procmem.Range) bool {
 	i := Index(ranges, r.Start)
 	return i < len(ranges) && ranges[i].Start < r.End
 }
 
-// Covers reports whether one of ascending ranges holds all of r.
+// Covers reports whether one of ascending, disjoint ranges holds all of r.
 func Covers(ranges []procmem.Range, r procmem.Range) bool {
 	i := Index(ranges, r.Start)
 	return i < len(ranges) && ranges[i].Start <= r.Start && ranges[i].End >= r.End

@@ -1,5 +1,7 @@
-// Package pageset keeps pages by address, in address spaces of any size: Set
-// knows which, and Store where in a file they are.
+// Package pageset keeps pages and ranges of addresses, in address spaces of
+// any size. Set tells which pages there are, and Store where in a file they
+// lie. The functions on ranges (Merge, Index, Overlaps and so on) are the
+// only ones.
 package pageset
 
 import (
@@ -14,9 +16,9 @@ import (
 // chunkPages is the number of pages that share a bitmap: 2 MiB.
 const chunkPages = 512
 
-// Set is a set of pages. Its zero value is empty. Ranges are widened to whole
-// pages. It is not safe for concurrent use, and must not be changed while
-// Ranges or Gaps goes on.
+// Set is a set of pages. The zero value is empty. Ranges are widened to
+// whole pages. A Set is not safe for concurrent use, and must not be changed
+// during Ranges or Gaps.
 type Set struct {
 	chunks map[uint64]*chunk
 	keys   []uint64 // of chunks, ascending unless unsorted; an empty chunk stays
@@ -97,8 +99,8 @@ func (s *Set) Has(a procmem.Addr) bool {
 // Len returns the number of pages in the set.
 func (s *Set) Len() uint64 { return s.n }
 
-// Ranges yields the runs of pages inside r that are in the set, each as long
-// as can be, ascending.
+// Ranges yields the longest runs of pages inside r that are in the set,
+// ascending.
 func (s *Set) Ranges(r procmem.Range) iter.Seq[procmem.Range] {
 	return func(yield func(procmem.Range) bool) {
 		for lo, hi := range s.runs(pages(r)) {
@@ -109,7 +111,8 @@ func (s *Set) Ranges(r procmem.Range) iter.Seq[procmem.Range] {
 	}
 }
 
-// Gaps yields the runs of pages inside r that are not in the set.
+// Gaps yields the longest runs of pages inside r that are not in the set,
+// ascending.
 func (s *Set) Gaps(r procmem.Range) iter.Seq[procmem.Range] {
 	return func(yield func(procmem.Range) bool) {
 		at, end := pages(r)

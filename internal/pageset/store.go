@@ -20,16 +20,17 @@ import (
 // neighbours in memory are neighbours in the file by and large.
 const chunkSize = chunkPages * procmem.PageSize
 
-// Place is where memory lies in a file: an address plus Delta is its offset.
+// Place is where memory lies in a file: its address plus Delta is the
+// offset.
 type Place struct {
 	procmem.Range
 	Delta int64
 }
 
-// Store keeps pages by address in a file that can be written anywhere and
-// holds zeros so far. What it holds may be overwritten and forgotten; it then
-// leaves no byte behind. Put and ReadAt may be called from several goroutines
-// at once for different pages.
+// Store keeps pages by address in a file that can be written anywhere and is
+// all zeros at first. Pages may be overwritten and forgotten, and forgotten
+// ones leave no byte behind. Put and ReadAt are safe for concurrent use on
+// different pages.
 type Store struct {
 	dst   io.WriterAt
 	limit int64 // the highest offset at which a place may end
@@ -41,14 +42,14 @@ type Store struct {
 	data   Set     // the pages of the file that may hold anything but zeros
 }
 
-// NewStore returns a store in which the given places, ascending and disjoint,
-// are fixed. Other memory gets a place from offset end on when it first needs
-// one, but none that would end above limit.
+// NewStore returns a store in the file dst. The given places, ascending and
+// disjoint, are fixed. Other memory gets a place when it first needs one,
+// from offset end on; it fails if the place would end above limit.
 func NewStore(dst io.WriterAt, places []Place, end, limit int64) *Store {
 	return &Store{dst: dst, places: places, end: end, limit: limit}
 }
 
-// Put writes whole pages. Those of zeros become holes.
+// Put writes whole pages. Pages of zeros become holes.
 func (s *Store) Put(addr procmem.Addr, p []byte) error {
 	if end, err := addr.Add(uint64(len(p))); err != nil || addr != addr.PageDown() || end != end.PageDown() {
 		return fmt.Errorf("%d bytes at %v are no whole pages", len(p), addr)
@@ -152,9 +153,9 @@ func (s *Store) grow(r procmem.Range) (Place, error) {
 	return at, nil
 }
 
-// Settle gives all memory of the ranges, which are ascending and disjoint, a
-// place, and forgets what is outside of them. The places that it returns are
-// ascending, and each lies in one of the ranges.
+// Settle gives all memory of the ranges a place, and forgets everything
+// outside of them. Ranges must be ascending and disjoint. The places that it
+// returns are ascending, and each lies in one of the ranges.
 func (s *Store) Settle(ranges []procmem.Range) ([]Place, error) {
 	s.mu.Lock()
 	places, err := s.settle(ranges)
@@ -230,7 +231,7 @@ func (s *Store) outside(ranges []procmem.Range) (holes []Place) {
 	return holes
 }
 
-// Forget takes the pages of r out of the store and makes holes of them.
+// Forget removes the pages of r from the store and makes holes of them.
 func (s *Store) Forget(r procmem.Range) error {
 	s.mu.Lock()
 	s.held.Remove(r)
@@ -288,7 +289,7 @@ func (s *Store) hole(off, n int64) error {
 	return nil
 }
 
-// ReadAt reads back what has been put. It needs a file that is an io.ReaderAt.
+// ReadAt reads what was put. The file must be an io.ReaderAt.
 func (s *Store) ReadAt(p []byte, addr procmem.Addr) (int, error) {
 	src, ok := s.dst.(io.ReaderAt)
 	if !ok {
@@ -331,7 +332,7 @@ func (s *Store) readable(p []byte, addr procmem.Addr) (n int, data []Place) {
 }
 
 // Held yields the runs of pages inside r that were put and not forgotten,
-// ascending. Changes from inside the loop do not show in it.
+// ascending. Changes made during the loop do not show in it.
 func (s *Store) Held(r procmem.Range) iter.Seq[procmem.Range] {
 	return func(yield func(procmem.Range) bool) {
 		s.mu.Lock()
@@ -345,11 +346,11 @@ func (s *Store) Held(r procmem.Range) iter.Seq[procmem.Range] {
 	}
 }
 
-// Lacks yields the runs of pages inside r that Held does not. Nothing may
-// change meanwhile.
+// Lacks yields the runs of pages inside r that Held does not. The store must
+// not be changed during the loop.
 func (s *Store) Lacks(r procmem.Range) iter.Seq[procmem.Range] { return s.held.Gaps(r) }
 
-// End returns where the last place ends in the file.
+// End returns the offset at which the last place ends.
 func (s *Store) End() int64 {
 	s.mu.Lock()
 	defer s.mu.Unlock()
@@ -366,16 +367,16 @@ func (s *Store) Bytes() int64 {
 // zeroBlock is compared with and written from, never written to.
 var zeroBlock [256 << 10]byte
 
-// Buffer returns n bytes that begin at a page boundary, as direct I/O wants
-// them.
+// Buffer returns n bytes that begin at a page boundary, as direct I/O
+// requires.
 func Buffer(n int) []byte {
 	b := make([]byte, n+procmem.PageSize)
 	skip := -int(reflect.ValueOf(b).Pointer()) & (procmem.PageSize - 1)
 	return b[skip : skip+n : skip+n]
 }
 
-// Run returns the length of the longest run of pages at the front of p that
-// are all zero, or that all are not. The last page may be short.
+// Run returns the length, in bytes, of the run of pages at the front of p
+// that are all zero, or all not. The last page may be short.
 func Run(zero bool, p []byte) int {
 	n := 0
 	for n < len(p) {

@@ -1,6 +1,6 @@
-// Package patient asks the kernel about many processes, any of which may keep
-// whoever asks waiting for as long as it likes: one that executes a program, or
-// whose mappings are locked by a thread that waits for a file.
+// Package patient asks the kernel about many processes, any of which may
+// keep the caller waiting for as long as it likes: one that executes a
+// program, or whose mappings are locked by a thread that waits for a file.
 package patient
 
 import (
@@ -14,9 +14,10 @@ const (
 	searchTime = 3 * time.Second        // all together
 )
 
-// Ask calls f for each id, in their order, and give with what it returns, on the
-// calling goroutine. An id for which that takes too long is passed over: f may go
-// on in the background then. It returns how many were passed over.
+// Ask calls f for each id, in order, and give with the result, on the
+// calling goroutine. An id for which f takes too long is passed over; that
+// call of f may go on in the background. Ask returns how many were passed
+// over.
 func Ask[T any](ids []int, f func(id int) T, give func(id int, answer T)) (silent int) {
 	type answer struct {
 		i     int

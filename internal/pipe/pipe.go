@@ -1,7 +1,8 @@
-// Package pipe carries memory to where it goes, the one way that there is: a
-// plan of extents, readers that take these in blocks, and work on each block,
-// in parallel or in the order of the plan. Buffers are few and used again, who
-// is slow holds up the others, and the first error ends it all.
+// Package pipe carries memory from a procmem.Memory to where it goes. A plan
+// lists extents, readers read them in blocks, and work is done on each
+// block, in parallel or in the order of the plan. Buffers are few and
+// reused, so a slow consumer holds up the readers. The first error ends
+// everything.
 package pipe
 
 import (
@@ -18,30 +19,30 @@ import (
 	"github.com/procmem/procmem/internal/pageset"
 )
 
-// BlockSize is how much is read at once, in bytes, unless a Pipe says
-// otherwise. process_vm_readv(2) is at its best between one and four MiB.
+// BlockSize is how much is read at once, in bytes, unless Pipe.Size says
+// otherwise. process_vm_readv(2) is fastest between one and four MiB.
 const BlockSize = 2 << 20
 
-// Extent is memory that is to be carried, and where to: an address plus Delta
-// is its place.
+// Extent is memory to be carried, and its destination: the address plus
+// Delta.
 type Extent struct {
 	procmem.Range
 	Delta int64
-	Err   error // why it is known not to be readable; nil where it may be
+	Err   error // why it cannot be read, if that is known already
 }
 
 // Block is memory that was read at once, from extents of one Delta.
 type Block struct {
 	Delta  int64
 	Pieces []Piece // what could be read, ascending
-	// First and Last are the first and the last address that are for this
-	// block: what Pieces hold behind is overlap.
+	// First and Last are the first and the last address of this block itself.
+	// What Pieces hold behind Last is overlap.
 	First, Last procmem.Addr
-	// Follows tells that the plan comes to it from the last block without a
-	// gap, so that its first bytes are overlap of that one.
+	// Follows is set if the plan has no gap between the last block and this one.
+	// The first bytes of this block are overlap of that one then.
 	Follows bool
-	// Note is what the work has to remember of the block. It stays with the
-	// buffers, to be used again.
+	// Note is for the work to keep something with the block. It stays with the
+	// buffers, and is reused with them.
 	Note any
 
 	parts  []procmem.Range // of the plan
@@ -53,33 +54,33 @@ type Block struct {
 	ready  chan struct{} // receives when the block is read and worked on
 }
 
-// Piece is memory without a gap. Its offset in a page is that of the buffer it
-// lies in, so whole pages are fit for direct I/O.
+// Piece is memory without a gap. Its offset in a page is that of the buffer
+// in which it lies, so whole pages suit direct I/O.
 type Piece struct {
 	Addr  procmem.Addr
-	Bytes []byte // good as long as the block is
+	Bytes []byte // valid as long as the block
 }
 
-// Pipe has the goroutines and buffers. It may be run again, and is of no use
-// to two at once.
+// Pipe has the goroutines and the buffers. It may be run again, but is not
+// safe for concurrent use.
 type Pipe struct {
-	// Background has readers give way to all else that wants the processor.
-	// It is not for memory of a process that runs, whose address space is
-	// locked while it is read.
+	// Background makes readers give way to everything else that wants the
+	// processor. It must not be set for the memory of a running process, whose
+	// address space is locked while it is read.
 	Background bool
-	// Size is how much a block holds, in bytes, whole pages; 0 is BlockSize.
-	// It stays the same once the pipe has run, as does Overlap.
+	// Size is how much a block holds, in bytes. It must be whole pages; 0 is
+	// BlockSize. Size and Overlap must not change after the first Run.
 	Size int
-	// Overlap is how much of what follows a block holds too, in bytes, as far
-	// as the plan goes on without a gap. It is read again with the next block.
+	// Overlap is how many bytes of what follows a block holds too, as far as the
+	// plan has no gap. They are read again with the next block.
 	Overlap int
 
 	readers int
 	blocks  chan *Block // that are free
 }
 
-// New returns a pipe with a reader for each processor, but two at least, since
-// reading and writing wait for different things, and four at most.
+// New returns a pipe with a reader for each processor: at least two, since
+// reading and writing wait for different things, and at most four.
 func New() *Pipe {
 	p := &Pipe{readers: max(2, min(4, runtime.GOMAXPROCS(0)))}
 	p.blocks = make(chan *Block, p.readers+2)
@@ -89,17 +90,18 @@ func New() *Pipe {
 	return p
 }
 
-// Work is done on each block by who has read it, in parallel with others. Emit,
-// where it is not nil, follows for one block after the other, in the order of
-// the plan.
+// Work is what is done on each block. Each is called by the reader of the
+// block, in parallel with others. Emit, if not nil, is called afterwards for
+// one block at a time, in the order of the plan.
 type Work struct {
 	Each func(*Block) error
 	Emit func(*Block) error
 }
 
-// Run carries the extents of a plan, which are ascending. What could not be
-// read is no error: it is returned, sorted by address and merged. An error is
-// that of the work, or why ctx has ended; nothing runs any more then.
+// Run carries the extents of a plan, which must ascend. It returns the
+// faults, sorted by address and merged: memory that cannot be read is no
+// error. An error is that of the work or of ctx, and nothing runs any more
+// when Run returns.
 func (p *Pipe) Run(ctx context.Context, mem procmem.Memory, plan iter.Seq[Extent], w Work) ([]procmem.Fault, error) {
 	ctx, cancel := context.WithCancelCause(ctx)
 	defer cancel(nil)
@@ -295,7 +297,7 @@ func (b *Block) keep(a procmem.Addr, p []byte) error {
 	return nil
 }
 
-// Data yields the runs of pages in the piece that are not zeros.
+// Data yields the runs of pages in the piece that are not all zero.
 func (p Piece) Data() iter.Seq[Piece] {
 	return func(yield func(Piece) bool) {
 		for at := 0; at < len(p.Bytes); {
@@ -321,9 +323,9 @@ func merge(faults []procmem.Fault) []procmem.Fault {
 	return merged
 }
 
-// Join makes one of neighbours among ascending faults, whatever their reasons,
-// with that of the first. Of a compressed file each frame that is lost has a
-// reason of its own.
+// Join joins neighbours among ascending faults, whatever their reasons, and
+// keeps the first reason. It is for compressed files, where each lost frame
+// has a reason of its own.
 func Join(faults []procmem.Fault) []procmem.Fault {
 	var joined []procmem.Fault
 	for i := 0; i < len(faults); {

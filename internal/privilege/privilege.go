@@ -1,14 +1,15 @@
-// Package privilege holds back what the file of the program has given it
-// beyond the rights of its user (setcap(8)). Such capabilities are for reading
-// processes. All else, above all the files that the user names, is done with
-// the user's own rights, or every user would read every file.
+// Package privilege holds back the capabilities that the file of the program
+// gives it beyond the rights of its user (setcap(8)). They are for reading
+// processes. Everything else, above all opening files that the user names,
+// is done with the user's own rights: otherwise every user could read every
+// file.
 //
-// A program calls Lower when it starts, and what reads a process does so in
-// Raised. Without such capabilities both do nothing.
+// A program calls Lower when it starts, and reads a process inside Raised.
+// Without such capabilities both do nothing.
 //
-// Capabilities belong to OS threads. A new thread has those of the one that
-// made it, and the Go runtime never makes one from a thread that a goroutine is
-// locked to: what Raised raises reaches no other thread.
+// Capabilities belong to OS threads. A new thread has those of the thread
+// that made it. The Go runtime never makes one from a thread to which a
+// goroutine is locked. So what Raised raises reaches no other thread.
 package privilege
 
 import (
@@ -29,10 +30,10 @@ var beyond uint64
 // ErrSetuid reports that the file of the program is setuid.
 var ErrSetuid = errors.New("it is setuid, and would open every file for every user: take that away (chmod u-s); file capabilities are held back where they must be (procmem doctor PID prints how to give it them)")
 
-// Lower takes the capabilities that the user does not have from the effective
-// sets of all threads; they stay permitted. It also keeps the process from
-// leaving a core of its own, which would have in it what it has read of
-// others. An error means that this cannot be done, and nothing else should be.
+// Lower removes the capabilities that the user does not have from the
+// effective sets of all threads; they stay permitted. It also keeps the
+// process from leaving a core, which would hold what it has read of others.
+// If it fails, the program must not go on.
 func Lower() error {
 	if os.Getuid() != os.Geteuid() {
 		return ErrSetuid
@@ -54,20 +55,21 @@ func Lower() error {
 	return nil
 }
 
-// Hide keeps a process that may have more rights than its user from leaving a
-// core, and from being looked at. The kernel does so itself where an execve(2)
-// adds capabilities, which it does not where the program runs itself again.
+// Hide keeps a process that may have more rights than its user from leaving
+// a core, and from being looked at. The kernel does that itself when
+// execve(2) adds capabilities, but not when the program runs itself again.
 func Hide() {
 	if c, err := get(); err == nil && os.Geteuid() != 0 && c.permitted&^ambient(c.permitted) != 0 {
 		_ = unix.Prctl(unix.PR_SET_DUMPABLE, 0, 0, 0, 0)
 	}
 }
 
-// Held returns the capabilities that Raised gives, as bits.
+// Held returns the capabilities that Raised gives, one bit each.
 func Held() uint64 { return beyond }
 
 // Raised runs f with the capabilities of the file. f must stay on its
-// goroutine and open nothing by a name that the user, or the target, chose.
+// goroutine, and must not open anything by a name that the user or the
+// target chose.
 func Raised(f func()) {
 	if beyond == 0 {
 		f()
@@ -92,8 +94,8 @@ func Raised(f func()) {
 	f()
 }
 
-// RaiseThread is Raised for all that the calling OS thread will ever do. The
-// goroutine must be locked to it, and never unlock it.
+// RaiseThread is Raised for everything that the calling OS thread will ever
+// do. The goroutine must be locked to the thread, and must never unlock it.
 func RaiseThread() {
 	if beyond == 0 {
 		return

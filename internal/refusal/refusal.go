@@ -1,11 +1,11 @@
-// Package refusal lets package process word a refusal of the kernel as package
-// access does, which imports it: access knows the rules, and registers what
-// turns a refusal into a sentence.
+// Package refusal lets package process word a refusal of the kernel as
+// package access does. Access knows the rules but imports process, so it
+// registers what turns a refusal into a sentence.
 //
-// A program that imports access, as those do that use target, reads the cause
-// and the remedy in the text of such an error. Any other reads the errno. The
-// sentence is made when the text is asked for, since it takes a look at the
-// process and at all rules, and most refusals are passed over.
+// In a program that imports access, as one does that uses target, the text
+// of such an error is the cause and the remedy. In any other it is that of
+// the errno. The sentence is made when the text is asked for. It takes a
+// look at the process and at all rules, and most refusals are passed over.
 package refusal
 
 import (

@@ -8,7 +8,7 @@ import (
 	"golang.org/x/sys/unix"
 )
 
-// Unnamed returns a new file of mode 0600 without a name, in a folder.
+// Unnamed returns a new file of mode 0600 without a name, in the folder dir.
 func Unnamed(dir string) (*os.File, error) {
 	f, err := os.OpenFile(dir, os.O_RDWR|unix.O_TMPFILE, 0o600)
 	if err == nil {
@@ -25,8 +25,8 @@ func Unnamed(dir string) (*os.File, error) {
 	return f, nil
 }
 
-// Room returns how many bytes an unprivileged writer can still put into the
-// folder that holds path.
+// Room returns how many bytes the caller can still put into the folder that
+// holds path. Only root can use the reserved blocks.
 func Room(path string) (uint64, error) {
 	var st unix.Statfs_t
 	dir := filepath.Dir(path)

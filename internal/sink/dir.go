@@ -11,16 +11,16 @@ import (
 )
 
 // Dir is a new folder that appears under its name only when it is whole.
-// Commit or Abort ends it.
+// Commit or Abort must be called.
 type Dir struct {
 	path string
 	f    *os.File // holds the lock
 	room *reserve
 }
 
-// CreateDir begins a folder of mode 0700 that will have the name path, which
-// must not exist. What a killed run has left behind is taken over, if it is
-// made of nothing but files for which ours holds.
+// CreateDir creates a folder of mode 0700 that Commit will give the name
+// path, which must not exist. It takes over what a killed run has left
+// behind, if ours holds for the names of all files in that.
 func CreateDir(path string, ours func(name string) bool) (*Dir, error) {
 	if _, err := os.Lstat(path); err == nil {
 		return nil, fmt.Errorf("create %s: %w", path, os.ErrExist)
@@ -74,16 +74,16 @@ func (d *Dir) clear(ours func(name string) bool) error {
 	return nil
 }
 
-// Partial returns the folder to put files into.
+// Partial returns the path of the folder until Commit.
 func (d *Dir) Partial() string { return d.path + suffix }
 
-// Reserve takes room for n bytes in files, as that of a File does.
+// Reserve is File.Reserve for all files in the folder.
 func (d *Dir) Reserve(n int64) (err error) {
 	d.room, err = newReserve(filepath.Dir(d.path), n)
 	return err
 }
 
-// Fits reports with EFBIG that no file here can have this length.
+// Fits fails with EFBIG if no file in the folder can have size bytes.
 func (d *Dir) Fits(size int64) error {
 	f, err := Unnamed(d.Partial())
 	if err != nil {
@@ -93,7 +93,7 @@ func (d *Dir) Fits(size int64) error {
 	return f.Truncate(size)
 }
 
-// File returns a new file of a length in the folder, which is to be closed.
+// File creates a file of size bytes in the folder. The caller must close it.
 func (d *Dir) File(name string, size int64) (*DirFile, error) {
 	f, err := os.OpenFile(filepath.Join(d.Partial(), name), os.O_RDWR|os.O_CREATE|os.O_EXCL, 0o600)
 	if err != nil {
@@ -113,10 +113,10 @@ func (d *Dir) File(name string, size int64) (*DirFile, error) {
 // DirFile is a file in a Dir.
 type DirFile struct{ file *File }
 
-// WriteAt implements io.WriterAt, as that of a File does.
+// WriteAt implements io.WriterAt, as File.WriteAt does.
 func (f *DirFile) WriteAt(p []byte, off int64) (int, error) { return f.file.WriteAt(p, off) }
 
-// Close ends the file.
+// Close closes the file. No method may be called afterwards.
 func (f *DirFile) Close() error {
 	if f.file.direct != nil {
 		f.file.direct.Close()
@@ -124,7 +124,7 @@ func (f *DirFile) Close() error {
 	return f.file.f.Close()
 }
 
-// Commit brings the files to the disk and gives the folder its name.
+// Commit syncs the files to the disk and gives the folder its name.
 func (d *Dir) Commit() error {
 	d.room.close()
 	err := unix.Syncfs(int(d.f.Fd())) // once for all files, which may be thousands
@@ -139,7 +139,7 @@ func (d *Dir) Commit() error {
 	return d.f.Close()
 }
 
-// Abort removes the folder with what was written.
+// Abort removes the folder and everything in it.
 func (d *Dir) Abort() {
 	d.room.close()
 	os.RemoveAll(d.Partial())

@@ -1,6 +1,6 @@
-// Package sink is where bytes go: a file that appears under its name only
-// when it is whole, a folder that does, or a file without a name for memory
-// that cannot go where it belongs at once.
+// Package sink is where bytes go: a file or a folder that appears under its
+// name only when it is whole. For memory that cannot go to its place yet,
+// there is a file without a name. Start with Create, CreateDir or NewSpool.
 package sink
 
 import (
@@ -27,8 +27,9 @@ const directAlign = 4096
 // faster than through it.
 const directMin = 64 << 10
 
-// File is a new file. It implements io.WriterAt; each write should be of
-// whole pages at a page's offset where it can be. Commit or Abort ends it.
+// File is a new file that appears under its name only when it is whole.
+// Writes are fastest if they are of whole pages at the offset of a page.
+// Commit or Abort must be called.
 type File struct {
 	path   string
 	f      *os.File
@@ -40,10 +41,10 @@ type File struct {
 	force  bool
 }
 
-// Create begins a file of mode 0600 that will have the name path. Unless
-// force is set it fails with os.ErrExist where a file of this name exists,
-// both now and in Commit. What is no regular file is not replaced in any case:
-// /dev/null, or /dev/stdout, has others who use it.
+// Create creates a file of mode 0600 that Commit will give the name path.
+// Unless force is set, both fail with os.ErrExist if a file of that name
+// exists. Anything but a regular file is never replaced: others use
+// /dev/null and /dev/stdout.
 func Create(path string, force bool) (*File, error) {
 	if st, err := os.Lstat(path); err == nil {
 		if !st.Mode().IsRegular() {
@@ -144,8 +145,8 @@ func onDisk(f *os.File) bool {
 	return st.Type != unix.TMPFS_MAGIC && st.Type != unix.RAMFS_MAGIC
 }
 
-// WriteAt implements io.WriterAt. It may be called from several goroutines at
-// once for pieces that do not overlap.
+// WriteAt implements io.WriterAt. It is safe for concurrent use on pieces
+// that do not overlap.
 func (s *File) WriteAt(p []byte, off int64) (int, error) {
 	s.room.use(len(p))
 	if s.around(p, off) {
@@ -178,15 +179,16 @@ func (s *File) cachedWrite(p []byte, off int64) (int, error) {
 	return n, err
 }
 
-// Reserve takes room for n bytes in the folder of the file, so that a disk that
-// is too full is known at once; writing uses it up. Not every file system can.
+// Reserve takes n bytes of room in the folder of the file, so that a disk
+// that is too full is noticed at once. Writing uses the room up. On a file
+// system that cannot reserve, it does nothing.
 func (s *File) Reserve(n int64) (err error) {
 	s.room, err = newReserve(filepath.Dir(s.path), n)
 	return err
 }
 
-// ReadAt implements io.ReaderAt. What went around the page cache comes back
-// that way.
+// ReadAt implements io.ReaderAt. What was written around the page cache is
+// read around it.
 func (s *File) ReadAt(p []byte, off int64) (int, error) {
 	if s.around(p, off) && len(p)%directAlign == 0 {
 		if n, err := s.direct.ReadAt(p, off); err == nil {
@@ -196,8 +198,8 @@ func (s *File) ReadAt(p []byte, off int64) (int, error) {
 	return s.f.ReadAt(p, off)
 }
 
-// PunchHole makes n bytes read as zeros and gives back the room that they
-// take, where the file system can do that. The length of the file stays.
+// PunchHole makes n bytes from off on read as zeros. If the file system can,
+// it gives back their room. The length of the file stays.
 func (s *File) PunchHole(off, n int64) error {
 	err := error(unix.EINTR)
 	for errors.Is(err, unix.EINTR) {
@@ -233,7 +235,7 @@ func (s *File) DiskBytes() int64 {
 	return st.Blocks * 512
 }
 
-// Commit brings the data to the disk and gives the file its name.
+// Commit syncs the data to the disk and gives the file its name.
 func (s *File) Commit() error {
 	s.room.close()
 	err := s.f.Sync()
@@ -289,7 +291,7 @@ func syncParent(path string) {
 	}
 }
 
-// Abort removes what was written.
+// Abort removes the file.
 func (s *File) Abort() {
 	if s.f != nil {
 		os.Remove(s.path + suffix)

@@ -13,19 +13,19 @@ import (
 	"github.com/procmem/procmem/internal/sys"
 )
 
-// Spool keeps pages by address in a file that has no name, for memory that
-// is copied in an order in which a stream cannot take it. Place in the file is
-// given in the order of first use. Close ends it, as does the end of the
-// process, however it comes.
+// Spool keeps pages by address in a file without a name. It is for memory
+// that is copied in an order in which a stream cannot take it. Places in the
+// file are given in the order of first use. The file ends with Close, and
+// with the process however that ends.
 type Spool struct {
 	*pageset.Store
 	file *File
 }
 
-// NewSpool makes a spool of mode 0600 in a folder. With cache, what comes first
-// stays in the page cache, as long as that is little of what the machine has:
-// it is read back sooner, but to find memory for it may take longer than to
-// write it.
+// NewSpool creates a spool of mode 0600 in a folder. With cache, the first
+// of it stays in the page cache, as long as that is little of the memory of
+// the machine. It is read back sooner then, but finding memory for it may
+// take longer than writing it.
 func NewSpool(dir string, cache bool) (*Spool, error) {
 	f, err := Unnamed(dir)
 	if err != nil {

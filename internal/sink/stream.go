@@ -10,9 +10,8 @@ import (
 // streamBlock is how much a Stream writes at once.
 const streamBlock = 1 << 20
 
-// Stream writes a File from front to back, in blocks that are fit for direct
-// I/O. Flush must come last. Its methods may be called from several goroutines
-// at once.
+// Stream writes a File from front to back, in blocks that suit direct I/O.
+// The file is complete after Flush. It is safe for concurrent use.
 type Stream struct {
 	f   *File
 	mu  sync.Mutex
@@ -20,7 +19,7 @@ type Stream struct {
 	off int64 // of buf in the file
 }
 
-// NewStream begins at the start of the file.
+// NewStream returns a stream that begins at the start of f.
 func NewStream(f *File) *Stream {
 	return &Stream{f: f, buf: pageset.Buffer(streamBlock)[:0]}
 }
@@ -42,7 +41,7 @@ func (s *Stream) Write(p []byte) (int, error) {
 	return n, nil
 }
 
-// Flush writes what is left.
+// Flush writes what is still in memory.
 func (s *Stream) Flush() error {
 	s.mu.Lock()
 	defer s.mu.Unlock()
@@ -80,7 +79,7 @@ func (s *Stream) ReadAt(p []byte, off int64) (n int, err error) {
 	return n, nil
 }
 
-// Overwrite replaces what has been written.
+// Overwrite replaces bytes that have been written, from off on.
 func (s *Stream) Overwrite(p []byte, off int64) error {
 	s.mu.Lock()
 	defer s.mu.Unlock()

@@ -23,9 +23,10 @@ var (
 	errChanged = errors.New("the file is not the one that is mapped")
 )
 
-// OfProcess opens the files of a running process, as it sees them: in its own
-// mount namespace, and with CAP_CHECKPOINT_RESTORE or CAP_SYS_ADMIN those
-// without a name too. mem is its memory.
+// OfProcess returns an Opener of the files of a running process as it sees
+// them, in its own mount namespace. With CAP_CHECKPOINT_RESTORE or
+// CAP_SYS_ADMIN it opens files without a name too. mem is the memory of the
+// process.
 func OfProcess(pid int, mem procmem.Memory) Opener {
 	return func(m *procmem.Mapping) (File, error) {
 		if m.Path == vdso {
@@ -95,8 +96,8 @@ type server interface {
 // corePatience is how long a file that a core names may take to be opened.
 const corePatience = 2 * time.Second
 
-// OfCore opens the files of this machine that have the names and the build ids
-// of those in a core, whose memory mem is.
+// OfCore returns an Opener of files of this machine that have the names and
+// the build ids of those in a core. mem is the memory of the core.
 func OfCore(mem procmem.Memory) Opener {
 	return func(m *procmem.Mapping) (File, error) {
 		if m.Path == vdso {

@@ -1,11 +1,11 @@
-// Package symbols names the addresses of a target by the symbol tables of the
-// ELF files that are mapped there.
+// Package symbols names the addresses of a target by the symbol tables of
+// the ELF files that are mapped there.
 //
-// Start with New, with OfProcess or OfCore to open the files. A file is read
-// when an address of it is asked for, and what it makes procmem hold is
-// bounded. Names are those of .symtab and .dynsym as they are: C++ and Rust
-// ones mangled. What is stripped, or was compiled while the process ran, has no
-// name.
+// Start with New, and OfProcess or OfCore for the files. A file is read when
+// an address of it is first asked for, and the memory that it can take is
+// bounded. Names are those of .symtab and .dynsym, so C++ and Rust names are
+// mangled. Code that is stripped, or was compiled while the process ran, has
+// no names.
 package symbols
 
 import (
@@ -19,8 +19,8 @@ import (
 	"github.com/procmem/procmem"
 )
 
-// An Opener opens the file that the mapping m begins with, exactly that one and
-// not another that has its name by now. An error means that it cannot be had.
+// Opener opens the file that is mapped in m: that file, and not another that
+// has its name by now. It fails if the file cannot be had.
 type Opener func(m *procmem.Mapping) (File, error)
 
 // File is what a symbol table is read from. The Table closes it.
@@ -38,8 +38,8 @@ const (
 	maxWork   = 4 << 30
 )
 
-// Table has the names of the addresses of one target. It may be used from
-// several goroutines at once.
+// Table tells the names of the addresses of one target. It is safe for
+// concurrent use.
 type Table struct {
 	maps []procmem.Mapping
 	open Opener
@@ -75,8 +75,7 @@ type fileKey struct {
 
 func keyOf(m *procmem.Mapping) fileKey { return fileKey{m.Path, m.Major, m.Minor, m.Inode} }
 
-// New returns the names of addresses in the mappings ms, which ascend and must
-// not change.
+// New returns a table for the mappings ms, which must ascend and not change.
 func New(ms []procmem.Mapping, open Opener) *Table {
 	t := &Table{maps: ms, open: open, files: make(map[fileKey]*object), left: budget{maxMemory, maxWork}}
 	for i := range ms {
@@ -110,8 +109,8 @@ func hasSymbols(m *procmem.Mapping) bool {
 	return m.Path == vdso || strings.HasPrefix(m.Path, "/") && m.Flags&device == 0
 }
 
-// Lookup returns the symbol that holds the address, and how far behind its
-// beginning the address is. ok is false where none is known to.
+// Lookup returns the symbol that holds the address, and the offset of the
+// address in it in bytes. Ok is false if no such symbol is known.
 func (t *Table) Lookup(a procmem.Addr) (name string, offset uint64, ok bool) {
 	r, v := t.place(a)
 	if r == nil {
@@ -148,7 +147,7 @@ func (t *Table) place(a procmem.Addr) (*run, uint64) {
 	return r, v
 }
 
-// Name returns the symbol of an address as "malloc+0x10", "" where there is
+// Name returns the symbol of an address as "malloc+0x10", or "" if there is
 // none.
 func (t *Table) Name(a procmem.Addr) string {
 	name, off, ok := t.Lookup(a)

@@ -9,15 +9,17 @@ import (
 	"golang.org/x/sys/unix"
 )
 
-// Alarm interrupts what the OS thread that has made it waits for, again and
-// again. It is a timer of the kernel: no other thread of ours has to run for it.
+// Alarm interrupts again and again what the OS thread that has made it waits
+// for. It is a timer of the kernel, so no other thread of ours has to run
+// for it.
 type Alarm struct{ id int32 }
 
 // alarmSignal is the signal by which it does so, which nobody else sends.
 const alarmSignal = unix.SIGIO
 
-// NewAlarm returns one for this OS thread, which must not change. EAGAIN: the
-// limit on signals that are queued (RLIMIT_SIGPENDING) allows no timer.
+// NewAlarm returns an alarm for this OS thread, to which the goroutine must
+// stay locked. EAGAIN: the limit on queued signals (RLIMIT_SIGPENDING)
+// allows no timer.
 func NewAlarm() (*Alarm, error) {
 	if err := interrupting(); err != nil {
 		return nil, err
@@ -59,13 +61,13 @@ var interrupting = sync.OnceValue(func() error {
 	return nil
 })
 
-// Start has the alarm go off after each period, until Stop.
+// Start makes the alarm go off after each period, until Stop.
 func (a *Alarm) Start(period time.Duration) {
 	ts := unix.NsecToTimespec(int64(period))
 	a.set(&unix.ItimerSpec{Interval: ts, Value: ts})
 }
 
-// Stop ends that.
+// Stop stops the alarm.
 func (a *Alarm) Stop() { a.set(&unix.ItimerSpec{}) }
 
 func (a *Alarm) set(spec *unix.ItimerSpec) {

@@ -31,16 +31,16 @@ func ContinueWith(tid int, sig unix.Signal) error {
 	return ptraceWord(unix.PTRACE_CONT, tid, uintptr(sig))
 }
 
-// EventMessage returns what the event that stopped a thread tells, such as
-// the id of a new child.
+// EventMessage returns the message of the event that stopped a thread, such
+// as the id of a new child.
 func EventMessage(tid int) (int, error) {
 	var msg uintptr
 	err := ptrace(unix.PTRACE_GETEVENTMSG, tid, 0, unsafe.Pointer(&msg))
 	return int(msg), err
 }
 
-// SyscallInfo is what a stop at a system call tells of it
-// (struct ptrace_syscall_info, include/uapi/linux/ptrace.h).
+// SyscallInfo describes a stop at a system call (struct ptrace_syscall_info,
+// include/uapi/linux/ptrace.h).
 type SyscallInfo struct {
 	Op     uint8 // SyscallEntry or SyscallExit
 	_      [3]uint8
@@ -59,7 +59,7 @@ const (
 	ArchAMD64 = 0xc000003e // AUDIT_ARCH_X86_64
 )
 
-// GetSyscallInfo tells at which system call a thread has stopped
+// GetSyscallInfo returns the system call at which a thread has stopped
 // (PTRACE_GET_SYSCALL_INFO). EIO: the kernel is older than 5.3.
 func GetSyscallInfo(tid int) (SyscallInfo, error) {
 	var info SyscallInfo
@@ -68,8 +68,8 @@ func GetSyscallInfo(tid int) (SyscallInfo, error) {
 }
 
 // CriticalSection returns the addresses [start, end) of the restartable
-// sequence that a stopped thread has announced (rseq(2), struct rseq_cs), and
-// 0, 0 where there is none. read reads the memory of the thread.
+// sequence that a stopped thread has announced (rseq(2), struct rseq_cs). If
+// there is none it returns 0, 0. read reads the memory of the thread.
 func CriticalSection(tid int, read func(p []byte, addr uint64) error) (start, end uint64, err error) {
 	var conf struct {
 		area                        uint64
@@ -154,15 +154,15 @@ func ioctl(fd int, request uintptr, arg unsafe.Pointer) error {
 }
 
 // UffdTrackWrites prepares a userfaultfd for asynchronous write protection:
-// a write to a protected page goes on at once, and the page is not protected
-// any more. EINVAL: the kernel is older than 6.7.
+// a write to a protected page goes on at once, and ends the protection of
+// the page. EINVAL: the kernel is older than 6.7.
 func UffdTrackWrites(fd int) error {
 	api := struct{ api, features, ioctls uint64 }{0xaa, uffdFeatureWPAsync | uffdFeatureWPUnpopulated, 0}
 	return ioctl(fd, uffdioAPI, unsafe.Pointer(&api))
 }
 
-// UffdRegister has the mappings in [start, end), all of which must allow it,
-// tracked for writes. No page is protected yet.
+// UffdRegister starts to track writes in the mappings in [start, end), all
+// of which must allow it. No page is protected yet.
 func UffdRegister(fd int, start, end uint64) error {
 	reg := struct{ start, len, mode, ioctls uint64 }{start, end - start, uffdModeWP, 0}
 	return ioctl(fd, uffdioRegister, unsafe.Pointer(&reg))

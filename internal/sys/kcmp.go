@@ -3,11 +3,12 @@ package sys
 import "golang.org/x/sys/unix"
 
 // SameMemory reports whether two tasks have the same address space (kcmp(2),
-// KCMP_VM). Two that have none any more have the same. EPERM without the right to
-// read both, ESRCH where one is gone, ENOSYS where the kernel has no kcmp.
+// KCMP_VM). Two tasks that have none any more have the same. EPERM: the
+// caller may not read both. ESRCH: one is gone. ENOSYS: the kernel has no
+// kcmp.
 //
-// It waits for a task that is in the middle of an exec, until a signal ends the
-// caller.
+// It waits for a task that is in the middle of an exec, until a signal ends
+// the caller.
 func SameMemory(a, b int) (bool, error) {
 	const kcmpVM = 1
 	r, _, e := unix.Syscall6(unix.SYS_KCMP, uintptr(a), uintptr(b), kcmpVM, 0, 0, 0)

@@ -46,7 +46,8 @@ func Seize(tid int) error {
 // Interrupt asks a seized thread to stop (PTRACE_INTERRUPT).
 func Interrupt(tid int) error { return ptraceWord(unix.PTRACE_INTERRUPT, tid, 0) }
 
-// Detach lets a stopped thread go on, delivering signal sig unless 0.
+// Detach lets a stopped thread go on, and delivers signal sig unless it is
+// 0.
 func Detach(tid, sig int) error { return ptraceWord(unix.PTRACE_DETACH, tid, uintptr(sig)) }
 
 // GetRegset reads the register set typ of a stopped thread into buf and
@@ -98,19 +99,20 @@ func PendingSignals(tid int) (uint64, error) {
 	}
 }
 
-// Wait asks without blocking whether a traced thread has changed state
-// (waitid with __WALL and WNOHANG). ok is false where it has not. ECHILD: the
-// thread is not traced by this OS thread any more.
+// Wait asks, without blocking, whether a traced thread has changed state
+// (waitid with __WALL and WNOHANG). Ok is false if it has not. ECHILD: this
+// OS thread does not trace it any more.
 //
-// A stop is looked at and not taken (WNOWAIT), so it is reported again: taking
-// it also takes the signal that the thread stopped with out of its hands, and
-// the signal would be lost if the tracer died before it detaches with it. An
-// exit is taken.
+// A stop is looked at and not taken (WNOWAIT), so it is reported again.
+// Taking it would also take the signal with which the thread stopped, and
+// that would be lost if the tracer died before detaching with it. An exit is
+// taken.
 func Wait(tid int) (status unix.WaitStatus, ok bool, err error) { return wait(tid, unix.WNOHANG) }
 
-// Await is Wait that blocks until there is something to tell. An Alarm ends it:
-// ok is false then. For an OS thread, that of the target most often has to run
-// on the processor of this one: to block is quicker than to ask again.
+// Await is Wait that blocks until there is something to tell. Ok is false if
+// an Alarm ended it. It is for a locked OS thread: the target's thread
+// mostly has to run on the processor of this one, and blocking is quicker
+// than asking again.
 func Await(tid int) (status unix.WaitStatus, ok bool, err error) { return wait(tid, 0) }
 
 func wait(tid, options int) (status unix.WaitStatus, ok bool, err error) {
@@ -133,9 +135,9 @@ func wait(tid, options int) (status unix.WaitStatus, ok bool, err error) {
 	return unix.WaitStatus(info.status), true, nil // killed
 }
 
-// Exited reports whether a traced process has ended, and leaves the news of
-// that where it is: before it is taken, the parent of the process does not
-// learn of it. ECHILD: it is not traced any more.
+// Exited reports whether a traced process has ended, and does not reap it:
+// the parent of the process learns of its end only after that. ECHILD: it is
+// not traced any more.
 func Exited(tid int) (bool, error) {
 	info, err := waitid(tid, unix.WNOHANG|unix.WEXITED|unix.WNOWAIT)
 	return err == nil && info.pid != 0 && info.code != cldTrapped && info.code != cldStopped, err

@@ -7,9 +7,9 @@ import (
 	"golang.org/x/sys/unix"
 )
 
-// GetRegs64 reads the general purpose registers of a stopped thread in the
-// 64-bit layout whatever code segment it runs in (PTRACE_GETREGS), encoded
-// like the NT_PRSTATUS register set.
+// GetRegs64 reads the general purpose registers of a stopped thread
+// (PTRACE_GETREGS), encoded like the NT_PRSTATUS register set. The layout is
+// that of 64 bits, whatever code segment the thread runs in.
 func GetRegs64(tid int) ([]byte, error) {
 	regs := make([]byte, unsafe.Sizeof(unix.PtraceRegs{})) // as they are in memory: little endian
 	if err := ptrace(unix.PTRACE_GETREGS, tid, 0, unsafe.Pointer(&regs[0])); err != nil {

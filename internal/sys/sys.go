@@ -1,7 +1,6 @@
-// Package sys holds every raw system call, ioctl and ptrace request that
-// procmem makes, and all use of unsafe. Each function is one kernel
-// interface, with its errors as syscall.Errno; what they mean is decided by
-// the callers.
+// Package sys has all raw system calls, ioctls and ptrace requests of
+// procmem, and all use of unsafe. Each function is one kernel interface. Its
+// errors are a syscall.Errno, whose meaning the caller decides.
 //
 // Kernel sources: fs/proc/task_mmu.c (pagemap), mm/process_vm_access.c,
 // kernel/ptrace.c, kernel/exit.c (wait).
@@ -16,7 +15,7 @@ import (
 )
 
 // ReadProcess copies memory of process pid at addr into p with
-// process_vm_readv(2) and returns how many bytes came before the first page
+// process_vm_readv(2). It returns how many bytes came before the first page
 // that could not be read.
 func ReadProcess(pid int, p []byte, addr uint64) (int, error) {
 	if len(p) == 0 {
@@ -34,23 +33,23 @@ func ReadProcess(pid int, p []byte, addr uint64) (int, error) {
 	return int(n), nil
 }
 
-// ReadProcessInSpace is ReadProcess that fills space from spaceAddr at the same
-// time: all is of one address space, which a pid does not promise from one
+// ReadProcessInSpace is ReadProcess that also fills space from spaceAddr.
+// All of it is of one address space, which a pid does not promise from one
 // call to the next. EFAULT: space could not be read.
 func ReadProcessInSpace(pid int, p []byte, addr uint64, space []byte, spaceAddr uint64) (int, error) {
 	remote := [2]unix.RemoteIovec{{Base: uintptr(spaceAddr), Len: len(space)}, {Base: uintptr(addr), Len: len(p)}}
 	return ReadProcessRanges(pid, space, p, remote[:])
 }
 
-// MaxRanges is how many ranges are read at once at the most (UIO_MAXIOV).
+// MaxRanges is how many ranges can be read at once (UIO_MAXIOV).
 const MaxRanges = 1024
 
-// ReadProcessRanges is ReadProcessInSpace for several ranges, which go into p one
-// behind the other. The first of them is that of the space.
+// ReadProcessRanges is ReadProcessInSpace for several ranges, which go into
+// p one behind the other. The first range is that of the space.
 //
-// The scheduler is not told of the system call, which is for pages that exist
-// and ends in a fraction of a millisecond: it would give the processor to
-// another thread, and those that read would take turns.
+// The scheduler is not told of the system call, which is for pages that
+// exist and ends in a fraction of a millisecond. It would give the processor
+// to another thread, and the readers would take turns.
 func ReadProcessRanges(pid int, space, p []byte, ranges []unix.RemoteIovec) (int, error) {
 	local := [2]unix.Iovec{{Base: &space[0]}, {Base: unsafe.SliceData(p)}}
 	local[0].SetLen(len(space))
@@ -69,10 +68,10 @@ func ReadProcessRanges(pid int, space, p []byte, ranges []unix.RemoteIovec) (int
 	return int(n) - len(space), nil
 }
 
-// InCore returns a byte for each page of size bytes of a file from offset on,
-// both multiples of a page, whose lowest bit tells that it is in memory
-// (mincore(2)). It looks and touches nothing. To who may not write to the file all is in
-// memory.
+// InCore returns a byte for each page of the size bytes of a file from
+// offset on; both must be multiples of a page. The lowest bit is set if the
+// page is in memory (mincore(2)). It touches nothing. For a caller who may
+// not write to the file, all pages are in memory.
 func InCore(fd int, offset int64, size int) ([]byte, error) {
 	at, err := unix.MmapPtr(fd, offset, nil, uintptr(size), unix.PROT_READ, unix.MAP_SHARED)
 	if err != nil {
@@ -86,8 +85,8 @@ func InCore(fd int, offset int64, size int) ([]byte, error) {
 	return in, nil
 }
 
-// Aligned returns a buffer of n bytes that begins on a page boundary, as
-// direct I/O asks for.
+// Aligned returns a buffer of n bytes that begins at a page boundary, as
+// direct I/O requires.
 func Aligned(n int) []byte {
 	const page = 4096
 	b := make([]byte, n+page)
@@ -95,8 +94,9 @@ func Aligned(n int) []byte {
 	return b[off : off+n : off+n]
 }
 
-// Urgent has this OS thread run before all ordinary ones, as far as the
-// caller may ask for that (CAP_SYS_NICE), until undo. For work of milliseconds.
+// Urgent makes this OS thread run before all ordinary ones until undo is
+// called, if the caller has the right to ask for that (CAP_SYS_NICE). It is
+// for work of milliseconds.
 func Urgent() (undo func()) {
 	before, err := unix.SchedGetAttr(0, 0)
 	if err != nil {
@@ -109,8 +109,8 @@ func Urgent() (undo func()) {
 	return func() { unix.SchedSetAttr(0, before, 0) }
 }
 
-// Nap is time.Sleep for goroutines that are locked to their OS thread, which
-// the timers of the runtime would wake later.
+// Nap is time.Sleep for goroutines that are locked to their OS thread: the
+// timers of the runtime would wake them later.
 func Nap(d time.Duration) {
 	ts := unix.NsecToTimespec(int64(d))
 	unix.Nanosleep(&ts, nil)

@@ -9,8 +9,8 @@ import (
 	xterm "golang.org/x/term"
 )
 
-// ColorMode is the value of the flag --color. It implements pflag.Value; the
-// zero value is ColorAuto.
+// ColorMode is the value of the flag --color, a pflag.Value. The zero value
+// is ColorAuto.
 type ColorMode uint8
 
 // The values of --color.
@@ -30,7 +30,7 @@ func (m ColorMode) String() string {
 	return fmt.Sprintf("ColorMode(%d)", uint8(m))
 }
 
-// Set reads what String returns.
+// Set accepts what String returns.
 func (m *ColorMode) Set(s string) error {
 	for i, name := range colorModes {
 		if s == name {
@@ -44,9 +44,9 @@ func (m *ColorMode) Set(s string) error {
 // Type names the kind of value in the help text.
 func (m *ColorMode) Type() string { return strings.Join(colorModes[:], "|") }
 
-// Enabled decides whether what is written to f is to be coloured. On auto,
-// that is where f is a terminal, TERM names one that is not dumb, and
-// NO_COLOR is unset or empty (no-color.org).
+// Enabled reports whether output to f is coloured. In ColorAuto it is if f
+// is a terminal, TERM names one that is not dumb, and NO_COLOR is unset or
+// empty (no-color.org).
 func (m ColorMode) Enabled(f *os.File) bool {
 	switch m {
 	case ColorAlways:
@@ -162,7 +162,7 @@ func (l *line) end() []byte {
 
 const hexDigits = "0123456789abcdef"
 
-// Mark returns a sign for a condition that holds or does not.
+// Mark returns a sign for a condition that holds, or does not.
 func Mark(ok, color bool) string {
 	text, c := "no", red
 	if ok {

@@ -8,7 +8,7 @@ import (
 	"github.com/procmem/procmem"
 )
 
-// Find is a match of a search.
+// Find is a match of a search, to be printed.
 type Find struct {
 	Addr    procmem.Addr
 	Place   string // what the address is called; "" where it has no name
@@ -21,8 +21,8 @@ type Find struct {
 	Before, After []byte // what lies on either side
 }
 
-// Finds prints what a search has found: a line for each match, and on demand a
-// hexdump of what is around it.
+// Finds prints what a search has found: a line for each match or, if asked
+// for, a hexdump of what is around it.
 type Finds struct {
 	dump  *Hexdump // with the buffer that all goes through
 	line  line
@@ -35,14 +35,14 @@ const maxPlace = 48
 
 const hit sgr = "\x1b[1;31m"
 
-// NewFinds returns a printer that writes to w, through a buffer. With rows,
-// matches come with a hexdump, in which they stand out if there is colour; else
-// what is around them is text on their line.
+// NewFinds returns a printer to w, with a buffer. With rows, each match
+// comes with a hexdump, in which colour marks it. Otherwise what is around
+// it is text on its line.
 func NewFinds(w io.Writer, color, rows bool) *Finds {
 	return &Finds{dump: newHexdump(w, color, false, columns(w)), line: line{color: color}, rows: rows}
 }
 
-// Print prints a match. The error is that of the writer.
+// Print prints a match. It fails if the writer does.
 func (f *Finds) Print(x *Find) error {
 	l := &f.line
 	l.start()

@@ -10,7 +10,7 @@ import (
 )
 
 // Format is a kind of value that memory is shown as. All are little endian.
-// The zero Format is none; ParseFormat gives the others.
+// The zero value is none.
 type Format uint8
 
 const (
@@ -31,12 +31,14 @@ const (
 // formatNames begins with the name of formatU8.
 var formatNames = []string{"u8", "u16", "u32", "u64", "i8", "i16", "i32", "i64", "f32", "f64", "ptr", "str"}
 
-// Formats returns the names that ParseFormat takes, for help and completion.
+// Formats returns the names that ParseFormat accepts, for help and
+// completion.
 func Formats() []string { return slices.Clone(formatNames) }
 
-// ParseFormat reads u8 u16 u32 u64 (unsigned integers of so many bits), i8
-// i16 i32 i64 (signed), f32 f64 (IEEE 754), ptr (addresses, of the target's
-// word size) or str (strings that end with NUL).
+// ParseFormat parses the name of a format. u8 u16 u32 u64 are unsigned
+// integers of so many bits, i8 i16 i32 i64 signed ones, f32 f64 those of
+// IEEE 754. ptr is an address, of the target's word size, and str a string
+// that ends with NUL.
 func ParseFormat(s string) (Format, error) {
 	if i := slices.Index(formatNames, s); i >= 0 {
 		return Format(i + 1), nil
@@ -44,7 +46,7 @@ func ParseFormat(s string) (Format, error) {
 	return 0, fmt.Errorf("unknown format %q: want one of %s", s, strings.Join(formatNames, ", "))
 }
 
-// String returns the name that ParseFormat takes.
+// String returns the name that ParseFormat accepts.
 func (f Format) String() string {
 	if f >= formatU8 && int(f) <= len(formatNames) {
 		return formatNames[f-1]

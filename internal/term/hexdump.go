@@ -8,10 +8,10 @@ import (
 	"github.com/procmem/procmem"
 )
 
-// Hexdump prints memory as an address, sixteen bytes in hexadecimal and the
-// same as text. Rows begin at multiples of 16; rows that repeat the one
-// before are squeezed to "*", a jump of the address is a line that tells its
-// size, and the last line is the first address after the memory.
+// Hexdump prints memory as an address, sixteen bytes in hexadecimal, and the
+// same as text. Rows begin at multiples of 16. Rows that repeat the one
+// before are squeezed to "*". A jump of the address is a line that tells its
+// size. The last line is the first address after the memory.
 type Hexdump struct {
 	rows
 	line line
@@ -44,9 +44,9 @@ var (
 	tinyBar   = hexLayout{12, "", " ", "  ", " |", "", "|", false, false}
 )
 
-// NewHexdump returns a hexdump that is written to w. With color, bytes are
-// coloured by their kind, and where the locale has UTF-8 a box is drawn. If w
-// is a terminal, one narrower than the rows gets shorter addresses.
+// NewHexdump returns a hexdump to w. With color, bytes are coloured by their
+// kind, and a box is drawn if the locale has UTF-8. If w is a terminal
+// narrower than the rows, addresses are shorter.
 func NewHexdump(w io.Writer, color bool) *Hexdump {
 	return newHexdump(w, color, color && utf8Locale(), columns(w))
 }
@@ -75,8 +75,8 @@ func (l *hexLayout) hexColumns() int {
 }
 
 // Write prints the piece p of the memory at addr. Pieces may have any length
-// and any order; those that follow upon each other form one dump. The error
-// is that of the writer, or procmem.ErrOverflow.
+// and any order; those that follow upon each other form one dump. It fails
+// if the writer does, or with procmem.ErrOverflow.
 func (h *Hexdump) Write(addr procmem.Addr, p []byte) error {
 	if !h.begun && len(p) > 0 {
 		h.border("┌", "┬", "┐")

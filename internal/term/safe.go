@@ -9,14 +9,14 @@ import (
 )
 
 // Fprintf is fmt.Fprintf for text that people read. What the arguments print
-// passes through Printable, so that a name, or an error that tells one, is
-// neither a command to the terminal nor a line of its own. The format is the
-// caller's: its newlines stay.
+// passes through Printable: a name, or an error with a name in it, becomes
+// neither a command to the terminal nor a line of its own. Newlines of the
+// format stay.
 func Fprintf(w io.Writer, format string, args ...any) (int, error) {
 	return io.WriteString(w, Sprintf(format, args...))
 }
 
-// Sprintf is fmt.Sprintf as Fprintf prints it.
+// Sprintf returns what Fprintf prints.
 func Sprintf(format string, args ...any) string {
 	safe := make([]any, len(args))
 	for i, a := range args {
@@ -37,8 +37,9 @@ func (p printed) Format(f fmt.State, verb rune) {
 }
 
 // JSON returns a writer of JSON to w, which must be written in whole values.
-// What does not print is escaped in it, which JSON demands of few characters:
-// neither those that reorder a line, nor 0x7f, nor the control characters above.
+// It escapes what does not print. JSON itself demands that of few
+// characters: not of those that reorder a line, of 0x7f, or of the control
+// characters above.
 func JSON(w io.Writer) io.Writer { return jsonWriter{w} }
 
 type jsonWriter struct{ w io.Writer }
@@ -50,8 +51,8 @@ func (j jsonWriter) Write(p []byte) (int, error) {
 	return len(p), nil
 }
 
-// EscapeJSON returns a JSON text with the same meaning, as JSON writes it. It may
-// be the same slice.
+// EscapeJSON returns a JSON text with the same meaning, escaped as JSON
+// does. It may return p itself.
 func EscapeJSON(p []byte) []byte {
 	at := 0
 	for at < len(p) && p[at] < 0x7f {

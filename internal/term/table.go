@@ -14,10 +14,10 @@ type Column struct {
 }
 
 // Table prints rows in aligned columns. It holds back the first rows to
-// learn the widths, and prints the others as they come: a later cell that is
-// wider widens its column from there on, which costs a bend in the table and
-// saves the memory and the wait of a process with 70,000 mappings
-// (text/tabwriter keeps all, and aligns all columns to the same side).
+// learn the widths, and prints the others as they come. A later cell that is
+// wider widens its column from there on. That costs a bend in the table, and
+// saves the memory and the wait for a process with 70,000 mappings:
+// text/tabwriter keeps all rows, and aligns all columns to the same side.
 type Table struct {
 	w      *bufio.Writer
 	cols   []Column
@@ -28,7 +28,7 @@ type Table struct {
 
 const tableHeld = 1000
 
-// NewTable returns a table that is written to w; color makes its header bold.
+// NewTable returns a table to w. With color, its header is bold.
 func NewTable(w io.Writer, color bool, cols ...Column) *Table {
 	t := &Table{w: bufio.NewWriterSize(w, bufferSize), line: line{color: color}}
 	t.cols = append(t.cols, cols...)
@@ -40,8 +40,8 @@ func NewTable(w io.Writer, color bool, cols ...Column) *Table {
 	return t
 }
 
-// Row adds one row. Cells pass through Printable; missing ones are empty and
-// those beyond the last column are dropped. The error is that of the writer.
+// Row adds a row. Cells pass through Printable. Missing cells are empty, and
+// those beyond the last column are dropped. It fails if the writer does.
 func (t *Table) Row(cells ...string) error {
 	row := make([]string, len(t.cols))
 	copy(row, cells)
@@ -58,7 +58,8 @@ func (t *Table) Row(cells ...string) error {
 	return t.release()
 }
 
-// Close prints what is held back. A table without rows is its header.
+// Close prints the rows that are held back. A table without rows is its
+// header.
 func (t *Table) Close() error {
 	if err := t.release(); err != nil {
 		return err

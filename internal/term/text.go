@@ -1,20 +1,16 @@
 package term
 
 import (
-	"github.com/procmem/procmem/internal/units"
 	"strconv"
 	"strings"
 	"unicode/utf8"
 )
 
-// Size is units.Size.
-func Size(n uint64) string { return units.Size(n) }
-
 // Printable returns s with what does not print, or is not UTF-8, written as
-// in Go: "\x1b", "\n", "\u202e". A name that comes from the target (a path, a
-// thread's name) could otherwise send commands to the terminal, or reorder
-// the text around it. Backslashes stay as they are, so the result is for
-// reading and not for parsing.
+// in Go: "\x1b", "\n", "\u202e". A name of the target (a path, a thread's
+// name) could otherwise send commands to the terminal, or reorder the text
+// around it. Backslashes stay, so the result is for reading and not for
+// parsing.
 func Printable(s string) string {
 	if printable(s) {
 		return s

@@ -21,8 +21,8 @@ const (
 
 var errEnded = errors.New("the upload has ended")
 
-// Commit sends what is left, has the server make the object, and compares its
-// length with what was written. If that fails, nothing is left, as after
+// Commit sends what is left, has the server make the object, and compares
+// its length with what was written. If it fails, nothing is left, as after
 // Abort.
 func (o *Object) Commit() error {
 	if o.ended {
@@ -153,8 +153,8 @@ func (o *Object) check() error {
 	return &madeError{"the server made a wrong object, which has been removed", err}
 }
 
-// Abort ends the upload, and has the server forget what it was sent. It takes
-// ten seconds at the most, whatever the context and the server do. After
+// Abort ends the upload, and has the server forget what it was sent. It
+// takes ten seconds at most, whatever the context and the server do. After
 // Commit it does nothing.
 func (o *Object) Abort() error {
 	if o.ended {

@@ -1,9 +1,9 @@
-// Package upload is where bytes go that are too many for the disks at hand: an
-// object in S3, or in what speaks its language, that is sent while it is
-// written and exists when it is whole. Begin with Create.
+// Package upload writes an object in S3, or in a server that speaks its
+// protocol: for bytes that are too many for the disks at hand. The object is
+// sent while it is written, and exists when it is whole. Start with Create.
 //
-// It does not promise that a server which ignores If-None-Match never loses an
-// object that somebody else made under the same name meanwhile.
+// It does not promise that a server which ignores If-None-Match never loses
+// an object that somebody else made under the same name meanwhile.
 package upload
 
 import (
@@ -32,25 +32,25 @@ const (
 	defaultPatience = 2 * time.Minute
 )
 
-// Options say how to upload. The zero Options is good.
+// Options say how to upload. The zero value is ready for use.
 type Options struct {
-	// Size is the length that is expected, or an upper bound; 0 if it is not
-	// known. More may be written. Three parts are in memory: 24 MiB for a Size
-	// of up to 70 GiB, 360 MiB for 1 TiB. Without it they are 24 MiB for the
-	// first 8 GiB, 48 MiB for the 16 GiB that follow, and so on.
+	// Size is the expected length in bytes, or an upper bound; 0 is unknown.
+	// More may be written. Three parts are in memory: 24 MiB for a Size of up to
+	// 70 GiB, 360 MiB for 1 TiB. If it is unknown they are 24 MiB for the first
+	// 8 GiB, 48 MiB for the 16 GiB that follow, and so on.
 	Size int64
 	// Force replaces an object of the same name.
 	Force bool
 	// Patience is how long a part is tried again while the server is away;
 	// 0 means two minutes.
 	Patience time.Duration
-	// Notice is told when the server is away, and when it is back. It may be
-	// called from any goroutine, by one at a time.
+	// Notice, if not nil, is called when the server is away, and when it is back:
+	// from any goroutine, by one at a time.
 	Notice func(format string, args ...any)
 }
 
-// Object is a new object. It implements io.Writer, for one goroutine. Commit or
-// Abort ends it.
+// Object is a new object. It implements io.Writer, and is not safe for
+// concurrent use, except for Written. Commit or Abort must be called.
 type Object struct {
 	core             *minio.Core
 	url, bucket, key string
@@ -86,11 +86,11 @@ type Object struct {
 // object in parts is differs from server to server.
 const markName = "Procmem-Upload"
 
-// Create begins an object. Where a request is refused, as for a bucket that
-// does not exist, or would be in the end, for an object that exists (an
-// error that is os.ErrExist, unless Force is set), it says so at once.
+// Create begins an object. It fails at once if a request is refused, as for
+// a bucket that does not exist, or would be refused in the end. An object
+// that exists gives os.ErrExist, unless Force is set.
 //
-// What it needs to know it takes from the variables of AWS and its files:
+// Its settings are the variables of AWS and the files that they name:
 // AWS_ACCESS_KEY_ID, AWS_SECRET_ACCESS_KEY, AWS_SESSION_TOKEN, AWS_PROFILE,
 // AWS_SHARED_CREDENTIALS_FILE, AWS_REGION, AWS_ENDPOINT_URL_S3,
 // AWS_ENDPOINT_URL, AWS_CA_BUNDLE, and those of roles.
@@ -188,12 +188,13 @@ func (o *Object) stat(ctx context.Context, patience time.Duration) (info minio.O
 	return info, err
 }
 
-// Written returns how many bytes Write has taken.
+// Written returns how many bytes Write has taken. It is safe for concurrent
+// use.
 func (o *Object) Written() int64 { return o.written.Load() }
 
 // Write implements io.Writer. It returns when p is in a part that is being
-// filled or sent; it waits while two are on their way and a third is full. It
-// returns soon after the context of Create has ended.
+// filled or sent. While two parts are on their way and a third is full, it
+// waits. It returns soon after the context of Create has ended.
 func (o *Object) Write(p []byte) (int, error) {
 	done := 0
 	for done < len(p) {

@@ -13,8 +13,8 @@ const scheme = "s3://"
 // IsURL reports whether s is meant to be a URL for this package.
 func IsURL(s string) bool { return strings.HasPrefix(s, scheme) }
 
-// ParseURL splits s3://bucket/key. The key is taken as it stands: nothing in
-// it is escaped.
+// ParseURL splits s3://bucket/key. The key is taken as it is: nothing in it
+// is escaped.
 func ParseURL(s string) (bucket, key string, err error) {
 	bucket, key, _ = strings.Cut(strings.TrimPrefix(s, scheme), "/")
 	if err := checkURL(s, bucket, key); err != nil {

@@ -1,7 +1,7 @@
-// Package zenc compresses frames of zstd (RFC 8878) quickly, and about as well
-// as the fastest level of zstd does: one look at a small table finds matches,
-// huff0 writes the literals, and the sequences have FSE tables of their own in
-// each block.
+// Package zenc compresses frames of zstd (RFC 8878) quickly, and about as
+// well as zstd's fastest level. One look at a small table finds matches,
+// huff0 writes the literals, and each block has FSE tables of its own for
+// the sequences.
 package zenc
 
 import (
@@ -34,8 +34,8 @@ const (
 	compressed = 2
 )
 
-// Encoder compresses one frame after the other. The zero value is ready. It
-// takes about 1 MiB of memory.
+// Encoder compresses one frame after another. The zero value is ready for
+// use. It takes about 1 MiB of memory, and is not safe for concurrent use.
 type Encoder struct {
 	window  *Window
 	recent  table
@@ -52,11 +52,11 @@ type Encoder struct {
 	bits                     [MaxBlock + 8]byte
 }
 
-// MaxLen returns how long the frame of n bytes is at most.
+// MaxLen returns the greatest length of the frame of n bytes, in bytes.
 func MaxLen(n int) int { return 4 + 1 + 4 + 3*(n/MaxBlock+1) + n + 4 }
 
-// Append appends a frame of the first n bytes of w to dst. It has their number
-// and their checksum.
+// Append appends a frame of the first n bytes of w to dst. The frame tells
+// their number and their checksum.
 func (e *Encoder) Append(dst []byte, w *Window, n int) []byte {
 	le := binary.LittleEndian
 	dst = le.AppendUint32(dst, Magic)

@@ -5,7 +5,7 @@ import (
 	"math/bits"
 )
 
-// Window holds what is compressed.
+// Window holds what is compressed, and Behind bytes more.
 type Window [MaxFrame + Behind]byte
 
 // at cuts an index to what it can be, so that no bounds are checked: with a
