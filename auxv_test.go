@@ -8,7 +8,7 @@ import (
 
 func TestAuxv(t *testing.T) {
 	var b []byte
-	for _, w := range []uint64{ATEntry, 0x1234, ATSysinfoEHdr, 0x7000, ATNull, 0, ATPhdr, 5} {
+	for _, w := range []uint64{ATEntry, 0x1234, ATSysinfoEHdr, 0x7000, atNull, 0, ATPhdr, 5} {
 		b = binary.LittleEndian.AppendUint64(b, w)
 	}
 	if got, complete := AMD64.TrimAuxv(b); len(got) != 48 || !complete {

@@ -271,7 +271,7 @@ func TestStackName(t *testing.T) {
 	binary.LittleEndian.PutUint64(sp[19*8:], 0x1800)
 	img.Threads[0].Regsets[0].Data = sp
 	img.Auxv = nil
-	for _, w := range []uint64{procmem.ATExecFn, 0x8ff0, procmem.ATNull, 0} {
+	for _, w := range []uint64{procmem.ATExecFn, 0x8ff0, 0, 0} {
 		img.Auxv = binary.LittleEndian.AppendUint64(img.Auxv, w)
 	}
 	nameMappings(img)
