@@ -9,6 +9,7 @@ import (
 	"time"
 
 	"github.com/procmem/procmem"
+	_ "github.com/procmem/procmem/access" // words the refusals of process
 	"github.com/procmem/procmem/core"
 	"github.com/procmem/procmem/internal/units"
 	"github.com/procmem/procmem/process"

@@ -11,7 +11,7 @@ import (
 	"unicode/utf8"
 
 	"github.com/procmem/procmem"
-	"github.com/procmem/procmem/internal/symbols"
+	"github.com/procmem/procmem/symbols"
 	"github.com/procmem/procmem/internal/term"
 )
 

@@ -6,7 +6,7 @@ import (
 	"strings"
 
 	"github.com/procmem/procmem"
-	"github.com/procmem/procmem/internal/symbols"
+	"github.com/procmem/procmem/symbols"
 	"github.com/procmem/procmem/target"
 )
 

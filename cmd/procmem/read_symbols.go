@@ -2,7 +2,7 @@ package main
 
 import (
 	"github.com/procmem/procmem"
-	"github.com/procmem/procmem/internal/symbols"
+	"github.com/procmem/procmem/symbols"
 	"github.com/procmem/procmem/target"
 )
 

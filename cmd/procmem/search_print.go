@@ -13,7 +13,7 @@ import (
 	"time"
 
 	"github.com/procmem/procmem"
-	"github.com/procmem/procmem/internal/symbols"
+	"github.com/procmem/procmem/symbols"
 	"github.com/procmem/procmem/internal/term"
 	"github.com/procmem/procmem/search"
 )

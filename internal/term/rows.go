@@ -5,6 +5,7 @@ import (
 	"bytes"
 
 	"github.com/procmem/procmem"
+	"github.com/procmem/procmem/internal/units"
 )
 
 // bufferSize is what is gathered before the terminal or the pipe is written.
@@ -112,5 +113,5 @@ func gapText(from, to procmem.Addr) string {
 	if to < from {
 		return "-- back to lower addresses --"
 	}
-	return "-- " + Size(uint64(to-from)) + " not shown --"
+	return "-- " + units.Size(uint64(to-from)) + " not shown --"
 }
