@@ -6,8 +6,8 @@ import (
 
 	"github.com/procmem/procmem"
 	"github.com/procmem/procmem/core"
-	"github.com/procmem/procmem/symbols"
 	"github.com/procmem/procmem/internal/units"
+	"github.com/procmem/procmem/symbols"
 	"github.com/procmem/procmem/target"
 )
 

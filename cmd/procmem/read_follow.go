@@ -11,8 +11,8 @@ import (
 	"unicode/utf8"
 
 	"github.com/procmem/procmem"
-	"github.com/procmem/procmem/symbols"
 	"github.com/procmem/procmem/internal/term"
+	"github.com/procmem/procmem/symbols"
 )
 
 const (

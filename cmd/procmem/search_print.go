@@ -13,9 +13,9 @@ import (
 	"time"
 
 	"github.com/procmem/procmem"
-	"github.com/procmem/procmem/symbols"
 	"github.com/procmem/procmem/internal/term"
 	"github.com/procmem/procmem/search"
+	"github.com/procmem/procmem/symbols"
 )
 
 // places names addresses.

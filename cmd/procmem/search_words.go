@@ -9,8 +9,8 @@ import (
 
 	"github.com/procmem/procmem"
 	"github.com/procmem/procmem/internal/pageset"
-	"github.com/procmem/procmem/symbols"
 	"github.com/procmem/procmem/search"
+	"github.com/procmem/procmem/symbols"
 	"github.com/procmem/procmem/target"
 )
 
