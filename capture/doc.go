@@ -10,5 +10,6 @@
 // MethodFork run a helper process, which is the program of the caller run again: a main
 // package that imports this one needs nothing more for that.
 //
-// Not promised: cores of processes that use no mappings below 2^63, as [vsyscall] has.
+// Not promised: that the process notices nothing (docs/pause.md lists what it can), and
+// that memory which others share is of the same moment (Report.Torn).
 package capture
