@@ -95,7 +95,7 @@ func (c *chooser) take(ctx context.Context) (*Snapshot, error) {
 func (c *chooser) order() (out []Estimate) {
 	precopy, fork, stop := c.all[0], c.all[1], c.all[2]
 	ranked := []Estimate{precopy, fork, stop}
-	if c.x.hugePages*hugePageBytes > c.x.wanted/2 && fork.Pause <= defaultPause {
+	if c.x.HugePages*hugePageBytes > c.x.wanted/2 && fork.Pause <= defaultPause {
 		ranked = []Estimate{fork, precopy, stop}
 	}
 	if c.x.stopped != "" || c.x.wanted <= arenaSize {

@@ -9,6 +9,7 @@ import (
 	"testing"
 	"time"
 
+	"github.com/procmem/procmem/internal/forkroom"
 	"github.com/procmem/procmem/internal/testproc"
 )
 
@@ -174,8 +175,8 @@ func TestOrder(t *testing.T) {
 	}{
 		{"large", footprint{wanted: big}, 1e6, 10e6, 1e9, nil, 0, []Method{MethodPrecopy, MethodFork, MethodStop}},
 		{"small", footprint{wanted: small}, 1e6, 1e6, 1e6, nil, 0, []Method{MethodStop, MethodPrecopy, MethodFork}},
-		{"huge pages", footprint{wanted: big, hugePages: 500}, 1e6, 2e6, 1e9, nil, 0, []Method{MethodFork, MethodPrecopy, MethodStop}},
-		{"huge pages, and slow", footprint{wanted: big, hugePages: 500}, 1e6, 50e6, 1e9, nil, 0, []Method{MethodPrecopy, MethodFork, MethodStop}},
+		{"huge pages", footprint{wanted: big, Footprint: forkroom.Footprint{HugePages: 500}}, 1e6, 2e6, 1e9, nil, 0, []Method{MethodFork, MethodPrecopy, MethodStop}},
+		{"huge pages, and slow", footprint{wanted: big, Footprint: forkroom.Footprint{HugePages: 500}}, 1e6, 50e6, 1e9, nil, 0, []Method{MethodPrecopy, MethodFork, MethodStop}},
 		{"stopped", footprint{wanted: big, stopped: "it was stopped"}, 1e6, 1e6, 1e9, nil, 0, []Method{MethodStop, MethodPrecopy, MethodFork}},
 		{"stopped, bound", footprint{wanted: big, stopped: "it was stopped"}, 1e6, 1e6, 1e9, nil, 1, []Method{MethodStop}},
 		{"all slow", footprint{wanted: big}, 3e9, 2e9, 1e9, nil, 0, []Method{MethodStop, MethodFork, MethodPrecopy}},

@@ -12,6 +12,7 @@ import (
 	"golang.org/x/sys/unix"
 
 	"github.com/procmem/procmem"
+	"github.com/procmem/procmem/internal/forkroom"
 	"github.com/procmem/procmem/internal/inject"
 	"github.com/procmem/procmem/internal/privilege"
 	"github.com/procmem/procmem/internal/ptracer"
@@ -52,17 +53,14 @@ const (
 // footprint is what there is of a process, as far as it decides how long a
 // method takes.
 type footprint struct {
-	threads, mappings int
-	wanted            uint64  // bytes to copy
-	pages, hugePages  uint64  // entries of page tables
-	uncopied          uint64  // bytes that a fork does not copy
-	private           uint64  // bytes of which writes make copies after a fork
-	huge              uint64  // likewise, in pages of hugetlb
-	hugeUnreserved    uint64  // of those, bytes for whose copies nothing is set aside
-	inPause           uint64  // bytes that precopy copies during the pause
-	torn, tornByFork  uint64  // bytes of shared memory that precopy and fork read after it
-	busy              float64 // threads that run at a time
-	stopped           string  // why it does not run: by job control, or frozen; "" where it may
+	forkroom.Footprint
+	threads          int
+	wanted           uint64  // bytes to copy
+	uncopied         uint64  // bytes that a fork does not copy
+	inPause          uint64  // bytes that precopy copies during the pause
+	torn, tornByFork uint64  // bytes of shared memory that precopy and fork read after it
+	busy             float64 // threads that run at a time
+	stopped          string  // why it does not run: by job control, or frozen; "" where it may
 }
 
 // measure finds that out. Where there is much memory, it ends at least
@@ -76,7 +74,7 @@ func (f *pauser) measure() (x footprint, err error) {
 	if err != nil {
 		return x, err
 	}
-	x.threads, x.mappings = status.Threads, len(f.maps)
+	x.threads, x.Mappings = status.Threads, len(f.maps)
 	if x.stopped = ""; stat.State == 'T' {
 		x.stopped = "the process was stopped already"
 	} else if f.p.Frozen() != "" {
@@ -90,17 +88,17 @@ func (f *pauser) measure() (x footprint, err error) {
 	}
 	f.s.Torn = torn
 	x.inPause, x.torn, x.tornByFork = f.inPause, f.torn, beyond
-	x.copied(f.maps)
+	x.AddCopies(f.maps)
 	if err := f.scan(); err == nil {
 		for _, v := range f.regions {
 			if v.Categories&sys.PageHuge != 0 {
-				x.hugePages += (v.End - v.Start) / hugePageBytes
+				x.HugePages += (v.End - v.Start) / hugePageBytes
 			} else {
-				x.pages += (v.End - v.Start) / procmem.PageSize
+				x.Pages += (v.End - v.Start) / procmem.PageSize
 			}
 		}
 	} else {
-		x.pages = status.RSS / procmem.PageSize
+		x.Pages = status.RSS / procmem.PageSize
 	}
 	if x.stopped != "" || x.wanted <= arenaSize {
 		return x, nil // it does not matter how busy it is
@@ -132,12 +130,12 @@ func (x *footprint) stop() time.Duration {
 
 // listing is to look at mappings and pages.
 func (x *footprint) listing() time.Duration {
-	return time.Duration(x.mappings)*mapsMapping + time.Duration(x.pages)*scanPage
+	return time.Duration(x.Mappings)*mapsMapping + time.Duration(x.Pages)*scanPage
 }
 
 func (x *footprint) fork() time.Duration {
-	return x.stopping() + forkBase + time.Duration(x.mappings)*forkMapping + time.Duration(x.pages)*forkPage +
-		time.Duration(x.hugePages)*forkHugePage + seconds(x.uncopied, copySpeed)
+	return x.stopping() + forkBase + time.Duration(x.Mappings)*forkMapping + time.Duration(x.Pages)*forkPage +
+		time.Duration(x.HugePages)*forkHugePage + seconds(x.uncopied, copySpeed)
 }
 
 func (x *footprint) precopy() time.Duration {
@@ -178,7 +176,7 @@ func (f *pauser) estimates(x *footprint) []Estimate {
 		precopy = canTrack()
 	}
 	if fork == nil {
-		fork = canFork(f.p, x)
+		fork = forkroom.Check(f.p, &x.Footprint)
 	}
 	if fork == nil {
 		fork = f.forkWaits()
@@ -188,6 +186,21 @@ func (f *pauser) estimates(x *footprint) []Estimate {
 		{MethodFork, x.fork(), x.tornByFork, fork},
 		{MethodStop, x.stop(), 0, stop},
 	}
+}
+
+// canClone tells why no thread of a process is one to make a child in, as far as
+// that is known without stopping it.
+func canClone(p *process.Process) (err error) {
+	tids, err := p.Threads()
+	if err != nil {
+		return err
+	}
+	for _, tid := range tids[:min(len(tids), inject.MaxCandidates)] {
+		if err = p.CheckChildNamespaces(tid); err == nil {
+			return nil
+		}
+	}
+	return err
 }
 
 // canCall tells why no system call can be run in a process, as far as that is

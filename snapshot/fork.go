@@ -12,6 +12,7 @@ import (
 	"time"
 
 	"github.com/procmem/procmem"
+	"github.com/procmem/procmem/internal/forkroom"
 	"github.com/procmem/procmem/internal/inject"
 	"github.com/procmem/procmem/internal/pageset"
 	"github.com/procmem/procmem/internal/privilege"
@@ -31,9 +32,9 @@ func (f *pauser) fork(ctx context.Context) error {
 	}
 	s := f.s
 	if st, err := f.p.Status(); err == nil {
-		x := &footprint{pages: st.RSS / procmem.PageSize, mappings: len(f.maps)}
-		x.copied(f.maps)
-		if err := canFork(f.p, x); err != nil {
+		x := &forkroom.Footprint{Pages: st.RSS / procmem.PageSize, Mappings: len(f.maps)}
+		x.AddCopies(f.maps)
+		if err := forkroom.Check(f.p, x); err != nil {
 			return fmt.Errorf("fork process %d: %w", f.p.PID(), err)
 		}
 	}

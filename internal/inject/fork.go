@@ -208,7 +208,7 @@ func (a *agent) fork(p *process.Process) (child *agent, err error) {
 	// Where memory is short it is the one to go. The agent shares this setting with
 	// the target, and so does not get it.
 	// Without the right to write to the files of another user it fails; then there was
-	// room for twice as much (snapshot.canFork).
+	// room for twice as much (package forkroom).
 	_ = os.WriteFile(privilege.ProcPath(child.PID, "oom_score_adj"), []byte("1000"), 0)
 	if child.Inner, err = innerPID(p, child.PID); err != nil {
 		return child, err

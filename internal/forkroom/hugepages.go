@@ -1,4 +1,4 @@
-package snapshot
+package forkroom
 
 import (
 	"fmt"
@@ -18,10 +18,10 @@ const hugePools = "/sys/kernel/mm/hugepages"
 // the pool has none left. For those that the process has reserved, the kernel
 // takes them from the child; where there are others, it sends SIGBUS. What a
 // process has reserved its own forks have not.
-func hugeRoom(p *process.Process, x *footprint, pools string) error {
-	need := x.hugeUnreserved
+func hugeRoom(p *process.Process, x *Footprint, pools string) error {
+	need := x.HugeUnreserved
 	if st, err := p.Stat(); err != nil || st.Forked() {
-		need = x.huge
+		need = x.Huge
 	}
 	if need == 0 {
 		return nil

@@ -1,4 +1,9 @@
-package snapshot
+// Package forkroom tells whether the limits of a process leave room for a fork of it, and for
+// the copies of its pages that the fork makes it have. Start with Check.
+//
+// It reads control groups of both versions, the pools of huge pages, and what the machine
+// has left. Not promised: that a process does not grow into the room afterwards.
+package forkroom
 
 import (
 	"errors"
@@ -9,16 +14,24 @@ import (
 	"golang.org/x/sys/unix"
 
 	"github.com/procmem/procmem"
-	"github.com/procmem/procmem/internal/inject"
 	"github.com/procmem/procmem/internal/sys"
 	"github.com/procmem/procmem/process"
 )
 
-// canFork tells why a process should not be made to fork. Where its limits
-// refuse the fork itself, nothing happens to it; but the memory that is copied
-// after the fork, when it writes, is charged to it as well, and where that does
-// not fit, the kernel may end the target.
-func canFork(p *process.Process, x *footprint) error {
+// Footprint is what a process has, as far as a fork of it costs.
+type Footprint struct {
+	Mappings         int
+	Pages, HugePages uint64 // entries of page tables
+	Private          uint64 // bytes of which writes make copies after a fork
+	Huge             uint64 // likewise, in pages of hugetlb
+	HugeUnreserved   uint64 // of those, bytes for whose copies nothing is set aside
+}
+
+// Check returns why a process should not be made to fork, nil where it may. Where its
+// limits refuse the fork itself, nothing happens to it. But the memory that is copied
+// after the fork, when it writes, is charged to it as well: where that does not fit, the
+// kernel may end the target.
+func Check(p *process.Process, x *Footprint) error {
 	if err := hugeRoom(p, x, hugePools); err != nil {
 		return err
 	}
@@ -35,21 +48,6 @@ func canFork(p *process.Process, x *footprint) error {
 		return err
 	}
 	return forkFits(visibleCgroups(), string(text), x, p.MayWrite("oom_score_adj"))
-}
-
-// canClone tells why no thread of a process is one to make a child in, as far as
-// that is known without stopping it.
-func canClone(p *process.Process) (err error) {
-	tids, err := p.Threads()
-	if err != nil {
-		return err
-	}
-	for _, tid := range tids[:min(len(tids), inject.MaxCandidates)] {
-		if err = p.CheckChildNamespaces(tid); err == nil {
-			return nil
-		}
-	}
-	return err
 }
 
 // need is what a fork may take from the limits of a process, in bytes.
@@ -69,10 +67,10 @@ const (
 	needSlack = 4 << 20 // what processors hold back in lists of their own
 )
 
-func forkNeed(x *footprint, alone bool) need {
+func forkNeed(x *Footprint, alone bool) need {
 	return need{
-		tables: x.pages*needEntry + x.hugePages*needTable + uint64(x.mappings)*needVMA + needSlack,
-		copies: x.private,
+		tables: x.Pages*needEntry + x.HugePages*needTable + uint64(x.Mappings)*needVMA + needSlack,
+		copies: x.Private,
 		alone:  alone,
 	}
 }
@@ -87,25 +85,24 @@ func (n need) bytes() uint64 {
 	return b
 }
 
-// copied finds out what the process gets copies of where it writes after a
-// fork: all private pages that there are. What may not be written now may be
-// later.
-func (x *footprint) copied(maps []procmem.Mapping) {
+// AddCopies adds what the process gets copies of where it writes after a fork: all
+// private pages that there are. What may not be written now may be later.
+func (x *Footprint) AddCopies(maps []procmem.Mapping) {
 	for i := range maps {
 		m := &maps[i]
 		if m.Usage == nil || m.Shared() || m.Flags&(procmem.VMDontCopy|procmem.VMWipeOnFork) != 0 {
 			continue
 		}
-		x.private += m.Usage.Anonymous + m.Usage.Swap
-		if x.huge += m.Usage.HugeTLB; m.Flags&procmem.VMNoReserve != 0 {
-			x.hugeUnreserved += m.Usage.HugeTLB
+		x.Private += m.Usage.Anonymous + m.Usage.Swap
+		if x.Huge += m.Usage.HugeTLB; m.Flags&procmem.VMNoReserve != 0 {
+			x.HugeUnreserved += m.Usage.HugeTLB
 		}
 	}
 }
 
 // forkFits tells by which limit a fork does not fit. text is /proc/PID/cgroup;
 // first tells that the copy can be made the first to go.
-func forkFits(c *cgroups, text string, x *footprint, first bool) error {
+func forkFits(c *cgroups, text string, x *Footprint, first bool) error {
 	pids, _ := c.of(text, "pids") // what cannot be seen the fork itself finds out
 	for _, g := range pids {
 		if err := g.processRoom(); err != nil {

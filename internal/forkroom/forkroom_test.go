@@ -1,4 +1,4 @@
-package snapshot
+package forkroom
 
 import (
 	"os"
@@ -78,7 +78,7 @@ func TestForkFits(t *testing.T) {
 		if c.text == v1 {
 			m.controllers = []string{"rw", "memory", "pids"}
 		}
-		x := &footprint{pages: 64 << 20 / procmem.PageSize, mappings: 20, private: 64 << 20}
+		x := &Footprint{Pages: 64 << 20 / procmem.PageSize, Mappings: 20, Private: 64 << 20}
 		err := forkFits(&cgroups{mounts: []cgroupMount{m}}, c.text, x, !c.last)
 		switch {
 		case c.want == "" && err != nil:
