@@ -65,7 +65,7 @@ func (f *pauser) roundShared(ctx context.Context) (written dirty.Work, err error
 	}
 	f.tracker.WorkAhead(false) // it is not in the order of addresses
 	if f.calls == nil {
-		if calls, err := f.p.WriteCalls(); err == nil {
+		if calls, err := writeCalls(f.p); err == nil {
 			f.calls = &calls
 		}
 	}
@@ -261,7 +261,7 @@ func (f *pauser) confirm(o *sharedNow) {
 	if state, ok := f.view.FileState(&o.maps[0]); ok && o.t.quiet && state.Changed.Equal(o.t.began.Changed) {
 		return
 	}
-	if calls, err := f.p.WriteCalls(); err == nil && f.calls != nil && calls == *f.calls && !f.p.HasRings(f.maps) {
+	if calls, err := writeCalls(f.p); err == nil && f.calls != nil && calls == *f.calls && !hasRings(f.p, f.maps) {
 		return
 	}
 	f.s.tear(o.t.object, tornWritten)
@@ -270,7 +270,7 @@ func (f *pauser) confirm(o *sharedNow) {
 // lookAgain finds out, after the pause, who may have written to shared memory that
 // nobody else seemed to have before.
 func (f *pauser) lookAgain() {
-	released := process.Ticks()
+	released := ticks()
 	unknown := slices.DeleteFunc(objectsOf(f.sharedMappings(f.maps)), func(o *object) bool { return f.around[o.id].reason() != "" })
 	now := lookFor(f.p, f.view, unknown)
 	for _, o := range unknown {
