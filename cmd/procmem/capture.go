@@ -113,7 +113,7 @@ func spoolError(s *capture.SpoolError) error {
 func noRoomFor(e *capture.NoRoomError, instead string) error {
 	switch {
 	case e.Err != nil:
-		return fmt.Errorf("write %s: no room: %w; choose %s (nothing was stopped)", e.Path, e.Err, instead)
+		return fmt.Errorf("write %s: no room: %v; choose %s (nothing was stopped)", e.Path, e.Err, instead) // noRoom has nothing to add
 	case e.Limit:
 		return fmt.Errorf("write %s: the limit on file sizes is %s and the file would have about %s, holes included: raise the limit with ulimit -f (nothing was stopped)",
 			e.Path, units.Size(e.Have), units.Size(e.Need))

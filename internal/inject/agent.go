@@ -69,7 +69,7 @@ func (a *agent) bury() (err error) {
 	a.take()
 	for tries := 0; tries < buryTries; tries++ {
 		err = a.c.one(func(tid int, regs []byte) error { return a.waitIn(a.c, tid, regs) })
-		if err == nil || slices.Contains(lasting, err) || errors.Is(err, ErrFrozen) {
+		if err == nil || errors.Is(err, ErrFrozen) || slices.Contains(lasting, err) && !a.c.mayAnswer(err) {
 			return err
 		}
 		if errors.Is(err, ErrExec) { // as likely as not it has: then it waits for nothing
@@ -85,6 +85,13 @@ const buryTries = 50
 
 // lasting are reasons why no call can be made as long as all threads are held.
 var lasting = []error{procmem.ErrGone, ErrSignalled, errNotStopped, errCodeMode, errDispatch, errShadow, errRseq}
+
+// mayAnswer reports whether a thread that is held may make a call though none was found, or
+// the one that was did not answer: the kernel refused what is asked of one for a moment.
+func (c *Injector) mayAnswer(err error) bool {
+	return (errors.Is(err, errNotStopped) || errors.Is(err, procmem.ErrGone)) && c.t.Process().Exists() &&
+		slices.ContainsFunc(c.t.Threads(), func(tid int) bool { return c.t.Held(tid) && c.t.Signal(tid) == 0 })
+}
 
 // bear has a thread of the target make an agent.
 func (c *Injector) bear(tid int, regs []byte) (*agent, error) {
@@ -208,7 +215,7 @@ func (a *agent) stands() error {
 		return err
 	}
 	if err == nil && status.Stopped() {
-		err = persist(func() error { return sys.SetOptions(a.PID, unix.PTRACE_O_EXITKILL) })
+		err = persist(a.PID, func() error { return sys.SetOptions(a.PID, unix.PTRACE_O_EXITKILL) })
 	}
 	if err == nil {
 		a.regs, err = getRegs(a.PID)

@@ -1,6 +1,7 @@
 package inject
 
 import (
+	"bytes"
 	"cmp"
 	"errors"
 	"time"
@@ -8,7 +9,9 @@ import (
 	"golang.org/x/sys/unix"
 
 	"github.com/procmem/procmem"
+	"github.com/procmem/procmem/internal/privilege"
 	"github.com/procmem/procmem/internal/sys"
+	"github.com/procmem/procmem/process"
 )
 
 // errForeign reports that the thread was about to make another call than the
@@ -81,7 +84,7 @@ func (c *Injector) filtered(tid int) (bool, error) {
 // restore gives the thread its registers back. Whatever else has failed, it
 // must not go on with those of a call.
 func (c *Injector) restore(tid int, regs []byte) error {
-	err := persist(func() error { return setRegs(tid, regs) })
+	err := persist(tid, func() error { return setRegs(tid, regs) })
 	if err == nil {
 		return nil
 	}
@@ -98,7 +101,7 @@ func (c *Injector) restore(tid int, regs []byte) error {
 			c.t.Forget(tid)
 			return procmem.ErrGone
 		}
-		if persist(func() error { return setRegs(tid, regs) }) == nil {
+		if persist(tid, func() error { return setRegs(tid, regs) }) == nil {
 			return nil
 		}
 	}
@@ -106,14 +109,24 @@ func (c *Injector) restore(tid int, regs []byte) error {
 
 // persist does again what has failed for another reason than that the thread
 // is gone, or not stopped: a thread is at stake that is not as it was.
-func persist(f func() error) (err error) {
+func persist(tid int, f func() error) (err error) {
 	for range 100 {
-		if err = f(); err == nil || errors.Is(err, unix.ESRCH) {
+		if err = f(); err == nil || errors.Is(err, unix.ESRCH) && !isStopped(tid) {
 			return err
 		}
 		sys.Nap(time.Millisecond)
 	}
 	return err
+}
+
+// isStopped reports whether a thread is there, and stopped for its tracer.
+func isStopped(tid int) bool {
+	text, err := privilege.ReadProc(tid, "stat")
+	if err != nil {
+		return false
+	}
+	st, err := process.ParseStat(bytes.NewReader(text))
+	return err == nil && st.State == 't'
 }
 
 // execution is one system call in a thread that is held.
@@ -135,7 +148,7 @@ func (x *execution) run(regs []byte, pc uint64, r request) (res result, err erro
 	if x.ours {
 		options |= unix.PTRACE_O_EXITKILL
 	}
-	err = persist(func() error { return sys.SetOptions(x.tid, options) })
+	err = persist(x.tid, func() error { return sys.SetOptions(x.tid, options) })
 	if err == nil {
 		err = setRegs(x.tid, regs)
 	}
@@ -147,7 +160,7 @@ func (x *execution) run(regs []byte, pc uint64, r request) (res result, err erro
 	}
 	var refused error
 	for entered := false; ; {
-		if err := persist(func() error { return sys.ContinueToSyscall(x.tid) }); err != nil {
+		if err := persist(x.tid, func() error { return sys.ContinueToSyscall(x.tid) }); err != nil {
 			return res, procmem.ErrGone
 		}
 		status, err := x.wait()
@@ -159,7 +172,7 @@ func (x *execution) run(regs []byte, pc uint64, r request) (res result, err erro
 		}
 		switch event := int(status) >> 16; {
 		case event == sys.EventClone:
-			err := persist(func() (err error) { res.child, err = sys.EventMessage(x.tid); return err })
+			err := persist(x.tid, func() (err error) { res.child, err = sys.EventMessage(x.tid); return err })
 			if err != nil {
 				return res, err
 			}
@@ -178,7 +191,7 @@ func (x *execution) run(regs []byte, pc uint64, r request) (res result, err erro
 				x.cancel(regs)
 			} else if r.number == callExitGroup {
 				// The end is not waited for here: that would take the news of it.
-				return res, persist(func() error { return sys.ContinueToSyscall(x.tid) })
+				return res, persist(x.tid, func() error { return sys.ContinueToSyscall(x.tid) })
 			}
 		default:
 			res, err := x.finish(options, res)
@@ -207,14 +220,14 @@ func (x *execution) admit(options uintptr, pc uint64, r request) error {
 
 // cancel turns the call of a thread at its entry to the kernel into none.
 func (x *execution) cancel(regs []byte) {
-	_ = persist(func() error { return setRegs(x.tid, noCall(regs)) })
+	_ = persist(x.tid, func() error { return setRegs(x.tid, noCall(regs)) })
 }
 
 // finish reads the result at the exit of the call. Nothing is allocated for that:
 // it must not fail.
 func (x *execution) finish(options uintptr, res result) (result, error) {
 	if x.filtered {
-		_ = persist(func() error { return sys.SetOptions(x.tid, options) })
+		_ = persist(x.tid, func() error { return sys.SetOptions(x.tid, options) })
 	}
 	info, err := x.info()
 	switch {
@@ -232,7 +245,7 @@ func (x *execution) finish(options uintptr, res result) (result, error) {
 
 // info tells at which system call the thread has stopped.
 func (x *execution) info() (info sys.SyscallInfo, err error) {
-	err = persist(func() (err error) { info, err = sys.GetSyscallInfo(x.tid); return err })
+	err = persist(x.tid, func() (err error) { info, err = sys.GetSyscallInfo(x.tid); return err })
 	return info, err
 }
 
