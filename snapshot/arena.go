@@ -14,17 +14,17 @@ import (
 	"github.com/procmem/procmem/internal/pageset"
 )
 
-// Store takes memory by address while a moment is being taken, where it does
-// not fit in memory. What was put may be put again, and forgotten.
+// Store takes memory by address while a moment is being taken, where it does not fit in memory.
+// Pages may be put again, and forgotten.
 //
-// A Store may have a method Ahead(likely bool) bool: it is told whether what is
-// put from now on is likely to stay as it is, so that it is worth to work on it
-// at once, and reports whether it cares. As long as that is likely, addresses
-// ascend by and large, and Put is called by one goroutine at a time. It is
-// not likely at first.
+// A Store may also have a method Ahead(likely bool) bool. Its argument says whether the pages
+// that are put from now on will probably stay as they are. It is then worthwhile to work on
+// them at once. Its result says whether the Store makes use of that. While it is likely,
+// addresses ascend by and large, and one goroutine at a time calls Put. At first it is not
+// likely.
 type Store interface {
-	// Put keeps whole pages, from a page-aligned address on. It may be
-	// called from several goroutines at once for different pages.
+	// Put keeps whole pages from a page-aligned address on. It may be called from several
+	// goroutines at once for different pages.
 	Put(addr procmem.Addr, p []byte) error
 	// Forget drops what was put in r.
 	Forget(r procmem.Range) error
@@ -34,23 +34,23 @@ type Store interface {
 
 // Sizes in bytes.
 const (
-	arenaSize = 32 << 20  // what may be copied during a pause without a thought
-	maxArena  = 128 << 20 // what a moment keeps in memory at most
+	arenaSize = 32 << 20  // bound of what is copied during a pause without asking how long that takes
+	maxArena  = 128 << 20 // bound of what a moment keeps in memory
 )
 
-// arena holds what is copied during a pause. Its memory exists before, so
-// that the copy is as fast as memory; what does not fit goes to the store.
+// arena holds what is copied during a pause. Its memory exists before the pause, so that the
+// copy is as fast as memory. What does not fit goes to the store.
 type arena struct {
-	mapped  []byte // to be given back
-	buf     []byte // what is being filled: mapped first
+	mapped  []byte // what close unmaps
+	buf     []byte // what is being filled; first, mapped
 	used    int
 	chunks  []chunk // sorted by seal
-	store   Store   // may be nil
+	store   Store   // nil for none
 	spilled pageset.Set
 	faults  []procmem.Fault
-	missing []procmem.Range // those of the faults that were to be copied
-	err     error           // of the store
-	ctx     context.Context // ends the waiting for the store; nil: nothing does
+	missing []procmem.Range // faults in what should have been copied
+	err     error           // of a write to the store
+	ctx     context.Context // ends the wait for the store; nil: nothing does
 }
 
 type chunk struct {
@@ -58,7 +58,7 @@ type chunk struct {
 	data []byte
 }
 
-// newArena makes an arena for so many bytes, if they are not too many.
+// newArena returns an arena for size bytes, or for maxArena where that is less.
 func newArena(size uint64, store Store) (*arena, error) {
 	size = (min(size, maxArena) + procmem.PageSize - 1) &^ (procmem.PageSize - 1)
 	a := &arena{store: store}
@@ -78,7 +78,7 @@ func (a *arena) close() {
 	}
 }
 
-// spillBlock is the size in which memory that does not fit goes to the store.
+// spillBlock is the size, in bytes, of one write of memory that does not fit.
 const spillBlock = 1 << 20
 
 // copy copies r, page-aligned, from mem. What cannot be read becomes a fault.
@@ -86,7 +86,7 @@ func (a *arena) copy(mem procmem.Memory, r procmem.Range) {
 	for a.err == nil && !r.Empty() {
 		free := len(a.buf) - a.used
 		if free == 0 && a.store == nil {
-			a.buf, a.used = make([]byte, max(spillBlock, min(r.Size(), arenaSize))), 0 // the chunks keep the old one
+			a.buf, a.used = make([]byte, max(spillBlock, min(r.Size(), arenaSize))), 0 // the chunks refer to the old one
 			free = len(a.buf)
 		}
 		part := procmem.Range{Start: r.Start, End: r.Start + procmem.Addr(min(r.Size(), uint64(free)))}
@@ -100,8 +100,8 @@ func (a *arena) copy(mem procmem.Memory, r procmem.Range) {
 	}
 }
 
-// gather copies ranges like copy, as many at once as read can, which returns
-// how much of its buffer it has filled with them.
+// gather copies ranges like copy, as many at once as read can. read returns how many bytes of
+// its buffer it has filled.
 func (a *arena) gather(read func(p []byte, ranges []procmem.Range) int, mem procmem.Memory, ranges []procmem.Range) {
 	for len(ranges) > 0 {
 		free, n := a.buf[a.used:], 0
@@ -136,7 +136,7 @@ func (a *arena) keep(mem procmem.Memory, r procmem.Range) {
 	a.piecemeal(mem, r)
 }
 
-// piecemeal reads a range in which something cannot be read, page by page.
+// piecemeal reads, page by page, a range of which some page cannot be read.
 func (a *arena) piecemeal(mem procmem.Memory, r procmem.Range) {
 	for at := r.Start; at < r.End; at += procmem.PageSize {
 		page := a.buf[a.used : a.used+procmem.PageSize]
@@ -167,15 +167,15 @@ func (a *arena) spill(mem procmem.Memory, r procmem.Range) {
 	}
 }
 
-// ErrStuck reports that what memory was written to took none of it for so long that the
-// process, which was held, was let go. It may itself serve the file system.
+// ErrStuck reports that the store or writer took no memory for so long that the held process
+// was let go. That process may itself serve the file system.
 var ErrStuck = errors.New("what the memory is written to takes nothing: the process was let go, which may serve that file system itself")
 
 // StuckPatience is how long one write may take while a process is held.
 const StuckPatience = 5 * time.Second
 
-// put puts memory into the store, but does not wait for it without a bound: the thread
-// that traces the process must not hang. What it gives up stays the store's.
+// put puts memory into the store, but waits for a bounded time, because the thread that traces
+// the process must not hang. Memory of a write that was given up stays the store's.
 func (a *arena) put(at procmem.Addr, p []byte) error {
 	done := make(chan error, 1)
 	go func() { done <- a.store.Put(at, p) }()
@@ -193,7 +193,7 @@ func (a *arena) put(at procmem.Addr, p []byte) error {
 	}
 }
 
-// miss notes that r should have been copied and could not be.
+// miss notes that r should have been copied and could not be read.
 func (a *arena) miss(r procmem.Range, err error) {
 	a.fault(r, err)
 	a.missing = append(a.missing, r)
@@ -216,8 +216,8 @@ func (a *arena) seal() error {
 	return a.err
 }
 
-// at returns what is kept from addr on, nil where nothing is, and the address
-// up to which that is so.
+// at returns what the arena has from addr on. Where it has nothing, data is nil, and end says
+// up to which address.
 func (a *arena) at(addr procmem.Addr) (data []byte, end procmem.Addr) {
 	i := sort.Search(len(a.chunks), func(i int) bool { return a.chunks[i].End > addr })
 	switch {
@@ -229,7 +229,8 @@ func (a *arena) at(addr procmem.Addr) (data []byte, end procmem.Addr) {
 	return a.chunks[i].data[addr-a.chunks[i].Start:], a.chunks[i].End
 }
 
-// faultAt is at for what could not be read.
+// faultAt is at for faults: it returns the error at addr, and where that ends or the next one
+// begins.
 func (a *arena) faultAt(addr procmem.Addr) (end procmem.Addr, err error) {
 	i := sort.Search(len(a.faults), func(i int) bool { return a.faults[i].End > addr })
 	switch {

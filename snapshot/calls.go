@@ -10,8 +10,9 @@ import (
 	"github.com/procmem/procmem/process"
 )
 
-// tearCalls notes what system calls may write to while the process is held: those of
-// threads that were not waited for. mem is its memory, where the calls may name ranges.
+// tearCalls notes as torn what system calls may write to while the process is held. These are
+// the calls of threads that were not waited for. mem is the process's memory, in which calls
+// may name ranges.
 func (s *Snapshot) tearCalls(calls []*process.Syscall, mem procmem.Memory) {
 	for _, r := range pageset.Merge(ptracer.Writes(s.img.Arch, calls, mem)) {
 		for _, part := range s.writable(r) {
@@ -21,7 +22,7 @@ func (s *Snapshot) tearCalls(calls []*process.Syscall, mem procmem.Memory) {
 	s.sortTorn()
 }
 
-// writable returns the parts of r that are mapped, and that the process may write.
+// writable returns the parts of r that are mapped and that the process may write to.
 func (s *Snapshot) writable(r procmem.Range) (out []procmem.Range) {
 	maps := s.img.Mappings
 	for i := procmem.FindMapping(maps, r.Start); i < len(maps) && maps[i].Start < r.End; i++ {
@@ -42,15 +43,15 @@ func callsOf(threads []ptracer.Taken) (out []*process.Syscall) {
 	return out
 }
 
-// errMapsLocked reports that a thread that does not stop holds the lock of the mappings,
-// or that one waits for it in vain: whoever asks for them waits, too.
+// errMapsLocked reports that a thread that does not stop holds the lock of the mappings, or
+// waits for it in vain. All readers of the mappings then wait, too.
 var errMapsLocked = errors.New("a thread of it waits in the kernel (state D) and holds the lock of its mappings, for which everybody else waits")
 
 // lockPatience is how long that lock may be held.
 const lockPatience = 100 * time.Millisecond
 
-// mapsAreFree looks, where there is a thread that did not stop, whether the mappings can
-// be read, and does not wait for that itself. It is called by the tracing thread.
+// mapsAreFree looks whether the mappings can be read, where a thread did not stop. It does not
+// wait for that itself. The tracing thread calls it.
 func mapsAreFree(t *ptracer.Tracer, p *process.Process) error {
 	if len(t.GivenUp()) == 0 {
 		return nil

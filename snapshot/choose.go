@@ -11,22 +11,21 @@ import (
 	"github.com/procmem/procmem"
 )
 
-// defaultPause is what MethodAuto strives for where no bound is given, and what it
-// takes more than only if there is nothing better.
+// defaultPause is the pause that MethodAuto strives for without a bound. It takes a longer one
+// only where there is nothing better.
 const defaultPause = 20 * time.Millisecond
 
-// tornCost is how much longer a pause may be, where no bound is given, for all of the
-// memory to be of one moment.
+// tornCost is how much longer a pause may be, without a bound, for all memory to be of one
+// moment.
 const tornCost = 200 * time.Millisecond
 
-// RefusedError reports that no method keeps the pause within the bound, or not
-// the one that was asked for. Nothing was stopped, or, where Tried is not nil,
-// not for longer than the bound.
+// RefusedError reports that no method, or not the named one, keeps the pause within the bound.
+// Nothing was stopped, or, where Tried is not nil, not for longer than the bound.
 type RefusedError struct {
-	Method    Method // MethodAuto for any
-	Bound     time.Duration
-	Estimates []Estimate
-	Tried     error // why the method that was expected to do did not
+	Method    Method        // the method that was named, or MethodAuto for any
+	Bound     time.Duration // of the pause; zero: none
+	Estimates []Estimate    // of all methods
+	Tried     error         // why the method that was expected to meet the bound failed; nil: none was tried
 }
 
 func (e *RefusedError) Error() string {
@@ -43,8 +42,8 @@ func (e *RefusedError) Error() string {
 
 func (e *RefusedError) Unwrap() error { return e.Tried }
 
-// choose takes a moment by the method that meets the bound at the least cost; where the
-// options name a method, by that one or none.
+// choose takes a moment by the method that meets the bound at the least cost. Where the options
+// name a method, it is that one or none.
 func (t *taking) choose(ctx context.Context) (*Snapshot, error) {
 	f := t.ready
 	if err := f.plan(); err != nil {
@@ -69,8 +68,8 @@ type chooser struct {
 	tried error
 }
 
-// take tries the methods in the order of their cost, those that are expected
-// to meet the bound first.
+// take tries the methods in the order of their cost. Those that are expected to meet the bound
+// come first.
 func (c *chooser) take(ctx context.Context) (*Snapshot, error) {
 	for _, e := range c.order() {
 		s, err := c.try(ctx, e)
@@ -125,7 +124,7 @@ func (c *chooser) order() (out []Estimate) {
 	return append(out, rest...)
 }
 
-// cost is what methods are compared by that do not meet the bound.
+// cost orders the methods that do not meet the bound.
 func (e *Estimate) cost() time.Duration {
 	if e.Torn > 0 {
 		return e.Pause + tornCost
@@ -133,12 +132,12 @@ func (e *Estimate) cost() time.Duration {
 	return e.Pause
 }
 
-// try takes a moment by one method, which must not exceed the bound.
+// try takes a moment by one method, within the bound.
 func (c *chooser) try(ctx context.Context, e Estimate) (*Snapshot, error) {
 	bound := c.o.MaxPause
 	if e.Method == MethodPrecopy && bound == 0 && c.all[1].Err == nil {
-		// A fork is better than a pause that is much longer: it goes on
-		// costing the process something after it.
+		// A fork is better than a pause that is much longer. But it goes on costing the process
+		// something afterwards.
 		bound = max(defaultPause, 2*c.all[1].Pause)
 		if e.Torn < c.all[1].Torn {
 			bound = max(bound, tornCost)
@@ -147,12 +146,12 @@ func (c *chooser) try(ctx context.Context, e Estimate) (*Snapshot, error) {
 	return c.by(ctx, e.Method, bound)
 }
 
-// goesOn reports whether another method may do where one has failed.
+// goesOn reports whether another method may succeed where one has failed.
 func (c *chooser) goesOn(ctx context.Context, err error) bool {
 	return ctx.Err() == nil && c.p.Exists() && !errors.Is(err, procmem.ErrGone)
 }
 
-// why tells what was expected.
+// why says what was expected of each method.
 func (c *chooser) why(e Estimate) string {
 	text := "expected to hold the process for: " + list(c.all)
 	if c.x.stopped != "" {

@@ -5,13 +5,13 @@ import (
 	"slices"
 )
 
-// cleanup is what undoes what was done, the newest first.
+// cleanup is a list of functions that undo what was done, oldest first.
 type cleanup []func() error
 
 // add has run call f, before what was added earlier.
 func (c *cleanup) add(f func() error) { *c = append(*c, f) }
 
-// run undoes everything, once, and returns what could not be undone.
+// run undoes everything once, newest first, and returns what could not be undone.
 func (c *cleanup) run() error {
 	var errs []error
 	for _, undo := range slices.Backward(*c) {

@@ -1,20 +1,19 @@
-// Package snapshot takes one moment of a live process: its memory, threads
-// and registers, and what it cost.
+// Package snapshot takes one moment of a live process: its memory, its threads with their
+// registers, and the length of the pause.
 //
-// Start with Take, or with one of the methods: Auto, Stop, Fork, Precopy, and
-// Live, which holds nothing still and says so. Each gives a Snapshot: a
-// procmem.Memory together with a procmem.Image. docs/pause.md tells how they
-// work and what they cost the process.
+// Take is the entry. It returns a Snapshot, a procmem.Memory together with a procmem.Image.
+// Options choose the method: MethodAuto, MethodStop, MethodFork, MethodPrecopy, or MethodLive,
+// which holds nothing and gives no moment. docs/pause.md describes what each method does and
+// costs.
 //
-// Whatever happens to the caller, SIGKILL included, the target goes on. It is
-// attached to with PTRACE_SEIZE, and what a dead tracer held the kernel lets
-// go. Fork and Precopy have a thread of the target run a system call; that is
-// done by a process of its own, which finishes and undoes it when the caller
-// vanishes. This process is the caller's program, run again: in it, the
-// initialization of this package does not return, so nothing of the program
-// runs but what is initialized before.
+// The target goes on whatever ends the caller, SIGKILL included. It is attached to with
+// PTRACE_SEIZE, and the kernel releases what a dead tracer held. MethodFork and MethodPrecopy
+// have a thread of the target run a system call. A helper process makes that call, and undoes
+// its effects when the caller vanishes. The helper is the caller's program, run again. In the
+// helper, the initialization of this package does not return, so of the program only earlier
+// initialization runs.
 //
-// Not promised: that it goes unnoticed. A system call such as epoll_wait that
-// was interrupted returns EINTR (signal(7)); and memory that others share may
-// be changed by them (Snapshot.Torn).
+// The target may notice. An interrupted system call such as epoll_wait returns EINTR
+// (signal(7)). Other processes may change memory that they share with the target
+// (Snapshot.Torn).
 package snapshot

@@ -23,17 +23,17 @@ import (
 // Estimate is what is expected of a method on one process.
 type Estimate struct {
 	Method Method
-	// Pause is for how long the process would be held.
+	// Pause is the time for which the process would be held.
 	Pause time.Duration
-	// Torn is how much memory would be of another moment though nobody else writes
-	// to it, in bytes: Snapshot.Torn tells.
+	// Torn is the size, in bytes, of memory that would be of another moment though no other
+	// process writes to it. Snapshot.Torn lists it.
 	Torn uint64
-	// Err is why the method cannot be taken, else nil.
+	// Err says why the method is impossible. It is nil for a possible one.
 	Err error
 }
 
-// What things take, roughly, on a machine of 2020 or later. They decide
-// between methods that are orders of magnitude apart, and are counted high.
+// Rough costs on a machine of 2020 or later. They decide between methods that are orders of
+// magnitude apart, and are set high.
 const (
 	stopBase      = 500 * time.Microsecond
 	stopThread    = 25 * time.Microsecond // to stop one, read its registers, and let it go on
@@ -50,8 +50,7 @@ const (
 	hugePageBytes = 2 << 20
 )
 
-// footprint is what there is of a process, as far as it decides how long a
-// method takes.
+// footprint is what decides how long each method takes on a process.
 type footprint struct {
 	forkroom.Footprint
 	threads          int
@@ -63,8 +62,8 @@ type footprint struct {
 	stopped          string  // why it does not run: by job control, or frozen; "" where it may
 }
 
-// measure finds that out. Where there is much memory, it ends at least
-// rateWindow after the pauser has begun to look. Nothing is stopped.
+// measure returns the footprint of the process. Where there is much memory, it ends at least
+// rateWindow after the look began. Nothing is stopped.
 func (f *pauser) measure() (x footprint, err error) {
 	stat, err := f.p.Stat()
 	if err != nil {
@@ -101,7 +100,7 @@ func (f *pauser) measure() (x footprint, err error) {
 		x.Pages = status.RSS / procmem.PageSize
 	}
 	if x.stopped != "" || x.wanted <= arenaSize {
-		return x, nil // it does not matter how busy it is
+		return x, nil // how busy it is does not matter
 	}
 	time.Sleep(rateWindow - time.Since(f.began))
 	if stat, err = f.p.Stat(); err != nil {
@@ -111,13 +110,13 @@ func (f *pauser) measure() (x footprint, err error) {
 	return x, nil
 }
 
-// seconds makes a duration of an amount and a speed.
+// seconds returns how long so many bytes take at a speed in bytes a second.
 func seconds(bytes uint64, speed float64) time.Duration {
 	return time.Duration(float64(bytes) / speed * float64(time.Second))
 }
 
 func (x *footprint) stopping() time.Duration {
-	// Of more than some, those that sleep are stopped before the pause.
+	// In a crowd of threads, those that sleep are stopped before the pause.
 	return stopBase + time.Duration(min(x.threads, ptracer.Crowd))*stopThread
 }
 
@@ -128,7 +127,7 @@ func (x *footprint) stop() time.Duration {
 	return x.stopping() + x.listing() + seconds(x.wanted, diskSpeed)
 }
 
-// listing is to look at mappings and pages.
+// listing is the time to look at mappings and pages.
 func (x *footprint) listing() time.Duration {
 	return time.Duration(x.Mappings)*mapsMapping + time.Duration(x.Pages)*scanPage
 }
@@ -143,9 +142,9 @@ func (x *footprint) precopy() time.Duration {
 	return x.stopping() + x.listing() + seconds(x.inPause+written, copySpeed)
 }
 
-// Estimates returns what is expected of each method for Take with the same
-// options, without stopping anything. It watches a process with much memory for 50 ms
-// to see how busy it is. It calls Prepare, and does not use the store.
+// Estimates returns what is expected of each method for Take with the same options. It stops
+// nothing. It watches a process with much memory for 50 ms to see how busy it is. It calls
+// Prepare, and does not use the store.
 func Estimates(p *process.Process, o Options) ([]Estimate, error) {
 	l, err := lookAt(p)
 	if err != nil {
@@ -188,8 +187,8 @@ func (f *pauser) estimates(x *footprint) []Estimate {
 	}
 }
 
-// canClone tells why no thread of a process is one to make a child in, as far as
-// that is known without stopping it.
+// canClone returns why no system call can be run in a process, as far as that is known without
+// stopping it.
 func canClone(p *process.Process) (err error) {
 	tids, err := p.Threads()
 	if err != nil {
@@ -233,8 +232,8 @@ func capable(c int) bool {
 	return err == nil && (st.CapEff|privilege.Held())&(1<<c) != 0
 }
 
-// canTrack tells why writes cannot be tracked: PAGEMAP_SCAN, of the same
-// kernel as the write protection that it works with, is not there.
+// canTrack returns why writes cannot be tracked. It looks for PAGEMAP_SCAN, which came with the
+// same kernel as the write protection.
 func canTrack() error {
 	self, err := process.Open(os.Getpid())
 	if err != nil {
@@ -253,7 +252,7 @@ func canTrack() error {
 	return nil
 }
 
-// list prints estimates in one line.
+// list returns estimates in one line.
 func list(all []Estimate) string {
 	var parts []string
 	for _, e := range all {
@@ -266,7 +265,7 @@ func list(all []Estimate) string {
 	return strings.Join(parts, ", ")
 }
 
-// tornText tells how much would be of another moment.
+// tornText says how much memory would be of another moment.
 func tornText(torn uint64) string {
 	if torn == 0 {
 		return ""

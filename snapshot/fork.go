@@ -19,13 +19,13 @@ import (
 	"github.com/procmem/procmem/process"
 )
 
-// ErrLost reports that the copy of the process that a fork made was ended by
-// somebody else before it was read, such as by the kernel for want of memory.
+// ErrLost reports that the forked copy of the process ended before it was read, such as by the
+// kernel for want of memory.
 var ErrLost = errors.New("the copy of the process was ended before all of it was read; it is the first to go where memory is short")
 
-// fork has the process copy itself and lets it go on. What a fork does not copy is
-// copied by us while the process is held: memory that is MADV_DONTFORK or MADV_WIPEONFORK,
-// private huge pages, and shared memory up to a bound (Torn tells what is beyond it).
+// fork has the process copy itself and lets it go on. What a fork does not copy, we copy while
+// the process is held. That is memory with MADV_DONTFORK or MADV_WIPEONFORK, private huge
+// pages, and shared memory up to a bound. Torn lists the shared memory beyond it.
 func (f *pauser) fork(ctx context.Context) error {
 	if err := f.lookAnew(); err != nil {
 		return err
@@ -77,9 +77,9 @@ func (f *pauser) fork(ctx context.Context) error {
 		return errors.New("what a fork does not copy could not be copied in time: the process was let go")
 	}
 	s.pause, s.taken, s.Unheld = s.pause+n.Pause, n.Time, n.Unheld
-	// The process is held once more, while it takes leave of the copy.
+	// The process is held once more, while its child is reaped.
 	s.leave = func() time.Duration {
-		_ = k.Close() // the undoing tells
+		_ = k.Close() // undo reports the error
 		return k.Pause()
 	}
 	s.img = f.img
@@ -91,8 +91,8 @@ func (f *pauser) fork(ctx context.Context) error {
 	return nil
 }
 
-// lookAnew looks at the mappings again where they have changed since the look: a fork
-// does not find out later what has. What it does not copy depends on their flags.
+// lookAnew looks again where mappings have changed since the look. A fork cannot find that out
+// later, and their flags decide what it does not copy.
 func (f *pauser) lookAnew() error {
 	if _, err := f.refresh(); err != nil || !f.stale {
 		return err
@@ -111,13 +111,13 @@ func (f *pauser) lookAnew() error {
 
 var errForkWaits = errors.New("a fork of it waits until one of its threads, all of which would be held, has read of that (UFFD_FEATURE_EVENT_FORK)")
 
-// errForkServer: the kernel writes what is dirty back when such a mapping ends, and
-// nothing ends the waiting for that (fs/fuse/file.c, fuse_vma_close).
+// errForkServer: the kernel writes dirty pages back when such a mapping ends, and nothing ends
+// that wait (fs/fuse/file.c, fuse_vma_close).
 var errForkServer = errors.New("it maps a file shared that is on a server: a copy of it could not end before that answers")
 
-// forkWaits reports errForkServer, or errForkWaits where a userfaultfd of the process
-// tells of forks. With whom no other process shares it there is nobody else to read. It does
-// not look for ever: a fork that waits all the same is ended after a while.
+// forkWaits returns errForkServer, or errForkWaits where a userfaultfd of the process reports
+// forks. Only threads of the process, all held, could then read that report. The search is
+// bounded, and a fork that waits all the same is ended after a while.
 func (f *pauser) forkWaits() error {
 	if slices.ContainsFunc(f.maps, func(m procmem.Mapping) bool {
 		return m.Shared() && m.Flags&procmem.VMDontCopy == 0 && f.view.Remote(&m)
@@ -135,16 +135,16 @@ func (f *pauser) forkWaits() error {
 	return err
 }
 
-// readsForks reports errForkWaits where one of the threads has a userfaultfd that
-// tells of forks.
+// readsForks returns errForkWaits where one of the threads has a userfaultfd that reports
+// forks.
 func readsForks(pid int, tids []int) error {
 	const most = 100_000 // descriptors
 	looked := 0
-	for _, tid := range tids { // each may have a table of files of its own
+	for _, tid := range tids { // each thread may have a table of files of its own
 		dir := fmt.Sprintf("/proc/%d/task/%d/", pid, tid)
 		fds, err := os.Open(dir + "fd")
 		if err != nil {
-			continue // it has ended
+			continue // the thread has ended
 		}
 		names, _ := fds.Readdirnames(most - looked)
 		fds.Close()
@@ -175,13 +175,13 @@ func tellsOfForks(dir, fd string) bool {
 	return false
 }
 
-// uncopied returns what a fork does not copy of the ranges that are wanted, and is
-// copied during the pause; and how many bytes of shared memory are read later.
+// uncopied returns the wanted mappings that a fork does not copy and the pause does. torn is
+// the size, in bytes, of shared memory that is read later.
 func (f *pauser) uncopied() (out []procmem.Mapping, torn uint64) {
 	var shared []procmem.Mapping
 	for i := range f.maps {
 		m := &f.maps[i]
-		// Memory of a userfaultfd is not, in the copy: what is missing would be zeros.
+		// The copy has no userfaultfd, so pages that are missing in its memory would be zeros.
 		const special = procmem.VMDontCopy | procmem.VMWipeOnFork | procmem.VMHugeTLB | procmem.VMUffdMiss
 		switch {
 		case m.Special() || m.Flags&(procmem.VMIO|procmem.VMPFNMap) != 0 || !pageset.Overlaps(f.wanted, m.Range):
@@ -195,8 +195,8 @@ func (f *pauser) uncopied() (out []procmem.Mapping, torn uint64) {
 	return append(out, plan.inPause...), plan.torn
 }
 
-// keep copies what there is of mappings, which become our own, while the
-// process is held.
+// keep copies the existing pages of mappings while the process is held, and makes the mappings
+// the overlay's own.
 func (o *overlay) keep(view *process.View, mappings []procmem.Mapping) {
 	for i := range mappings {
 		m := &mappings[i]
@@ -224,14 +224,14 @@ func (o *overlay) keep(view *process.View, mappings []procmem.Mapping) {
 		}
 		for g, err := range view.Guards(m) {
 			if err == nil {
-				o.arena.fault(g, procmem.ErrUnreadable) // not missing: there is nothing
+				o.arena.fault(g, procmem.ErrUnreadable) // not missing: a guard holds nothing
 			}
 		}
 	}
 }
 
-// keepTouched copies the pages that the process has of a file on a server. The rest is
-// read later: nobody is held until a server answers.
+// keepTouched copies the pages that the process has of a file on a server. The rest is read
+// later, because no process is held until a server answers.
 func (o *overlay) keepTouched(view *process.View, m *procmem.Mapping) {
 	for d, err := range view.Present(m.Range) {
 		if err != nil {
@@ -243,7 +243,7 @@ func (o *overlay) keepTouched(view *process.View, m *procmem.Mapping) {
 	}
 }
 
-// touched reads pages that exist from the process itself, and not from their files.
+// touched reads existing pages from the process itself, and not from their files.
 type touched struct{ *process.View }
 
 func (t touched) ReadAt(p []byte, a procmem.Addr) (int, error) { return t.ReadPresent(p, a) }
@@ -275,7 +275,7 @@ func (f *pauser) openCopy(pid int, ov *overlay) error {
 	view.AssumeStopped(nil)
 	ov.base = view
 	maps, _ := view.Mappings()
-	// Mappings that are not copied at all are missing there.
+	// The copy lacks the mappings that a fork does not copy at all.
 	for i := range s.img.Mappings {
 		if m := &s.img.Mappings[i]; m.Flags&procmem.VMDontCopy != 0 {
 			maps = append(maps[:len(maps):len(maps)], *m)
@@ -290,7 +290,7 @@ func (f *pauser) openCopy(pid int, ov *overlay) error {
 		}
 		return nil
 	}
-	// What was spilled is in the store, and the rest of own in the arena.
+	// What was spilled is in the store, and the rest of own is in the arena.
 	ov.held = ov.arena.spilled
 	return ov.seal()
 }

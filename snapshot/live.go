@@ -9,12 +9,12 @@ import (
 	"github.com/procmem/procmem/process"
 )
 
-// errOnlyBlocked is why the registers of a thread are not whole, where it was
-// not stopped (procmem.Thread.Err).
+// errOnlyBlocked says why the registers of a thread that was not stopped are not whole
+// (procmem.Thread.Err).
 var errOnlyBlocked = errors.New("not stopped: only what /proc tells of a blocked thread, its pc, sp and arguments")
 
-// live looks at a process that goes on. It does not use ptrace: it also works on a
-// process that is traced already.
+// live looks at a process that goes on. It does not use ptrace, so it also works on a process
+// that is traced already.
 func live(p *process.Process, o Options) (*Snapshot, error) {
 	b, err := describe(p)
 	if err != nil {

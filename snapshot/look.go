@@ -16,15 +16,15 @@ import (
 	"github.com/procmem/procmem/process"
 )
 
-// subject is a process with what is known of it, but for its memory.
+// subject is a process with what is known of it beside its memory.
 type subject struct {
 	p     *process.Process
 	img   procmem.Image          // all but the threads
-	infos map[int]procmem.Thread // by id; a stopped thread's state would say that it is stopped
+	infos map[int]procmem.Thread // by id; from before the stop, since the state of a stopped thread says only that
 }
 
-// describe collects what can be known, or must be asked, before anything is
-// stopped: time spent here is no pause.
+// describe collects what can be known, or must be asked, before anything is stopped. Time spent
+// here is no pause.
 func describe(p *process.Process) (subject, error) {
 	b := subject{p: p}
 	var err error
@@ -50,7 +50,7 @@ func describe(p *process.Process) (subject, error) {
 
 // program collects what an exec changes.
 func (b *subject) program() (err error) {
-	b.img.Exe, _ = b.p.Exe() // a name, and no more
+	b.img.Exe, _ = b.p.Exe() // for the notes only, so an error is no failure
 	if b.img.Arch, err = b.p.Arch(); err != nil {
 		return err
 	}
@@ -59,14 +59,14 @@ func (b *subject) program() (err error) {
 	return err
 }
 
-// sameProgram reports whether the process still executes the program that was
-// described: the auxiliary vector holds random bytes of the kernel's.
+// sameProgram reports whether the process still executes the program that was described. The
+// kernel puts random bytes into each auxiliary vector.
 func (b *subject) sameProgram() bool {
 	auxv, err := b.p.Auxv(b.img.Arch)
 	return err == nil && bytes.Equal(auxv, b.img.Auxv)
 }
 
-// lost returns the error of a process whose memory is not there any more.
+// lost returns the error for a process whose memory has vanished.
 func (b *subject) lost() error {
 	if b.p.Exists() {
 		return inject.ErrExec
@@ -74,24 +74,23 @@ func (b *subject) lost() error {
 	return procmem.ErrGone
 }
 
-// look is a process that goes on, with its memory as it was looked at last.
-// The kernel walks all page tables to tell what is in the mappings, so that one
-// look serves all methods that are tried.
+// look is a running process with its memory as it was last looked at. One look serves all
+// methods that are tried, because the kernel walks all page tables for it.
 type look struct {
 	subject
 	began time.Time
-	ran   time.Duration // how long threads of the process had run by then
+	ran   time.Duration // CPU time of the process by then
 
 	view   *process.View
 	read   presentReader
 	text   []byte                // of /proc/PID/maps, once refresh has read it
-	maps   []procmem.Mapping     // as in text, with what is known of each
-	stale  bool                  // of some mappings nothing is known but their line in text
-	around map[holders.ID]around // who else has what of the shared memory
+	maps   []procmem.Mapping     // the mappings in text, with what is known of each
+	stale  bool                  // only the line in text is known of some mappings
+	around map[holders.ID]around // who else has which shared memory
 	undo   cleanup
 }
 
-// lookAt looks at a process. Whoever gets the look runs its undo.
+// lookAt looks at a process. The owner of the result must run its undo.
 func lookAt(p *process.Process) (*look, error) {
 	l := &look{began: time.Now(), around: make(map[holders.ID]around)}
 	if err := l.open(p); err != nil {
@@ -124,8 +123,8 @@ func (l *look) open(p *process.Process) (err error) {
 	return nil
 }
 
-// refresh reads the mappings again. It returns those of which nothing is known
-// but their line in maps.
+// refresh reads the mappings again. It returns the ranges of those of which only the line in
+// maps is known.
 func (l *look) refresh() (fresh []procmem.Range, err error) {
 	const tries = 20 // the text makes no sense where mappings changed while it was read
 	for try := 1; ; try++ {
@@ -163,8 +162,8 @@ func (l *look) readMaps() ([]byte, error) {
 	return b, nil
 }
 
-// update takes over a new text of the mappings. What was known of those that
-// are as they were stays known. It reports which are not.
+// update takes over a new text of the mappings. Mappings with an unchanged line keep what is
+// known of them. It returns the ranges of the others.
 func (l *look) update(text []byte) (fresh []procmem.Range, err error) {
 	maps, err := process.ParseMaps(bytes.NewReader(text))
 	if err != nil {

@@ -10,12 +10,11 @@ import (
 	"github.com/procmem/procmem/internal/sys"
 )
 
-// memoryShare is the part of the memory that is available which a store in memory
-// may take: one half of it.
+// memoryShare is the divisor of available memory that bounds a store in memory: one half.
 const memoryShare = 2
 
-// memoryStore returns a store in memory for all that a process has, or nil where too
-// little is available.
+// memoryStore returns a store in memory with room for the whole process, and its close
+// function. It returns nil where too little memory is available.
 func memoryStore(l *look) (Store, func() error) {
 	var size uint64
 	for i := range l.maps {

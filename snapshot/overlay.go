@@ -8,22 +8,22 @@ import (
 	"github.com/procmem/procmem/internal/pageset"
 )
 
-// overlay is the memory of a moment that is over: some of it was kept, the
-// rest is still to be had from somewhere else. It is a procmem.Sparse.
+// overlay is the memory of a moment that is over. Some of it was kept, and a base still has the
+// rest. It is a procmem.Sparse.
 type overlay struct {
 	maps []procmem.Mapping
-	// own are the ranges that were kept, ascending: what they hold is in
-	// the arena or in the store, a fault, or zeros.
+	// own are the ranges that were kept, ascending. What they hold is in the arena or in the
+	// store, a fault, or zeros.
 	own   []procmem.Range
 	arena *arena
 	store Store
 	held  pageset.Set     // pages that are in the store
-	data  []procmem.Range // of own: what may hold data, ascending
-	// base has what is not own.
+	data  []procmem.Range // the parts of own that may hold data, ascending
+	// base has what is not in own.
 	base procmem.Sparse
 }
 
-// seal makes it ready: own and data may have been appended to in any order.
+// seal makes the overlay ready to be read. own and data may have been appended to in any order.
 func (o *overlay) seal() error {
 	o.own = pageset.Merge(o.own)
 	o.data = pageset.Merge(append(o.data, o.arena.missing...))
@@ -56,7 +56,7 @@ func (o *overlay) ReadAt(p []byte, addr procmem.Addr) (int, error) {
 	return done, nil
 }
 
-// readOwn reads a piece of one own range.
+// readOwn reads a part of one range of own.
 func (o *overlay) readOwn(p []byte, addr procmem.Addr) (int, error) {
 	done := 0
 	for done < len(p) {
@@ -80,7 +80,7 @@ func (o *overlay) readOwn(p []byte, addr procmem.Addr) (int, error) {
 	return done, nil
 }
 
-// readHeld reads what is in the store, and zeros where nothing is.
+// readHeld reads what is in the store, and zeros elsewhere.
 func (o *overlay) readHeld(p []byte, addr procmem.Addr) (int, error) {
 	done := 0
 	r := procmem.Range{Start: addr, End: addr + procmem.Addr(len(p))}

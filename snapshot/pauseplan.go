@@ -13,23 +13,23 @@ import (
 	"github.com/procmem/procmem/internal/sys"
 )
 
-// pausePlan is what the pages of a held process come to: which are known, and
-// which must be copied before it goes on.
+// pausePlan says of the pages of a held process which are known, and which must be copied
+// before it goes on.
 type pausePlan struct {
 	f          *pauser
 	ov         *overlay
 	whole      []procmem.Mapping
-	known      []procmem.Range // as they were copied
+	known      []procmem.Range // their copies are still right
 	dirty      []procmem.Range // to be copied now
-	written    []procmem.Range // likewise: the process has written all of it since it is tracked
-	shared     []procmem.Range // likewise: shared memory that is tracked, to be read from the memory behind its mappings
+	written    []procmem.Range // to be copied now: the process has written all of it since tracking began
+	shared     []procmem.Range // to be copied now from backing memory: shared memory that is tracked
 	dirtyBytes uint64
 	objects    map[holders.ID]*sharedNow
 	err        error
 }
 
-// classify goes through the mappings and their pages. fresh are the mappings that
-// nothing is known of: whatever they hold is wanted.
+// classify goes through the mappings and their pages. fresh are mappings of which nothing is
+// known; all that they hold is wanted.
 func (f *pauser) classify(ov *overlay, fresh []procmem.Range) (*pausePlan, error) {
 	m := &pausePlan{f: f, ov: ov}
 	ov.maps = f.maps
@@ -40,7 +40,7 @@ func (f *pauser) classify(ov *overlay, fresh []procmem.Range) (*pausePlan, error
 		for k < len(f.regions) && procmem.Addr(f.regions[k].End) <= mp.Start {
 			k++
 		}
-		// A region may go on in the next mapping: k stays at it.
+		// A region may go on in the next mapping, so k stays at it.
 		last := k
 		for last < len(f.regions) && procmem.Addr(f.regions[last].Start) < mp.End {
 			last++
@@ -61,7 +61,8 @@ func (m *pausePlan) mapping(mp *procmem.Mapping, regions []sys.PageRegion, fresh
 	usage.RSS, usage.Anonymous, usage.Swap, usage.HugeTLB = 0, 0, 0, 0
 	defer func() { mp.Usage = &usage }()
 	if dirty.Private(mp) && mp.HasFile() {
-		// Which pages have been written, so that they are not the file's?
+		// The scan does not say which pages the process has written, so that they are no longer
+		// the file's.
 		if regions, m.err = m.f.query(mp.Range, sys.PageFile); m.err != nil {
 			return
 		}
@@ -81,7 +82,7 @@ func (m *pausePlan) mapping(mp *procmem.Mapping, regions []sys.PageRegion, fresh
 		m.sharedMapping(mp, fresh)
 		return
 	case mp.Shared() && !fresh:
-		return // too large: it is read later, as Torn tells
+		return // too large: it is read later, and Torn lists it
 	}
 	files := !mp.Shared() && m.f.fromFile(mp)
 	if !files {
@@ -96,8 +97,8 @@ func (m *pausePlan) mapping(mp *procmem.Mapping, regions []sys.PageRegion, fresh
 	m.absent(mp, procmem.Range{Start: at, End: mp.End}, files)
 }
 
-// absent notes that what is not there of a mapping cannot be known: it is
-// neither zeros nor to be had from a file.
+// absent notes that absent pages of a mapping cannot be known, where they are neither zeros nor
+// to be read from a file.
 func (m *pausePlan) absent(mp *procmem.Mapping, r procmem.Range, files bool) {
 	anonymous := !mp.Shared() && (!mp.HasFile() || mp.Flags&procmem.VMHugeTLB != 0)
 	if files || anonymous || r.Empty() {
@@ -145,8 +146,8 @@ func (m *pausePlan) region(mp *procmem.Mapping, v sys.PageRegion, files bool) {
 		return
 	}
 	m.ov.data = append(m.ov.data, r)
-	// What was dropped of a file is no page any more, and looks like one that
-	// is swapped out and still protected (PTE_MARKER_UFFD_WP).
+	// A page that was dropped from a file's mapping no longer exists. It looks like one that is
+	// swapped out and still protected (PTE_MARKER_UFFD_WP).
 	dropped := files && v.Categories&sys.PagePresent == 0
 	switch t := m.f.tracker; {
 	case t == nil || mp.Shared() || dropped || !dirty.Trusted(v.Categories):
@@ -171,21 +172,21 @@ func (m *pausePlan) region(mp *procmem.Mapping, v sys.PageRegion, files bool) {
 	m.dirtyBytes += r.Size()
 }
 
-// ownWrites reports whether a run of tracked pages is all in memory, and was
-// written by the process itself.
+// ownWrites reports whether a run of tracked pages is all in memory and was written by the
+// process itself.
 func ownWrites(mp *procmem.Mapping, categories uint64) bool {
 	const own = sys.PageTracked | sys.PageWritten | sys.PagePresent
 	return categories&(own|sys.PageFile) == own && ownMapping(mp)
 }
 
-// ownMapping reports whether a page that the process has written is in no other
-// process, unless this one has forked since, and can be read by it.
+// ownMapping reports whether the process can read a page that it has written, and no other
+// process has it, short of a fork since.
 func ownMapping(mp *procmem.Mapping) bool {
 	const others = procmem.VMMergeable | procmem.VMHugeTLB | procmem.VMUffdMiss
 	return dirty.Private(mp) && mp.Perm&procmem.PermRead != 0 && mp.Flags != 0 && mp.Flags&others == 0
 }
 
-// work is what copy has to do.
+// work returns what copy has to do.
 func (m *pausePlan) work() dirty.Work {
 	return dirty.Work{Bytes: m.dirtyBytes, Runs: uint64(len(m.dirty) + len(m.written) + len(m.shared))}
 }
@@ -204,8 +205,8 @@ func (m *pausePlan) copy(ctx context.Context) {
 	m.ov.keep(m.f.view, m.whole)
 }
 
-// settle makes the moment the memory of the snapshot. What the store has of
-// other moments is forgotten.
+// settle makes the moment the memory of the snapshot. The store forgets what it has of other
+// moments.
 func (f *pauser) settle(ov *overlay, m *pausePlan) error {
 	for _, r := range m.known {
 		ov.held.Add(r)
@@ -227,17 +228,17 @@ func (f *pauser) settle(ov *overlay, m *pausePlan) error {
 	return ov.seal()
 }
 
-// everything is all addresses that can hold pages of a process.
+// everything is the range of all addresses that can hold pages of a process.
 var everything = procmem.Range{End: 1 << 63}
 
-// presentReader reads pages that exist, of a process that may run. It does
-// not ask whether they exist. It reads /proc/PID/mem alone: process_vm_readv(2)
-// makes the process copy what it shares with its children (see process.View).
+// presentReader reads pages that exist, of a process that may run. It does not ask whether they
+// exist. It reads /proc/PID/mem alone, because process_vm_readv(2) makes the process copy what
+// it shares with its children (see process.View).
 type presentReader struct {
 	mem *os.File
 }
 
-// ReadAt and Mappings make a procmem.Memory of it.
+// ReadAt and Mappings implement procmem.Memory.
 func (r presentReader) ReadAt(p []byte, a procmem.Addr) (int, error) {
 	done := 0
 	for done < len(p) {

@@ -20,29 +20,28 @@ import (
 	"github.com/procmem/procmem/internal/sys"
 )
 
-// pauser holds a process for as long as it takes to copy what has not been
-// copied yet. Whatever can be found out before is: the mappings with their
-// flags, what will be wanted, the files that pages can be read from later.
+// pauser holds a process for as long as the last copy takes. It finds out before the pause all
+// that can be: mappings with their flags, wanted memory, files to read pages from later.
 type pauser struct {
 	*look
 	o     Options
 	store Store     // nil for none
-	s     *Snapshot // that is being made; its Close undoes everything
+	s     *Snapshot // the result; its Close undoes everything
 
 	tracker *dirty.Tracker // nil: nothing has been copied
 	wanted  []procmem.Range
-	whole   []procmem.Mapping        // to be copied during the pause whatever was copied before
-	inPause uint64                   // how much whole comes to, in bytes
-	shared  map[holders.ID]*tracking // shared memory that is copied like private
+	whole   []procmem.Mapping        // copied during the pause, even where copied before
+	inPause uint64                   // size of whole, in bytes
+	shared  map[holders.ID]*tracking // shared memory that is copied like private memory
 	torn    uint64                   // bytes of shared memory that are read after the pause
-	calls   *uint64                  // of write(2) and its like, before that; nil: not known
+	calls   *uint64                  // count of write(2) and similar calls before tracking; nil: not known
 	pagemap *os.File
 	unknown uint64           // categories that the kernel does not know
 	regions []sys.PageRegion // what scan found
-	room    []sys.PageRegion // for what a query finds
+	room    []sys.PageRegion // for the results of a query
 }
 
-// newPauser returns the plan of a pause, which owns what the look has opened.
+// newPauser returns a pauser that owns what the look has opened.
 func newPauser(l *look, o Options, store Store) *pauser {
 	f := &pauser{look: l, o: o, store: store, s: &Snapshot{img: l.img, undo: l.undo},
 		room: make([]sys.PageRegion, 4096), regions: make([]sys.PageRegion, 0, 4096)}
@@ -50,11 +49,10 @@ func newPauser(l *look, o Options, store Store) *pauser {
 	return f
 }
 
-// errTooMuch reports that a pause would have taken longer than it may; it was
-// ended at once.
+// errTooMuch reports that a pause would have exceeded its bound, and was ended at once.
 var errTooMuch = errors.New("more was written than can be copied within the bound of the pause")
 
-// plan finds out what there is to copy, and what of it during the pause.
+// plan finds out what there is to copy, and which part of it during the pause.
 func (f *pauser) plan() error {
 	planned := f.text
 	if _, err := f.refresh(); err != nil || planned != nil && bytes.Equal(planned, f.text) {
@@ -80,15 +78,15 @@ func (f *pauser) plan() error {
 	return nil
 }
 
-// fromFile reports whether the pages of a private file mapping that the
-// process has not written can be read from the file later.
+// fromFile reports whether unwritten pages of a private file mapping can be read from the file
+// later.
 func (f *pauser) fromFile(m *procmem.Mapping) bool {
 	return m.HasFile() && m.Flags&procmem.VMHugeTLB == 0 && f.view.HasBacking(m)
 }
 
-// pauseFor holds the process, copies what has not been copied, and lets it go
-// on. rest is about how much that will be. errTooMuch: it was more than the
-// bound allows, and nothing has come of it.
+// pauseFor holds the process, copies what has not been copied, and lets it go on. rest is about
+// the number of bytes to copy. errTooMuch reports that there was more than the bound allows,
+// and that nothing was kept.
 func (f *pauser) pauseFor(ctx context.Context, rest uint64) (err error) {
 	s := f.s
 	ov := &overlay{store: f.store}
@@ -102,7 +100,7 @@ func (f *pauser) pauseFor(ctx context.Context, rest uint64) (err error) {
 	s.Unheld = nil
 	var m *pausePlan
 	var threads []ptracer.Taken
-	// All of it on one thread: to hand over takes its time on a busy machine.
+	// One thread does all of it, because handing over takes time on a busy machine.
 	s.tracer.Do(func() {
 		if m, err = f.hold(ctx, ov); err == nil {
 			threads = s.tracer.Take(f.img.Arch)
@@ -125,8 +123,7 @@ func (f *pauser) pauseFor(ctx context.Context, rest uint64) (err error) {
 	return nil
 }
 
-// hold stops the process and copies what has not been copied, on the tracing
-// thread.
+// hold stops the process and copies what has not been copied. It runs on the tracing thread.
 func (f *pauser) hold(ctx context.Context, ov *overlay) (*pausePlan, error) {
 	if err := f.s.tracer.StopAll(ctx); err != nil {
 		return nil, err
@@ -156,18 +153,17 @@ func (f *pauser) hold(ctx context.Context, ov *overlay) (*pausePlan, error) {
 		return nil, err
 	}
 	if f.o.MaxPause > 0 && f.estimate(m.work()) > f.o.MaxPause {
-		f.text = nil // what is fresh is to be planned for
+		f.text = nil // the next plan has to see what is fresh
 		return nil, errTooMuch
 	}
 	m.copy(ctx)
 	return m, ov.arena.err
 }
 
-// scan finds out which pages exist, in ascending order, but not which of them
-// are those of a file: to tell that, the kernel looks at each page, where
-// otherwise it looks at the page tables alone (some 10 ns for each entry in
-// place of 50). Of what is tracked it asks for what is not protected any more
-// (2 ns); the rest is as it was copied.
+// scan finds out which pages exist, in ascending order. It does not ask which are a file's. For
+// that the kernel looks at each page, and otherwise at the page tables alone: 50 ns an entry in
+// place of 10. Of tracked memory it asks for the pages that are no longer protected (2 ns). The
+// others are as they were copied.
 func (f *pauser) scan() error {
 	f.regions = f.regions[:0]
 	at := f.maps[0].Start
@@ -197,7 +193,7 @@ func (f *pauser) scan() error {
 	return nil
 }
 
-// exact adds the pages that exist in r.
+// exact adds the existing pages of r.
 func (f *pauser) exact(r procmem.Range) error {
 	if r.Empty() {
 		return nil
@@ -207,7 +203,7 @@ func (f *pauser) exact(r procmem.Range) error {
 	return err
 }
 
-// tracked adds the pages that exist in r, which was registered.
+// tracked adds the existing pages of r, which is registered.
 func (f *pauser) tracked(r procmem.Range) error {
 	t := f.tracker
 	spans, err := t.Unprotected(r, dirty.MergeGap)
@@ -227,12 +223,11 @@ func (f *pauser) tracked(r procmem.Range) error {
 	return f.protected(procmem.Range{Start: at, End: r.End})
 }
 
-// asCopied is a category of ours: the pages are known to be as they were
-// copied.
+// asCopied is a category of our own: the pages are known to be as they were copied.
 const asCopied = 1 << 63
 
-// protected adds the pages of r, where whatever exists is protected. Of what
-// was not copied, it may be absent or not.
+// protected adds the pages of r, where all pages that exist are protected. Pages that were
+// never copied may exist or not, and are asked for.
 func (f *pauser) protected(r procmem.Range) error {
 	const known = sys.PageTracked | sys.PagePresent | asCopied
 	t := f.tracker
@@ -249,8 +244,8 @@ func (f *pauser) protected(r procmem.Range) error {
 	return f.exact(procmem.Range{Start: at, End: r.End})
 }
 
-// query returns the pages that exist in r, with categories besides the usual
-// ones. The result is good until the next query.
+// query returns the existing pages of r, with more categories beside the usual ones. The result
+// is valid until the next query.
 func (f *pauser) query(r procmem.Range, more uint64) ([]sys.PageRegion, error) {
 	pm, err := f.openPagemap()
 	if err != nil {

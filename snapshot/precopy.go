@@ -19,19 +19,18 @@ var ErrBusy = errors.New("the process writes its memory faster than it can be co
 const (
 	maxRounds = 16
 	maxVain   = 2
-	// fewBytes is what is written in any case in the time that a pause takes
-	// to begin: there is no use in another round.
+	// fewBytes is written in any case in the time that a pause takes to begin. Below it,
+	// another round is of no use.
 	fewBytes = 256 << 10
-	// copySpeed is how fast memory is copied during a pause, in bytes a
-	// second, and runTime what each run of pages takes besides: to find it, and
-	// to read it apart from others.
+	// copySpeed is the speed of a copy during a pause, in bytes a second. runTime is the cost
+	// of each run of pages besides, to find it and to read it apart from others.
 	copySpeed = 4 << 30
 	runTime   = 1500 * time.Nanosecond
-	// pauseBase is about what a pause takes in which nothing is copied.
+	// pauseBase is about the length of a pause in which nothing is copied.
 	pauseBase = time.Millisecond
 )
 
-// errNoStore is why nothing can be copied while the process goes on.
+// errNoStore says why nothing can be copied while the process goes on.
 var errNoStore = errors.New("there is no room to keep the memory that is copied early")
 
 // precopy copies memory while the process goes on, and holds it for the rest.
@@ -62,7 +61,7 @@ func (f *pauser) precopy(ctx context.Context) error {
 	}
 }
 
-// beginTracking has the process make a userfaultfd, which a helper holds, too.
+// beginTracking has the process make a userfaultfd. The helper holds it, too.
 func (f *pauser) beginTracking(ctx context.Context) (*inject.Helper, error) {
 	if f.store == nil {
 		return nil, errNoStore
@@ -83,11 +82,11 @@ func (f *pauser) beginTracking(ctx context.Context) (*inject.Helper, error) {
 	return k, nil
 }
 
-// rounds copies until what is left fits the bound of the pause, and returns
-// about how many bytes that is.
+// rounds copies until the rest fits the bound of the pause. It returns about how many bytes
+// that rest has.
 func (f *pauser) rounds(ctx context.Context) (rest uint64, err error) {
 	var last uint64
-	vain := 0 // rounds after which there was hardly less left than before
+	vain := 0 // number of rounds that left hardly less than the round before
 	for round := 1; ; round++ {
 		if err := f.plan(); err != nil {
 			return 0, err
@@ -117,7 +116,7 @@ func (f *pauser) rounds(ctx context.Context) (rest uint64, err error) {
 		took := time.Since(began)
 		little := written.Bytes <= fewBytes
 		if round > 1 && written.Bytes > last/4*3 {
-			vain++ // a machine that is busy for a moment does it, too
+			vain++ // a machine that is busy for a moment causes this, too
 		}
 		if round > 1 && (little || vain == maxVain || round == maxRounds) {
 			if little || f.o.MaxPause == 0 || f.estimate(written) <= f.o.MaxPause {
@@ -129,9 +128,8 @@ func (f *pauser) rounds(ctx context.Context) (rest uint64, err error) {
 	}
 }
 
-// watch returns a check for the first round. Where much of what was copied has
-// been written again, there is no use in working on it ahead; where it is most
-// of it, the round ends.
+// watch returns a check for the first round. Where much of what was copied is written again,
+// working ahead is of no use. Where most of it is, the round ends.
 func (f *pauser) watch(began time.Time) func(procmem.Addr) error {
 	const every = 100 * time.Millisecond
 	next := began.Add(every)
@@ -143,7 +141,7 @@ func (f *pauser) watch(began time.Time) func(procmem.Addr) error {
 		written, blocks, all := f.tracker.WrittenBelow(upTo)
 		next = time.Now().Add(max(every, 20*time.Since(now)))
 		if f.tracker.Ahead() {
-			// A few blocks are written all the time, wherever the process is busy.
+			// A busy process writes a few blocks all the time.
 			f.tracker.WorkAhead(blocks <= 16 || blocks*dirty.AheadBatch <= all*procmem.PageSize/8)
 			return nil // without it the round is faster
 		}
@@ -154,12 +152,12 @@ func (f *pauser) watch(began time.Time) func(procmem.Addr) error {
 	}
 }
 
-// estimate is about how long a pause takes in which so much is copied.
+// estimate returns about how long a pause takes in which this work is done.
 func (f *pauser) estimate(w dirty.Work) time.Duration {
 	return pauseBase + seconds(w.Bytes+f.inPause, copySpeed) + time.Duration(w.Runs)*runTime
 }
 
-// privateFiles returns where pages may be those of a file.
+// privateFiles returns the ranges in which pages may be a file's.
 func (f *pauser) privateFiles() (out []procmem.Range) {
 	for i := range f.maps {
 		if m := &f.maps[i]; m.HasFile() && dirty.Private(m) {
@@ -169,7 +167,7 @@ func (f *pauser) privateFiles() (out []procmem.Range) {
 	return out
 }
 
-// ownMappings returns where what the process has written is its own.
+// ownMappings returns the ranges in which written pages are the process's own.
 func (f *pauser) ownMappings() (out []procmem.Range) {
 	for i := range f.maps {
 		if m := &f.maps[i]; ownMapping(m) {
@@ -183,7 +181,7 @@ func (f *pauser) ownMappings() (out []procmem.Range) {
 func (f *pauser) trackable() (out []procmem.Mapping) {
 	for i := range f.maps {
 		m := &f.maps[i]
-		const foreign = procmem.VMUffdMiss | procmem.VMUffdWP // somebody else's
+		const foreign = procmem.VMUffdMiss | procmem.VMUffdWP // another userfaultfd's
 		if dirty.Private(m) && (m.Flags&foreign == 0 || pageset.Covers(f.tracker.Ranges, m.Range)) && pageset.Overlaps(f.wanted, m.Range) {
 			out = append(out, *m)
 		}

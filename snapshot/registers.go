@@ -7,9 +7,10 @@ import (
 	"github.com/procmem/procmem/internal/ptracer"
 )
 
-// LiveRegisters returns those general purpose registers of a thread that are
-// known where it was not stopped (Live), which no other method needs: the pc and the
-// sp of one that is blocked, and in a system call its number and arguments.
+// LiveRegisters returns the known general purpose registers of a thread that was not stopped
+// (MethodLive). These are pc and sp of a blocked thread, and, in a system call, its number and
+// arguments. It returns nil where nothing is known. Threads of other methods have all
+// registers, and do not need it.
 func LiveRegisters(arch procmem.Arch, t *procmem.Thread) (known []procmem.Register) {
 	all := arch.Registers(t.Regset(procmem.NTPRStatus))
 	pc, sp := arch.PCSP()

@@ -23,19 +23,19 @@ const (
 	tornProcess = "shared: process %d may have written to it while it was copied"
 	tornHolder  = "shared: process %d has it open, and may have written to it while it was copied"
 	tornSeveral = "shared: process %d and %d more may have written to it while it was copied"
-	maxShared   = arenaSize // that is copied during a pause, in bytes: a matter of some milliseconds
-	pssRounding = 64 << 10  // bytes that the sum of several sizes may be wrong by
+	maxShared   = arenaSize // bytes of shared memory copied during a pause: a matter of some milliseconds
+	pssRounding = 64 << 10  // bytes by which the sum of several sizes may be wrong
 )
 
 // object is a file, or memory without a name, that mappings of the process share.
 type object struct {
 	id     holders.ID
-	maps   []procmem.Mapping // that are wanted
+	maps   []procmem.Mapping // the wanted ones
 	size   uint64            // to copy, in bytes
-	others string            // why it may be of another moment however it is copied: others write to it
+	others string            // which others may write to it, so that no copy of it is of one moment; "" for none
 }
 
-// objectsOf sorts shared mappings by what they show.
+// objectsOf groups shared mappings by the object that they show.
 func objectsOf(shared []procmem.Mapping) (out []*object) {
 	known := make(map[holders.ID]*object)
 	for _, m := range shared {
@@ -52,13 +52,13 @@ func objectsOf(shared []procmem.Mapping) (out []*object) {
 // sharedPlan is what becomes of shared memory.
 type sharedPlan struct {
 	inPause []procmem.Mapping // copied during the pause
-	tracked []*object         // copied before, and again where it is written
-	torn    uint64            // bytes that are read after the pause, though nobody else writes to them
+	tracked []*object         // copied before the pause, and again where it is written
+	torn    uint64            // bytes that are read after the pause, though no other process writes to them
 }
 
-// boundShared chooses the shared memory that is copied during the pause, the
-// smallest first, and that which is tracked, where it can be: trackable says so. It
-// notes what all of it may suffer from.
+// boundShared chooses the shared memory that is copied during the pause, the smallest objects
+// first. Of the others it chooses those that are tracked, where trackable allows it. It notes
+// what of all may be torn.
 func (f *pauser) boundShared(shared []procmem.Mapping, trackable func(*object) bool) (out sharedPlan) {
 	objects := objectsOf(shared)
 	f.lookAround(f.view, objects)
@@ -95,7 +95,7 @@ func (f *pauser) boundShared(shared []procmem.Mapping, trackable func(*object) b
 	return out
 }
 
-// tear notes that an object may be of another moment, unless there is no reason.
+// tear notes that an object may be of another moment, unless why is empty.
 func (s *Snapshot) tear(o *object, why string) {
 	for i := range o.maps {
 		r := o.maps[i].Range
@@ -106,7 +106,7 @@ func (s *Snapshot) tear(o *object, why string) {
 	s.sortTorn()
 }
 
-// lookAround finds out who else may write to objects, once for each.
+// lookAround finds out who else may write to objects, once for each object.
 func (l *look) lookAround(view *process.View, objects []*object) {
 	unknown := slices.DeleteFunc(slices.Clone(objects), func(o *object) bool {
 		_, ok := l.around[o.id]
@@ -118,22 +118,22 @@ func (l *look) lookAround(view *process.View, objects []*object) {
 	}
 }
 
-// stillFile is for how long nobody has written to a file on a disk that nobody writes
-// to: longer than the kernel leaves pages unwritten.
+// stillFile is the time after which nobody writes to a file on a disk that has not changed. It
+// is longer than the kernel leaves pages unwritten.
 const stillFile = 2 * time.Minute
 
-// around is what there is of an object outside of the process.
+// around is what is known of an object outside of the process.
 type around struct {
 	others []holders.Holder
 	unseen bool // not all processes could be looked at
-	mapped bool // pages of it are mapped more often than by the process
-	still  bool // it is on a disk, and has not been written for long
+	mapped bool // its pages are mapped more often than by the process
+	still  bool // it is on a disk, and has not been written for stillFile
 	writes bool // the process itself may write to it
 	open   bool // the process itself has it open for writing
 }
 
-// lookFor finds out who may write to objects, but for processes that share the memory
-// of the process, which are held with it, and our own.
+// lookFor finds out who may write to objects. It leaves out this process, and processes that
+// share the target's memory and are held with it.
 func lookFor(p *process.Process, view *process.View, objects []*object) map[holders.ID]around {
 	out := make(map[holders.ID]around, len(objects))
 	if len(objects) == 0 {
@@ -149,8 +149,8 @@ func lookFor(p *process.Process, view *process.View, objects []*object) map[hold
 	for _, o := range objects {
 		a := around{unseen: err != nil || answer.Unseen > 0, mapped: o.mappedByOthers()}
 		if state, ok := view.FileState(&o.maps[0]); ok {
-			// Pages that are written to disk are written to again by a fault, which
-			// changes the time.
+			// Pages that were written to disk are written to again by a fault, which changes
+			// the time.
 			a.still = !state.Memory && time.Since(state.Changed) > stillFile
 		}
 		for _, h := range answer.Holders[o.id] {
@@ -161,7 +161,7 @@ func lookFor(p *process.Process, view *process.View, objects []*object) map[hold
 			var same bool
 			privilege.Raised(func() { same, _ = sys.SameMemory(p.PID(), h.PID) })
 			if same {
-				a.open, a.writes = a.open || h.Descriptor, true // its table of files may be another
+				a.open, a.writes = a.open || h.Descriptor, true // it may have another table of files
 				continue
 			}
 			a.others = append(a.others, h)
@@ -186,16 +186,16 @@ func (a around) reason() string {
 	return ""
 }
 
-// mappedByOthers reports whether other processes have pages of an object in their
-// memory, by how often its pages are mapped. Where this process maps it several
-// times, each page counts in parts that make one.
+// mappedByOthers reports whether other processes have pages of an object in their memory, by
+// how often its pages are mapped. Where this process maps the object several times, each page
+// counts in parts whose sum is one.
 func (o *object) mappedByOthers() bool {
 	var most, parts, several uint64
 	known := 0
 	for i := range o.maps {
 		u := o.maps[i].Usage
 		if u == nil {
-			continue // it is new
+			continue // the mapping is new
 		}
 		known++
 		most, parts, several = max(most, u.RSS), parts+u.PSS, several+u.SharedClean+u.SharedDirty

@@ -10,12 +10,11 @@ import (
 	"github.com/procmem/procmem/internal/pipe"
 )
 
-// spillPatience is how long a store may take for one piece. What it is for may be a disk
-// that is busy.
+// spillPatience is how long a store may take for one piece. Its disk may be busy.
 const spillPatience = 3 * StuckPatience
 
-// spill copies the memory of ascending ranges, of a process that is held, into a store and
-// lets it go on: they are read from there from now on, and nothing else can be.
+// spill copies ascending ranges of a held process into a store, and lets the process go on.
+// From then on these ranges are read from the store, and nothing else can be read.
 func (s *Snapshot) spill(ctx context.Context, store Store, ranges []procmem.Range) error {
 	spilled := &overlay{maps: s.img.Mappings, own: pageset.Merge(ranges), arena: &arena{}, store: store, base: nothing{}}
 	for _, r := range spilled.own {
@@ -60,7 +59,7 @@ func (s *Snapshot) spill(ctx context.Context, store Store, ranges []procmem.Rang
 	return spilled.seal()
 }
 
-// plan yields what of an overlay is to be copied.
+// plan yields the ranges of an overlay that are to be copied.
 func (o *overlay) plan() iter.Seq[pipe.Extent] {
 	return func(yield func(pipe.Extent) bool) {
 		for _, d := range o.data {
@@ -71,7 +70,7 @@ func (o *overlay) plan() iter.Seq[pipe.Extent] {
 	}
 }
 
-// nothing is memory that holds nothing.
+// nothing is a procmem.Sparse that holds nothing.
 type nothing struct{}
 
 func (nothing) Mappings() ([]procmem.Mapping, error) { return nil, nil }

@@ -14,7 +14,7 @@ import (
 	"github.com/procmem/procmem/process"
 )
 
-// stop holds the process until Release, or, where there is little memory, until
+// stop holds the process until Release. Where there is little memory, it holds it only until
 // that is copied.
 func (f *pauser) stop(ctx context.Context) error {
 	if size := f.size(); size <= arenaSize && canTrack() == nil {
@@ -24,8 +24,8 @@ func (f *pauser) stop(ctx context.Context) error {
 	return f.holdOpen(ctx)
 }
 
-// size is how much there is to copy of the process, in bytes: what is as in a
-// file can be read from there at any time.
+// size returns the bytes to copy. Memory that is as in a file does not count, because it can be
+// read from the file at any time.
 func (f *pauser) size() (n uint64) {
 	for _, r := range f.wanted {
 		for i := procmem.FindMapping(f.maps, r.Start); i < len(f.maps) && f.maps[i].Start < r.End; i++ {
@@ -41,7 +41,7 @@ func (f *pauser) size() (n uint64) {
 	return n
 }
 
-// sharedMappings returns those of mappings that share memory and are wanted.
+// sharedMappings returns the mappings of maps that share memory and are wanted.
 func (f *pauser) sharedMappings(maps []procmem.Mapping) (out []procmem.Mapping) {
 	for i := range maps {
 		if m := &maps[i]; m.Shared() && !m.Special() && !m.Device() && pageset.Overlaps(f.wanted, m.Range) {
@@ -77,9 +77,9 @@ func (f *pauser) holdOpen(ctx context.Context) error {
 	return nil
 }
 
-// Threads holds the process for as long as it takes to read the registers of
-// its threads, and returns its image together with the pause. Rights and
-// errors are those of Take. The mappings are those of a moment later.
+// Threads holds the process for as long as it takes to read the registers of its threads. It
+// returns the image and the length of the pause. Rights and errors are those of Take. The
+// mappings are read after the pause.
 func Threads(ctx context.Context, p *process.Process) (*procmem.Image, time.Duration, error) {
 	if err := p.CheckNamespace(); err != nil {
 		return nil, 0, fmt.Errorf("stop process %d: %w", p.PID(), err)
@@ -104,14 +104,14 @@ func Threads(ctx context.Context, p *process.Process) (*procmem.Image, time.Dura
 	return img, s.pause, err
 }
 
-// holdAll holds all threads of the process, until the snapshot is released or ctx ends,
-// and has their registers read.
+// holdAll holds all threads of the process until the snapshot is released or ctx ends, and has
+// their registers read.
 func (b *subject) holdAll(ctx context.Context, s *Snapshot) error {
 	t := ptracer.New(b.p)
 	s.tracer = t
 	t.Known = known(b.infos)
 	t.HoldSharers(true)
-	// Whatever reads, or writes what was read, may wait for something that does not come.
+	// Readers, and writers of what was read, may wait for something that never comes.
 	stop := context.AfterFunc(ctx, t.Release)
 	s.undo.add(func() error { stop(); return nil })
 	if err := t.Stop(ctx); err != nil {
@@ -138,8 +138,8 @@ func (b *subject) holdAll(ctx context.Context, s *Snapshot) error {
 	return nil
 }
 
-// addThreads completes what the tracer took with what is known of the threads
-// from before they were stopped.
+// addThreads completes what the tracer took with what was known of the threads before they were
+// stopped.
 func (s *Snapshot) addThreads(pid int, infos map[int]procmem.Thread, threads []ptracer.Taken) {
 	for _, th := range threads {
 		t, ok := infos[th.TID]
@@ -159,7 +159,7 @@ func (s *Snapshot) addThreads(pid int, infos map[int]procmem.Thread, threads []p
 	}
 }
 
-// known returns the ids of the threads that have been looked at.
+// known returns the ids of the threads that were looked at.
 func known(infos map[int]procmem.Thread) map[int]bool {
 	ids := make(map[int]bool, len(infos))
 	for tid := range infos {

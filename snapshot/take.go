@@ -14,30 +14,29 @@ import (
 	"github.com/procmem/procmem/process"
 )
 
-// Options say how a moment is taken. The zero value takes it by MethodAuto, and
-// copies in memory what has to be copied while the process goes on.
+// Options say how a moment is taken. The zero value takes it by MethodAuto, and keeps in memory
+// what is copied while the process goes on.
 type Options struct {
-	// Method is MethodAuto where it is empty.
+	// Method is the method to take. Empty means MethodAuto.
 	Method Method
-	// MaxPause bounds for how long the process is expected to be held. Zero is
-	// no bound; MethodAuto then strives for 20 ms.
+	// MaxPause bounds the expected pause. Zero means no bound; MethodAuto then strives for 20
+	// ms.
 	MaxPause time.Duration
-	// Want returns which memory will be read, as ascending ranges; nil wants
-	// all. It is called before the pause with what is known then, and again when
-	// the mappings have changed.
+	// Want returns the memory to be read, as ascending ranges. A nil Want wants all memory.
+	// Take calls it before the pause, and again when the mappings have changed.
 	Want func(img *procmem.Image, mem procmem.Memory) []procmem.Range
-	// Prepare is called once, before anything is stopped, with the process as it
-	// is then. It returns where memory goes that is copied early, nil for nowhere:
-	// MethodPrecopy is impossible then. An error ends Take. The arguments must not
-	// be used after it has returned. MethodLive has no use for the store.
+	// Prepare returns the store for memory that is copied early. A nil store makes
+	// MethodPrecopy impossible. MethodLive ignores the store. Take calls Prepare once, before
+	// anything is stopped, with the process as it is then. An error ends Take. The arguments
+	// must not be used after Prepare has returned.
 	//
 	// A nil Prepare keeps that memory in memory, where enough is available.
 	Prepare func(img *procmem.Image, mem procmem.Sparse) (Store, error)
-	// Spill has the memory that is wanted put into the store where it would
-	// otherwise be read while the process is held. It is for readers that may be slow.
+	// Spill has wanted memory put into the store that would otherwise be read while the process
+	// is held. It is for readers that may be slow.
 	Spill bool
-	// OnStep is told each step before it begins. It must return at once: the
-	// process may be held.
+	// OnStep is called with each step before the step begins. It must return at once, because
+	// the process may be held.
 	OnStep func(Step)
 }
 
@@ -51,10 +50,10 @@ const (
 	StepPause                 // the process is held
 )
 
-// Step is a part of the work of Take.
+// Step is one part of the work of Take.
 type Step struct {
 	Kind  StepKind
-	Round int // of StepRound, from 1
+	Round int // the number of a StepRound, from 1
 }
 
 func (o *Options) step(kind StepKind, round int) {
@@ -74,16 +73,16 @@ func (o *Options) want(img procmem.Image, mem procmem.Memory) []procmem.Range {
 	return all
 }
 
-// Take takes a moment of a process. It needs the rights of a debugger (ptrace(2),
-// access mode checking) and, but for MethodLive, that nothing else traces the
-// process: EPERM otherwise. Close must be called on the snapshot.
+// Take returns one moment of a process. Close must be called on the snapshot. Take needs the
+// rights of a debugger (ptrace(2), access mode checking). All methods but MethodLive also need
+// that nothing else traces the process, and fail with EPERM otherwise.
 //
-// Errors: RefusedError where no method is expected to meet MaxPause, ErrBusy where
-// precopy does not converge, process.ErrForeignProc where /proc is not that of this
-// pid namespace, procmem.ErrGone where the process has ended.
+// Errors: RefusedError where no method is expected to meet MaxPause; ErrBusy where precopy does
+// not converge; process.ErrForeignProc where /proc belongs to another pid namespace;
+// procmem.ErrGone where the process has ended.
 //
-// Where ctx ends later, a process that is still held is let go, and its memory
-// must not be read any more.
+// The end of ctx after Take has returned lets a held process go. Its memory must not be read
+// from then on.
 func Take(ctx context.Context, p *process.Process, o Options) (*Snapshot, error) {
 	o.Method = cmp.Or(o.Method, MethodAuto)
 	if o.Method == MethodLive {
@@ -108,7 +107,7 @@ func Take(ctx context.Context, p *process.Process, o Options) (*Snapshot, error)
 	case s == nil:
 		err = errors.Join(err, t.closeStore())
 	default:
-		s.undo = append(cleanup{t.closeStore}, s.undo...) // the last to go
+		s.undo = append(cleanup{t.closeStore}, s.undo...) // run last
 	}
 	return s, err
 }
@@ -119,7 +118,7 @@ type taking struct {
 	o          Options
 	store      Store
 	closeStore func() error // nil where the store is the caller's
-	ready      *pauser      // for the method that comes next; nil where it has to look itself
+	ready      *pauser      // for the method that comes next; nil: that method looks itself
 }
 
 func (t *taking) take(ctx context.Context) (*Snapshot, error) {
@@ -139,7 +138,7 @@ func (t *taking) take(ctx context.Context) (*Snapshot, error) {
 	return t.by(ctx, t.o.Method, 0)
 }
 
-// prepare finds a place for memory that is copied early.
+// prepare finds the store for memory that is copied early.
 func (t *taking) prepare(l *look) (err error) {
 	if t.o.Prepare != nil {
 		t.store, err = t.o.Prepare(&l.img, l.view)
@@ -152,9 +151,9 @@ func (t *taking) prepare(l *look) (err error) {
 // maxTries bounds how often a moment is begun again.
 const maxTries = 4
 
-// by takes a moment by one method, again where the process executed another program
-// meanwhile, or a signal came in the way. What an attempt in vain left in the
-// store is forgotten.
+// by takes a moment by one method. It begins again where the process has executed another
+// program meanwhile, or a signal has interrupted. What an attempt in vain left in the store is
+// forgotten.
 func (t *taking) by(ctx context.Context, m Method, bound time.Duration) (*Snapshot, error) {
 	for try := 1; ; try++ {
 		s, err := t.once(ctx, m, bound)
@@ -166,7 +165,7 @@ func (t *taking) by(ctx context.Context, m Method, bound time.Duration) (*Snapsh
 				return nil, err
 			}
 		}
-		vanished := errors.Is(err, unix.ESRCH) // as the first thread does while another one executes a program
+		vanished := errors.Is(err, unix.ESRCH) // the first thread vanishes while another one executes a program
 		if !errors.Is(err, inject.ErrExec) && !errors.Is(err, inject.ErrSignalled) && !vanished || try == maxTries {
 			if vanished {
 				err = fmt.Errorf("%w: %w", procmem.ErrGone, err)
@@ -199,7 +198,7 @@ func (t *taking) once(ctx context.Context, m Method, bound time.Duration) (*Snap
 	return f.s, nil
 }
 
-// begin returns the plan of a pause, with the look that is ready, or a new one.
+// begin returns a planned pauser, made from the look that is ready or from a new one.
 func (t *taking) begin(m Method, bound time.Duration) (*pauser, error) {
 	f := t.ready
 	t.ready = nil

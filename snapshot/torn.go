@@ -11,7 +11,7 @@ import (
 // Torn is memory whose bytes may be of another moment than the rest.
 type Torn struct {
 	procmem.Range
-	Reason string
+	Reason string // one clause for people
 }
 
 // Reasons for Torn; shared.go has others.
@@ -24,7 +24,7 @@ func (s *Snapshot) sortTorn() {
 	slices.SortStableFunc(s.Torn, func(a, b Torn) int { return cmp.Compare(a.Start, b.Start) })
 }
 
-// dataSize is how much of r there is to copy, in bytes.
+// dataSize returns how many bytes of r there are to copy.
 func dataSize(mem procmem.Sparse, r procmem.Range) (n uint64) {
 	for d, err := range mem.Data(r) {
 		if err != nil {
@@ -35,7 +35,7 @@ func dataSize(mem procmem.Sparse, r procmem.Range) (n uint64) {
 	return n
 }
 
-// presentSize is how much of a mapping keep would copy, in bytes.
+// presentSize returns how many bytes of a mapping keep would copy.
 func presentSize(view *process.View, m *procmem.Mapping) (n uint64) {
 	for d, err := range present(view, m) {
 		if err != nil {

@@ -13,17 +13,16 @@ import (
 	"github.com/procmem/procmem/process"
 )
 
-// Shared memory that this process alone writes to, and that is too large to be
-// copied during the pause, is copied while the process goes on, as private memory
-// is: package dirty tells which pages were written through a mapping. What a system
-// call writes (write(2), io_uring) touches no page table. That there was none is
-// taken for granted where the process has no descriptor to write to, has not
-// written to any, or where the time of the file has not changed, which the first
-// write to a page through a mapping changes, too.
+// Shared memory that is too large for the pause is copied while the process goes on, if this
+// process alone writes to it. Package dirty tells which pages were written through a mapping.
+// What a system call writes (write(2), io_uring) leaves no trace in page tables.
+//
+// Any of three observations excludes such writes. The process has no descriptor to write to, or
+// it has made no write calls, or the file's time has not changed. The first write to a page
+// through a mapping changes that time, too.
 
-// quietFile is for how long a file must not have changed when the copying begins.
-// What has changed before might still be being written, and the clock of files ticks
-// in milliseconds.
+// quietFile is the time for which a file must not have changed when the copying begins. An
+// earlier change might still be under way, and the clock of files ticks in milliseconds.
 const quietFile = 100 * time.Millisecond
 
 // tracking is an object that is copied while the process goes on.
@@ -31,10 +30,10 @@ type tracking struct {
 	dirty.Shared
 	object *object
 	began  process.FileState // before anything was copied
-	quiet  bool              // it had not changed for a while then
+	quiet  bool              // it had not changed for quietFile by then
 }
 
-// track has objects tracked in the rounds to come, with all of their mappings.
+// track has objects tracked in the next rounds, with all of their mappings.
 func (f *pauser) track(objects []*object) {
 	before := f.shared
 	f.shared = nil
@@ -58,12 +57,12 @@ func (f *pauser) track(objects []*object) {
 	}
 }
 
-// roundShared is a round for the shared memory that is tracked.
+// roundShared is one round for the shared memory that is tracked.
 func (f *pauser) roundShared(ctx context.Context) (written dirty.Work, err error) {
 	if len(f.shared) == 0 {
 		return written, nil
 	}
-	f.tracker.WorkAhead(false) // it is not in the order of addresses
+	f.tracker.WorkAhead(false) // shared memory does not come in the order of addresses
 	if f.calls == nil {
 		if calls, err := writeCalls(f.p); err == nil {
 			f.calls = &calls
@@ -90,11 +89,10 @@ type sharedNow struct {
 	t       *tracking
 	maps    []procmem.Mapping
 	written pageset.Set // offsets of pages that may have been written since they were copied
-	present pageset.Set // offsets of those that the process has in its page tables
+	present pageset.Set // offsets of pages that the process has in its page tables
 }
 
-// sortShared finds out which pages of the shared memory that is tracked were
-// written.
+// sortShared finds out which pages of tracked shared memory were written.
 func (m *pausePlan) sortShared() {
 	if m.f.tracker == nil {
 		for _, t := range m.f.shared {
@@ -123,8 +121,8 @@ func (m *pausePlan) sortShared() {
 	}
 }
 
-// look goes through the pages that a mapping has in page tables. It returns how many
-// pages exist that did not when the last round began.
+// look goes through the pages that a mapping has in page tables. It returns the number of pages
+// that have been added since the last round began.
 func (o *sharedNow) look(mp *procmem.Mapping, regions []sys.PageRegion) (added uint64) {
 	at := mp.Start
 	k, _ := slices.BinarySearchFunc(regions, mp.Start, func(v sys.PageRegion, a procmem.Addr) int {
@@ -165,8 +163,8 @@ func (o *sharedNow) unprotected(mp *procmem.Mapping, r procmem.Range) {
 	}
 }
 
-// exists finds out which pages exist now. Those that are in page tables do, and what
-// has been added besides, or removed, the file is asked for where it must be.
+// exists finds out which pages exist now. Pages in page tables do. The file is asked for other
+// added or removed pages, where that is needed.
 func (o *sharedNow) exists(backing procmem.Sparse, view *process.View, added uint64) {
 	removed := uint64(0)
 	for i := range o.maps {
@@ -181,7 +179,7 @@ func (o *sharedNow) exists(backing procmem.Sparse, view *process.View, added uin
 		for _, gap := range absent {
 			at := gap.Start
 			for d, err := range backing.Data(dirty.At(mp, gap)) {
-				if err != nil { // nothing is known to be gone
+				if err != nil { // not known to be gone
 					at = gap.End
 					break
 				}
@@ -201,7 +199,7 @@ func (o *sharedNow) exists(backing procmem.Sparse, view *process.View, added uin
 		mp := &o.maps[i]
 		for d, err := range backing.Data(mp.Range) {
 			if err != nil {
-				d = mp.Range // all may be there, and new
+				d = mp.Range // all pages may exist, and be new
 			}
 			d = dirty.Offsets(mp, procmem.Range{Start: d.Start.PageDown(), End: (d.End + procmem.PageSize - 1).PageDown()})
 			for fresh := range o.t.Data.Gaps(d) {
@@ -212,7 +210,7 @@ func (o *sharedNow) exists(backing procmem.Sparse, view *process.View, added uin
 	}
 }
 
-// remove notes that pages do not exist any more.
+// remove notes that pages no longer exist. It returns how many did.
 func (o *sharedNow) remove(r procmem.Range) uint64 {
 	if r.Empty() {
 		return 0
@@ -252,8 +250,8 @@ func (m *pausePlan) sharedMapping(mp *procmem.Mapping, fresh bool) {
 	}
 }
 
-// confirm notes what may have been written without a trace, but for where it cannot
-// have been.
+// confirm notes an object as torn that may have been written without a trace. It does not where
+// such writes can be excluded.
 func (f *pauser) confirm(o *sharedNow) {
 	if !f.around[o.t.object.id].open {
 		return
@@ -267,8 +265,8 @@ func (f *pauser) confirm(o *sharedNow) {
 	f.s.tear(o.t.object, tornWritten)
 }
 
-// lookAgain finds out, after the pause, who may have written to shared memory that
-// nobody else seemed to have before.
+// lookAgain finds out, after the pause, who may have written to shared memory that seemed to
+// have no other users before.
 func (f *pauser) lookAgain() {
 	released := ticks()
 	unknown := slices.DeleteFunc(objectsOf(f.sharedMappings(f.maps)), func(o *object) bool { return f.around[o.id].reason() != "" })
@@ -283,7 +281,7 @@ func (f *pauser) lookAgain() {
 	}
 }
 
-// bornAfter reports whether a process began after a moment, in ticks.
+// bornAfter reports whether a process started after a time, in clock ticks since boot.
 func bornAfter(pid int, ticks uint64) bool {
 	p, err := process.Open(pid)
 	if err != nil {

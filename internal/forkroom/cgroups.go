@@ -12,16 +12,14 @@ import (
 	"golang.org/x/sys/unix"
 )
 
-// cgroups is where the control groups of processes can be seen from here: in a
-// container those of others may not be, nor the groups above its own.
-// Sources: cgroups(7), Documentation/admin-guide/cgroup-v2.rst and
-// cgroup-v1/memory.rst.
+// cgroups knows where the control groups of processes can be seen from here. A container may
+// not show those of others, nor the groups above its own. Sources: cgroups(7),
+// Documentation/admin-guide/cgroup-v2.rst and cgroup-v1/memory.rst.
 type cgroups struct {
 	mounts []cgroupMount
-	// initial tells that paths begin at the root of all control groups, which
-	// has no limits.
+	// initial says that paths begin at the root of all control groups, which has no limits.
 	initial bool
-	// without are controllers that this kernel does not have.
+	// without are the controllers that this kernel does not have.
 	without []string
 }
 
@@ -38,7 +36,7 @@ type group struct {
 	dir  string
 }
 
-// visibleCgroups finds out what is mounted.
+// visibleCgroups returns the hierarchies that are mounted.
 func visibleCgroups() *cgroups {
 	c := &cgroups{}
 	if f, err := os.Open("/proc/self/mountinfo"); err == nil {
@@ -47,7 +45,7 @@ func visibleCgroups() *cgroups {
 	}
 	var st unix.Stat_t
 	const initial = 0xEFFFFFFB // PROC_CGROUP_INIT_INO
-	// Kernels without namespaces of them have one root.
+	// Kernels without cgroup namespaces have one root.
 	err := unix.Stat("/proc/self/ns/cgroup", &st)
 	c.initial = err == unix.ENOENT || err == nil && st.Ino == initial
 	if b, err := os.ReadFile("/proc/cgroups"); err == nil {
@@ -73,7 +71,7 @@ func parseCgroupMounts(r io.Reader) (out []cgroupMount) {
 		switch fs[0] {
 		case "cgroup2":
 		case "cgroup":
-			m.controllers = strings.Split(fs[2], ",") // with other options
+			m.controllers = strings.Split(fs[2], ",") // among other options
 		default:
 			continue
 		}
@@ -82,7 +80,7 @@ func parseCgroupMounts(r io.Reader) (out []cgroupMount) {
 	return out
 }
 
-// unescapeMount undoes the escapes of spaces and the like, "\040".
+// unescapeMount undoes the escapes of spaces and similar characters, "\040".
 func unescapeMount(s string) string {
 	var out strings.Builder
 	for i := 0; i < len(s); i++ {
@@ -98,9 +96,9 @@ func unescapeMount(s string) string {
 	return out.String()
 }
 
-// of returns the group that limits a process by a controller, and those above
-// it as far as they can be seen, the nearest first. text is /proc/PID/cgroup.
-// hidden names the group where not even that can be seen.
+// of returns the group that limits a process by a controller, and the visible groups above it,
+// the nearest first. text is /proc/PID/cgroup. hidden names the group where even that one
+// cannot be seen.
 func (c *cgroups) of(text, controller string) (groups []group, hidden string) {
 	path, v2, ok := cgroupPath(text, controller)
 	if !ok || slices.Contains(c.without, controller) {
@@ -117,7 +115,7 @@ func (c *cgroups) of(text, controller string) (groups []group, hidden string) {
 		var found []group
 		for name := rest; ; name = filepath.Dir(name) {
 			dir := filepath.Join(m.dir, name)
-			// The mount may be covered by another, and a group be gone.
+			// The mount may be covered by another, and a group may be gone.
 			if _, err := os.Stat(dir + "/cgroup.procs"); err == nil {
 				found = append(found, group{joinGroup(m.root, name), dir})
 			} else if name == rest {
@@ -137,9 +135,8 @@ func (c *cgroups) of(text, controller string) (groups []group, hidden string) {
 	return groups, hidden
 }
 
-// cgroupPath finds the path of the group in /proc/PID/cgroup: with lines such as
-// "4:memory:/path", or "0::/path" for version 2. A controller is in one
-// hierarchy.
+// cgroupPath returns the path of the group in /proc/PID/cgroup. Its lines are "4:memory:/path",
+// or "0::/path" for version 2. A controller is in one hierarchy.
 func cgroupPath(text, controller string) (path string, v2, ok bool) {
 	for line := range strings.Lines(text) {
 		f := strings.SplitN(strings.TrimSuffix(line, "\n"), ":", 3)
@@ -154,8 +151,8 @@ func cgroupPath(text, controller string) (path string, v2, ok bool) {
 	return path, v2, ok
 }
 
-// below returns what of path is below root. Both begin at the same group, and
-// "/.." leads out of what is known.
+// below returns the part of path that is below root. Both begin at the same group. "/.." leads
+// out of what is known.
 func below(root, path string) (rest string, ok bool) {
 	if root != "/" {
 		if path, ok = strings.CutPrefix(path, root); !ok || path != "" && path[0] != '/' {
@@ -176,8 +173,7 @@ func joinGroup(root, rest string) string {
 	return "/"
 }
 
-// number reads a file with one number. Without a limit there is "max" in it,
-// and ok is false.
+// number reads a file with one number. A file without a limit contains "max", and ok is false.
 func (g group) number(file string) (n uint64, ok bool) {
 	b, err := os.ReadFile(filepath.Join(g.dir, file))
 	if err != nil {

@@ -53,7 +53,7 @@ func Check(p *process.Process, x *Footprint) error {
 // need is what a fork may take from the limits of a process, in bytes.
 type need struct {
 	tables uint64 // at once
-	copies uint64 // until the copy ends, if the process writes all it has
+	copies uint64 // until the copy ends, if the process writes all its memory
 	// alone tells that where memory runs out the kernel ends the copy before
 	// the process.
 	alone bool
@@ -75,8 +75,8 @@ func forkNeed(x *Footprint, alone bool) need {
 	}
 }
 
-// bytes is what there should be room for. Where the kernel would not end the
-// copy alone, the process must not come near its limit by itself either.
+// bytes returns how much room there should be. Where the kernel might not end the copy alone,
+// the process must not come near its limit by itself either.
 func (n need) bytes() uint64 {
 	b := n.tables + n.copies
 	if !n.alone {
@@ -85,8 +85,8 @@ func (n need) bytes() uint64 {
 	return b
 }
 
-// AddCopies adds what the process gets copies of where it writes after a fork: all
-// private pages that there are. What may not be written now may be later.
+// AddCopies finds out which memory a process gets copies of by writing after a fork: all private
+// pages that exist. A mapping that is read-only now may be writable later.
 func (x *Footprint) AddCopies(maps []procmem.Mapping) {
 	for i := range maps {
 		m := &maps[i]
@@ -100,8 +100,8 @@ func (x *Footprint) AddCopies(maps []procmem.Mapping) {
 	}
 }
 
-// forkFits tells by which limit a fork does not fit. text is /proc/PID/cgroup;
-// first tells that the copy can be made the first to go.
+// forkFits returns an error that names the limit that a fork would exceed. text is
+// /proc/PID/cgroup. first says that the copy can be made the first to end.
 func forkFits(c *cgroups, text string, x *Footprint, first bool) error {
 	pids, _ := c.of(text, "pids") // what cannot be seen the fork itself finds out
 	for _, g := range pids {
@@ -125,8 +125,8 @@ func forkFits(c *cgroups, text string, x *Footprint, first bool) error {
 	return machineRoom(n)
 }
 
-// processRoom tells that a pids control group has no room for another process,
-// and some more that the target may want to make meanwhile.
+// processRoom returns an error where a pids control group lacks room for another process, and
+// for some that the target may make meanwhile.
 func (g group) processRoom() error {
 	limit, ok := g.number("pids.max")
 	used, _ := g.number("pids.current")
@@ -137,15 +137,16 @@ func (g group) processRoom() error {
 	return nil
 }
 
-// endsOne reports whether the kernel ends a single process where a memory
-// control group is full: in others it ends all, or none, and they wait.
+// endsOne reports whether the kernel ends a single process where a memory control group is
+// full. In other groups it ends all, or ends none and all wait.
 func (g group) endsOne() bool {
 	all, _ := g.number("memory.oom.group")
 	none := g.fields("memory.oom_control")["oom_kill_disable"]
 	return all == 0 && none == 0
 }
 
-// memoryRoom tells by which limit of a memory control group a need does not fit.
+// memoryRoom returns an error that names the limit of a memory control group that a need
+// exceeds.
 func (g group) memoryRoom(n need) error {
 	cache := g.cache()
 	for _, l := range []struct {
@@ -173,9 +174,9 @@ func (g group) memoryRoom(n need) error {
 	return nil
 }
 
-// cache is how much of what a group uses are pages of files that are as on the
-// disk: the kernel takes them back before it ends a process. That it could also
-// swap is not counted: that would slow the process down.
+// cache returns how much of a group's memory are pages of files that are as on the disk. The
+// kernel takes those back before it ends a process. Swappable memory does not count, because
+// swapping would slow the process down.
 func (g group) cache() uint64 {
 	stat := g.fields("memory.stat")
 	of := func(names ...string) (n uint64) {
@@ -192,7 +193,7 @@ func (g group) cache() uint64 {
 	return files - min(files, of("dirty", "writeback", "file_dirty", "file_writeback"))
 }
 
-// machineRoom tells that a need does not fit the memory of the machine.
+// machineRoom returns an error where a need exceeds the memory of the machine.
 func machineRoom(n need) error {
 	if free, known := sys.AvailableMemory(); known && free < n.bytes() {
 		return n.refuse("the machine", free, n.bytes())

@@ -10,14 +10,13 @@ import (
 	"github.com/procmem/procmem/process"
 )
 
-// hugePools is where the kernel tells of its pools of huge pages
+// hugePools is where the kernel describes its pools of huge pages
 // (Documentation/admin-guide/mm/hugetlbpage.rst).
 const hugePools = "/sys/kernel/mm/hugepages"
 
-// hugeRoom tells that huge pages might be written after a fork for whose copies
-// the pool has none left. For those that the process has reserved, the kernel
-// takes them from the child; where there are others, it sends SIGBUS. What a
-// process has reserved its own forks have not.
+// hugeRoom returns an error where the pool has no pages left for copies of huge pages that are
+// written after a fork. For pages that the process has reserved, the kernel takes them from the
+// child. For others it sends SIGBUS. Forks of a process do not inherit its reservations.
 func hugeRoom(p *process.Process, x *Footprint, pools string) error {
 	need := x.HugeUnreserved
 	if st, err := p.Stat(); err != nil || st.Forked() {
@@ -26,7 +25,7 @@ func hugeRoom(p *process.Process, x *Footprint, pools string) error {
 	if need == 0 {
 		return nil
 	}
-	// Of which size they are is not known: the least room counts.
+	// The size of the pages is not known, so the least room counts.
 	free := ^uint64(0)
 	sizes, _ := filepath.Glob(pools + "/hugepages-*kB")
 	for _, dir := range sizes {
