@@ -9,23 +9,23 @@ import (
 	"github.com/procmem/procmem/process"
 )
 
-// A thread in state D waits in the kernel and is not woken by a request to stop:
-// it is in vfork, waits for a disk or a server, or is frozen by a control group. It
-// cannot be waited for, and need not be: PTRACE_INTERRUPT leaves JOBCTL_TRAP_STOP
-// pending, and a thread takes that on its way to user mode (kernel/signal.c,
-// get_signal), however it leaves its wait. So it runs no code of its own as long as
-// the request is pending, which is until the tracing thread detaches or ends
-// (kernel/ptrace.c, __ptrace_unlink). What the kernel does in its name goes on: see
-// Writes.
+// A thread in state D waits in the kernel and is not woken by a request to stop. It is in
+// vfork, waits for a disk or a server, or is frozen by a control group. It cannot be waited
+// for, and need not be: PTRACE_INTERRUPT leaves JOBCTL_TRAP_STOP pending. However a thread
+// leaves its wait, it takes that stop on its way to user mode (kernel/signal.c, get_signal).
+//
+// So the thread runs no code of its own as long as the request is pending. It is pending until
+// the tracing thread detaches or ends (kernel/ptrace.c, __ptrace_unlink). What the kernel does
+// in the thread's name goes on: see Writes.
 
 const (
-	// patienceAsleep is for how long a thread must have been in state D, without
-	// running, to be given up: some wait there for a page or a lock, and not long.
+	// patienceAsleep is how long a thread must have been in state D, without running, to be
+	// given up. Some wait there for a page or a lock, and not long.
 	patienceAsleep = 500 * time.Microsecond
-	// firstInquiry is when the threads are looked at that have not stopped yet.
-	// Most stop in a tenth of that.
+	// firstInquiry is when the threads that have not stopped yet are first looked at. Most stop
+	// in a tenth of that.
 	firstInquiry = 250 * time.Microsecond
-	// fewPending bounds the threads that are looked at so early.
+	// fewPending bounds the number of threads that are looked at so early.
 	fewPending = 16
 )
 
@@ -36,8 +36,8 @@ var (
 	ErrUnknown  = errors.New("it did not stop, and /proc does not tell where it is")
 )
 
-// Reason is an error that can travel: why the registers of a thread are missing
-// or not whole. It is ErrWouldNot, ErrUnknown or neither.
+// Reason is an error that gob can encode. It says why the registers of a thread are missing or
+// not whole. errors.Is finds ErrWouldNot, ErrUnknown or neither in it.
 type Reason struct {
 	Text     string
 	WouldNot bool
@@ -46,25 +46,25 @@ type Reason struct {
 
 func (r *Reason) Error() string { return r.Text }
 
-// Is tells errors.Is which of the reasons it is.
+// Is reports whether target is ErrWouldNot or ErrUnknown, by the flags.
 func (r *Reason) Is(target error) bool {
 	return r.WouldNot && target == ErrWouldNot || r.Unknown && target == ErrUnknown
 }
 
 // asleep is what was seen of a thread in state D.
 type asleep struct {
-	runs  uint64 // how often it had been given a processor
+	runs  uint64 // number of times that it was given a processor
 	since time.Time
 }
 
-// sleeps reports whether a thread that was asked to stop is to be given up: it is
-// in state D, and has been, without running, for as long as patience lasts.
+// sleeps reports whether a thread that was asked to stop is to be given up. It is if it has
+// been in state D, without running, for patienceAsleep.
 func (t *Tracer) sleeps(tid int, th *traced, st *process.Stat) bool {
 	if st.State != 'D' {
 		th.asleep = nil
 		return false
 	}
-	runs, _ := t.p.ThreadRuns(tid) // 0 where the kernel does not count: the state must do
+	runs, _ := t.p.ThreadRuns(tid) // 0 where the kernel does not count; then the state alone decides
 	now := time.Now()
 	if th.asleep == nil || th.asleep.runs != runs {
 		th.asleep = &asleep{runs, now}
@@ -73,8 +73,8 @@ func (t *Tracer) sleeps(tid int, th *traced, st *process.Stat) bool {
 	return now.Sub(th.asleep.since) >= patienceAsleep
 }
 
-// giveUp notes that a thread is not waited for any more. What it does in the
-// kernel is looked up now: it may have left it when the pause is over.
+// giveUp notes that a thread is no longer waited for. Its system call is looked up now, because
+// the thread may have left it when the pause is over.
 func (t *Tracer) giveUp(tid int, th *traced) {
 	th.refused = true
 	if call, err := t.p.ThreadSyscall(tid); err == nil && !call.Running {
@@ -82,8 +82,8 @@ func (t *Tracer) giveUp(tid int, th *traced) {
 	}
 }
 
-// GivenUp returns the threads that are not waited for, with the system call that
-// each was in; nil where that is not known. Only the tracing thread may call it.
+// GivenUp returns the threads that are not waited for, each with the system call that it was
+// in. The call is nil where it is not known. Only the tracing thread may call GivenUp.
 func (t *Tracer) GivenUp() map[int]*process.Syscall {
 	var out map[int]*process.Syscall
 	for tid, th := range t.threads {
@@ -97,7 +97,7 @@ func (t *Tracer) GivenUp() map[int]*process.Syscall {
 	return out
 }
 
-// notHeld tells what /proc does of a thread that has not stopped.
+// notHeld returns what /proc tells of a thread that has not stopped.
 func (t *Tracer) notHeld(tid int, arch procmem.Arch) (th Taken) {
 	th.TID = tid
 	where := Sleep(t.p, tid, arch)
@@ -110,7 +110,7 @@ func (t *Tracer) notHeld(tid int, arch procmem.Arch) (th Taken) {
 	return th
 }
 
-// Sleep says in words why a thread does not stop.
+// Sleep returns a clause for people that says why a thread does not stop.
 func Sleep(p *process.Process, tid int, arch procmem.Arch) string {
 	st, err := p.ThreadStat(tid)
 	if err != nil || st.State != 'D' {

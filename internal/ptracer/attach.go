@@ -11,7 +11,8 @@ import (
 	"github.com/procmem/procmem/internal/sys"
 )
 
-// SeizeNew attaches to the threads that are not attached to yet.
+// SeizeNew attaches to the threads of the process that are not attached to yet. Only the
+// tracing thread may call it. It fails where one of them cannot be seized.
 func (t *Tracer) SeizeNew() error {
 	tids, err := t.p.Threads()
 	if err != nil {
@@ -28,7 +29,9 @@ func (t *Tracer) SeizeNew() error {
 	return nil
 }
 
-// Attach attaches to one thread, unless it has exited.
+// Attach attaches to one thread. Only the tracing thread may call it. It returns nil without
+// attaching where the thread has exited or is in exec, and procmem.ErrGone where another
+// process has its id.
 func (t *Tracer) Attach(tid int) error {
 	if err := t.p.CheckNamespace(); err != nil {
 		return fmt.Errorf("stop process %d: %w", t.p.PID(), err)
@@ -43,13 +46,13 @@ func (t *Tracer) Attach(tid int) error {
 			status, ok, err := sys.Wait(tid)
 			switch {
 			case errors.Is(err, unix.ECHILD):
-				t.exec = true // it has executed a program, and the id of the leader since
+				t.exec = true // the thread has executed a program, and since then has the id of the leader
 				return nil
 			case ok && !status.Stopped():
 				return nil // it has exited
 			}
-			// The id was used again by a thread of another process: the end
-			// of the tracing thread lets it go, untouched.
+			// A thread of another process has the id now. The end of the tracing thread
+			// releases it untouched.
 			return fmt.Errorf("stop thread %d: %w", tid, procmem.ErrGone)
 		}
 		status, serr := t.p.ThreadStatus(tid)
@@ -57,12 +60,11 @@ func (t *Tracer) Attach(tid int) error {
 		case errors.Is(err, unix.ESRCH), serr != nil, status.State == 'Z', status.State == 'X':
 			return nil
 		case errors.Is(err, unix.EPERM) && status.TracerPID == unix.Gettid():
-			// A thread in exec keeps its tracer when it takes over the id of
-			// the leader.
+			// A thread in exec keeps its tracer when it takes over the leader's id.
 			t.add(tid)
 			return nil
 		case errors.Is(err, unix.EPERM) && status.TracerPID == 0 && try < 3:
-			// It was a leader that had exited, and is now a thread in exec.
+			// The id was that of a leader that had exited, and is now that of a thread in exec.
 		default:
 			return fmt.Errorf("seize thread %d: %w", tid, err)
 		}
@@ -74,18 +76,17 @@ func (t *Tracer) add(tid int) {
 	t.tids = append(t.tids, tid)
 }
 
-// seize attaches to one thread. While a process is in exec the kernel keeps
-// those waiting who want to attach, and exec waits until the other threads,
-// which it has killed, are reaped. A thread that is traced can be reaped by
-// its tracer alone, though on any of its OS threads: without that, each would
-// wait for the other for ever.
+// seize attaches to one thread. While a process is in exec, the kernel makes attaching tracers
+// wait. The exec itself waits until the other threads, which it has killed, are reaped. A
+// traced thread can be reaped by its tracer alone, though on any of the tracer's OS threads.
+// Without that, exec and tracer would wait for each other for ever.
 func (t *Tracer) seize(tid int) error {
 	stop, stopped := make(chan struct{}), make(chan struct{})
 	timer := time.AfterFunc(seizeTime, func() {
 		defer close(stopped)
 		for {
 			for _, tid := range t.tids {
-				sys.Wait(tid) // what it was, look finds out later
+				sys.Wait(tid) // look finds out later what it was
 			}
 			select {
 			case <-stop:

@@ -8,7 +8,7 @@ import (
 	"github.com/procmem/procmem/process"
 )
 
-// callKind is what a system call writes to memory whose address it is given.
+// callKind says what a system call writes to memory at an address that it is given.
 type callKind int
 
 const (
@@ -18,24 +18,25 @@ const (
 	vector           // args: address of iovecs, their number
 	message          // args: address of a msghdr
 	many             // args: address of mmsghdrs, their number
-	control          // ioctl: the request tells the size
+	control          // ioctl: the request contains the size
 )
 
 // call is one system call: its name, and what it writes.
 type call struct {
 	name string
 	kind callKind
-	a, b int    // arguments, from 0
-	unit uint64 // bytes of each of what b counts, or all of them
+	a, b int    // indexes of arguments, from 0
+	unit uint64 // bytes of each item that b counts; for fixed, of all
 }
 
-// maxTransfer is what one system call reads at the most, in bytes (MAX_RW_COUNT).
+// maxTransfer is the most that one system call reads, in bytes (MAX_RW_COUNT).
 const maxTransfer = 0x7ffff000
 
-// maxVector is how many ranges one system call can name (UIO_MAXIOV).
+// maxVector is the number of ranges that one system call can name (UIO_MAXIOV).
 const maxVector = 1024
 
-// CallName returns the name of a system call.
+// CallName returns the name of a system call, or a text with its number where the table does
+// not have it.
 func CallName(arch procmem.Arch, number int) string {
 	if c, ok := calls[arch][number]; ok {
 		return c.name
@@ -43,14 +44,13 @@ func CallName(arch procmem.Arch, number int) string {
 	return fmt.Sprintf("system call %d", number)
 }
 
-// maxLooks bounds how many ranges are looked at of all calls together. A target may
+// maxLooks bounds the number of ranges that are looked at for all calls together. A target may
 // have thousands of threads, each in a call that names thousands of ranges.
 const maxLooks = 1 << 16
 
-// Writes returns the memory that system calls may write to while the threads that
-// called them are in the kernel. mem reads the memory of the process, which may say
-// anything: the result may name what is not mapped. Where it would be too much to
-// look at, the result is all memory.
+// Writes returns the memory that system calls may write to while their threads are in the
+// kernel. mem reads the memory of the process, which may contain anything, so the result may
+// name what is not mapped. Where there is too much to look at, the result is all memory.
 func Writes(arch procmem.Arch, in []*process.Syscall, mem procmem.Memory) []procmem.Range {
 	w := writes{arch: arch, mem: mem, left: maxLooks}
 	for _, s := range in {
@@ -64,14 +64,14 @@ func Writes(arch procmem.Arch, in []*process.Syscall, mem procmem.Memory) []proc
 	return w.out
 }
 
-// endOfMemory is above all that a process can write.
+// endOfMemory is above all addresses that a process can write to.
 const endOfMemory = 1 << 63
 
 // writes collects ranges.
 type writes struct {
 	arch procmem.Arch
 	mem  procmem.Memory
-	left int // ranges that may still be looked at; below 0: there were more
+	left int // ranges that may still be looked at; negative: there were more
 	out  []procmem.Range
 }
 
@@ -94,7 +94,7 @@ func (w *writes) call(s *process.Syscall) {
 	case many:
 		w.many(at, s.Args[c.b])
 	case control:
-		// _IOC_READ: the kernel writes; bits 16 to 29 are the size.
+		// With _IOC_READ the kernel writes, and bits 16 to 29 are the size.
 		if request := s.Args[1]; request>>30&2 != 0 {
 			w.add(at, request>>16&0x3fff)
 		}
@@ -124,7 +124,7 @@ func (w *writes) words(at, n uint64) (out []uint64) {
 	return out
 }
 
-// vector adds what iovecs name.
+// vector adds the ranges that iovecs name.
 func (w *writes) vector(at, n uint64) {
 	if w.left < 0 {
 		return
@@ -135,8 +135,8 @@ func (w *writes) vector(at, n uint64) {
 	}
 }
 
-// message adds a msghdr, of which the kernel writes the end, and what it names:
-// the name, the ranges, the control data.
+// message adds a msghdr, whose end the kernel writes, and what it names: the name, the ranges,
+// the control data.
 func (w *writes) message(at uint64) {
 	h := w.words(at, 7)
 	w.add(at, 7*uint64(w.arch.WordSize()))
@@ -148,7 +148,7 @@ func (w *writes) message(at uint64) {
 	w.add(h[4], h[5])
 }
 
-// many adds mmsghdrs, each of which is a msghdr and a length.
+// many adds mmsghdrs. Each is a msghdr and a length.
 func (w *writes) many(at, n uint64) {
 	size := 8 * uint64(w.arch.WordSize())
 	for i := range min(n, maxVector) {

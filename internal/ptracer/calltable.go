@@ -2,9 +2,10 @@ package ptracer
 
 import "github.com/procmem/procmem"
 
-// calls are the system calls in which a thread may wait in state D, by the numbers of
-// each architecture (arch/x86/entry/syscalls, include/uapi/asm-generic/unistd.h), with
-// what they write. Those that wait in another state have ended when the thread stops.
+// calls are the system calls in which a thread may wait in state D, with what they write. The
+// keys are the call numbers of each architecture (arch/x86/entry/syscalls,
+// include/uapi/asm-generic/unistd.h). Calls that wait in another state have ended when the
+// thread stops.
 var calls = map[procmem.Arch]map[int]call{
 	procmem.AMD64: {
 		0:   {name: "read", kind: buffer, a: 1, b: 2},

@@ -8,18 +8,18 @@ import (
 	"github.com/procmem/procmem/internal/sys"
 )
 
-// Of thousands of threads most sleep most of the time. To stop and let go all
-// of them takes a tenth of a second, and while they wake up to be stopped they
-// take the processors from those that work. So the quiet ones are stopped
-// first, a few at a time, and let go last: the pause is that of the others.
+// Of thousands of threads most sleep most of the time. To stop and let go all of them takes a
+// tenth of a second. While they wake up to be stopped, they take the processors from those that
+// work. So the quiet ones are stopped first, a few at a time, and let go last: the pause is that
+// of the others.
 
 const (
-	Crowd = 64 // threads, up to which all are stopped at once
+	Crowd = 64 // number of threads up to which all are stopped at once
 	batch = 32 // quiet threads that are stopped, or let go, at a time
 )
 
-// runs returns how often each thread has been given a processor, nil where it
-// is not worth asking.
+// runs returns how often each thread has been given a processor. It returns nil where there is
+// no crowd.
 func (t *Tracer) runs() map[int]uint64 {
 	if len(t.tids) <= Crowd {
 		return nil
@@ -33,8 +33,7 @@ func (t *Tracer) runs() map[int]uint64 {
 	return out
 }
 
-// stopQuiet stops the threads that have not run in a while, and reads their
-// registers.
+// stopQuiet stops the threads that have not run for quietTime, and reads their registers.
 func (t *Tracer) stopQuiet(ctx context.Context) error {
 	before := t.runs()
 	if before == nil {
@@ -55,7 +54,7 @@ func (t *Tracer) stopQuiet(ctx context.Context) error {
 	t.early = make(map[int]Taken, len(quiet))
 	for tids := range slices.Chunk(quiet, batch) {
 		for _, tid := range tids {
-			if th := t.threads[tid]; th != nil { // it has not exited since
+			if th := t.threads[tid]; th != nil { // the thread has not exited since
 				th.asked = true
 				sys.Interrupt(tid)
 			}
@@ -72,7 +71,7 @@ func (t *Tracer) stopQuiet(ctx context.Context) error {
 	return nil
 }
 
-// quietTime is for how long a thread must not have run to be a quiet one.
+// quietTime is how long a thread must not have run to be a quiet one.
 const quietTime = 10 * time.Millisecond
 
 // letQuietGo lets the threads go on that were stopped early.
@@ -82,7 +81,7 @@ func (t *Tracer) letQuietGo() {
 		if th := t.threads[tid]; t.isEarly(tid) && th.stopped {
 			sys.Detach(tid, th.signal)
 			if n++; n%batch == 0 {
-				sys.Nap(100 * time.Microsecond) // for those that work
+				sys.Nap(100 * time.Microsecond) // for the threads that work
 			}
 		}
 	}

@@ -11,14 +11,14 @@ import (
 	"github.com/procmem/procmem/process"
 )
 
-// maxRegset is larger than any register set: AMX needs 11 KiB, and a buffer
-// that is too small is filled without an error.
+// maxRegset, in bytes, is larger than any register set. AMX needs 11 KiB, and the kernel fills
+// a buffer that is too small without an error.
 const maxRegset = 64 << 10
 
 // regReader reads register sets through one buffer.
 type regReader struct {
 	buf     [maxRegset]byte
-	unknown map[uint32]bool // sets that the kernel does not know for this target
+	unknown map[uint32]bool // types that the kernel does not know for this target
 }
 
 // get returns one register set, or nil where the thread has none.
@@ -49,8 +49,9 @@ func (r *regReader) add(sets []procmem.Regset, tid int, types ...uint32) []procm
 	return sets
 }
 
-// BlockedRegs makes a general purpose register set of what /proc tells of a
-// blocked thread; all else in it is zero. ErrRunning: nothing is known.
+// BlockedRegs returns a general purpose register set with what /proc tells of a blocked thread.
+// All else in it is zero. It fails with ErrRunning where the thread is on a processor, so that
+// nothing is known.
 func BlockedRegs(p *process.Process, tid int, arch procmem.Arch) ([]byte, error) {
 	sc, err := p.ThreadSyscall(tid)
 	if err != nil {
@@ -83,8 +84,8 @@ func BlockedRegs(p *process.Process, tid int, arch procmem.Arch) ([]byte, error)
 	return regs, nil
 }
 
-// SyscallRegs tells, as indexes of Arch.RegisterNames, where a system call
-// has its number and arguments, and what a user's registers always hold.
+// SyscallRegs says where a system call has its number and arguments, and what the registers of
+// user mode always hold. Registers are indexes of Arch.RegisterNames.
 var SyscallRegs = map[procmem.Arch]struct {
 	Number int
 	Args   [6]int

@@ -5,10 +5,9 @@ import (
 	"github.com/procmem/procmem/internal/sys"
 )
 
-// all returns the register sets that a core of the architecture
-// holds. GETREGSET answers in the layout of the code segment that the thread
-// runs in, which need not be the executable's: 64-bit code may run 32-bit
-// pieces and the other way round.
+// all returns the register sets that a core of the architecture holds. GETREGSET answers in the
+// layout of the code segment that the thread runs in. That need not be the executable's: 64-bit
+// code may run 32-bit code for a while, and the other way round.
 func (r *regReader) all(tid int, arch procmem.Arch) ([]procmem.Regset, error) {
 	regs, err := sys.GetRegs64(tid)
 	if err != nil {
@@ -30,9 +29,9 @@ func (r *regReader) all(tid int, arch procmem.Arch) ([]procmem.Regset, error) {
 	return r.add(sets, tid, procmem.NTX86XState, procmem.NT386IOPerm, procmem.NTX86ShStk), nil
 }
 
-// narrow turns the 64-bit layout into the i386 one.
+// narrow returns 64-bit registers in the layout of i386.
 func narrow(regs []byte) []byte {
-	// By index of the names of I386: the index among those of AMD64.
+	// The index is that of a name of I386, and the value that of the AMD64 name.
 	from := [...]int{5, 11, 12, 13, 14, 4, 10, 23, 24, 25, 26, 15, 16, 17, 18, 19, 20}
 	var out []byte
 	for _, i := range from {
@@ -41,6 +40,8 @@ func narrow(regs []byte) []byte {
 	return out
 }
 
+// XSaveLayout returns the contents of NT_X86_XSAVE_LAYOUT for this processor, or nil for other
+// architectures.
 func XSaveLayout(arch procmem.Arch) []byte {
 	if arch != procmem.AMD64 && arch != procmem.I386 {
 		return nil

@@ -7,8 +7,8 @@ import (
 	"github.com/procmem/procmem"
 )
 
-// Register sets of an arm64 core beside the first two. The keys of pointer
-// authentication (0x407, 0x408) are secrets and are left out.
+// Register sets of an arm64 core beside the first two. The keys of pointer authentication
+// (0x407, 0x408) are secrets and are left out.
 var arm64Sets = []uint32{0x401, 0x402, 0x403, 0x404, 0x405, 0x406, 0x409, 0x40a, 0x40b, 0x40c, 0x40d, 0x40e, 0x40f}
 
 func (r *regReader) all(tid int, arch procmem.Arch) ([]procmem.Regset, error) {
@@ -32,4 +32,5 @@ func (r *regReader) all(tid int, arch procmem.Arch) ([]procmem.Regset, error) {
 	return sets, nil
 }
 
+// XSaveLayout returns nil: only x86 has that note.
 func XSaveLayout(procmem.Arch) []byte { return nil }

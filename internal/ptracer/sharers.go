@@ -15,46 +15,46 @@ import (
 	"github.com/procmem/procmem/process"
 )
 
-// Other processes may have the memory of the target: children of vfork(2) and
-// posix_spawn(3) until they execute a program, and those of clone(2) with CLONE_VM.
-// They write to it as its threads do, so they are held with it, each by a tracer of
-// its own: PTRACE_SEIZE of a process that executes a program waits until that is
-// over, and the target must not. All processes are looked at before the pause. In
-// the pause only those are looked at that were born since, by their ids: a process
-// that is held has no more children.
+// Other processes may have the memory of the target. These are children of vfork(2) and
+// posix_spawn(3) until they execute a program, and those of clone(2) with CLONE_VM. They write
+// to it as its threads do, so they are held with it. Each has a tracer of its own: PTRACE_SEIZE
+// of a process in exec waits for the end of that, and the target must not wait with it.
+//
+// All processes are looked at before the pause. In the pause, only those with later ids are: a
+// held process has no more children.
 
 const (
 	maxSharers = 64
-	// maxBorn is how many ids may have been given since all processes were looked
-	// at. With more, all are looked at again.
+	// maxBorn bounds the number of ids that the kernel may have given since all processes were
+	// looked at. With more, all are looked at again.
 	maxBorn = 4096
-	// sharerPatience bounds how long the target waits for the others, on a machine that
-	// is busy. One that sleeps in the kernel is given up before.
+	// sharerPatience bounds how long the target waits for the others on a busy machine. One
+	// that sleeps in the kernel is given up earlier.
 	sharerPatience = 2 * time.Second
 )
 
 // sharers are the processes that share the memory of the target.
 type sharers struct {
 	held   []*sharer
-	seen   map[int]bool // process ids that need no looking at
-	born   int          // the id that the kernel had given last when all were looked at
-	unheld []string     // why others are not held
+	seen   map[int]bool // ids of processes that need not be looked at
+	born   int          // the last id that the kernel had given when all were looked at
+	unheld []string     // a clause for each process that is not held
 }
 
-// sharer is one of them.
+// sharer is one process that shares the memory.
 type sharer struct {
 	*Tracer
-	stopping chan error // nil before it is asked to stop; what came of it
-	late     bool       // that is not known yet
-	told     bool       // it is among those that are not held
+	stopping chan error // nil before it is asked to stop; then receives the result
+	late     bool       // the result did not come in time
+	told     bool       // unheld names it
 }
 
-// HoldSharers has the tracer hold the processes that share the memory of its own,
-// or not. Their threads are none of Threads.
+// HoldSharers says whether the tracer also holds the processes that share the memory of its
+// own. Threads does not return their threads.
 func (t *Tracer) HoldSharers(hold bool) { t.sharing = hold }
 
-// Unheld tells, once the process has been let go, which others went on meanwhile
-// though they share its memory, and why.
+// Unheld names each process that shares the memory and went on during the pause, with the
+// reason. It is complete once the process has been let go.
 func (t *Tracer) Unheld() []string { return t.unheld }
 
 // findSharers looks at all processes.
@@ -66,7 +66,7 @@ func (t *Tracer) findSharers() {
 	if s.seen == nil {
 		s.seen = map[int]bool{t.p.PID(): true, os.Getpid(): true}
 	}
-	s.born = lastBorn() // first, since the list may miss whatever is born while it is made
+	s.born = lastBorn() // before the list, because that may miss processes that are born while it is made
 	pids, err := process.List()
 	if err != nil {
 		s.unheld = append(s.unheld, fmt.Sprintf("which processes share its memory is not known: %v", err))
@@ -75,8 +75,8 @@ func (t *Tracer) findSharers() {
 	t.addSharers(pids, sharesMemory)
 }
 
-// findNewSharers looks at the processes that were born since, and reports whether
-// any is to be held.
+// findNewSharers looks at the processes that were born since, and reports whether any is to be
+// held.
 func (t *Tracer) findNewSharers() bool {
 	s := &t.sharers
 	if !t.sharing || s.born == 0 {
@@ -111,8 +111,8 @@ func (t *Tracer) addSharers(tids []int, shares func(task, tid int) bool) {
 	}
 }
 
-// addSharer adds the process of a task that shares the memory, unless that is the
-// target, or held by us for another purpose.
+// addSharer adds the process of a task that shares the memory. It skips the target, and
+// processes that we hold for another purpose.
 func (t *Tracer) addSharer(tid int) {
 	st, err := taskStatus(tid)
 	s := &t.sharers
@@ -126,7 +126,7 @@ func (t *Tracer) addSharer(tid int) {
 	}
 	p, err := process.Open(st.TGID)
 	if err != nil {
-		return // it has ended
+		return // the process has ended
 	}
 	s.held = append(s.held, &sharer{Tracer: New(p)})
 }
@@ -141,7 +141,7 @@ func (t *Tracer) stopSharers(ctx context.Context) {
 	}
 }
 
-// awaitSharers waits until they have stopped, but not for ever.
+// awaitSharers waits until they have stopped, but at most sharerPatience.
 func (t *Tracer) awaitSharers() {
 	var late <-chan time.Time
 	for _, s := range t.sharers.held {
@@ -167,9 +167,9 @@ func (t *Tracer) awaitSharers() {
 	}
 }
 
-// stopped notes what came of stopping one.
+// stopped notes the result of stopping one sharer.
 func (t *Tracer) stopped(s *sharer, err error) {
-	s.stopping <- err // for whoever asks again
+	s.stopping <- err // for the next reader
 	if err == nil {
 		var refused int
 		s.Do(func() { refused = s.refused() })
@@ -199,8 +199,8 @@ func (t *Tracer) refused() int {
 	return 0
 }
 
-// letSharersGo lets them go, and notes who went on meanwhile. One that executes a
-// program writes nothing to the memory that it had, unless that fails.
+// letSharersGo lets them go, and notes those that went on meanwhile. A process in exec writes
+// nothing to the memory that it had, unless the exec fails.
 func (t *Tracer) letSharersGo() {
 	t.unheld = append(t.unheld, t.sharers.unheld...)
 	for _, s := range t.sharers.held {
@@ -214,7 +214,7 @@ func (t *Tracer) letSharersGo() {
 			s.p.Close()
 		}
 		if s.late {
-			go end() // which may have to wait for it
+			go end() // Release may have to wait for it
 		} else {
 			end()
 		}

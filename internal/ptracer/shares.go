@@ -13,9 +13,9 @@ import (
 	"github.com/procmem/procmem/process"
 )
 
-// matching returns the ids for which f is true. What is asked about other processes
-// may have to wait for one that executes a program (exec_update_lock), past the point
-// from which on its memory is its own: that one is passed over.
+// matching returns the ids for which f is true. A question about a process in exec may have to
+// wait for it (exec_update_lock), even past the point from which its memory is its own. Such a
+// process is passed over.
 func matching(ids []int, f func(int) bool) (out []int) {
 	raised := func(id int) (is bool) {
 		privilege.Raised(func() { is = f(id) })
@@ -29,8 +29,8 @@ func matching(ids []int, f func(int) bool) (out []int) {
 	return out
 }
 
-// sharesMemory reports whether a process has the memory of a task. Its first
-// thread may have exited, and have none.
+// sharesMemory reports whether a process has the memory of a task. Its first thread may have
+// exited, and then has none.
 func sharesMemory(task, pid int) bool {
 	if same, err := sys.SameMemory(task, pid); same || err != nil {
 		return same
@@ -55,8 +55,8 @@ func sharesMemory(task, pid int) bool {
 	return false
 }
 
-// liveTask returns a thread of the target that has memory, or 0: a leader that has
-// exited has none.
+// liveTask returns a thread of the target that has memory, or 0. A leader that has exited has
+// none.
 func (t *Tracer) liveTask() int {
 	if st, err := t.p.ThreadStat(t.p.PID()); err == nil && !st.Zombie() {
 		return t.p.PID()
@@ -89,8 +89,8 @@ func ours(tracer int) bool {
 	return err == nil && (st.TGID == os.Getpid() || st.PPID == os.Getpid())
 }
 
-// executes reports whether a process is in the middle of executing a program, or
-// does not answer, as then.
+// executes reports whether a process is in exec, or does not answer, as a process in exec does
+// not.
 func executes(p *process.Process) bool {
 	return len(matching([]int{p.PID()}, func(tid int) bool {
 		arch, err := p.Arch()
@@ -102,7 +102,7 @@ func executes(p *process.Process) bool {
 	})) == 0
 }
 
-// lastBorn returns the id that the kernel gave last to a process or thread, 0 for
+// lastBorn returns the id that the kernel gave last to a process or thread, or 0 where that is
 // unknown.
 func lastBorn() int {
 	b, err := os.ReadFile("/proc/loadavg")

@@ -9,24 +9,24 @@ import (
 	"github.com/procmem/procmem/process"
 )
 
-// Taken is what only the tracer can tell of a thread: its registers and
-// signals. It can travel.
+// Taken is what only the tracer can tell of a thread: its registers and signals. gob can encode
+// it.
 type Taken struct {
 	TID     int
 	Regsets []procmem.Regset
 	Blocked uint64
 	Pending uint64
-	Reason  *Reason // why the registers are missing or not whole, else nil
-	// Call is the system call that a thread was in when it was given up, which
-	// may have gone on since. nil: it was not, or that is not known.
+	Reason  *Reason // why the registers are missing or not whole; nil: they are whole
+	// Call is the system call in which the thread was given up. The thread may have gone on
+	// since. It is nil for threads that were not given up, and where the call is not known.
 	Call *process.Syscall
-	// Info is what can be known without a tracer, of a thread that was born
-	// after all others were looked at, and may be gone when it goes on.
+	// Info is what can be known without a tracer. It is set for a thread that was born after
+	// the others were looked at, because it may be gone after the pause.
 	Info *procmem.Thread
 }
 
-// Take reads the registers of all threads, on the tracing thread, and what is
-// not known of them yet.
+// Take returns the registers of all threads, and what is not known of them yet. Only the
+// tracing thread may call it.
 func (t *Tracer) Take(arch procmem.Arch) []Taken {
 	for _, tid := range slices.Clone(t.tids) {
 		if th := t.threads[tid]; th.refused {
@@ -50,7 +50,7 @@ func (t *Tracer) Take(arch procmem.Arch) []Taken {
 	return out
 }
 
-// TakeOne reads the registers of one thread, on the tracing thread.
+// TakeOne returns the registers of one thread. Only the tracing thread may call it.
 func (t *Tracer) TakeOne(tid int, arch procmem.Arch) (th Taken) {
 	th.TID = tid
 	if !t.Held(tid) {

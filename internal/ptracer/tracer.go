@@ -17,20 +17,20 @@ import (
 	"github.com/procmem/procmem/process"
 )
 
-// How long a thread may take to stop: as long as the scheduler does. One that
-// waits in the kernel without being interruptible is not waited for (asleep.go).
+// Patience is how long a thread may take to stop: as long as the scheduler takes. A thread in
+// an uninterruptible wait of the kernel is given up earlier (asleep.go).
 const (
 	Patience  = 10 * time.Second
 	seizeTime = 10 * time.Millisecond // more than it takes to attach
 )
 
-// tracer is the one owner of all that is attached to. It is an OS thread of
-// its own, as ptrace belongs to a thread: when that ends, in whatever way,
-// the kernel lets everything go that it held.
+// Tracer owns all that is attached to of one process. It is an OS thread of its own, because
+// ptrace belongs to a thread. When that thread ends, for whatever reason, the kernel releases
+// all that it held.
 type Tracer struct {
 	p       *process.Process
 	calls   chan func()
-	quit    chan struct{} // closed by release
+	quit    chan struct{} // closed by Release
 	end     sync.Once
 	done    chan struct{} // closed when the OS thread has nothing more to do
 	threads map[int]*traced
@@ -38,27 +38,27 @@ type Tracer struct {
 	tid     int   // of the tracing thread
 	exec    bool  // ids of threads may have changed hands
 	regs    regReader
-	early   map[int]Taken // threads that sleep, and were stopped before the pause
+	early   map[int]Taken // quiet threads, which were stopped before the pause
 	began   time.Time     // when the first of the others was asked to stop
 	pause   time.Duration
 	calm    func()       // ends the urgency of the pause
 	alarm   *sys.Alarm   // bounds Await; nil before Bound
-	Known   map[int]bool // threads that need no looking at, but for their registers; nil: none does
+	Known   map[int]bool // threads of which only the registers are read; nil: no thread needs more
 	sharing bool         // the processes that share the memory are held, too
 	sharers sharers
-	unheld  []string // which of them were not
+	unheld  []string // those sharers that were not held
 }
 
 type traced struct {
-	asked   bool // to stop
-	refused bool // it has not, in its time, and is not waited for
+	asked   bool // it was asked to stop
+	refused bool // it did not stop in time, and is not waited for
 	stopped bool
 	signal  int              // to be delivered when the thread goes on
 	asleep  *asleep          // nil where it was not seen in state D
-	call    *process.Syscall // that it was in when it was given up, nil where that is not known
+	call    *process.Syscall // the call in which it was given up; nil where that is not known
 }
 
-// New returns a tracer of a process, with nothing attached to.
+// New returns a tracer of a process that is attached to nothing yet. Release must be called.
 func New(p *process.Process) *Tracer {
 	t := &Tracer{p: p, calls: make(chan func()), quit: make(chan struct{}), done: make(chan struct{}), threads: make(map[int]*traced)}
 	go t.serve()
@@ -68,14 +68,14 @@ func New(p *process.Process) *Tracer {
 func (t *Tracer) serve() {
 	runtime.LockOSThread()
 	if unix.Gettid() == unix.Getpid() {
-		// The runtime keeps the first thread of a process for ever: take
-		// another one, which this one stays locked for.
+		// The runtime keeps the first thread of a process for ever. So another thread serves,
+		// and this one stays locked meanwhile.
 		go t.serve()
 		<-t.done
 		runtime.UnlockOSThread()
 		return
 	}
-	// Never unlocked: the end of the goroutine ends the OS thread.
+	// The thread is never unlocked, so the end of the goroutine ends it.
 	t.tid = unix.Gettid()
 	privilege.RaiseThread()
 	defer close(t.done)
@@ -94,7 +94,7 @@ func (t *Tracer) serve() {
 	}
 }
 
-// Do runs f on the tracing thread, and nothing after the release.
+// Do runs f on the tracing thread and waits for it. After Release it does nothing.
 func (t *Tracer) Do(f func()) {
 	ran := make(chan struct{})
 	call := func() {
@@ -108,7 +108,7 @@ func (t *Tracer) Do(f func()) {
 	}
 }
 
-// Begin has the tracing thread run f, and does not wait for it.
+// Begin has the tracing thread run f, and does not wait for the end of f.
 func (t *Tracer) Begin(f func()) {
 	select {
 	case t.calls <- f:
@@ -116,12 +116,12 @@ func (t *Tracer) Begin(f func()) {
 	}
 }
 
-// LetGo lets every thread go on.
+// LetGo lets all threads go on.
 func (t *Tracer) LetGo() { t.Do(t.LetAllGo) }
 
 // LetAllGo is LetGo on the tracing thread.
 func (t *Tracer) LetAllGo() {
-	// Who was stopped first goes on first, but for those that sleep.
+	// Threads go on in the order in which they were stopped, the quiet ones last.
 	for _, tid := range t.tids {
 		if th := t.threads[tid]; th.stopped && !t.isEarly(tid) {
 			sys.Detach(tid, th.signal) // ESRCH: it was killed
@@ -144,8 +144,8 @@ func (t *Tracer) LetAllGo() {
 	})
 }
 
-// LetGoLate is LetGo for the threads that have not stopped yet, as long as
-// there are any and ctx lasts. Only a tracing thread that lives on needs it.
+// LetGoLate is LetGo for the threads that have not stopped yet. It returns when there are none
+// left or ctx ends. Only a tracing thread that lives on needs it.
 func (t *Tracer) LetGoLate(ctx context.Context) {
 	for left := true; left && ctx.Err() == nil; time.Sleep(time.Millisecond) {
 		t.Do(func() {
@@ -158,11 +158,10 @@ func (t *Tracer) LetGoLate(ctx context.Context) {
 	}
 }
 
-// Release lets every thread go on and ends the tracing thread. It may be
-// called again.
+// Release lets all threads go on and ends the tracing thread. It may be called again.
 func (t *Tracer) Release() {
 	t.LetGo()
-	// The kernel detaches those that did not stop when the thread ends.
+	// The end of the OS thread has the kernel detach the threads that did not stop.
 	t.end.Do(func() { close(t.quit) })
 	<-t.done
 	if len(t.tids) > 0 {
@@ -173,8 +172,8 @@ func (t *Tracer) Release() {
 // endPatience bounds how long the end of an OS thread may take on a busy machine.
 const endPatience = time.Second
 
-// awaitEnd waits until the tracing thread has ended, and with it what it has attached
-// to: nothing else could attach before.
+// awaitEnd waits until the tracing thread has ended, and with it all attachments. Nothing else
+// could attach earlier.
 func (t *Tracer) awaitEnd() {
 	for began := time.Now(); time.Since(began) < endPatience; sys.Nap(50 * time.Microsecond) {
 		if unix.Tgkill(unix.Getpid(), t.tid, 0) == unix.ESRCH {
@@ -183,21 +182,27 @@ func (t *Tracer) awaitEnd() {
 	}
 }
 
-// Forget drops a thread that has exited.
+// Forget drops a thread that has exited. Only the tracing thread may call it.
 func (t *Tracer) Forget(tid int) {
 	delete(t.threads, tid)
 	t.tids = slices.DeleteFunc(t.tids, func(other int) bool { return other == tid })
 }
 
-// Held reports whether a thread has stopped and not been let go.
+// Held reports whether a thread has stopped and has not been let go. Only the tracing thread
+// may call it.
 func (t *Tracer) Held(tid int) bool { return t.threads[tid] != nil && t.threads[tid].stopped }
 
-// Stop seizes all threads, then asks them to stop and waits until they have.
-// Attaching alone holds nobody, so the time that it takes with thousands of
-// threads is no pause. Threads that are born meanwhile are found by looking
-// again until there are no others. That a look finds nothing new does not
-// suffice: the kernel ends the list of threads where it comes to one that
-// exits at that moment.
+// Stop holds all threads of the process. It seizes them, asks them to stop, and waits until
+// they have. Attaching alone holds no thread, so the time that it takes with thousands of
+// threads is no pause.
+//
+// Stop finds threads that are born meanwhile by looking again until there are no others. A look
+// that finds nothing new does not suffice: the kernel ends the list of threads where it comes
+// to one that exits at that moment.
+//
+// Stop fails with procmem.ErrGone where no thread is left, with the cause of ctx where that
+// ends, and where a thread cannot be seized. Threads that do not stop are no failure: GivenUp
+// returns them.
 func (t *Tracer) Stop(ctx context.Context) (err error) {
 	t.Do(func() { err = t.StopAll(ctx) })
 	return err
@@ -234,7 +239,7 @@ func (t *Tracer) StopAll(ctx context.Context) error {
 			if time.Since(t.began) > Patience {
 				return fmt.Errorf("stop process %d: threads start and end faster than they can be stopped", t.p.PID())
 			}
-			sys.Nap(min(pass*20*time.Microsecond, time.Millisecond)) // for those that are about to exit
+			sys.Nap(min(pass*20*time.Microsecond, time.Millisecond)) // for threads that are about to exit
 		}
 		if err := t.SeizeNew(); err != nil {
 			return err
@@ -246,8 +251,8 @@ func (t *Tracer) StopAll(ctx context.Context) error {
 	return nil
 }
 
-// verify looks again at all threads where an exec may have given the id of one
-// that has stopped to one that has not, and reports whether all is as it was.
+// verify looks again at all threads after an exec, and reports whether there was none. An exec
+// may have given the id of a thread that has stopped to one that has not.
 func (t *Tracer) verify() bool {
 	if !t.exec {
 		return true
@@ -261,12 +266,12 @@ func (t *Tracer) verify() bool {
 	return false
 }
 
-// all reports whether the process has no other threads than those that are
-// attached to, which is quicker to ask than to list thousands of them.
+// all reports whether the process has no other threads than those that are attached to. That is
+// quicker to ask than to list thousands of threads.
 func (t *Tracer) all() bool {
 	status, err := t.p.Status()
 	if err != nil {
-		return true // it is gone
+		return true // the process is gone
 	}
 	known := len(t.threads)
 	if t.threads[t.p.PID()] == nil && (status.State == 'Z' || status.State == 'X') {
@@ -275,20 +280,21 @@ func (t *Tracer) all() bool {
 	return status.Threads == known
 }
 
-// Interrupt asks the threads that have not been asked yet to stop.
+// Interrupt asks the threads to stop that have not been asked yet, and returns their number.
+// Only the tracing thread may call it.
 func (t *Tracer) Interrupt() (asked int) {
 	for _, tid := range t.tids {
 		if th := t.threads[tid]; !th.asked {
 			th.asked = true
-			sys.Interrupt(tid) // ESRCH: it has exited, which wait finds out
+			sys.Interrupt(tid) // ESRCH: the thread has exited, and Wait finds out
 			asked++
 		}
 	}
 	return asked
 }
 
-// Wait waits until all threads that are attached to have stopped, or have
-// shown that they will not.
+// Wait waits until all threads that were asked to stop have stopped, exited, or been given up.
+// It fails only with the cause of ctx. Only the tracing thread may call it.
 func (t *Tracer) Wait(ctx context.Context) error {
 	pending := make(map[int]*traced)
 	for tid, th := range t.threads {
@@ -317,7 +323,7 @@ func (t *Tracer) Wait(ctx context.Context) error {
 			}
 			return nil
 		}
-		// To look at many takes its time, in which they may have stopped.
+		// Looking at many threads takes its time, in which they may have stopped.
 		if waited >= next && (len(pending) <= fewPending || waited > 5*time.Millisecond) {
 			t.inquire(pending)
 			next = time.Since(began) + max(firstInquiry, waited/4)
@@ -328,7 +334,8 @@ func (t *Tracer) Wait(ctx context.Context) error {
 	return nil
 }
 
-// Bound prepares for WaitStop and Await, so that neither blocks for ever.
+// Bound prepares for WaitStop and Await, so that neither blocks for ever. It fails where there
+// can be no timer.
 func (t *Tracer) Bound() (err error) {
 	t.Do(func() {
 		if t.alarm == nil {
@@ -338,8 +345,9 @@ func (t *Tracer) Bound() (err error) {
 	return err
 }
 
-// Await waits until a task that is going on stops or ends, on the tracing
-// thread. Every now and then it asks patience, an error of which ends that.
+// Await waits until a running task stops or ends, and returns its status. It calls patience
+// about every awaitPeriod, and returns its error if there is one. Only the tracing thread may
+// call it.
 func (t *Tracer) Await(tid int, patience func() error) (unix.WaitStatus, error) {
 	if t.alarm == nil {
 		return poll(tid, patience)
@@ -352,7 +360,7 @@ func (t *Tracer) Await(tid int, patience func() error) (unix.WaitStatus, error) 
 			return status, err
 		}
 		if err != nil {
-			sys.Nap(time.Millisecond) // nothing that is known; it may pass
+			sys.Nap(time.Millisecond) // an unknown error, which may pass
 		}
 		if err := patience(); err != nil {
 			return 0, err
@@ -383,8 +391,9 @@ const awaitPeriod = 20 * time.Millisecond
 // errLate reports that there was no stop in time.
 var errLate = errors.New("no stop in time")
 
-// WaitStop waits for a thread that is going on to its next stop, for a while, or
-// until a control group has frozen it: ok is false where there was none. An error tells that the thread is gone.
+// WaitStop waits for the next stop of a running thread and returns its status. ok is false
+// where there was no stop within most, or a control group has frozen the thread. An error says
+// that the thread is gone. Only the tracing thread may call it.
 func (t *Tracer) WaitStop(tid int, most time.Duration) (status unix.WaitStatus, ok bool, err error) {
 	began := time.Now()
 	status, err = t.Await(tid, func() error {
@@ -394,11 +403,11 @@ func (t *Tracer) WaitStop(tid int, most time.Duration) (status unix.WaitStatus, 
 		if time.Since(began) > most || t.p.ThreadFrozen(tid) {
 			return errLate
 		}
-		// Where the process is killed the news of the leader does not come
-		// before that of the others has been taken.
+		// In a killed process the leader's news comes only after that of the others has been
+		// taken.
 		for _, other := range t.tids {
 			if other != tid {
-				sys.Wait(other) // what it was, look finds out later
+				sys.Wait(other) // look finds out later what it was
 			}
 		}
 		return nil
@@ -409,11 +418,10 @@ func (t *Tracer) WaitStop(tid int, most time.Duration) (status unix.WaitStatus, 
 	return status, err == nil, err
 }
 
-// inquire finds out what waiting does not tell about the threads that have not
-// stopped yet.
+// inquire finds out what waiting does not tell about the threads that have not stopped yet.
 func (t *Tracer) inquire(pending map[int]*traced) {
-	// A thread in exec waits until the others, which it has killed, are
-	// reaped; some of those are ours, and have stopped already.
+	// A thread in exec waits until the threads that it has killed are reaped. Some of them are
+	// traced by us, and have stopped already.
 	for tid, th := range t.threads {
 		t.look(tid, th)
 	}
@@ -422,19 +430,19 @@ func (t *Tracer) inquire(pending map[int]*traced) {
 		st, err := t.p.ThreadStat(tid)
 		switch {
 		case err != nil || st.Zombie() && tid == t.p.PID():
-			// A leader that has exited says nothing while others live. Any
-			// other thread that has is reaped as the next look finds it.
+			// A leader that has exited sends no news while others live. Any other thread that
+			// has exited is reaped as the next look finds it.
 			delete(pending, tid)
 			t.Forget(tid)
 		case t.sleeps(tid, th, st):
 			asleep++
 		default:
-			// An exec may have given the id to a thread that was not asked.
+			// An exec may have given the id to a thread that was not asked to stop.
 			sys.Interrupt(tid)
 		}
 	}
 	if asleep < len(pending) {
-		return // what those wait for may be a lock that one of the others has
+		return // those may wait for a lock that one of the others has
 	}
 	for tid, th := range pending {
 		t.giveUp(tid, th)
@@ -442,8 +450,9 @@ func (t *Tracer) inquire(pending map[int]*traced) {
 	clear(pending)
 }
 
-// reconsider finds threads that were given up and have gone on since: they waited for
-// one that has stopped by now. It reports whether there are any, which are waited for.
+// reconsider finds threads that were given up and have gone on since, such as those that waited
+// for a thread that has stopped by now. It reports whether there are any. They are waited for
+// again.
 func (t *Tracer) reconsider() (found bool) {
 	for _, tid := range slices.Clone(t.tids) {
 		th := t.threads[tid]
@@ -458,13 +467,12 @@ func (t *Tracer) reconsider() (found bool) {
 	return found
 }
 
-// look takes the news of a thread, and reports whether it needs no more
-// waiting for.
+// look takes the news of a thread, and reports whether it needs no more waiting for.
 func (t *Tracer) look(tid int, th *traced) bool {
 	status, ok, err := sys.Wait(tid)
 	switch {
 	case errors.Is(err, unix.ECHILD):
-		t.exec = true // or reaped while another was attached to
+		t.exec = true // or it was reaped while another thread was attached to
 		t.Forget(tid)
 		return true
 	case !ok:
@@ -474,31 +482,32 @@ func (t *Tracer) look(tid int, th *traced) bool {
 		th.stopped = true
 		th.signal = 0
 		if event := int(status) >> 16; event != sys.EventStop {
-			// A signal was about to be delivered: it will be, once.
+			// A signal was about to be delivered. It will be delivered once.
 			th.signal = int(status.StopSignal())
 		}
 		return true
 	}
-	t.Forget(tid) // it has exited
+	t.Forget(tid) // the thread has exited
 	return true
 }
 
 // Process returns the process that the tracer is for.
 func (t *Tracer) Process() *process.Process { return t.p }
 
-// Threads returns the ids of the threads that are attached to, in the order
-// in which they were found. Only the tracing thread may call it.
+// Threads returns the ids of the threads that are attached to, in the order in which they were
+// found. Only the tracing thread may call it.
 func (t *Tracer) Threads() []int { return t.tids }
 
-// Signal returns the signal that a held thread will be given when it goes on,
-// or 0.
+// Signal returns the signal that a held thread will be given when it goes on, or 0. Only the
+// tracing thread may call it.
 func (t *Tracer) Signal(tid int) int { return t.threads[tid].signal }
 
-// SetSignal sets it.
+// SetSignal sets the signal that Signal returns. Only the tracing thread may call it.
 func (t *Tracer) SetSignal(tid, signal int) { t.threads[tid].signal = signal }
 
 // Pause returns for how long the process has been held so far.
 func (t *Tracer) Pause() time.Duration { return t.pause }
 
-// Regset returns a register set of a held thread, or nil where it has none.
+// Regset returns a register set of a held thread, or nil where it has none. Only the tracing
+// thread may call it.
 func (t *Tracer) Regset(tid int, typ uint32) []byte { return t.regs.get(tid, typ) }
