@@ -50,7 +50,7 @@ func describe(p *process.Process) (subject, error) {
 
 // program collects what an exec changes.
 func (b *subject) program() (err error) {
-	b.img.Exe, _ = b.p.Exe() // for the notes only, so an error is no failure
+	b.img.Exe, _ = b.p.Exe() // it is only a name, so an error is no failure
 	if b.img.Arch, err = b.p.Arch(); err != nil {
 		return err
 	}

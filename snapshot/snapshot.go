@@ -72,7 +72,7 @@ type Snapshot struct {
 	img     procmem.Image // all but the threads
 	threads []procmem.Thread
 	tracer  *ptracer.Tracer
-	leave   func() time.Duration // lets the process go that the copy depends on; returns the pause it cost
+	leave   func() time.Duration // ends the forked copy, for which the process is held once more; returns that pause
 	pause   time.Duration
 	taken   time.Time
 	alive   func() error // reports whether the memory's source still exists; nil: the memory is our own
