@@ -7,15 +7,15 @@ import (
 	"github.com/procmem/procmem/process"
 )
 
-// batch is some memory that is copied together: one run of pages, or many small
-// ones that the process has written.
+// batch is memory that is copied at once: one run of pages, or many small ones that the process
+// has written.
 type batch struct {
 	runs   []procmem.Range
-	size   uint64         // of all of them, in bytes
-	copied []uint64       // bytes of each
-	soon   bool           // the process writes more until it is written
+	size   uint64         // of all runs, in bytes
+	copied []uint64       // bytes copied of each run
+	soon   bool           // the process is writing again until this is copied, so it is done at normal priority
 	ahead  bool           // the store wants it in the order of addresses
-	mem    procmem.Memory // to read it from; nil for the process itself
+	mem    procmem.Memory // what to read from; nil: the process itself
 	err    error          // of the store
 }
 
@@ -24,7 +24,7 @@ func (b *batch) add(r procmem.Range) {
 	b.size += r.Size()
 }
 
-// read reads the runs into buf, each behind the room for the one before it.
+// read reads the runs into buf. Each follows the room for the one before it.
 func (b *batch) read(v *process.View, buf []byte) {
 	b.copied = b.copied[:0]
 	if b.mem != nil {
@@ -57,9 +57,9 @@ func (b *batch) put(store Store, buf []byte) {
 	}
 }
 
-// copyBatches copies one batch after the other. What is written in the first
-// round is written in the background; but who reads holds the lock of the address space, for which
-// the process would wait if the reader had to wait for a processor.
+// copyBatches copies one batch after the other. The first round writes its batches in the
+// background. Reading is not in the background: a reader holds the lock of the address space,
+// and the process would wait while the reader waits for a processor.
 func (t *Tracker) copyBatches() {
 	thread := background.New()
 	defer thread.Close()
@@ -102,8 +102,8 @@ func (t *Tracker) gather(r procmem.Range) (err error) {
 	return nil
 }
 
-// maxTogether bounds how many runs are read together, and so for how long the
-// first of them waits while it may be written again.
+// maxTogether bounds the number of runs that are read together. The first of them may be
+// written again while it waits for the last.
 const maxTogether = 512
 
 // flush begins to copy what was gathered.
@@ -114,7 +114,8 @@ func (t *Tracker) flush() {
 	}
 }
 
-// freeBatch waits for a batch that is not being copied.
+// freeBatch returns a batch that is not being copied, and waits for one if need be. It fails
+// where the store did.
 func (t *Tracker) freeBatch() (*batch, error) {
 	for len(t.free) == 0 {
 		if err := t.finish(<-t.done); err != nil {
@@ -129,21 +130,21 @@ func (t *Tracker) freeBatch() (*batch, error) {
 	return b, nil
 }
 
-// finish takes note of what has been copied.
+// finish takes note of what has been copied. It returns the error of the store.
 func (t *Tracker) finish(b *batch) error {
 	t.free = append(t.free, b)
 	for i, r := range b.runs {
 		end := r.Start + procmem.Addr(b.copied[i])
 		t.Copied.Add(procmem.Range{Start: r.Start, End: end})
 		t.Stored.Add(procmem.Range{Start: r.Start, End: end})
-		if end < r.End && b.mem == nil { // gone again, most likely
+		if end < r.End && b.mem == nil { // most likely the page has vanished again
 			t.anew = append(t.anew, procmem.Range{Start: end, End: r.End})
 		}
 	}
 	return b.err
 }
 
-// drain waits for all that is being copied.
+// drain waits for all that is being copied. It returns the first error of the store.
 func (t *Tracker) drain() (err error) {
 	t.flush()
 	for len(t.free) < copyBatches {

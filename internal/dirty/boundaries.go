@@ -11,19 +11,20 @@ import (
 	"github.com/procmem/procmem/internal/sys"
 )
 
-// Whose writes are tracked is told the kernel by addresses. Where such a range
-// begins or ends inside of a mapping the kernel cuts that in two, for as long
-// as the tracking lasts, and then mremap(2) of the whole fails in the target
-// with EFAULT, as in a realloc(3). So tracking begins and ends with whole
-// mappings only. The list they are from may be old by some milliseconds: their
-// edges are looked at again just before, and what was cut all the same, since
-// it came in that microsecond, becomes one again just after (tracker.cover).
+// The kernel is told by addresses whose writes to track. Where such a range begins or ends
+// inside a mapping, the kernel cuts the mapping in two for as long as the tracking lasts. In
+// the target, mremap(2) of the whole then fails with EFAULT, as in a realloc(3). So tracking
+// begins and ends with whole mappings only.
+//
+// The list of mappings may be some milliseconds old. So their boundaries are asked for again
+// just before. A mapping that grows in the microsecond after that is cut all the same, and
+// becomes one again just after (Tracker.cover).
 
-// boundaries knows the borders of the mappings of a process.
+// boundaries knows the mapping boundaries of a process.
 type boundaries struct{ maps *os.File } // /proc/PID/maps
 
-// are reports whether a mapping begins where r does, and one ends where r
-// does. On kernels that do not tell (before 6.11) they do.
+// are reports whether one mapping begins where r does, and one ends where r does. Kernels
+// before 6.11 do not tell, and are then reports true.
 func (b boundaries) are(r procmem.Range) bool {
 	first, err := sys.MappingAt(b.maps.Fd(), uint64(r.Start))
 	if errors.Is(err, unix.ENOTTY) {
@@ -47,8 +48,8 @@ func (b boundaries) beside(r procmem.Range) (out []procmem.Range) {
 	return out
 }
 
-// cover has whole mappings tracked, and whatever they turn out to be a part
-// of.
+// cover has whole mappings tracked, and all that they turn out to be a part of. It reports
+// whether they are.
 func (t *Tracker) cover(r procmem.Range) bool {
 	before := t.boundaries.beside(r)
 	if !t.boundaries.are(r) || sys.UffdRegister(t.uffd, uint64(r.Start), uint64(r.End)) != nil {

@@ -1,24 +1,24 @@
-// Package dirty copies the memory of a process that runs on into a store, and
-// knows which pages were written since.
+// Package dirty copies the memory of a running process into a store, and knows which pages were
+// written since.
 //
-// Start with New, which takes a userfaultfd(2) of the process. Register has
-// mappings tracked, Round copies what was written, and Untrack undoes the tracking.
+// Start with New, which takes a userfaultfd(2) of the process. Register has mappings tracked,
+// Round copies what was written, and Untrack ends the tracking.
 //
 // What could hurt a target, and what prevents it:
 //   - A cut mapping: mremap(2) of a mapping that is tracked in part fails with EFAULT.
-//     Tracking begins and ends with whole mappings, which are looked at again (boundaries).
-//   - A stall: what holds the lock of the address space is done in small steps.
+//     Tracking begins and ends with whole mappings, which are checked again (boundaries).
+//   - A stall: work that holds the lock of the address space is done in small steps.
 //   - Tracking that stays: the kernel ends it with the last descriptor of the userfaultfd,
-//     which the helper of package inject holds. Untrack does it in small steps.
-//   - Missing writes: a page is trusted only as the comment of Tracker says.
+//     which the helper of package inject holds. Untrack ends it earlier, in small steps.
+//   - Missed writes: a page is trusted only as the comment of Tracker says.
 package dirty
 
 import "github.com/procmem/procmem"
 
-// Store takes memory by address. What was put may be put again, and forgotten.
+// Store takes memory by address. Pages may be put again, and forgotten.
 type Store interface {
-	// Put keeps whole pages, from a page-aligned address on. It may be called
-	// from several goroutines at once for different pages.
+	// Put keeps whole pages from a page-aligned address on. It may be called from several
+	// goroutines at once for different pages.
 	Put(addr procmem.Addr, p []byte) error
 	// Forget drops what was put in r.
 	Forget(r procmem.Range) error

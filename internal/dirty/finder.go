@@ -8,19 +8,19 @@ import (
 	"github.com/procmem/procmem/internal/sys"
 )
 
-// finder finds the pages of a process that exist: runtimes reserve terabytes
-// and touch a little of them. The zero value of step is the smallest.
+// finder finds the existing pages of a process. Runtimes reserve terabytes and touch a small
+// part of them. A zero step means the smallest.
 type finder struct {
 	pm   *os.File // /proc/PID/pagemap
-	step uint64   // how much is looked at at once, in bytes
+	step uint64   // bytes that one look covers
 }
 
-// findTime is how long one look may take, while the address space is locked
-// against changes of its mappings. Where there are no page tables a look at a
-// terabyte takes microseconds; tables that have become empty take their time.
+// findTime is how long one look may take, while the address space is locked against changes of
+// its mappings. A look at a terabyte without page tables takes microseconds. Tables that have
+// become empty take longer.
 const findTime = 2 * time.Millisecond
 
-// next returns the first page of r that exists.
+// next returns the first existing page of r. ok is false where there is none.
 func (f *finder) next(r procmem.Range) (at procmem.Addr, ok bool, err error) {
 	const exists = sys.PagePresent | sys.PageSwapped
 	var found [1]sys.PageRegion
@@ -52,7 +52,7 @@ func (t *Tracker) hasCopied(r procmem.Range) bool {
 	return false
 }
 
-// nextCopied returns the first page of r that has been copied, or its end.
+// nextCopied returns the first copied page of r, or the end of r.
 func (t *Tracker) nextCopied(r procmem.Range) procmem.Addr {
 	for c := range t.Copied.Ranges(r) {
 		return c.Start

@@ -12,50 +12,51 @@ import (
 	"github.com/procmem/procmem/internal/sys"
 )
 
-// Shared is memory that mappings of one process share, and no other process writes
-// to: a file that is on no disk. Its pages may be seen at several addresses, and are
-// known by their offset in the file.
+// Shared is shared memory of one process to which no other process writes: a file that is on no
+// disk. Several addresses may show the same page, so pages are known by their offset in the
+// file.
 //
-// A page of it is as it was copied if it is protected in all mappings that may write.
-// Protected is also one that is absent, by a marker in its place, which a page fault
-// turns into a page that is written or protected. One that is absent without a marker
-// may have been written and dropped from the page tables since: it is not trusted.
-// That it is there at all only the file tells.
+// A page is as it was copied if it is protected in all mappings that may write. An absent page
+// is protected, too, if a marker is in its place. A page fault turns that into a page that is
+// written or protected. A page that is absent without a marker may have been written and
+// dropped from the page tables since, and is not trusted. Only the file tells that such a page
+// exists.
 type Shared struct {
-	Maps  []procmem.Mapping // all of them, ascending
-	Data  pageset.Set       // offsets of pages that exist, when the last round began
-	Pages uint64            // that the file had then
-	stale pageset.Set       // offsets of pages that were not protected everywhere then
+	Maps  []procmem.Mapping // all of the file's, ascending
+	Data  pageset.Set       // offsets of pages that existed when the last round began
+	Pages uint64            // number of pages that the file had then
+	stale pageset.Set       // offsets of pages that some mapping did not protect then
 	seen  map[procmem.Range]uint64
-	still map[procmem.Range]bool // mappings that may not write
+	still map[procmem.Range]bool // mappings that never may write
 }
 
-// Offset returns where an address of a mapping is in its file.
+// Offset returns the offset in its file of an address of a mapping.
 func Offset(m *procmem.Mapping, a procmem.Addr) procmem.Addr {
 	return procmem.Addr(m.Offset) + (a - m.Start)
 }
 
-// Offsets returns where a part of a mapping is in its file.
+// Offsets returns the offsets in its file of a part of a mapping.
 func Offsets(m *procmem.Mapping, r procmem.Range) procmem.Range {
 	return procmem.Range{Start: Offset(m, r.Start), End: Offset(m, r.End)}
 }
 
-// At returns where a part of the file is in a mapping.
+// At returns the addresses in a mapping of a range of offsets in its file.
 func At(m *procmem.Mapping, r procmem.Range) procmem.Range {
 	return procmem.Range{Start: r.Start - procmem.Addr(m.Offset) + m.Start, End: r.End - procmem.Addr(m.Offset) + m.Start}
 }
 
-// MayWrite reports whether the process may write through a mapping, now or later. It
-// holds unless the mapping was refused as one that never can.
+// MayWrite reports whether the process may write through a mapping, now or later. It reports
+// true until the kernel has refused the mapping as one that never can.
 func (o *Shared) MayWrite(m *procmem.Mapping) bool {
 	return !o.still[m.Range] && (m.Flags == 0 || m.Flags&procmem.VMMayWrite != 0)
 }
 
-// RoundShared protects what has been written of shared memory, and copies what of it
-// is wanted. mem is the memory behind the mappings. It returns how much that was.
+// RoundShared protects shared memory that has been written, and copies what is wanted of it.
+// mem reads the backing memory of the mappings. The result says how much was copied. It fails
+// where mem, the store or the kernel does, and with procmem.ErrGone.
 //
-// All mappings are protected before anything is copied: what is copied then is older
-// than no write that goes unnoticed.
+// All mappings are protected before anything is copied. So a copy is never older than a write
+// that goes unnoticed.
 func (t *Tracker) RoundShared(ctx context.Context, o *Shared, mem procmem.Sparse, wanted []procmem.Range) (written Work, err error) {
 	o.Data.Clear()
 	o.stale.Clear()
@@ -74,7 +75,7 @@ func (t *Tracker) RoundShared(ctx context.Context, o *Shared, mem procmem.Sparse
 		}
 	}
 	o.seen = seen
-	for i := range o.Maps { // what has no page any more may have another later
+	for i := range o.Maps { // a page that is gone may be another one later
 		for gap := range o.Data.Gaps(Offsets(&o.Maps[i], o.Maps[i].Range)) {
 			t.forget(At(&o.Maps[i], gap))
 		}
@@ -101,8 +102,8 @@ func (t *Tracker) RoundShared(ctx context.Context, o *Shared, mem procmem.Sparse
 	return written, nil
 }
 
-// protect protects the pages of a mapping that exist in the file, and notes which
-// were not.
+// protect protects the pages of a mapping that exist in the file, and notes those that were not
+// protected.
 func (t *Tracker) protect(ctx context.Context, o *Shared, m *procmem.Mapping) error {
 	if !o.MayWrite(m) {
 		return nil
@@ -119,7 +120,7 @@ func (t *Tracker) protect(ctx context.Context, o *Shared, m *procmem.Mapping) er
 			case errors.Is(err, unix.EPERM) && tries < maxTries && t.coverShared(o, m):
 				tries++
 				continue
-			case errors.Is(err, unix.EPERM) || errors.Is(err, unix.ENOENT): // it changes: all of it counts as written
+			case errors.Is(err, unix.EPERM) || errors.Is(err, unix.ENOENT): // the mapping is changing: all of it counts as written
 				o.stale.Add(Offsets(m, r))
 				end = r.End
 			case errors.Is(err, unix.ESRCH):
@@ -136,13 +137,12 @@ func (t *Tracker) protect(ctx context.Context, o *Shared, m *procmem.Mapping) er
 	return nil
 }
 
-// protectStep is protect for a range that is looked at at once. It returns how far
-// it came.
+// protectStep is protect for one step. It returns the address that it reached.
 func (t *Tracker) protectStep(o *Shared, m *procmem.Mapping, r procmem.Range) (procmem.Addr, error) {
 	n, end, err := sys.PagemapQuery(t.pm.Fd(), sys.Scan{Start: uint64(r.Start), End: uint64(r.End),
 		Return: sys.PageWritten | sys.PageTracked, Protect: true, Tracked: true}, t.vec)
 	if errors.Is(err, unix.EINTR) || errors.Is(err, unix.EAGAIN) {
-		// What was protected before is not told.
+		// An interrupted scan does not say what it has protected.
 		o.stale.Add(Offsets(m, r))
 		return r.Start, nil
 	}
@@ -160,14 +160,14 @@ func (t *Tracker) protectStep(o *Shared, m *procmem.Mapping, r procmem.Range) (p
 	return procmem.Addr(end), nil
 }
 
-// coverShared has a shared mapping tracked, and reports whether there is use in
-// another try to protect it.
+// coverShared has a shared mapping tracked, and reports whether another try to protect it is of
+// use.
 func (t *Tracker) coverShared(o *Shared, m *procmem.Mapping) bool {
 	if !t.boundaries.are(m.Range) {
 		return false
 	}
 	err := sys.UffdRegister(t.uffd, uint64(m.Start), uint64(m.End))
-	if errors.Is(err, unix.EPERM) { // of a file that was opened for reading
+	if errors.Is(err, unix.EPERM) { // the file was opened for reading
 		if o.still == nil {
 			o.still = make(map[procmem.Range]bool)
 		}
@@ -201,7 +201,7 @@ func (t *Tracker) copyShared(ctx context.Context, o *Shared, m *procmem.Mapping,
 	return written, nil
 }
 
-// copyBehind copies a range from the memory behind it.
+// copyBehind copies a range from its backing memory.
 func (t *Tracker) copyBehind(r procmem.Range, mem procmem.Memory) error {
 	for !r.Empty() {
 		b, err := t.freeBatch()

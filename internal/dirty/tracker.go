@@ -16,16 +16,16 @@ import (
 	"github.com/procmem/procmem/process"
 )
 
-// Tracker copies memory of a running process into a store, and knows which
-// pages have been written since: a write to a page that is protected goes on
-// at once and ends the protection (userfaultfd(2), UFFD_FEATURE_WP_ASYNC of
-// kernel 6.7; fs/proc/task_mmu.c, PAGEMAP_SCAN).
+// Tracker copies memory of a running process into a store, and knows which pages have been
+// written since. A write to a protected page goes on at once and ends the protection
+// (userfaultfd(2), UFFD_FEATURE_WP_ASYNC of kernel 6.7; fs/proc/task_mmu.c, PAGEMAP_SCAN).
 //
-// A page is trusted to be as it was copied if it is present, protected, and in
-// a mapping that has been tracked since before it was copied. Nothing else
-// is: a page that was dropped is absent, and comes back without protection;
-// what is mapped anew, or moved, is not tracked. A page may be protected and
-// not copied, such as one that could not be read: nothing is known of it.
+// A page is trusted to be as it was copied if it is present and protected, and its mapping has
+// been tracked since before the copy. No other page is trusted. A dropped page is absent,
+// and comes back without protection. A new or moved mapping is not tracked. A protected page
+// need not be copied, such as one that could not be read: nothing is known of it.
+//
+// A Tracker is not safe for concurrent use.
 type Tracker struct {
 	p          *process.Process
 	uffd       int
@@ -33,46 +33,48 @@ type Tracker struct {
 	boundaries boundaries
 	view       *process.View
 	store      Store
-	Ranges     []procmem.Range // that were registered, ascending
-	anew       []procmem.Range // where the next round copies all, protected or not
-	Copied     pageset.Set     // as they were when they were protected
-	Zero       pageset.Set     // those of copied that are zeros, and not in the store
-	Stored     pageset.Set     // that were put into the store, good or not
-	Files      []procmem.Range // where pages may be those of a file
-	Own        []procmem.Range // mappings of which what was written is no other process's, by ownMapping
+	Ranges     []procmem.Range // tracked memory, ascending
+	anew       []procmem.Range // memory of which the next round copies all, protected or not
+	Copied     pageset.Set     // pages that were copied as they were when they were protected
+	Zero       pageset.Set     // pages of Copied that are zeros, and not in the store
+	Stored     pageset.Set     // pages that were put into the store, trusted or not
+	Files      []procmem.Range // where pages may be a file's; set by the owner
+	Own        []procmem.Range // mappings whose written pages are no other process's; set by the owner
 	vec        []sys.PageRegion
 	batches    chan *batch // to the copying threads
 	done       chan *batch // from them
 	free       []*batch
-	small      *batch // being filled with runs, nil for none
-	rounds     int    // that are over
+	small      *batch // being filled with runs; nil for none
+	rounds     int    // number of complete rounds
 
 	reading sync.Mutex
-	putting sync.Mutex // while the store works ahead; taken before reading is given up, so that batches stay in order
-	ahead   bool       // the store works on what is put at once, in the order of addresses
-	// Check is asked from time to time whether a round is worth its while.
+	putting sync.Mutex // held while the store works ahead; locked before reading is unlocked, so that batches stay in order
+	ahead   bool       // the store works at once on what is put, in the order of addresses
+	// Check is called from time to time in a round with the address up to which it has come.
+	// Its error ends the round. nil for none.
 	Check func(upTo procmem.Addr) error
 }
 
 // Sizes of the steps of a tracker, in bytes.
 const (
-	// scanStep is how much is looked at while the address space is locked
-	// against changes of its mappings.
+	// scanStep is how much one look covers, while the address space is locked against changes
+	// of its mappings.
 	scanStep = 32 << 20
-	// registerStep bounds how many neighbouring mappings are registered at
-	// once, for the same reason.
+	// registerStep bounds the number of neighbouring mappings that are registered at once, for
+	// the same reason.
 	registerStep = 256
 	copyBatch    = 2 << 20
-	// copyThreads is how many batches are copied at once: one is read while
-	// the other is written. There is one batch more, which is being filled.
+	// copyThreads is the number of batches that are copied at once: one is read while another
+	// is written. One batch more is being filled.
 	copyThreads = 2
 	copyBatches = copyThreads + 1
-	// smallRun is the size from which on it is not worth it to read a run of
-	// pages together with others.
+	// smallRun is the size from which reading a run of pages together with others is of no use.
 	smallRun = 128 << 10
 )
 
-// New starts to track nothing, with a userfaultfd of the target.
+// New returns a Tracker that tracks nothing yet. uffd is a userfaultfd of the target, and
+// remains the caller's. New fails where the kernel does not support asynchronous write
+// protection (before 6.7), or /proc cannot be read. Close must be called.
 func New(p *process.Process, uffd int, view *process.View, store Store) (*Tracker, error) {
 	if err := sys.UffdTrackWrites(uffd); err != nil {
 		return nil, fmt.Errorf("track writes: the kernel does not know how (6.7 does): %w", err)
@@ -97,13 +99,14 @@ func New(p *process.Process, uffd int, view *process.View, store Store) (*Tracke
 	return t, nil
 }
 
+// Close stops the copying threads and closes files. It does not end the tracking: Untrack does.
 func (t *Tracker) Close() error {
 	close(t.batches)
 	return errors.Join(t.boundaries.maps.Close(), t.pm.Close())
 }
 
-// Register has mappings tracked that are not yet. What cannot be is left: it
-// counts as written in the end.
+// Register has those mappings tracked that are not tracked yet. A mapping that cannot be
+// tracked is left out, and counts as written in the end.
 func (t *Tracker) Register(maps []procmem.Mapping) {
 	var unknown []procmem.Mapping
 	for i := range maps {
@@ -116,7 +119,7 @@ func (t *Tracker) Register(maps []procmem.Mapping) {
 		t.registerRun(run)
 		unknown = unknown[len(run):]
 	}
-	t.Ranges = pageset.Merge(append(t.Ranges, t.anew...)) // of what has been anew before, they have all
+	t.Ranges = pageset.Merge(append(t.Ranges, t.anew...)) // Ranges has what was in anew in earlier rounds
 }
 
 // registerRun registers mappings that touch, one by one if need be.
@@ -128,15 +131,14 @@ func (t *Tracker) registerRun(maps []procmem.Mapping) {
 	}
 }
 
-// fresh notes that r is tracked from now on: what is known of it is void. Some
-// of it may be protected already: that of a mapping that has grown, or was
-// moved here.
+// fresh notes that r is tracked from now on, so that nothing known of it is valid. Some of it
+// may be protected already, if its mapping has grown or was moved here.
 func (t *Tracker) fresh(r procmem.Range) {
 	t.forget(r)
 	t.anew = append(t.anew, r)
 }
 
-// Work is what is to be copied: so many bytes, in so many runs of pages.
+// Work is an amount of memory to copy: bytes, in a number of runs of pages.
 type Work struct{ Bytes, Runs uint64 }
 
 func (w *Work) add(more Work) {
@@ -144,8 +146,9 @@ func (w *Work) add(more Work) {
 	w.Runs += more.Runs
 }
 
-// Round protects what has been written in the ranges, and copies it. It
-// returns how much that was.
+// Round protects the pages of ascending ranges that have been written, and copies them. The
+// result says how much was copied. Round fails where the store or Check does, with the cause of
+// ctx, and with procmem.ErrGone.
 func (t *Tracker) Round(ctx context.Context, ranges []procmem.Range) (written Work, err error) {
 	defer func() {
 		if derr := t.drain(); err == nil {
@@ -164,7 +167,7 @@ func (t *Tracker) Round(ctx context.Context, ranges []procmem.Range) (written Wo
 				}
 				if first, ok, err := pages.next(r); err == nil && !ok {
 					break
-				} else if err == nil { // or the look at it tells the reason
+				} else if err == nil { // the look reports the reason of an error
 					r.Start = first
 				}
 				step := procmem.Range{Start: r.Start, End: min(r.End, (r.Start|(scanStep-1))+1)}
@@ -184,8 +187,7 @@ func (t *Tracker) Round(ctx context.Context, ranges []procmem.Range) (written Wo
 	return written, nil
 }
 
-// look is round for a range that is looked at at once. What is in anew is
-// copied as a whole.
+// look is Round for one step. What is in anew is copied as a whole.
 func (t *Tracker) look(r procmem.Range, anew []procmem.Range) (written Work, err error) {
 	for i := pageset.Index(anew, r.Start); i < len(anew) && anew[i].Start < r.End; i++ {
 		more, err := t.step(anew[i].Intersect(r), true)
@@ -198,7 +200,7 @@ func (t *Tracker) look(r procmem.Range, anew []procmem.Range) (written Work, err
 	}
 	spans, err := t.Unprotected(r, MergeGap)
 	if err != nil {
-		spans = []procmem.Range{r} // which tells the reason
+		spans = []procmem.Range{r} // step reports the reason of the error
 	}
 	for _, span := range spans {
 		more, err := t.step(span, false)
@@ -209,13 +211,13 @@ func (t *Tracker) look(r procmem.Range, anew []procmem.Range) (written Work, err
 	return written, nil
 }
 
-// MergeGap is how far apart two pieces of memory are that are looked at as one, in
-// bytes: asking twice takes longer than to look at the pages between them.
+// MergeGap is the distance, in bytes, up to which two pieces of memory are looked at as one.
+// Asking twice takes longer than looking at the pages between them.
 const MergeGap = 256 << 10
 
-// Unprotected returns what of a range is not protected, pieces that are near
-// each other as one: what was written, and what does not exist. EPERM: not all of it is
-// tracked.
+// Unprotected returns the parts of a range that are not protected: written pages, and pages
+// that do not exist. Parts that are at most gap bytes apart are returned as one. It fails with
+// EPERM where some of the range is not tracked.
 func (t *Tracker) Unprotected(r procmem.Range, gap procmem.Addr) (spans []procmem.Range, err error) {
 	q := sys.Scan{Start: uint64(r.Start), End: uint64(r.End), All: sys.PageWritten, Return: sys.PageWritten, Tracked: true}
 	for q.Start < q.End {
@@ -235,15 +237,14 @@ func (t *Tracker) Unprotected(r procmem.Range, gap procmem.Addr) (spans []procme
 	return spans, nil
 }
 
-// AheadBatch is how much memory counts as written where some of it was, in
-// bytes, when it is asked whether it pays to work on memory ahead.
+// AheadBatch is the granularity, in bytes, for the question whether it pays to work ahead. All
+// of an aligned batch counts as written where some of it was.
 const AheadBatch = 256 << 10
 
-// WrittenBelow returns how many of the pages below an address that have been
-// copied were written since, in how many aligned batches of AheadBatch bytes they
-// are, and how many have been copied.
+// WrittenBelow returns how many copied pages below an address were written since, and in how
+// many aligned batches of AheadBatch bytes they are. all is the number of copied pages.
 func (t *Tracker) WrittenBelow(upTo procmem.Addr) (written, batches, all uint64) {
-	next := procmem.Addr(0) // the first batch that is not counted
+	next := procmem.Addr(0) // the first batch that is not counted yet
 	for _, tracked := range t.Ranges {
 		for r := tracked.Intersect(procmem.Range{End: upTo}); !r.Empty(); {
 			step := procmem.Range{Start: r.Start, End: min(r.End, (r.Start|(scanStep-1))+1)}
@@ -267,14 +268,14 @@ func (t *Tracker) WrittenBelow(upTo procmem.Addr) (written, batches, all uint64)
 	return written, batches, t.Copied.Len()
 }
 
-// WorkAhead tells the store that what is put from now on is likely to stay as
-// it is, or that it is not.
+// WorkAhead tells the store whether pages that are put from now on are likely to stay as they
+// are.
 func (t *Tracker) WorkAhead(likely bool) {
 	s, ok := t.store.(interface{ Ahead(likely bool) bool })
 	t.ahead = ok && s.Ahead(likely) && likely
 }
 
-// Ahead reports whether the store works on what is put at once.
+// Ahead reports whether the store works on pages as soon as they are put.
 func (t *Tracker) Ahead() bool { return t.ahead }
 
 // forget notes that nothing is known of r.
@@ -283,8 +284,8 @@ func (t *Tracker) forget(r procmem.Range) {
 	t.Zero.Remove(r)
 }
 
-// step protects what has been written of a range, and copies it. Where it is
-// forced, all pages count as written.
+// step protects what has been written of a range, and copies it. Where forced is true, all
+// pages count as written.
 func (t *Tracker) step(r procmem.Range, forced bool) (written Work, err error) {
 	q := sys.Scan{Start: uint64(r.Start), End: uint64(r.End), Any: sys.PagePresent | sys.PageSwapped,
 		Return: sys.PagePresent | sys.PageSwapped | sys.PageZero, Protect: true, Tracked: true}
@@ -298,8 +299,8 @@ func (t *Tracker) step(r procmem.Range, forced bool) (written Work, err error) {
 		found, err := sys.PagemapNext(t.pm.Fd(), &q, 0, t.vec)
 		switch {
 		case errors.Is(err, unix.EPERM) && try < maxTries:
-			// Something here was mapped, or moved, since it was registered.
-			// What was protected before that was found is not told.
+			// Something here was mapped or moved since it was registered. The kernel does not
+			// say what it had protected by then.
 			try++
 			if err := t.drain(); err != nil {
 				return written, err
@@ -309,7 +310,7 @@ func (t *Tracker) step(r procmem.Range, forced bool) (written Work, err error) {
 			t.reregister(r)
 			continue
 		case errors.Is(err, unix.EPERM):
-			t.anew = append(t.anew, r) // it changes too fast
+			t.anew = append(t.anew, r) // the range changes too fast
 			return written, nil
 		case errors.Is(err, unix.ESRCH):
 			return written, procmem.ErrGone
@@ -330,7 +331,7 @@ func (t *Tracker) step(r procmem.Range, forced bool) (written Work, err error) {
 // maxTries bounds how often a range is registered again in one round.
 const maxTries = 4
 
-// reregister tracks what is mapped in r now, and is not tracked yet.
+// reregister tracks what is mapped in r now and is not tracked yet.
 func (t *Tracker) reregister(r procmem.Range) {
 	maps, err := t.p.Mappings()
 	if err != nil {
@@ -349,13 +350,13 @@ func (t *Tracker) tracks(a procmem.Addr) bool {
 	return err == nil
 }
 
-// copy copies a run of pages that have been protected just now, and written
-// since they were before.
+// copy copies a run of pages that have been protected just now. written says that they had been
+// written since they were protected before.
 func (t *Tracker) copy(r procmem.Range, categories uint64, written bool) error {
 	t.forget(r)
 	switch {
 	case categories&sys.PageFile != 0:
-		return nil // as in the file
+		return nil // the page is as in the file
 	case categories&sys.PageZero != 0:
 		t.Copied.Add(r)
 		t.Zero.Add(r)
@@ -375,8 +376,8 @@ func (t *Tracker) copy(r procmem.Range, categories uint64, written bool) error {
 	return nil
 }
 
-// Trusted reports which pages of a run, as the scan during the pause told it,
-// are as they were copied: those of the run that are in copied.
+// Trusted reports whether pages with these categories of the scan in the pause are as they were
+// copied, if they are in Copied.
 func Trusted(categories uint64) bool {
 	return categories&sys.PageTracked != 0 && categories&(sys.PageWritten|sys.PageFile) == 0
 }

@@ -12,17 +12,17 @@ import (
 )
 
 const (
-	// untrackStep is how much memory is unprotected at once, while nobody can
-	// map or unmap memory in the target: some tenths of a millisecond.
+	// untrackStep is how many bytes are unprotected at once, while no thread of the target can
+	// map or unmap memory: some tenths of a millisecond.
 	untrackStep = 8 << 20
-	// untrackWork is after how much work others get hold of the address space,
-	// for untrackRest: without a rest they may have to wait for all of it.
+	// untrackWork is the time after which other threads get hold of the address space for
+	// untrackRest. Without a rest they may have to wait for all of the work.
 	untrackWork = 500 * time.Microsecond
 	untrackRest = 100 * time.Microsecond
 )
 
-// untracker ends the tracking of writes in small steps. Closing the
-// userfaultfd would do it in a large one.
+// untracker ends the tracking of writes in small steps. Closing the userfaultfd would do it in
+// one large step.
 type untracker struct {
 	uffd       int
 	boundaries boundaries
@@ -30,7 +30,8 @@ type untracker struct {
 	rested     time.Time
 }
 
-// Untrack ends the tracking of all mappings of a process by a userfaultfd.
+// Untrack ends the tracking of all mappings of a process by a userfaultfd. Mappings of a
+// process that cannot be read any more are left to the end of the userfaultfd.
 func Untrack(p *process.Process, uffd int) {
 	file, err := p.OpenMem("maps")
 	if err != nil {
@@ -53,18 +54,18 @@ func Untrack(p *process.Process, uffd int) {
 		if u.run(run) || len(run) == 1 {
 			continue
 		}
-		for i := range run { // some of it is not tracked, or is not there any more
+		for i := range run { // some of it is not tracked, or no longer exists
 			u.run(run[i : i+1])
 		}
 	}
 }
 
-// run ends the tracking of mappings that touch, and reports whether it could.
-// What takes long is done first, in steps: to unprotect the pages.
+// run ends the tracking of mappings that touch, and reports whether it could. It unprotects the
+// pages first, in steps, because that takes long.
 func (u *untracker) run(maps []procmem.Mapping) bool {
 	r := hull(maps)
 	for a := r.Start; a < r.End; {
-		// The first step of a mapping also tells whether it is ours.
+		// The first step of a mapping also tells whether it is tracked by us.
 		if a > r.Start && len(maps) == 1 {
 			if first, ok, err := u.pages.next(procmem.Range{Start: a, End: r.End}); err == nil && !ok {
 				break
@@ -72,11 +73,11 @@ func (u *untracker) run(maps []procmem.Mapping) bool {
 				a = max(a, first&^(untrackStep-1))
 			}
 		}
-		end := min(r.End, (a|(untrackStep-1))+1) // aligned: huge pages stay whole
+		end := min(r.End, (a|(untrackStep-1))+1) // aligned, so that huge pages stay whole
 		if err := sys.UffdUnprotect(u.uffd, uint64(a), uint64(end)); errors.Is(err, unix.ENOENT) {
 			return false
 		} else if err != nil {
-			break // of huge pages of hugetlbfs that are larger than a step
+			break // pages of hugetlbfs that are larger than a step
 		}
 		u.rest()
 		a = end
@@ -92,9 +93,8 @@ func (u *untracker) rest() {
 	}
 }
 
-// touching returns the mappings at the front that touch each other, as many as
-// can be dealt with in one step, and that are no larger than size together; or
-// the first one alone.
+// touching returns the leading mappings that touch each other: as many as one step can handle,
+// of at most size bytes together, or the first one alone.
 func touching(maps []procmem.Mapping, size uint64) []procmem.Mapping {
 	n := 1
 	for n < len(maps) && n < registerStep && maps[n].Start == maps[n-1].End && uint64(maps[n].End-maps[0].Start) <= size {
@@ -103,7 +103,7 @@ func touching(maps []procmem.Mapping, size uint64) []procmem.Mapping {
 	return maps[:n]
 }
 
-// hull is the range of mappings that touch each other.
+// hull returns the range of mappings that touch each other.
 func hull(maps []procmem.Mapping) procmem.Range {
 	return procmem.Range{Start: maps[0].Start, End: maps[len(maps)-1].End}
 }
