@@ -15,11 +15,11 @@ import (
 	"github.com/procmem/procmem/process"
 )
 
-// agent is a task of our own in the target: it shares the memory, and makes the
-// calls whose results nobody else may have. It is stopped from its birth on and
-// never runs an instruction but that of its calls. Its table of files is its own,
-// and empty. It ends with us (PTRACE_O_EXITKILL), which no thread of the target
-// could, so that all but its birth and its burial cannot harm the target.
+// agent is a task of our own in the target. It shares the target's memory, and makes the calls
+// whose results no other task may have. It is stopped from its birth on and runs no instruction
+// but that of its calls. Its table of files is its own, and empty. It ends with us
+// (PTRACE_O_EXITKILL), which no thread of the target could. So only its birth and its burial
+// can harm the target.
 type agent struct {
 	Forked
 	c        *Injector
@@ -27,15 +27,14 @@ type agent struct {
 	filtered bool
 }
 
-// noStack is a stack pointer that no address space can have. If an agent ran
-// after all, its first access to the stack would end it, and it alone.
+// noStack is a stack pointer that no address space can have. If an agent ran after all, its
+// first access to the stack would end it, and it alone.
 const noStack = 0x7000_0000_0000_0000
 
-// withAgent has f work with an agent, which is born of a thread that is held. All
-// threads must be held, or one of them could wait for it (wait4(2), __WALL).
-// born is told of it as soon as it ends with us, and before it does anything. Where
-// left is not nil it is still to be reaped, which takes a thread that is not about to
-// take a signal.
+// withAgent has f work with an agent that a held thread gives birth to. All threads must be
+// held, or one of them could wait for the agent (wait4(2), __WALL). born is called with the
+// agent as soon as it ends with us, and before it does anything. A non-nil left is still to be
+// reaped, by a thread that is not about to take a signal.
 func (c *Injector) withAgent(born func(Forked), f func(*agent) error) (left *Forked, err error) {
 	var a *agent
 	err = c.one(func(tid int, regs []byte) (err error) {
@@ -62,9 +61,9 @@ func (c *Injector) withAgent(born func(Forked), f func(*agent) error) (left *For
 	return left, err
 }
 
-// bury has a thread of the target, all of which are held, take the news that the
-// task has ended. Once we have taken them they are the target's, and any thread of it
-// gets them that goes on and waits: what fails for no reason that lasts is done again.
+// bury has a thread of the target take the news that the task has ended. All threads are held.
+// Once we have taken the news, it is the target's, and any of its threads that goes on and
+// waits gets it. A failure without a lasting reason is tried again.
 func (a *agent) bury() (err error) {
 	a.take()
 	for tries := 0; tries < buryTries; tries++ {
@@ -72,7 +71,7 @@ func (a *agent) bury() (err error) {
 		if err == nil || errors.Is(err, ErrFrozen) || slices.Contains(lasting, err) && !a.c.mayAnswer(err) {
 			return err
 		}
-		if errors.Is(err, ErrExec) { // as likely as not it has: then it waits for nothing
+		if errors.Is(err, ErrExec) { // probably it has executed a program, and then waits for nothing
 			tries += 4
 		}
 		sys.Nap(time.Millisecond)
@@ -80,10 +79,10 @@ func (a *agent) bury() (err error) {
 	return err
 }
 
-// buryTries is how often it is tried to bury a task, a millisecond apart.
+// buryTries is the number of attempts to bury a task, a millisecond apart.
 const buryTries = 50
 
-// lasting are reasons why no call can be made as long as all threads are held.
+// lasting are the reasons why no call can be made as long as all threads are held.
 var lasting = []error{procmem.ErrGone, ErrSignalled, errNotStopped, errCodeMode, errDispatch, errShadow, errRseq}
 
 // mayAnswer reports whether a thread that is held may make a call though none was found, or
@@ -102,8 +101,8 @@ func (c *Injector) bear(tid int, regs []byte) (*agent, error) {
 	if err != nil {
 		return nil, err
 	}
-	// The agent is born with the registers of the thread. In the vDSO, what follows
-	// the call may take the stack pointer from any of them.
+	// The agent is born with the registers of the thread. The code after the call in the vDSO
+	// may take the stack pointer from any of them.
 	res, err := c.callWith(strayRegs(regs), tid, regs, callClone, unix.CLONE_VM|unix.CLONE_FILES, noStack, 0, 0, 0)
 	if res.child != 0 {
 		return &agent{Forked: Forked{res.child, int(res.value)}, c: c, filtered: filtered}, err
@@ -114,7 +113,7 @@ func (c *Injector) bear(tid int, regs []byte) (*agent, error) {
 	return nil, err
 }
 
-// cloneError explains what clone(2) in the target failed with.
+// cloneError returns an error that explains the errno of clone(2) in the target.
 func cloneError(e unix.Errno) error {
 	switch e {
 	case 0:
@@ -127,9 +126,9 @@ func cloneError(e unix.Errno) error {
 	return e
 }
 
-// prepare gives the agent, which stands, a table of files of its own, which it
-// shares with the target until then. In that nothing of the target stays open, or is
-// flushed when the agent ends.
+// prepare gives the agent, which has stopped, a table of files of its own. Until then it shares
+// the target's. With its own table, it keeps no file of the target open, and flushes none when
+// it ends.
 func (a *agent) prepare() (err error) {
 	const all = 1<<32 - 1
 	res, err := a.call(callCloseRange, 0, all, unix.CLOSE_RANGE_UNSHARE)
@@ -152,26 +151,26 @@ func (a *agent) call(number uint64, args ...uint64) (result, error) {
 	return res, err
 }
 
-// errAgentLost reports that somebody has ended a task of ours.
+// errAgentLost reports that a task of ours was ended by others.
 var errAgentLost = errors.New("a task of procmem in the target was ended as soon as it was made")
 
-// agentPatience is how long a task of ours may wait for something on its way to
-// its next stop. A fork takes as long as it takes to copy page tables, but waits for
-// nothing, unless that is for somebody who is held.
+// agentPatience is how long a task of ours may wait for something on its way to its next stop.
+// A fork takes as long as copying page tables takes, but waits for nothing, unless it waits for
+// a held task.
 const agentPatience = 2 * time.Second
 
 // Forked is a task that was made in the target, a child of it.
 type Forked struct {
-	PID   int // as we know it
-	Inner int // as the target does
+	PID   int // its id in our pid namespace
+	Inner int // its id in the target's
 }
 
 // errAgentWaits reports that a task of ours waits in a call.
 var errAgentWaits = errors.New("a task of procmem in the target waits for something in the middle of a system call")
 
-// stop waits until the task has stopped, or ended.
+// stop waits until the task has stopped or ended.
 func (a *agent) stop() (unix.WaitStatus, error) {
-	var waits time.Time // since when; zero: it does not
+	var waits time.Time // since when; zero: it does not wait
 	return a.c.t.Await(a.PID, func() error {
 		switch {
 		case !a.waits():
@@ -185,8 +184,8 @@ func (a *agent) stop() (unix.WaitStatus, error) {
 	})
 }
 
-// waits reports whether the task is neither on its way to its next stop, or to the
-// next processor, nor there.
+// waits reports whether the task waits for something. Otherwise it is at a stop, or on its way to
+// a stop or to a processor.
 func (a *agent) waits() bool {
 	file, err := os.Open(privilege.ProcPath(a.PID, "stat"))
 	if err != nil {
@@ -207,8 +206,8 @@ func (a *agent) frozen() bool {
 	return p.Frozen() != ""
 }
 
-// stands waits until the task has come to the stop before its first
-// instruction, and has it end with us.
+// stands waits until the task has come to the stop before its first instruction, and sets it to
+// end with us.
 func (a *agent) stands() error {
 	status, err := a.stop()
 	if errors.Is(err, errAgentWaits) {
@@ -226,11 +225,11 @@ func (a *agent) stands() error {
 	return nil
 }
 
-// end ends the task, which then is a zombie of ours that nobody else sees. An
-// error tells that it has not ended yet: it does with its tracer.
+// end ends the task, which is then a zombie of ours that no other process sees. An error says
+// that it has not ended yet. It will end with its tracer.
 //
-// To send SIGKILL to a process of another user takes CAP_KILL, which a tracer
-// need not have: then the task ends itself, or takes SIGKILL where it stands.
+// Sending SIGKILL to a process of another user takes CAP_KILL, which a tracer need not have.
+// Without it the task ends itself, or takes SIGKILL where it stands.
 func (a *agent) end() error {
 	if unix.Kill(a.PID, unix.SIGKILL) == unix.EPERM {
 		_, _ = a.call(callExitGroup, 0)
@@ -240,20 +239,20 @@ func (a *agent) end() error {
 		if exited, err := sys.Exited(a.PID); exited || errors.Is(err, unix.ECHILD) {
 			return nil
 		}
-		if time.Since(began) > agentPatience && a.frozen() { // version 1 keeps it from ending
+		if time.Since(began) > agentPatience && a.frozen() { // control groups of version 1 keep a frozen task from ending
 			a.c.stuck(ErrFrozen)
 		}
 	}
 	return errNoEnd
 }
 
-// endPatience bounds the wait for the end of a task, which has terabytes of page
-// tables to take down at most.
+// endPatience bounds the wait for the end of a task. The kernel has to take down its page
+// tables, of terabytes at most.
 const endPatience = time.Minute
 
 var errNoEnd = errors.New("a task of procmem in the target does not end")
 
-// take takes the news that the task has ended, so that its parent can.
+// take takes the news that the task has ended, so that its parent can take it.
 func (a *agent) take() { sys.Wait(a.PID) }
 
 // waitIn has a thread of the target take the news that the task has ended.
@@ -270,8 +269,8 @@ func (f *Forked) waitIn(c *Injector, tid int, regs []byte) error {
 	return errors.New("it has not ended yet")
 }
 
-// innerPID returns the id that the target has for a task of ours: that of the
-// target's own pid namespace, which the task may be below.
+// innerPID returns the id of a task of ours in the target's pid namespace. The task's own
+// namespace may be below that.
 func innerPID(p *process.Process, pid int) (int, error) {
 	target, err := p.Status()
 	if err != nil {

@@ -14,20 +14,20 @@ import (
 	"github.com/procmem/procmem/process"
 )
 
-// errForeign reports that the thread was about to make another call than the
-// one that it was told to: somebody has written to the instruction.
+// errForeign reports that the thread was about to make another call than it was told to,
+// because the instruction was overwritten.
 var errForeign = errors.New("its vDSO does not hold the kernel's instruction any more")
 
 // request is a system call that a thread is to make.
 type request struct {
 	number uint64
-	args   []uint64 // no more than six
+	args   []uint64 // at most six
 }
 
 // result is what a system call in the target returned.
 type result struct {
 	value uint64
-	child int // born in the call, 0 for none; it has not run
+	child int // id of the child born in the call, which has not run; 0 for none
 }
 
 // errno returns the error of the call, or 0.
@@ -38,23 +38,23 @@ func (r result) errno() unix.Errno {
 	return 0
 }
 
-// Results that only the kernel sees, of a call that is to begin again
-// (include/linux/errno.h): ERESTARTSYS to ERESTART_RESTARTBLOCK.
+// Results that only the kernel sees, of a call that is to begin again (include/linux/errno.h):
+// ERESTARTSYS to ERESTART_RESTARTBLOCK.
 const (
 	firstRestart = 512
 	lastRestart  = 516
 )
 
-// call has a thread of the target, which is held and whose registers are regs,
-// make one system call. Afterwards the thread is held where it was, with all its
-// registers, so that the call of its own that was interrupted begins again when
-// it goes on. There may be a child with an error, too.
+// call has a held thread of the target, whose registers are regs, make one system call.
+// Afterwards the thread is held where it was, with all its registers. So the call of its own
+// that was interrupted begins again when the thread goes on. The result may have a child even
+// with an error.
 func (c *Injector) call(tid int, regs []byte, number uint64, args ...uint64) (result, error) {
 	return c.callWith(regs, tid, regs, number, args...)
 }
 
-// callWith is call with other registers during the call, where it does not say
-// itself what they are.
+// callWith is call with other registers during the call, but for those that the call itself
+// determines.
 func (c *Injector) callWith(during []byte, tid int, regs []byte, number uint64, args ...uint64) (result, error) {
 	filtered, err := c.filtered(tid)
 	if err != nil {
@@ -64,7 +64,7 @@ func (c *Injector) callWith(during []byte, tid int, regs []byte, number uint64, 
 	x := execution{wait: w.stop, late: &w.late, tid: tid, filtered: filtered}
 	res, err := x.run(callRegs(during, c.pc, number, args...), c.pc, request{number, args})
 	if x.signal != 0 {
-		c.t.SetSignal(tid, x.signal) // will be delivered, once, when the thread goes on
+		c.t.SetSignal(tid, x.signal) // will be delivered once, when the thread goes on
 	}
 	if rerr := c.restore(tid, regs); rerr != nil {
 		err = rerr
@@ -81,18 +81,18 @@ func (c *Injector) filtered(tid int) (bool, error) {
 	return st.Seccomp != 0, nil
 }
 
-// restore gives the thread its registers back. Whatever else has failed, it
-// must not go on with those of a call.
+// restore gives the thread its registers back. It must not go on with those of a call, even if
+// all else has failed.
 func (c *Injector) restore(tid int, regs []byte) error {
 	err := persist(tid, func() error { return setRegs(tid, regs) })
 	if err == nil {
 		return nil
 	}
 	if !c.t.Process().HasThread(tid) {
-		c.t.Forget(tid) // it was killed
+		c.t.Forget(tid) // the thread was killed
 		return procmem.ErrGone
 	}
-	// It is not stopped: nothing else answers ESRCH for a thread that is there.
+	// The thread is not stopped: an existing thread answers ESRCH for no other reason.
 	w := waiter{c: c, tid: tid}
 	for {
 		sys.Interrupt(tid)
@@ -107,8 +107,8 @@ func (c *Injector) restore(tid int, regs []byte) error {
 	}
 }
 
-// persist does again what has failed for another reason than that the thread
-// is gone, or not stopped: a thread is at stake that is not as it was.
+// persist repeats what has failed, unless the thread is gone or not stopped. The thread is not
+// as it was, so giving up would harm the target.
 func persist(tid int, f func() error) (err error) {
 	for range 100 {
 		if err = f(); err == nil || errors.Is(err, unix.ESRCH) && !isStopped(tid) {
@@ -119,7 +119,7 @@ func persist(tid int, f func() error) (err error) {
 	return err
 }
 
-// isStopped reports whether a thread is there, and stopped for its tracer.
+// isStopped is one system call in a held thread.
 func isStopped(tid int) bool {
 	text, err := privilege.ReadProc(tid, "stat")
 	if err != nil {
@@ -131,18 +131,18 @@ func isStopped(tid int) bool {
 
 // execution is one system call in a thread that is held.
 type execution struct {
-	wait     func() (unix.WaitStatus, error) // for the next stop
+	wait     func() (unix.WaitStatus, error) // waits for the next stop
 	tid      int
-	filtered bool // it is under seccomp
-	ours     bool // nobody misses its signals
+	filtered bool // the thread is under seccomp
+	ours     bool // the thread is ours, and its signals can be dropped
 
-	late   *error // why it was called back before the call; nil, or of nil: it was not
-	signal int    // that came first
+	late   *error // why the thread was called back before the call; nil, or a pointer to nil: it was not
+	signal int    // the signal that came before the call
 }
 
-// run has the thread go on with the registers until it has made one system
-// call, of the instruction at pc, and leaves it held with what the call made of the
-// registers. Whatever else the thread is about to call, it does not.
+// run has the thread go on with regs until it has made one system call, with the instruction at
+// pc. It leaves the thread held, with the registers that the call has left. It prevents any
+// other call that the thread is about to make.
 func (x *execution) run(regs []byte, pc uint64, r request) (res result, err error) {
 	options := uintptr(unix.PTRACE_O_TRACESYSGOOD | unix.PTRACE_O_TRACECLONE)
 	if x.ours {
@@ -179,9 +179,10 @@ func (x *execution) run(regs []byte, pc uint64, r request) (res result, err erro
 		case event != 0 && x.late != nil && *x.late != nil && !entered:
 			return res, *x.late
 		case event != 0:
-			// It was stopped by job control: it goes on, and will be again.
+			// Job control stopped the thread. It goes on, and will be stopped again.
 		case status.StopSignal() != sys.SyscallTrap && x.ours:
-			// Meant for all of its group, which it is not really one of.
+			// The signal is meant for the thread group, which the agent does not really belong
+			// to.
 		case status.StopSignal() != sys.SyscallTrap:
 			x.signal = int(status.StopSignal())
 			return res, ErrSignalled
@@ -200,8 +201,8 @@ func (x *execution) run(regs []byte, pc uint64, r request) (res result, err erro
 	}
 }
 
-// admit lets the call of a thread at its entry to the kernel through, if it is
-// the one that is meant. The filters of the target see it after this stop.
+// admit lets the call of a thread at its entry to the kernel through, if it is the requested
+// one. The target's filters see the call after this stop.
 func (x *execution) admit(options uintptr, pc uint64, r request) error {
 	info, err := x.info()
 	if err != nil {
@@ -223,8 +224,7 @@ func (x *execution) cancel(regs []byte) {
 	_ = persist(x.tid, func() error { return setRegs(x.tid, noCall(regs)) })
 }
 
-// finish reads the result at the exit of the call. Nothing is allocated for that:
-// it must not fail.
+// finish reads the result at the exit of the call. It must not fail, so it allocates nothing.
 func (x *execution) finish(options uintptr, res result) (result, error) {
 	if x.filtered {
 		_ = persist(x.tid, func() error { return sys.SetOptions(x.tid, options) })
@@ -243,30 +243,29 @@ func (x *execution) finish(options uintptr, res result) (result, error) {
 	return res, nil
 }
 
-// info tells at which system call the thread has stopped.
+// info returns the system call at which the thread has stopped.
 func (x *execution) info() (info sys.SyscallInfo, err error) {
 	err = persist(x.tid, func() (err error) { info, err = sys.GetSyscallInfo(x.tid); return err })
 	return info, err
 }
 
-// waiter waits for the stops of a thread of the target that goes on.
+// waiter waits for the stops of a running thread of the target.
 type waiter struct {
 	c    *Injector
 	tid  int
 	late error // why the thread was called back; nil: it was not
 }
 
-// How long a thread may take to its next stop before it is called back, and then
-// before whoever waits for the call is told not to.
+// stopPatience is how long a thread may take to its next stop before it is called back. After
+// recallPatience more, the process that waits for the call is told not to.
 const (
 	stopPatience   = time.Second
 	recallPatience = 100 * time.Millisecond
 )
 
-// stop waits for the next stop, as long as it takes: the thread must not be left
-// with registers that are not its own. A thread that is frozen on its way by a control
-// group of version 2 comes back when it is called; by one of version 1 it does when it is
-// thawed.
+// stop waits for the next stop, as long as it takes, because the thread must not be left with
+// registers that are not its own. A control group may freeze the thread on its way. With
+// version 2 it comes back when it is called, and with version 1 when it is thawed.
 func (w *waiter) stop() (unix.WaitStatus, error) {
 	for patience := stopPatience; ; patience = recallPatience {
 		status, ok, err := w.c.t.WaitStop(w.tid, patience)
@@ -279,13 +278,13 @@ func (w *waiter) stop() (unix.WaitStatus, error) {
 		case w.c.t.Process().ThreadFrozen(w.tid):
 			w.late = ErrFrozen
 		default:
-			w.late = errForeign // it runs something else than the call
+			w.late = errForeign // the thread runs something else than the call
 		}
 		sys.Interrupt(w.tid)
 	}
 }
 
-// stuck tells, once, that whoever waits for the injector is not to.
+// stuck tells the process that waits for the injector, once, not to wait.
 func (c *Injector) stuck(why error) {
 	if c.late != nil {
 		c.late(why)

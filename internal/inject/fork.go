@@ -15,8 +15,8 @@ import (
 	"github.com/procmem/procmem/process"
 )
 
-// fork holds the target, has an agent fork, reads the registers, and lets the
-// target go on. The child, which never runs, is kept until the other end is gone.
+// fork holds the target, has an agent fork, reads the registers, and lets the target go on. The
+// child, which never runs, is kept until the other end is gone.
 func (h *helper) fork(wait bool) error {
 	t := h.tracer()
 	t.Known = h.known
@@ -32,7 +32,7 @@ func (h *helper) fork(wait bool) error {
 		t.Do(func() { h.buryLeft(c) })
 		t.LetGo()
 		err = errors.Join(err, h.reapLeft())
-		// Whoever has been told that the target is held has copied what is of that moment.
+		// An other end that was told that the target is held has copied memory of that moment.
 		if wait || !passing(err) || time.Since(began) > callPatience {
 			return fmt.Errorf("fork process %d: %w", h.p.PID(), err)
 		}
@@ -90,7 +90,7 @@ func (h *helper) forkHeld(t *ptracer.Tracer, c *Injector, wait bool) (n News, ch
 	return n, child, err
 }
 
-// passing reports whether a call may well be made a moment later.
+// passing reports whether a call that failed may succeed a moment later.
 func passing(err error) bool {
 	return errors.Is(err, ErrSignalled) || errors.Is(err, errNotStopped)
 }
@@ -103,13 +103,12 @@ func (h *helper) drop(t *ptracer.Tracer, child *agent) error {
 	if buried {
 		return h.reapLeft()
 	}
-	t.Release() // nothing that is traced outlives it
+	t.Release() // no traced task outlives the tracer
 	return errors.Join(h.reap(&child.Forked), h.reapLeft())
 }
 
-// awaitWord waits for the word to go on, and reports whether it did not come in
-// time: whoever should give it may be stopped, and the target must not be for as
-// long as that.
+// awaitWord waits for the word to go on, and reports whether it did not come in time. The other
+// end may be stopped, and the target must not be held for as long as that.
 func (h *helper) awaitWord() (late bool) {
 	select {
 	case <-h.word:
@@ -120,17 +119,16 @@ func (h *helper) awaitWord() (late bool) {
 	return false
 }
 
-// leavePatience is how long threads may be held until all have stopped for
-// that.
+// leavePatience is how long threads may be held until all have stopped for leave.
 const leavePatience = time.Second
 
-// leave ends the child and has the target take the news of that, of which no
-// thread of it may get hold: all are held meanwhile.
+// leave ends the child and has the target take the news of that. All threads are held
+// meanwhile, so that none of them gets the news.
 func (h *helper) leave(t *ptracer.Tracer, c *Injector, child *agent) {
 	held := t.Pause()
-	t.HoldSharers(false) // they have no children of the target
+	t.HoldSharers(false) // sharers have no children of the target
 	var err error
-	t.Do(func() { err = child.end() }) // to take down its page tables takes a while
+	t.Do(func() { err = child.end() }) // taking down its page tables takes a while
 	if err == nil {
 		err = h.holdThawed(t)
 	}
@@ -146,8 +144,8 @@ func (h *helper) leave(t *ptracer.Tracer, c *Injector, child *agent) {
 	h.undone(err, t.Pause()-held)
 }
 
-// bury has the target, all of whose threads are held, take the news that a task has ended.
-// It waits for one that is frozen, on the tracing thread.
+// bury has the target take the news that a task has ended. All threads are held. It waits for a
+// frozen target, on the tracing thread.
 func (h *helper) bury(a *agent) error {
 	for {
 		err := a.bury()
@@ -158,8 +156,7 @@ func (h *helper) bury(a *agent) error {
 	}
 }
 
-// holdThawed is holdAll for a target that takes news, which one does not that is
-// frozen.
+// holdThawed is holdAll for a target that must take news, which a frozen one cannot.
 func (h *helper) holdThawed(t *ptracer.Tracer) error {
 	for {
 		h.thawed()
@@ -170,9 +167,9 @@ func (h *helper) holdThawed(t *ptracer.Tracer) error {
 	}
 }
 
-// holdAll stops all threads, which another tracer may hold at first: as long
-// as the child is traced, nobody gets news of it. That one of the threads gets
-// them after all is a lesser evil than to wait for ever.
+// holdAll stops all threads, which another tracer may hold at first. As long as the child is
+// traced, no thread gets news of it. If one of them gets the news after all, that is a lesser
+// evil than waiting for ever.
 func (h *helper) holdAll(t *ptracer.Tracer) error {
 	began := time.Now()
 	// Each try may disturb threads, so there are few.
@@ -180,7 +177,7 @@ func (h *helper) holdAll(t *ptracer.Tracer) error {
 		ctx, cancel := context.WithTimeout(context.Background(), leavePatience)
 		err := t.Stop(ctx)
 		if err != nil {
-			// Those that were attached to can be let go once they have stopped.
+			// Threads that were attached to can be let go once they have stopped.
 			t.Do(func() { t.Interrupt() })
 			t.LetGo()
 			t.LetGoLate(ctx)
@@ -193,9 +190,9 @@ func (h *helper) holdAll(t *ptracer.Tracer) error {
 	}
 }
 
-// fork has the agent fork a copy of the memory. The copy is a child of the target,
-// as the agent is. It shares the agent's table of files, which is empty; it sends no
-// signal when it ends, and is stopped before its first instruction.
+// fork has the agent fork a copy of the memory. Like the agent, the copy is a child of the
+// target. It shares the agent's empty table of files and sends no signal when it ends. It is
+// stopped before its first instruction.
 func (a *agent) fork(p *process.Process) (child *agent, err error) {
 	res, err := a.call(callClone, unix.CLONE_FILES|unix.CLONE_PARENT, 0, 0, 0, 0)
 	if res.child == 0 {
@@ -216,8 +213,8 @@ func (a *agent) fork(p *process.Process) (child *agent, err error) {
 	return child, child.stands()
 }
 
-// reap has the target take the news that a task, which it does not know of, has
-// ended: until then it would have a zombie.
+// reap has the target take the news that a task which it does not know of has ended. Until then
+// the target has a zombie.
 func (h *helper) reap(f *Forked) error {
 	proc := privilege.ProcPath(f.PID, "stat")
 	for began := time.Now(); ; sys.Nap(10 * time.Millisecond) {
@@ -225,7 +222,7 @@ func (h *helper) reap(f *Forked) error {
 		if _, serr := os.Stat(proc); serr != nil || err == nil || !h.p.Exists() {
 			return nil
 		}
-		if errors.Is(err, ErrFrozen) { // there is no bound to that
+		if errors.Is(err, ErrFrozen) { // that has no bound
 			h.thawed()
 			began = time.Now()
 		}

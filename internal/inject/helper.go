@@ -22,14 +22,14 @@ import (
 	"github.com/procmem/procmem/process"
 )
 
-// Job is what a helper is asked to do.
+// Job is what a helper is asked to do. Start sets PID and Start.
 type Job struct {
 	PID   int
-	Start uint64       // of the process, its identity
+	Start uint64       // start time of the process in clock ticks since boot, its identity
 	Task  string       // TaskFork, TaskTrack or TaskReap
-	Wait  bool         // TaskFork: the target is held until the word to go on
-	Known map[int]bool // threads that have been looked at
-	Reap  []Forked     // TaskReap: tasks in the target, which have ended
+	Wait  bool         // TaskFork: the target is held until GoOn
+	Known map[int]bool // TaskFork: ids of threads that have been looked at
+	Reap  []Forked     // TaskReap: tasks in the target that have ended
 }
 
 // The tasks of a helper.
@@ -39,8 +39,9 @@ const (
 	TaskReap  = "reap"
 )
 
-// News is what a helper answers, one or more of them.
+// News is one answer of a helper. A helper sends one or more.
 type News struct {
+	// Failure says why the helper has ended its task. All else is then zero.
 	Failure *failure
 
 	Started bool          // nothing has been done yet
@@ -51,27 +52,27 @@ type News struct {
 	Time    time.Time     // when all threads had stopped
 	Pause   time.Duration // for which they were held
 	Threads []ptracer.Taken
-	Unheld  []string // who went on meanwhile, and shares its memory
+	Unheld  []string // processes that share the target's memory and went on meanwhile
 
 	Descriptor bool     // a userfaultfd comes with this
 	Left       *failure // what could not be undone
-	Undone     bool     // the last news
+	Undone     bool     // this is the last news
 }
 
-// ErrStays reports that the target does not let itself be put in order now, as one
-// does not that is frozen. The helper waits for that, and then finishes. Until then,
-// that thread or process cannot be traced by anybody else.
+// ErrStays reports that the target cannot be put in order now, such as a frozen one. The helper
+// waits for that, and then finishes. Until then no other tracer can trace that thread or
+// process.
 var ErrStays = errors.New("a process of procmem (core-helper) waits for it, and then finishes")
 
-// failure is an error that can travel between the two processes, which run the
-// same program: its text, and which errors errors.Is finds in it.
+// failure is an error that can be sent from one process to the other, which runs the same
+// program. It has the error's text, and the known errors that errors.Is finds in it.
 type failure struct {
 	Text  string
 	Errno syscall.Errno
-	Is    uint32 // bit i: it is travels[i]
+	Is    uint32 // bit i: travels[i] is in it
 }
 
-// travels are the errors that keep their identity.
+// travels are the errors that keep their identity between the processes.
 var travels = [...]error{procmem.ErrGone, ErrExec, ErrSignalled, ErrStays, ErrFrozen}
 
 func newFailure(err error) *failure {
@@ -88,7 +89,7 @@ func newFailure(err error) *failure {
 	return f
 }
 
-// received returns the error that has arrived, nil for none.
+// received returns the error that has arrived, or nil for none.
 func (f *failure) received() error {
 	if f == nil {
 		return nil
@@ -114,7 +115,8 @@ type remoteError struct {
 func (e *remoteError) Error() string   { return e.text }
 func (e *remoteError) Unwrap() []error { return e.is }
 
-// Helper is the connection to a helper process.
+// Helper is the connection to a helper process. It is not safe for concurrent use, but for
+// Leave.
 type Helper struct {
 	cmd  *exec.Cmd
 	conn *net.UnixConn
@@ -123,14 +125,15 @@ type Helper struct {
 	fds  []int // that came with what was read
 
 	p      *process.Process
-	born   []Forked // tasks in the target, which the helper ends and reaps
+	born   []Forked // tasks in the target that the helper ends and reaps
 	stuck  bool     // the helper waits for the target, for as long as that takes
 	closed bool
 	left   error // what could not be undone
 	pause  time.Duration
 }
 
-// Start starts a helper and tells it what to do.
+// Start starts a helper for a process and sends it a job. It fails where /proc is not that of
+// this pid namespace, or no process can be started. Close must be called.
 func Start(p *process.Process, j Job) (*Helper, error) {
 	if err := p.CheckNamespace(); err != nil {
 		return nil, fmt.Errorf("stop process %d: %w", p.PID(), err)
@@ -170,8 +173,8 @@ func unixConn(fd int) (*net.UnixConn, error) {
 	return c.(*net.UnixConn), nil
 }
 
-// Read reads what the helper says, and takes file descriptors that come with
-// it. It is for the decoder of News.
+// Read reads what the helper sends, and takes file descriptors that come with it. It is for the
+// decoder of News.
 func (k *Helper) Read(p []byte) (int, error) {
 	oob := make([]byte, unix.CmsgSpace(4))
 	n, oobn, _, _, err := k.conn.ReadMsgUnix(p, oob)
@@ -191,7 +194,9 @@ func (k *Helper) Read(p []byte) (int, error) {
 	return max(n, 0), err // -1 with an error
 }
 
-// Listen waits for news. When ctx ends, the helper is told to undo everything.
+// Listen returns the next news that needs the caller. It fails with the helper's failure, where
+// the helper ends, and with the cause of ctx. The end of ctx tells the helper to undo
+// everything.
 func (k *Helper) Listen(ctx context.Context) (*News, error) {
 	stop := context.AfterFunc(ctx, k.Leave)
 	defer stop()
@@ -216,8 +221,8 @@ func (k *Helper) Listen(ctx context.Context) (*News, error) {
 	}
 }
 
-// Userfaultfd waits for a userfaultfd of the target (TaskTrack), which is closed
-// by Close. It returns it with the time for which the target was held.
+// Userfaultfd returns a userfaultfd of the target (TaskTrack), and the time for which the
+// target was held. Close closes the descriptor.
 func (k *Helper) Userfaultfd(ctx context.Context) (fd int, pause time.Duration, err error) {
 	n, err := k.Listen(ctx)
 	if err != nil {
@@ -229,7 +234,7 @@ func (k *Helper) Userfaultfd(ctx context.Context) (fd int, pause time.Duration, 
 	return k.fds[0], n.Pause, nil
 }
 
-// GoOn is the word that a target that is held for it may go on.
+// GoOn lets a target go on that is held for it (Job.Wait).
 func (k *Helper) GoOn() error { return k.enc.Encode(true) }
 
 // Leave has the helper begin to undo everything.
@@ -238,8 +243,8 @@ func (k *Helper) Leave() { k.conn.CloseWrite() }
 // Pause returns for how long the target was held for the undoing.
 func (k *Helper) Pause() time.Duration { return k.pause }
 
-// Close has the helper undo everything and waits until it has. It returns
-// what could not be undone. It may be called again, and then returns the same.
+// Close has the helper undo everything, and waits until it has. It returns what could not be
+// undone. It may be called again, and then returns the same.
 func (k *Helper) Close() error {
 	if k.closed {
 		return k.left
@@ -248,7 +253,7 @@ func (k *Helper) Close() error {
 	k.Leave()
 	undone := k.stuck || k.awaitUndone()
 	if !undone {
-		// It was killed, and its tasks in the target with it.
+		// The helper was killed, and its tasks in the target with it.
 		k.undo()
 	}
 	k.conn.Close()
@@ -283,7 +288,7 @@ func (k *Helper) awaitUndone() (undone bool) {
 	}
 }
 
-// undo does what a helper that was killed has not done.
+// undo does what a killed helper has not done.
 func (k *Helper) undo() {
 	for _, fd := range k.fds {
 		dirty.Untrack(k.p, fd)

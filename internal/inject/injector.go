@@ -13,11 +13,11 @@ import (
 	"github.com/procmem/procmem/process"
 )
 
-// ErrExec reports that the process has executed another program since it was
-// looked at: what is known of it is of no use.
+// ErrExec reports that the process has executed another program since it was looked at, so that
+// what is known of it is of no use.
 var ErrExec = fmt.Errorf("the process has executed another program: %w", procmem.ErrGone)
 
-// Why a system call cannot be run in a process.
+// Reasons why a system call cannot be run in a process.
 var (
 	errNoVDSO     = errors.New("it has no vDSO, whose system call instruction is needed")
 	errOwnVDSO    = errors.New("it may write to its vDSO, whose system call instruction is needed")
@@ -30,23 +30,25 @@ var (
 	errNotStopped = errors.New("it did not stop in time")
 )
 
-// ErrFrozen reports that no call can be run in a process, since a control group has
-// it frozen (cgroup.freeze, freezer.state): none would end before it is thawed.
+// ErrFrozen reports that no call can be run in a process because a control group has frozen it
+// (cgroup.freeze, freezer.state). No call would end before the thaw.
 var ErrFrozen = errors.New("it is frozen by a control group, and a system call in it would not end before it is thawed")
 
-// Injector runs system calls in threads that the tracer holds, with an
-// instruction that is there already: that of the vDSO.
+// Injector runs system calls in threads that the tracer holds. It uses an instruction that
+// exists already, in the vDSO.
 //
-// While a thread runs such a call its registers are not its own. If the tracer
-// died then, the target would, too: only a helper process may call.
+// While a thread runs such a call, its registers are not its own. If the tracer died then, the
+// target would die, too. So only a helper process may call.
 type Injector struct {
 	t    *ptracer.Tracer
 	mem  *os.File        // /proc/PID/mem
-	pc   uint64          // of the instruction
-	late func(why error) // called once if a thread does not come back; nil: nobody wants to know
+	pc   uint64          // address of the instruction
+	late func(why error) // called once if a thread does not come back; nil for none
 }
 
-// New prepares for calls. Nothing has been stopped yet.
+// New returns an Injector for a process that the tracer is for. It stops nothing. It fails with
+// ErrFrozen, for processes of another architecture than Arch, and where there is no usable
+// vDSO.
 func New(p *process.Process, t *ptracer.Tracer) (*Injector, error) {
 	if group := p.Frozen(); group != "" {
 		return nil, fmt.Errorf("run a system call in process %d: %w (%s)", p.PID(), ErrFrozen, group)
@@ -72,12 +74,12 @@ func New(p *process.Process, t *ptracer.Tracer) (*Injector, error) {
 
 func (c *Injector) close() { c.mem.Close() }
 
-// findInstruction looks for the bytes of a system call instruction in the
-// mapping that the kernel calls the vDSO. Where they begin inside of another
-// instruction does not matter to the processor.
+// findInstruction returns the address of a system call instruction in the mapping that the
+// kernel calls the vDSO. Its bytes may begin inside another instruction: the processor does not
+// care.
 //
-// A process can write to its vDSO all the same, through /proc/self/mem: what the
-// instruction has done is looked at when the thread enters the kernel (admit).
+// A process can write to its vDSO all the same, through /proc/self/mem. So admit looks at what
+// the instruction has done when the thread enters the kernel.
 func (c *Injector) findInstruction(p *process.Process) (uint64, error) {
 	maps, err := p.Mappings()
 	if err != nil {
@@ -90,7 +92,7 @@ func (c *Injector) findInstruction(p *process.Process) (uint64, error) {
 	if maps[i].Perm&procmem.PermWrite != 0 {
 		return 0, errOwnVDSO
 	}
-	const most = 64 << 10 // more than any has
+	const most = 64 << 10 // more than any vDSO has
 	code := make([]byte, min(maps[i].Size(), most))
 	n, _ := c.mem.ReadAt(code, int64(maps[i].Start))
 	at := bytes.Index(code[:n], []byte(callInstruction))
@@ -100,10 +102,9 @@ func (c *Injector) findInstruction(p *process.Process) (uint64, error) {
 	return uint64(maps[i].Start) + uint64(at), nil
 }
 
-// fit reports why the thread, which is held, is not one to run a call in, or
-// nil. Best is one that is blocked in a call of its own; where none is, one
-// that is not in the middle of a restartable sequence, since the kernel would
-// forget that it is.
+// fit returns why a held thread is unsuitable for a call, or nil. Best is a thread that is
+// blocked in a call of its own. Otherwise the thread must not be in a restartable sequence,
+// because the kernel would forget that it is.
 func (c *Injector) fit(tid int, regs []byte) error {
 	st := callState(regs)
 	switch {
@@ -126,10 +127,10 @@ func (c *Injector) fit(tid int, regs []byte) error {
 	return nil
 }
 
-// verify reports ErrExec where the process, which is held now, has executed
-// another program since the instruction was found: there, it may be anything.
+// verify returns ErrExec where the process, which is held now, has executed another program
+// since the instruction was found. The address may then contain anything.
 func (c *Injector) verify() error {
-	mem, err := c.t.Process().OpenMem("mem") // c.mem is that of the program from before
+	mem, err := c.t.Process().OpenMem("mem") // c.mem is the memory of the program from before
 	if err != nil {
 		return err
 	}
@@ -141,8 +142,8 @@ func (c *Injector) verify() error {
 	return nil
 }
 
-// candidates returns the threads that are held, those first that are blocked
-// in a call of their own, with their registers.
+// candidates returns held threads with their registers. Threads that are blocked in a call of
+// their own come first.
 func (c *Injector) candidates() (tids []int, regs map[int][]byte) {
 	var others []int
 	regs = make(map[int][]byte)
@@ -167,11 +168,11 @@ func (c *Injector) candidates() (tids []int, regs map[int][]byte) {
 	return append(tids, others...), regs
 }
 
-// MaxCandidates is how many threads are tried.
+// MaxCandidates is the number of threads that are tried.
 const MaxCandidates = 16
 
-// one runs a function that makes a call in a thread that is fit for that. The
-// error tells why the last one was not.
+// one runs a function that makes a call in a suitable thread. The error says why the last
+// thread was unsuitable.
 func (c *Injector) one(f func(tid int, regs []byte) error) error {
 	if err := c.verify(); err != nil {
 		return err

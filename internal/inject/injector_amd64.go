@@ -10,11 +10,10 @@ import (
 	"github.com/procmem/procmem/internal/sys"
 )
 
-// Arch is the architecture of the targets in which this program can run
-// system calls.
+// Arch is the architecture of the targets in which this program can run system calls.
 const Arch = procmem.AMD64
 
-// callAudit is what the kernel calls that architecture.
+// callAudit is the kernel's number of that architecture.
 const callAudit = sys.ArchAMD64
 
 // callInstruction is "syscall".
@@ -28,9 +27,9 @@ const (
 	regCS      = 17
 )
 
-// callRegs returns the registers with which a thread makes a system call with
-// the instruction at pc. orig_rax tells the kernel that the thread is in no
-// call that would have to begin again, or it would move pc back.
+// callRegs returns the registers with which a thread makes a system call with the instruction
+// at pc. orig_rax tells the kernel that the thread is in no call that has to begin again.
+// Otherwise the kernel would move pc back.
 func callRegs(regs []byte, pc, number uint64, args ...uint64) []byte {
 	out := append([]byte(nil), regs...)
 	set := func(i int, v uint64) { binary.LittleEndian.PutUint64(out[8*i:], v) }
@@ -43,8 +42,8 @@ func callRegs(regs []byte, pc, number uint64, args ...uint64) []byte {
 	return out
 }
 
-// strayRegs returns registers all of which but those of the kernel hold noStack:
-// whoever runs on with them comes no further than to its first access to memory.
+// strayRegs returns registers that all hold noStack, but for those that the kernel keeps. A
+// task that runs on with them comes no further than its first access to memory.
 func strayRegs(regs []byte) []byte {
 	out := append([]byte(nil), regs...)
 	for i := range regRAX + 5 { // r15, r14, r13, r12, rbp, rbx, r11 to r8, rax, rcx, rdx, rsi, rdi
@@ -53,8 +52,7 @@ func strayRegs(regs []byte) []byte {
 	return out
 }
 
-// noCall returns registers with which a thread at the entry of a system call
-// makes none.
+// noCall returns registers with which a thread at the entry of a system call makes none.
 func noCall(regs []byte) []byte {
 	out := append([]byte(nil), regs...)
 	binary.LittleEndian.PutUint64(out[8*regOrigRAX:], ^uint64(0))

@@ -8,7 +8,7 @@ import (
 	"github.com/procmem/procmem"
 )
 
-// Arch is none: this program runs no system calls in targets.
+// Arch is no architecture: this program runs no system calls in targets.
 const Arch procmem.Arch = 255
 
 const callInstruction = "-"

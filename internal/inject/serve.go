@@ -18,7 +18,7 @@ import (
 	"github.com/procmem/procmem/process"
 )
 
-// helperName is what a helper is called.
+// helperName is the name of a helper in selfexec.
 const helperName = "core-helper"
 
 // helperSocket is the file descriptor of its connection.
@@ -26,22 +26,22 @@ const helperSocket = 3
 
 func init() { selfexec.Register(helperName, serve) }
 
-// helper is what a helper process knows.
+// helper is the state of a helper process.
 type helper struct {
 	p     *process.Process
 	out   *output
 	enc   *gob.Encoder
 	ctx   context.Context // ends when the other end is gone
-	word  chan bool       // to go on
+	word  chan bool       // receives the word to go on
 	known map[int]bool
-	left  []Forked      // to be reaped yet
+	left  []Forked      // tasks that are still to be reaped
 	pause time.Duration // for which the target was held
 }
 
-// output is where a helper writes to.
+// output is the helper's side of the connection.
 type output struct {
 	conn   *net.UnixConn
-	rights []byte // file descriptors that go with the next bytes
+	rights []byte // control message with file descriptors, sent with the next bytes
 }
 
 func (o *output) Write(p []byte) (int, error) {
@@ -51,7 +51,7 @@ func (o *output) Write(p []byte) (int, error) {
 	for ; done < len(p) || len(rights) > 0; rights = nil {
 		n, _, err := o.conn.WriteMsgUnix(p[done:], rights, nil) // may write a part
 		if done += n; err != nil {
-			// Nothing more can be said: the other end must not wait for it.
+			// Nothing more can be sent, and the other end must not wait for it.
 			o.conn.CloseWrite()
 			return done, err
 		}
@@ -61,9 +61,9 @@ func (o *output) Write(p []byte) (int, error) {
 
 // serve is the main function of a helper.
 func serve() int {
-	privilege.Hide() // it keeps all capabilities: it opens nothing that the user names
-	// The memory that it needs is little. What collects garbage could be scheduled
-	// between two steps that should be close to each other.
+	privilege.Hide() // it keeps all capabilities, because it opens no file that the user names
+	// A helper needs little memory. The garbage collector could be scheduled between two steps
+	// that should be close to each other.
 	debug.SetGCPercent(-1)
 	debug.SetMemoryLimit(64 << 20)
 	conn, err := unixConn(helperSocket)
@@ -78,13 +78,13 @@ func serve() int {
 	if err := dec.Decode(&j); err != nil {
 		return 1
 	}
-	// What the encoder has to learn and say about News takes a while, at the first of
-	// them. The target is held when the next come.
+	// The first News takes long, because the encoder has to learn and send its type. The target
+	// is held when the next are sent.
 	if h.tell(&News{Started: true}) != nil {
 		return 1
 	}
-	// A kernel that is short of memory ends another one than who has to finish this,
-	// as far as it may be asked to.
+	// A kernel that is short of memory then ends another process than the one that has to
+	// finish this. Without the right, the write fails.
 	_ = os.WriteFile("/proc/self/oom_score_adj", []byte("-1000"), 0)
 	ctx, cancel := context.WithCancelCause(context.Background())
 	h.ctx = ctx
@@ -105,7 +105,7 @@ func serve() int {
 	return 0
 }
 
-// tell gives news to the other end.
+// tell sends news to the other end.
 func (h *helper) tell(n *News) error { return h.enc.Encode(n) }
 
 func (h *helper) do(j Job) (err error) {
@@ -141,7 +141,7 @@ func (h *helper) do(j Job) (err error) {
 // tracer returns a tracer of the target.
 func (h *helper) tracer() *ptracer.Tracer { return ptracer.New(h.p) }
 
-// injector returns one that tells the other end where a thread does not go on.
+// injector returns an Injector that tells the other end where a thread does not go on.
 func (h *helper) injector(t *ptracer.Tracer) (*Injector, error) {
 	c, err := New(h.p, t)
 	if err == nil {
@@ -150,13 +150,13 @@ func (h *helper) injector(t *ptracer.Tracer) (*Injector, error) {
 	return c, err
 }
 
-// stuck tells the other end not to wait any more: what is left to do waits for the
+// stuck tells the other end not to wait any longer, because what is left to do waits for the
 // target.
 func (h *helper) stuck(why error) {
 	_ = h.tell(&News{Failure: newFailure(fmt.Errorf("process %d: %w: %w", h.p.PID(), why, ErrStays))})
 }
 
-// thawed waits until the target is not frozen by a control group. Nobody else has to.
+// thawed waits until no control group has the target frozen. The other end need not wait.
 func (h *helper) thawed() {
 	for told := false; ; sys.Nap(5 * time.Millisecond) {
 		group := h.p.Frozen()
@@ -170,8 +170,8 @@ func (h *helper) thawed() {
 	}
 }
 
-// undone tells the other end that all is undone, or what is not, and for how
-// long the target was held for that.
+// undone tells the other end that all is undone, or what is not, and for how long the target
+// was held for that.
 func (h *helper) undone(err error, pause time.Duration) {
 	_ = h.tell(&News{Undone: true, Pause: pause, Left: newFailure(err)})
 }

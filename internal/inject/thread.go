@@ -15,8 +15,8 @@ import (
 	"github.com/procmem/procmem/process"
 )
 
-// callIn stops one thread of a process, runs a function that makes calls in
-// it, and lets it go on. It tries others where that one is not fit.
+// callIn stops one thread of a process, runs a function that makes calls in it, and lets the
+// thread go on. It tries other threads where that one is unsuitable.
 func callIn(ctx context.Context, p *process.Process, f func(c *Injector, tid int, regs []byte) error) error {
 	for began := time.Now(); ; sys.Nap(time.Millisecond) {
 		tids, err := callable(p)
@@ -41,7 +41,7 @@ func callIn(ctx context.Context, p *process.Process, f func(c *Injector, tid int
 	}
 }
 
-// callPatience is how long a thread is looked for that is fit for a call.
+// callPatience is how long callIn looks for a suitable thread.
 const callPatience = 2 * time.Second
 
 func callInThread(ctx context.Context, p *process.Process, tid int, f func(c *Injector, tid int, regs []byte) error) (done bool, err error) {
@@ -69,14 +69,14 @@ func callInThread(ctx context.Context, p *process.Process, tid int, f func(c *In
 	return done, err
 }
 
-// callable returns threads to try a call in: those first that are blocked, and
-// among them those that will not notice that they were stopped.
+// callable returns threads to try a call in. Blocked threads come first, and among them those
+// that will not notice that they were stopped.
 func callable(p *process.Process) ([]int, error) {
 	tids, err := p.Threads()
 	if err != nil {
 		return nil, err
 	}
-	// Whoever traces one thread most likely traces all: none is touched then.
+	// A tracer of one thread most likely traces all, so then none is touched.
 	if st, err := p.Status(); err == nil && st.TracerPID != 0 {
 		return nil, fmt.Errorf("seize thread %d: %w", p.PID(), unix.EPERM)
 	}

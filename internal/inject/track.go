@@ -12,9 +12,9 @@ import (
 	"github.com/procmem/procmem/internal/sys"
 )
 
-// track has an agent make a userfaultfd for the memory of the target, takes it,
-// and hands it over. It is kept here, too, so that what was done with it is undone in
-// small steps even if the other end is killed.
+// track has an agent make a userfaultfd for the memory of the target, takes it, and hands it
+// over. The helper keeps it, too, so that tracking ends in small steps even if the other end is
+// killed.
 func (h *helper) track() error {
 	fd := -1
 	err := h.held(func(c *Injector) error {
@@ -43,8 +43,8 @@ func (h *helper) handOver(fd int) error {
 	return h.tell(&News{Descriptor: true, Pause: h.pause})
 }
 
-// userfaultfd has the agent open a userfaultfd, which is that of the memory it
-// shares. It stands in the agent's table alone.
+// userfaultfd has the agent open a userfaultfd, for the memory that it shares with the target.
+// The descriptor is in the agent's table alone.
 func (a *agent) userfaultfd() (fd int, err error) {
 	const flags = unix.O_CLOEXEC | unix.O_NONBLOCK | sys.UserModeOnly
 	res, err := a.call(callUserfaultfd, flags)
@@ -62,7 +62,7 @@ func (a *agent) userfaultfd() (fd int, err error) {
 	return fd, err
 }
 
-// trackError explains what userfaultfd(2) in the target failed with.
+// trackError returns an error that explains the errno of userfaultfd(2) in the target.
 func trackError(e unix.Errno) error {
 	switch e {
 	case 0:
@@ -75,8 +75,8 @@ func trackError(e unix.Errno) error {
 	return e
 }
 
-// withAgent is Injector.withAgent for a helper, which has its other end know of
-// each task in the target, and reaps what could not be reaped at once.
+// withAgent is Injector.withAgent for a helper. It tells the other end of each task in the
+// target, and notes tasks that could not be reaped at once.
 func (h *helper) withAgent(c *Injector, f func(*agent) error) error {
 	left, err := c.withAgent(h.born, f)
 	if left != nil {
@@ -85,13 +85,13 @@ func (h *helper) withAgent(c *Injector, f func(*agent) error) error {
 	return err
 }
 
-// born has the other end know of a task in the target: if this helper is killed,
-// somebody else has to reap it.
+// born tells the other end of a task in the target. If this helper is killed, another one has
+// to reap that task.
 func (h *helper) born(f Forked) { _ = h.tell(&News{Born: &f}) }
 
-// held holds all threads of the target, runs f on the tracing thread, and lets
-// them go. What is left of f to be reaped is reaped then. Where no thread is fit for a
-// call at this moment, it does so again after a while.
+// held holds all threads of the target, runs f on the tracing thread, and lets them go. Then it
+// reaps what f has left to be reaped. Where no thread is suitable for a call at this moment, it
+// tries again after a while.
 func (h *helper) held(f func(c *Injector) error) error {
 	t := h.tracer()
 	defer t.Release()
@@ -117,8 +117,8 @@ func (h *helper) held(f func(c *Injector) error) error {
 	}
 }
 
-// buryLeft has the target, all of whose threads are held, take the news of tasks that have
-// ended. In one that was frozen meanwhile any thread could take them after the thaw.
+// buryLeft has the target take the news of tasks that have ended. All threads are held. If the
+// target was frozen meanwhile, any thread could take the news after the thaw.
 func (h *helper) buryLeft(c *Injector) {
 	h.left = slices.DeleteFunc(h.left, func(f Forked) bool {
 		for {
@@ -131,7 +131,7 @@ func (h *helper) buryLeft(c *Injector) {
 	})
 }
 
-// reapLeft has the target take the news of tasks that have ended.
+// reapLeft has the target take the news of tasks that have ended, in any of its threads.
 func (h *helper) reapLeft() (err error) {
 	for i := range h.left {
 		err = errors.Join(err, h.reap(&h.left[i]))
