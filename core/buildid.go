@@ -9,33 +9,32 @@ import (
 	"github.com/procmem/procmem/internal/pageset"
 )
 
-// identifier finds the pages that identify ELF files: the one with the ELF
-// header, and those with the build id, which may lie in a later mapping of
-// the same file.
+// identifier finds the pages that identify ELF files. These are the page with the ELF header
+// and those with the build id, which may lie in a later mapping of the same file.
 type identifier struct {
 	img  *procmem.Image
 	mem  procmem.Memory
-	want []procmem.Range // not below the mapping that is looked at
+	want []procmem.Range // nothing below the mapping that is looked at
 	read uint64          // bytes of notes so far
 }
 
-// What is looked at is bounded: a process may map a file thousands of times whose
-// headers were made to cost time.
+// The search is bounded, because a process may map a file thousands of times whose headers were
+// made to cost time.
 const (
-	// maxIdentityNote is how much is read of one PT_NOTE of an ELF file, in bytes.
-	// Those of linkers are below 200 bytes.
+	// maxIdentityNote is how many bytes are read of one PT_NOTE of an ELF file. Those of
+	// linkers are below 200 bytes.
 	maxIdentityNote = 64 << 10
-	// maxIdentityNotes is how many are looked at of one file.
+	// maxIdentityNotes is how many PT_NOTEs are looked at in one file.
 	maxIdentityNotes = 16
-	// maxIdentityRead is how much is read of all files.
+	// maxIdentityRead is how many bytes are read of all files.
 	maxIdentityRead = 16 << 20
-	// maxFileMappings is in how many mappings of a file a note is looked for.
+	// maxFileMappings is how many mappings of a file are searched for a note.
 	maxFileMappings = 128
 )
 
-// look notes the pages that identify the ELF file that mapping i begins. The
-// header's own page counts only where header is true: otherwise the mapping
-// is dumped anyway, and only the build id elsewhere is of interest.
+// look notes the pages that identify the ELF file that mapping i begins. The header's own page
+// counts only where header is true. Otherwise the mapping is dumped anyway, and only a build id
+// elsewhere matters.
 func (d *identifier) look(i int, header bool) {
 	m := &d.img.Mappings[i]
 	if !m.HasFile() || m.Shared() || m.Offset != 0 || m.Perm&procmem.PermRead == 0 ||
@@ -67,9 +66,9 @@ func (d *identifier) add(a procmem.Addr, size uint64) {
 	d.want = append(d.want, procmem.Range{Start: a.PageDown(), End: end.PageDown()})
 }
 
-// pages returns what was noted inside m, ascending and disjoint.
+// pages returns the noted pages inside m, ascending and disjoint.
 func (d *identifier) pages(m *procmem.Mapping) []procmem.Range {
-	// Mappings come in ascending order, so what ends before this one is done.
+	// Mappings come in ascending order, so ranges that end before this one are done.
 	d.want = slices.DeleteFunc(d.want, func(w procmem.Range) bool { return w.End <= m.Start })
 	var in []procmem.Range
 	for _, w := range d.want {
@@ -102,8 +101,8 @@ func notesOfPage(page []byte) []phdr {
 	return notes
 }
 
-// buildID returns where in memory the NT_GNU_BUILD_ID note lies, if it is in
-// the segment p of the file that mapping first begins.
+// buildID returns the address and size of the notes up to NT_GNU_BUILD_ID. ok is false where
+// that note is not in segment p of the file that mapping first begins.
 func (d *identifier) buildID(first int, p phdr) (procmem.Addr, uint64, bool) {
 	const ntGNUBuildID = 3
 	file := &d.img.Mappings[first]

@@ -11,17 +11,17 @@ import (
 	"github.com/procmem/procmem/internal/pageset"
 )
 
-// cold is a core that is read once, from front to back: what is not in the page
-// cache is read around it (O_DIRECT), so that it takes no room there from what
-// others need, and what there is of it stays. Where the kernel (before 6.5) or
-// the file system does not know how, all goes through the cache.
+// cold is a core that is read once, from front to back. What is not in the page cache is read
+// around it (O_DIRECT), and takes no room there from data that others need. What is in the
+// cache stays. Where the kernel (before 6.5) or the file system does not support that, all goes
+// through the cache.
 type cold struct {
 	*os.File
 	size   int64
-	direct *os.File // the same file, nil where it is refused
+	direct *os.File // the same file; nil where the file system refuses
 }
 
-// coldMin is the smallest read in bytes for which it is worth it to ask.
+// coldMin is the smallest read, in bytes, for which it pays to ask for the page cache.
 const coldMin = 64 << 10
 
 func newCold(f *os.File, size int64) *cold {
@@ -43,15 +43,14 @@ func (c *cold) ReadAt(p []byte, off int64) (int, error) {
 	return c.File.ReadAt(p, off)
 }
 
-// cached reports whether n bytes at off are all in the page cache, or nobody
-// knows.
+// cached reports whether n bytes at off are all in the page cache, or the kernel does not tell.
 func (c *cold) cached(off int64, n int) bool {
 	var st unix.Cachestat_t
 	r := unix.CachestatRange{Off: uint64(off), Len: uint64(n)}
 	return unix.Cachestat(uint(c.Fd()), &r, &st, 0) != nil || st.Cache >= uint64(n/procmem.PageSize)
 }
 
-// NextData tells File of the holes.
+// NextData implements HoleReaderAt.
 func (c *cold) NextData(off int64) (start, end int64) { return pageset.FileData(c.File, off, c.size) }
 
 func (c *cold) close() {

@@ -6,10 +6,9 @@ import (
 	"github.com/procmem/procmem"
 )
 
-// dataOf yields the parts of r that may hold data, made of whole pages,
-// ascending and disjoint. A Memory that does not know may hold data
-// everywhere. An error comes with what it leaves unknown, and ends the
-// sequence.
+// dataOf yields the parts of r that may hold data, made of whole pages, ascending and disjoint.
+// A Memory that is not Sparse may hold data everywhere. An error comes with the part that it
+// leaves unknown, and ends the sequence.
 func dataOf(mem procmem.Memory, r procmem.Range) iter.Seq2[procmem.Range, error] {
 	sparse, ok := mem.(procmem.Sparse)
 	return func(yield func(procmem.Range, error) bool) {
@@ -45,8 +44,9 @@ func pageAbove(a procmem.Addr) procmem.Addr {
 	return a
 }
 
-// Predict returns how many bytes the dumped segments have, and how many of them may
-// hold data: the most that they can take on disk, and about what Writer.Written reaches.
+// Predict returns the size of the dumped segments, and how much of them may hold data, both in
+// bytes. dataBytes is the most that they can take on disk, and about what Writer.Written
+// reaches. An error is that of mem, and the sizes then are those up to the failure.
 func Predict(segs []Segment, mem procmem.Memory) (memoryBytes, dataBytes uint64, err error) {
 	for _, s := range segs {
 		if !s.Dumped {

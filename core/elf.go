@@ -9,13 +9,13 @@ import (
 	"github.com/procmem/procmem"
 )
 
-// maxPlainHeaders is the e_phnum (PN_XNUM) that says that the number of
-// program headers is in sh_info of the first section header instead.
+// maxPlainHeaders is PN_XNUM. An e_phnum of that value says that sh_info of the first section
+// header has the number of program headers.
 const maxPlainHeaders = 0xffff
 
-// FormatError reports that a file is not a core file that makes sense.
+// FormatError reports that a file is no core file, or contradicts itself.
 type FormatError struct {
-	Off int64 // where in the file, in bytes
+	Off int64 // offset in the file, in bytes
 	Msg string
 }
 
@@ -78,7 +78,7 @@ func machineOf(a procmem.Arch) (elf.Machine, error) {
 	return elf.EM_NONE, fmt.Errorf("architecture %v has no core layout", a)
 }
 
-// appendWord appends an ELF word of the class' size.
+// appendWord appends an ELF word of the class's size.
 func appendWord(b []byte, c elf.Class, v uint64) []byte {
 	if c == elf.ELFCLASS32 {
 		return binary.LittleEndian.AppendUint32(b, uint32(v))
@@ -86,9 +86,8 @@ func appendWord(b []byte, c elf.Class, v uint64) []byte {
 	return binary.LittleEndian.AppendUint64(b, v)
 }
 
-// appendEHeader appends the ELF header of a core with phnum program headers at
-// phoff, and, where there are too many for e_phnum, a section header behind
-// these.
+// appendEHeader appends the ELF header of a core with phnum program headers at phoff. Where
+// e_phnum cannot hold their number, it refers to a section header that follows them.
 func appendEHeader(b []byte, c elf.Class, machine elf.Machine, phnum int, phoff uint64) []byte {
 	le := binary.LittleEndian
 	b = append(b, elf.ELFMAG...)
@@ -111,8 +110,8 @@ func appendEHeader(b []byte, c elf.Class, machine elf.Machine, phnum int, phoff 
 	return b
 }
 
-// appendCountHeader appends the null section header that carries the number of
-// program headers (fs/binfmt_elf.c, fill_extnum_info).
+// appendCountHeader appends the null section header with the number of program headers
+// (fs/binfmt_elf.c, fill_extnum_info).
 func appendCountHeader(b []byte, c elf.Class, phnum int) []byte {
 	h := make([]byte, shdrSize(c))
 	le := binary.LittleEndian
@@ -141,7 +140,7 @@ func appendPHdr(b []byte, c elf.Class, p phdr) []byte {
 	return appendWord(b, c, p.align)
 }
 
-// whatInstead names what a file is that begins so.
+// whatInstead returns a clause that says what a file is whose first bytes are b.
 func whatInstead(b []byte) string {
 	for _, c := range []struct{ magic, name, undo string }{
 		{"\x1f\x8b", "gzip", "gunzip"},
@@ -188,7 +187,7 @@ func decodeEHeader(b []byte) (ehdr, error) {
 	return h, nil
 }
 
-// decodePHdr reads one program header; b holds at least phdrSize bytes.
+// decodePHdr reads one program header. b holds at least phdrSize bytes.
 func decodePHdr(c elf.Class, b []byte) phdr {
 	le := binary.LittleEndian
 	if c == elf.ELFCLASS32 {
@@ -199,8 +198,7 @@ func decodePHdr(c elf.Class, b []byte) phdr {
 	return phdr{typ: le.Uint32(b), flags: le.Uint32(b[4:]), off: w(8), vaddr: w(16), filesz: w(32), memsz: w(40), align: w(48)}
 }
 
-// The flags of a PT_LOAD and procmem's permissions have the same three bits in
-// another order.
+// The flags of a PT_LOAD and procmem's permissions have the same three bits in another order.
 
 func permFlags(p procmem.Perm) uint32 {
 	var f elf.ProgFlag

@@ -16,9 +16,9 @@ type fileEntry struct {
 	Path   string
 }
 
-// encodeFiles returns the descriptor of the NT_FILE note (fs/binfmt_elf.c,
-// fill_files_note): count and page size, then {start, end, offset in pages} of
-// each mapping with a file, then as many names.
+// encodeFiles returns the descriptor of the NT_FILE note (fs/binfmt_elf.c, fill_files_note). It
+// has the count and the page size, then {start, end, offset in pages} of each mapping with a
+// file, then as many names.
 func encodeFiles(a procmem.Arch, ms []procmem.Mapping) []byte {
 	put := func(b []byte, v uint64) []byte {
 		if a.WordSize() == 4 {
@@ -41,8 +41,8 @@ func encodeFiles(a procmem.Arch, ms []procmem.Mapping) []byte {
 	return append(append(b, entries...), names...)
 }
 
-// decodeFiles reads the descriptor of an NT_FILE note. off is where it lies
-// in the file, for errors. The entries come in the order of the note.
+// decodeFiles reads the descriptor of an NT_FILE note. off is its offset in the file, for
+// errors. The entries come in the order of the note.
 func decodeFiles(a procmem.Arch, b []byte, off int64) ([]fileEntry, error) {
 	w := a.WordSize()
 	if len(b) < 2*w {

@@ -14,16 +14,16 @@ const (
 	ntARMPACGKeys  = 0x408
 	ntARMSSVE      = 0x40b
 	ntARMZA        = 0x40c
-	armVectorField = 16 // size of struct user_sve_header, whose first u32 is the length in use
+	armVectorField = 16 // size of struct user_sve_header; its first u32 is the length in use
 )
 
-// standardNotes returns the notes of a process in the order in which the
-// kernel writes them (fs/binfmt_elf.c, fill_note_info): everything of the
-// first thread with the process' own notes in it, then the other threads.
+// standardNotes returns the notes of a process in the order of the kernel (fs/binfmt_elf.c,
+// fill_note_info). The notes of the first thread have the process's own notes among them. The
+// other threads follow.
 func standardNotes(img *procmem.Image) []Note {
 	var notes []Note
 	threads := img.Threads
-	if len(threads) == 0 { // readers want one, and the process' notes need a place
+	if len(threads) == 0 { // readers want one, and the process's notes need a place
 		threads = []procmem.Thread{{TID: img.Process.PID}}
 	}
 	for i := range threads {
@@ -47,8 +47,7 @@ func standardNotes(img *procmem.Image) []Note {
 	return notes
 }
 
-// ownNotes returns the notes of procmem that are known before the memory has
-// been copied.
+// ownNotes returns the notes of procmem that are known before the memory has been copied.
 func ownNotes(img *procmem.Image) []Note {
 	return []Note{
 		{ownerProcmem, ntMaps, encodeMaps(img.Mappings)},
@@ -56,10 +55,9 @@ func ownNotes(img *procmem.Image) []Note {
 	}
 }
 
-// encodeSigInfo returns an NT_SIGINFO descriptor: a siginfo_t that says who
-// stopped the thread. For a process that did not crash it is the kernel with
-// SIGSTOP: without it old lldb shows "signal 0", and the real siginfo of a
-// seized thread is a SIGTRAP that nobody sent.
+// encodeSigInfo returns an NT_SIGINFO descriptor: a siginfo_t that says what stopped the
+// thread. For a process that did not crash, that is the kernel with SIGSTOP. Without it, old
+// lldb shows "signal 0". The real siginfo of a seized thread is a SIGTRAP that no process sent.
 func encodeSigInfo(t *procmem.Thread) []byte {
 	const sigStop, siKernel = 19, 0x80
 	signo := t.Signal
@@ -68,7 +66,7 @@ func encodeSigInfo(t *procmem.Thread) []byte {
 	}
 	b := make([]byte, 128)
 	binary.LittleEndian.PutUint32(b[0:], uint32(signo))
-	binary.LittleEndian.PutUint32(b[8:], siKernel) // behind si_errno
+	binary.LittleEndian.PutUint32(b[8:], siKernel) // after si_errno
 	return b
 }
 
@@ -102,9 +100,9 @@ func regsetRank(typ uint32) int {
 	return 3
 }
 
-// regsetData returns what a core may hold of a register set: none of the
-// secret keys of pointer authentication, and of vector registers the part in
-// use, which is how the kernel dumps them.
+// regsetData returns the part of a register set that a core may hold, as the kernel dumps it.
+// That is none of the secret keys of pointer authentication, and the part of the vector
+// registers that is in use.
 func regsetData(a procmem.Arch, s procmem.Regset) []byte {
 	if a != procmem.ARM64 {
 		return s.Data

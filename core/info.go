@@ -9,25 +9,25 @@ import (
 	"github.com/procmem/procmem"
 )
 
-// Bounds of the descriptors that are kept in memory. The first is that of
-// lists (a million mappings with long names), the second that of registers
-// (SVE and SME with the longest vectors).
+// Bounds, in bytes, of the descriptors that are kept in memory. The first is for lists (a
+// million mappings with long names). The second is for registers (SVE and SME with the longest
+// vectors).
 const (
 	maxListNote   = 256 << 20
 	maxRegsetNote = 1 << 20
 )
 
-// noteReader gathers what the notes tell.
+// noteReader gathers the contents of the notes.
 type noteReader struct {
 	f     *File
 	files []fileEntry
 	maps  []procmem.Mapping
 	names string          // of the threads: text of the ntThreads note
-	seen  map[string]bool // notes of the process that came already: the first of each counts
+	seen  map[string]bool // notes of the process that came already; the first of each counts
 }
 
-// readNotes fills in the image and the report, as far as the notes make sense.
-// Sections may be behind them.
+// readNotes fills in the image and the report, as far as the notes make sense. sections says
+// that there may be sections after the notes.
 func (f *File) readNotes(sections bool) {
 	nr := noteReader{f: f, seen: map[string]bool{}}
 	for _, s := range f.notes {
@@ -53,8 +53,8 @@ func (f *File) readNotes(sections bool) {
 	f.applyReport()
 }
 
-// segment reads the notes of a segment. Behind what makes no sense it goes on
-// with the next note of procmem: these come last, and each stands for itself.
+// segment reads the notes of a segment. After a malformed part it goes on with the next note of
+// procmem. Those come last, and each stands for itself.
 func (nr *noteReader) segment(s fileRange) {
 	f := nr.f
 	if s.end > f.size {
@@ -80,8 +80,8 @@ func (nr *noteReader) segment(s fileRange) {
 	}
 }
 
-// unnamed looks for notes of procmem behind all that the headers name: theirs is
-// the last place of the file.
+// unnamed looks for notes of procmem after all that the headers name, because they come last in
+// a file.
 func (nr *noteReader) unnamed() {
 	f := nr.f
 	var at int64
@@ -97,8 +97,8 @@ func (nr *noteReader) unnamed() {
 	}
 }
 
-// maxBroken is how many parts of a file are told to be damaged. Behind them
-// nothing is looked for: a file may be made to cost time.
+// maxBroken bounds how many damaged parts of a file are listed. The search ends there, because
+// a file may be made to cost time.
 const maxBroken = 100
 
 func (nr *noteReader) damaged(off, size int64, err error) {
@@ -107,7 +107,7 @@ func (nr *noteReader) damaged(off, size int64, err error) {
 	}
 }
 
-// promised is how much memory the file should hold, in bytes.
+// promised returns how many bytes of memory the file should hold.
 func (f *File) promised() (n uint64) {
 	for _, s := range f.segs {
 		n += uint64(s.dumped - s.Start)
@@ -121,14 +121,14 @@ func (nr *noteReader) take(n NoteInfo) error {
 	switch {
 	case n.Name == ownerCore && n.Type == procmem.NTPRStatus:
 		b, err := nr.desc(n, maxRegsetNote)
-		img.Threads = append(img.Threads, decodePRStatus(img.Arch, b)) // the notes behind it are not of the thread before
+		img.Threads = append(img.Threads, decodePRStatus(img.Arch, b)) // even with an error, since the next notes are not of the thread before
 		return err
 	case n.Name == ownerCore && n.Type == ntPRPSInfo && nr.first(n):
 		b, err := nr.desc(n, maxRegsetNote)
 		if err != nil {
 			return err
 		}
-		// One of another size is passed over: nothing else depends on it.
+		// A note of another size is passed over, because nothing else depends on it.
 		img.Process, _ = decodePRPSInfo(img.Arch, b)
 	case n.Name == ownerCore && n.Type == ntAuxv && nr.first(n):
 		b, err := nr.desc(n, maxRegsetNote)
@@ -168,8 +168,8 @@ func (nr *noteReader) takeRegset(n NoteInfo) error {
 	return nil
 }
 
-// takeOwn reads a note of procmem. One that makes no sense is passed over,
-// since the others tell nearly as much.
+// takeOwn reads a note of procmem. One that makes no sense is passed over, because the others
+// tell nearly as much.
 func (nr *noteReader) takeOwn(n NoteInfo) error {
 	if n.Type == ntSums && n.Size >= sumsHead+4 && nr.first(n) {
 		nr.f.sums = fileRange{n.Offset, n.Offset + n.Size}
@@ -206,7 +206,7 @@ func (nr *noteReader) first(n NoteInfo) bool {
 	return true
 }
 
-// desc reads a descriptor.
+// desc reads a descriptor of at most limit bytes.
 func (nr *noteReader) desc(n NoteInfo, limit int64) ([]byte, error) {
 	if n.Size > limit {
 		return nil, &FormatError{n.Offset, fmt.Sprintf("note %s/%#x of %d bytes: more than the %d that are plausible", n.Name, n.Type, n.Size, limit)}
@@ -218,8 +218,8 @@ func (nr *noteReader) desc(n NoteInfo, limit int64) ([]byte, error) {
 	return b, nil
 }
 
-// applyReport makes what the report lists as missing fault: the file holds
-// zeros there, which nobody should take for data.
+// applyReport makes memory that the report lists as missing fault. The file holds zeros there,
+// which must not be taken for data.
 func (f *File) applyReport() {
 	if f.report == nil {
 		return
@@ -252,8 +252,8 @@ func (f *File) applyReport() {
 	}
 }
 
-// exePath returns the path of the executable: the file that holds its program
-// headers, or its entry point.
+// exePath returns the path of the executable: the file with its program headers, or with its
+// entry point.
 func exePath(img *procmem.Image) string {
 	for _, typ := range [2]uint64{procmem.ATPhdr, procmem.ATEntry} {
 		v, ok := img.Arch.AuxvValue(img.Auxv, typ)

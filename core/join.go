@@ -7,10 +7,9 @@ import (
 	"github.com/procmem/procmem"
 )
 
-// joinMappings makes mappings of segments, ascending and disjoint, and of the
-// names in NT_FILE. A segment may hold several files' mappings, a mapping may
-// be several segments, and gdb writes no program header for a mapping that it
-// leaves out, while NT_FILE may still name it.
+// joinMappings makes mappings of segments, ascending and disjoint, and of the names in NT_FILE.
+// A segment may hold mappings of several files, and a mapping may be several segments. gdb
+// writes no program header for a mapping that it leaves out, while NT_FILE may still name it.
 func joinMappings(segs []segment, files []fileEntry) []procmem.Mapping {
 	files = disjointFiles(files)
 	ms := make([]procmem.Mapping, 0, max(len(segs), len(files)))
@@ -29,12 +28,12 @@ func joinMappings(segs []segment, files []fileEntry) []procmem.Mapping {
 		}
 		ms = append(ms, m)
 	}
-	// Walk along both lists; at is where the walk has come to.
+	// Walk along both lists; at is the address that the walk has reached.
 	var at procmem.Addr
 	for len(segs) > 0 || len(files) > 0 {
 		var seg *segment
 		var file *fileEntry
-		next := ^procmem.Addr(0) // the next place where anything begins or ends
+		next := ^procmem.Addr(0) // the next address where a segment or entry begins or ends
 		if len(segs) > 0 {
 			if s := &segs[0]; at >= s.Start {
 				seg, next = s, min(next, s.End)
@@ -67,8 +66,8 @@ func joinMappings(segs []segment, files []fileEntry) []procmem.Mapping {
 	return ms
 }
 
-// disjointFiles returns the entries in ascending order without overlaps, in
-// the same way as segments.
+// disjointFiles returns the entries in ascending order without overlaps, in the same way as
+// sortSegments.
 func disjointFiles(files []fileEntry) []fileEntry {
 	files = slices.Clone(files)
 	slices.SortStableFunc(files, func(a, b fileEntry) int { return cmp.Compare(a.Start, b.Start) })
@@ -88,11 +87,10 @@ func disjointFiles(files []fileEntry) []fileEntry {
 	return kept
 }
 
-// nameMappings finds the vDSO and the stack of the first thread among
-// anonymous mappings. The kernel puts the path of the executable at the top of
-// the stack and tells where in the auxiliary vector, which holds even where
-// the thread runs on a stack of its own making; else the stack pointer must
-// do.
+// nameMappings finds the vDSO and the stack of the first thread among anonymous mappings. The
+// kernel puts the executable's path at the top of the stack, and its address into the auxiliary
+// vector. That holds even where the thread runs on a stack of its own making. Without it, the
+// stack pointer decides.
 func nameMappings(img *procmem.Image) {
 	name := func(at uint64, path string) bool {
 		a := procmem.Addr(at)

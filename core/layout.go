@@ -9,34 +9,34 @@ import (
 	"github.com/procmem/procmem/internal/pageset"
 )
 
-// noteSegments is the number of PT_NOTE segments of a core: the standard notes
-// first, since some readers (elfutils, delve) take only the first, and those
-// of procmem last.
+// noteSegments is the number of PT_NOTE segments of a core. The standard notes come first,
+// because some readers (elfutils, delve) take only the first segment. Those of procmem come
+// last.
 const noteSegments = 2
 
-// layout fixes where everything lies in a core: headers, then the memory page
-// by page, then the notes of procmem. The standard notes are in front of the
-// memory in a stream, where all must be known before the first byte of it, and
-// behind it in a file, where they may become known while it is copied.
+// layout fixes where everything lies in a core: headers, then memory page by page, then the
+// notes of procmem. In a stream the standard notes precede the memory, so all of them must be
+// known before its first byte. In a file they follow it, and may become known while it is
+// copied.
 type layout struct {
 	class   elf.Class
 	machine elf.Machine
 	segs    []Segment
-	offs    []int64 // where each segment lies in the file
+	offs    []int64 // file offset of each segment
 
-	headRoom int64  // in front of notes and memory, for the headers
-	memEnd   int64  // where the memory ends in the file
+	headRoom int64  // bytes before notes and memory, for the headers
+	memEnd   int64  // file offset of the end of the memory
 	memory   uint64 // sum of the dumped segments, in bytes
 
-	noteOff  int64 // of the standard notes
+	noteOff  int64 // file offset of the standard notes
 	noteSize int64
-	ownOff   int64 // of the notes of procmem
+	ownOff   int64 // file offset of the notes of procmem
 	ownSize  int64
-	tableOff int64 // of the program headers
+	tableOff int64 // file offset of the program headers
 }
 
-// newLayout lays out the segments, which must be ascending and page-aligned,
-// with room for so many bytes of notes in front of them.
+// newLayout returns a layout of segments, with room for notesBefore bytes of notes before them.
+// It fails where the segments are not ascending and page-aligned, or do not fit the ELF class.
 func newLayout(arch procmem.Arch, segs []Segment, notesBefore int64) (*layout, error) {
 	l := &layout{class: classOf(arch), segs: segs, offs: make([]int64, len(segs))}
 	var err error
@@ -49,7 +49,7 @@ func newLayout(arch procmem.Arch, segs []Segment, notesBefore int64) (*layout, e
 	l.headRoom = int64(ehdrSize(l.class)) + l.tableSize()
 	off := pageUp(l.headRoom + notesBefore)
 	if notesBefore == 0 {
-		l.headRoom = off // should there be more of them in the end
+		l.headRoom = off // room for more program headers in the end
 	}
 	for i, s := range l.segs {
 		l.offs[i] = off
@@ -67,7 +67,7 @@ func newLayout(arch procmem.Arch, segs []Segment, notesBefore int64) (*layout, e
 	return l, nil
 }
 
-// check tells whether the segments are fit for a core.
+// check returns why the segments do not fit a core, or nil.
 func (l *layout) check() error {
 	var last procmem.Addr
 	for _, s := range l.segs {
@@ -82,9 +82,9 @@ func (l *layout) check() error {
 	return nil
 }
 
-// settle returns the layout with other segments, whose memory lies where the
-// store has a place for it, and to which the store is cut down. Places need not follow one another as addresses
-// do, so a segment may become several.
+// settle returns the layout with other segments, whose memory lies where the store has a place
+// for it. The store is cut down to them. Places need not follow one another as addresses do, so
+// a segment may become several.
 func (l *layout) settle(segs []Segment, store store) (*layout, error) {
 	if err := (&layout{class: l.class, segs: segs}).check(); err != nil {
 		return nil, err
@@ -100,7 +100,7 @@ func (l *layout) settle(segs []Segment, store store) (*layout, error) {
 		return nil, err
 	}
 	out := &layout{class: l.class, machine: l.machine, headRoom: l.headRoom, memEnd: store.End()}
-	at := l.headRoom // elfutils wants offsets that ascend, of what is not there too
+	at := l.headRoom // elfutils wants ascending offsets, even for what is not dumped
 	for _, s := range segs {
 		if !s.Dumped {
 			out.segs, out.offs = append(out.segs, s), append(out.offs, at)
@@ -117,9 +117,9 @@ func (l *layout) settle(segs []Segment, store store) (*layout, error) {
 	return out, nil
 }
 
-// placeNotes fixes where the notes lie: the standard ones at off, those of
-// procmem behind the memory and all else but the program headers, where there
-// is no room for these in front. It returns the size of the core.
+// placeNotes fixes the places of the notes, and returns the size of the core. The standard
+// notes lie at off. Those of procmem follow the memory and all else, but for program headers
+// for which there is no room at the front.
 func (l *layout) placeNotes(off, standard, own int64) (size int64, err error) {
 	l.noteOff, l.noteSize = off, standard
 	l.ownOff, l.ownSize = max(l.memEnd, off+standard), own
@@ -136,7 +136,7 @@ func (l *layout) placeNotes(off, standard, own int64) (size int64, err error) {
 	return size, nil
 }
 
-// limit is the highest offset that a program header can express.
+// limit is the highest file offset that a program header can express.
 func (l *layout) limit() int64 {
 	if l.class == elf.ELFCLASS32 {
 		return math.MaxUint32
@@ -149,8 +149,8 @@ func pageUp(n int64) int64 { return (n + procmem.PageSize - 1) &^ (procmem.PageS
 // phnum is the number of program headers.
 func (l *layout) phnum() int { return len(l.segs) + noteSegments }
 
-// tableSize is the size of the program headers, and of the section header
-// with their number where there has to be one.
+// tableSize is the size, in bytes, of the program headers, and of the section header with their
+// number where one is needed.
 func (l *layout) tableSize() int64 {
 	n := int64(l.phnum()) * int64(phdrSize(l.class))
 	if l.phnum() >= maxPlainHeaders {
@@ -182,9 +182,9 @@ func (l *layout) headers() (head, table []byte) {
 	return head, b
 }
 
-// stretches yields the dumped memory in ascending order. Segments that lie
-// side by side, in memory as in the file, are one: tens of thousands of small
-// mappings are copied as one large one.
+// stretches yields the dumped memory in ascending order. Segments that are adjacent in memory
+// and in the file become one place. So tens of thousands of small mappings are copied as one
+// large one.
 func (l *layout) stretches(yield func(pageset.Place) bool) {
 	var cur pageset.Place
 	for i, s := range l.segs {

@@ -7,9 +7,8 @@ import (
 	"github.com/procmem/procmem"
 )
 
-// encodeMaps returns the mappings as the text of /proc/PID/maps, which the
-// program headers of a core and NT_FILE together do not hold: names such as
-// [heap], which mappings are shared, devices and inodes.
+// encodeMaps returns the mappings as the text of /proc/PID/maps. It has what program headers
+// and NT_FILE lack: names such as [heap], sharing, devices and inodes.
 func encodeMaps(ms []procmem.Mapping) []byte {
 	b := make([]byte, 0, 100*len(ms)+1)
 	for i := range ms {

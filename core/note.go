@@ -25,12 +25,12 @@ const (
 	ownerLinux = "LINUX"
 )
 
-// The notes of procmem itself. Owner and types are both unique, because BFD
-// goes by the type alone where it does not know the owner.
+// The notes of procmem itself. Owner and types are both unique, because BFD goes by the type
+// alone where it does not know the owner.
 const (
 	ownerProcmem = "procmem"
 	ntMaps       = 0x70726f63 // text of /proc/PID/maps
-	ntReport     = 0x70726f64 // Report as JSON, perhaps with spaces behind it
+	ntReport     = 0x70726f64 // Report as JSON, maybe padded with spaces
 	ntThreads    = 0x70726f65 // a line "TID STATE NAME" for each thread
 	ntSums       = 0x70726f66 // checksums (sumsnote.go)
 )
@@ -38,14 +38,14 @@ const (
 // Note is one ELF note.
 type Note struct {
 	Name string // the owner, such as "CORE", without the NUL
-	Type uint32 // NT_*, whose meaning depends on the owner
+	Type uint32 // NT_*; its meaning depends on the owner
 	Desc []byte
 }
 
 const noteHeaderSize = 12
 
-// notePad returns n rounded up to the alignment of notes. Cores of Linux use
-// four bytes in 64-bit files too (fs/binfmt_elf.c, notesize).
+// notePad returns n rounded up to the alignment of notes. Cores of Linux use four bytes in
+// 64-bit files, too (fs/binfmt_elf.c, notesize).
 func notePad(n int64) int64 { return (n + 3) &^ 3 }
 
 // noteSize returns the bytes that a note takes in a file.
@@ -53,8 +53,7 @@ func noteSize(name string, desc int64) int64 {
 	return noteHeaderSize + notePad(int64(len(name))+1) + notePad(desc)
 }
 
-// appendNote appends the encoded note to b, whose length must be a multiple
-// of four.
+// appendNote appends the encoded note to b. The length of b must be a multiple of four.
 func appendNote(b []byte, n Note) []byte {
 	b = binary.LittleEndian.AppendUint32(b, uint32(len(n.Name)+1))
 	b = binary.LittleEndian.AppendUint32(b, uint32(len(n.Desc)))
@@ -91,15 +90,14 @@ type NoteInfo struct {
 	Offset int64  `json:"offset"` // of the descriptor in the file, in bytes
 }
 
-// maxNoteName is the length of an owner that is still shown whole. Known ones
-// are shorter than ten bytes.
+// maxNoteName is the longest owner, in bytes, that is shown whole. Known owners are shorter
+// than ten bytes.
 const maxNoteName = 64
 
-// scanNotes calls yield for each note of the segment at [off, end) of r, until
-// yield returns false. size is where the file ends: a segment that the file
-// cuts off is read as far as it goes, while a note that leaves its segment is
-// a *FormatError. A header of zeros ends the segment, so that a hole in a
-// file of any size costs nothing.
+// scanNotes calls yield for each note of the segment at [off, end) of r, until yield returns
+// false. size is the size of the file. A segment that the file cuts off is read as far as it
+// goes. A note that leaves its segment is a *FormatError. A header of zeros ends the segment,
+// so that a hole of any size costs nothing.
 func scanNotes(r io.ReaderAt, off, end, size int64, yield func(NoteInfo) bool) error {
 	var buf [noteHeaderSize + maxNoteName]byte
 	for end-off >= noteHeaderSize {
@@ -138,12 +136,12 @@ func scanNotes(r io.ReaderAt, off, end, size int64, yield func(NoteInfo) bool) e
 	return nil
 }
 
-// maxSearch bounds how far notes are looked for, in bytes: a file may be one
-// big hole, or damaged all over.
+// maxSearch bounds how many bytes are searched for notes, because a file may be one large hole,
+// or damaged all over.
 const maxSearch = 64 << 20
 
-// findOwnNote returns where the next note of procmem begins, or end. Pages that
-// cannot be read are passed over.
+// findOwnNote returns the offset of the next note of procmem, or end. Pages that cannot be read
+// are skipped.
 func findOwnNote(r io.ReaderAt, off, end int64) int64 {
 	owner := []byte(ownerProcmem + "\x00")
 	buf := make([]byte, 64<<10)
@@ -165,7 +163,7 @@ func findOwnNote(r io.ReaderAt, off, end int64) int64 {
 			off = (off+int64(n))&^(procmem.PageSize-1) + procmem.PageSize
 			continue
 		}
-		// The next piece begins with what may be the front of a note.
+		// The next block begins with bytes that may be the front of a note.
 		off += max(int64(n)-noteHeaderSize-int64(len(owner)), 1)
 	}
 	return end

@@ -16,14 +16,13 @@ import (
 	"github.com/procmem/procmem/internal/packed"
 )
 
-// File is a core file. It is a procmem.Memory and knows its holes, and may be
-// used from several goroutines at once.
+// File is a core file. It is a procmem.Sparse, and is safe for concurrent use.
 type File struct {
 	r      io.ReaderAt
 	size   int64
 	closer io.Closer
 
-	unpacked *packed.Source // what Open has opened, nil without Open
+	unpacked *packed.Source // the file that Open has opened; nil without Open
 
 	segs   []segment   // ascending, disjoint
 	notes  []fileRange // the PT_NOTE segments, in the order of the program headers
@@ -31,11 +30,11 @@ type File struct {
 	img    procmem.Image
 	report *Report
 	sums   fileRange // the descriptor with the checksums; empty where there is none
-	broken []Damage  // what makes no sense of the notes
+	broken []Damage  // damaged parts that opening the file has shown
 }
 
-// segment is a PT_LOAD: memory at Range, of which the file holds what lies
-// below dumped, beginning at off.
+// segment is a PT_LOAD: memory at Range. The file holds the part of it below dumped, from file
+// offset off.
 type segment struct {
 	procmem.Range
 	dumped procmem.Addr
@@ -46,45 +45,44 @@ type segment struct {
 // fileRange is the interval [off, end) of the file, which may be cut off.
 type fileRange struct{ off, end int64 }
 
-// maxHeaders bounds the number of program headers. A process can have a few
-// millions of mappings at most; a sparse file can claim any number.
+// maxHeaders bounds the number of program headers. A process can have a few million mappings at
+// most, and a sparse file can claim any number.
 const maxHeaders = 1 << 24
 
-// OpenOptions say what OpenWith does with a compressed core that cannot be read
-// in place. The zero value is what Open does.
+// OpenOptions say what OpenWith does with a compressed core. The zero value is what Open does.
 type OpenOptions struct {
-	// TempDir is the folder of the file without a name into which such a core is
-	// unpacked; "" is os.TempDir(). The file takes the room of all memory that is
-	// not zero, until Close or the end of the process.
+	// TempDir is the folder of the unnamed file into which a core is unpacked that cannot be
+	// read in place. "" means os.TempDir(). The file takes the room of all memory that is not
+	// zero, until Close or the end of the process.
 	TempDir string
-	// Unpacking, if not nil, is called before that with the reason. Done returns
-	// how many of the total bytes of the compressed file have been read, and is
-	// safe for concurrent use.
+	// Unpacking, if not nil, is called with the reason before a core is unpacked. done returns
+	// how many of the total bytes of the compressed file have been read, and is safe for
+	// concurrent use.
 	Unpacking func(why string, done func() int64, total int64)
-	// Notice, if not nil, is called with a line for each thing that is wrong with
-	// a compressed file that is opened all the same.
+	// Notice, if not nil, is called with one line for each fault of a compressed file that is
+	// opened all the same.
 	Notice func(text string)
 }
 
-// PackedError reports that a compressed file cannot be opened because of what
-// is in it: it is cut off or damaged from its beginning, or takes more memory
-// to unpack than is allowed.
+// PackedError reports that a compressed file cannot be opened because of its contents. It is
+// cut off or damaged from its beginning, or unpacking it takes more memory than is allowed.
 type PackedError struct{ Err error }
 
 func (e *PackedError) Error() string { return e.Err.Error() }
 func (e *PackedError) Unwrap() error { return e.Err }
 
-// Open opens the core file at path, whatever its name: a plain one, or one that
-// is compressed with zstd or gzip. In the seekable format of zstd, which procmem
-// writes, a core is read in place. Any other compressed core is unpacked first,
-// into a temporary file in os.TempDir() that has no name; OpenWith chooses
-// another folder. What is no core gives a *FormatError; NewReader tells what is
-// made of a damaged one.
+// Open opens the core file at path, whatever its name: plain, or compressed with zstd or gzip.
+// A core in the seekable format of zstd, which procmem writes, is read in place. Any other
+// compressed core is first unpacked into an unnamed temporary file in os.TempDir(). OpenWith
+// chooses another folder. Close must be called.
+//
+// Open fails with a *FormatError where the file is no core, and with a *PackedError where it
+// cannot be unpacked. NewReader describes what becomes of a damaged core.
 func Open(path string) (*File, error) { return OpenWith(path, OpenOptions{}) }
 
 // OpenWith is Open with options.
 func OpenWith(path string, o OpenOptions) (*File, error) {
-	// Opening a device may have an effect, and a pipe waits for its writer.
+	// Opening a device may have an effect, and opening a pipe waits for its writer.
 	if info, err := os.Stat(path); err == nil && !info.Mode().IsRegular() {
 		return nil, fmt.Errorf("open core %s: %s", path, kindOf(info.Mode()))
 	}
@@ -102,7 +100,7 @@ func OpenWith(path string, o OpenOptions) (*File, error) {
 	return f, nil
 }
 
-// openFile opens a core that is in r, which it closes if it fails.
+// openFile opens a core that is in r. It closes r if it fails.
 func openFile(r *os.File, o OpenOptions) (*File, error) {
 	src, err := source(r, o)
 	if err != nil {
@@ -133,12 +131,12 @@ func source(r *os.File, o OpenOptions) (*packed.Source, error) {
 	return src, err
 }
 
-// Intact reports whether the compressed file that the core was opened from was
-// whole, as far as opening it has shown. It is true for a plain core: Damaged
-// and Truncated tell of the core itself.
+// Intact reports whether the compressed file that the core was opened from was whole, as far as
+// opening it has shown. It is true for a plain core, where Damaged and Truncated tell of
+// damage.
 func (f *File) Intact() bool { return f.unpacked == nil || f.unpacked.Intact() }
 
-// kindOf names what is no regular file.
+// kindOf says what a file is that is no regular file.
 func kindOf(m os.FileMode) string {
 	const not = "not a regular file"
 	switch {
@@ -154,24 +152,24 @@ func kindOf(m os.FileMode) string {
 	return not
 }
 
-// HoleReaderAt is an io.ReaderAt that knows where its file holds nothing but
-// zeros. NewReader uses it if its reader is one.
+// HoleReaderAt is an io.ReaderAt that knows where its file holds only zeros. NewReader uses it
+// if its reader is one.
 type HoleReaderAt interface {
 	io.ReaderAt
 
-	// NextData returns the first run of bytes at or behind off that may hold
-	// anything else, as offsets; both are the size of the file where there is
-	// none. It is safe for concurrent use.
+	// NextData returns the first run of bytes at or after off that may hold anything else, as
+	// offsets. Both are the size of the file where there is none. It is safe for concurrent
+	// use.
 	NextData(off int64) (start, end int64)
 }
 
-// NewReader reads a core of size bytes from r. A file that is not a core that
-// makes sense gives a *FormatError. One whose notes make no sense is opened, and
-// Damaged tells which. One that is cut off behind its program headers is, too,
-// with its notes as far as there are any, and Truncated tells what memory it
-// lacks. A reader that knows where there are zeros is a HoleReaderAt. Where two
-// segments overlap, the memory that
-// both claim belongs to the one that starts lower, or comes first in the file.
+// NewReader reads a core of size bytes from r. It fails with a *FormatError where r is no core
+// or contradicts itself, and with the error of r.
+//
+// A core with malformed notes is opened, and Damaged lists them. A core that is cut off after
+// its program headers is opened, too, with the notes that it has. Truncated lists the memory
+// that it lacks. Memory in two segments belongs to the one that starts lower, or comes first in
+// the file.
 func NewReader(r io.ReaderAt, size int64) (*File, error) {
 	f, err := newFile(r, size)
 	if err != nil {
@@ -195,7 +193,7 @@ func newFile(r io.ReaderAt, size int64) (*File, error) {
 	return f, nil
 }
 
-// readHeader reads the ELF header and says what the file is if not a core.
+// readHeader reads the ELF header. Its error says what the file is if it is no core.
 func (f *File) readHeader() (ehdr, error) {
 	if f.size == 0 {
 		return ehdr{}, &FormatError{0, "not a core file: the file is empty"}
@@ -227,8 +225,7 @@ func (f *File) readHeader() (ehdr, error) {
 	return h, nil
 }
 
-// readHeaderCount finds the number of program headers where e_phnum cannot
-// hold it.
+// readHeaderCount finds the number of program headers where e_phnum cannot hold it.
 func (f *File) readHeaderCount(h *ehdr) error {
 	step := shdrSize(h.class)
 	if h.shoff == 0 || h.shoff > uint64(f.size) || uint64(f.size)-h.shoff < uint64(step) {
@@ -246,7 +243,7 @@ func (f *File) readHeaderCount(h *ehdr) error {
 	return nil
 }
 
-// readProgramHeaders keeps the segments and where the notes are.
+// readProgramHeaders keeps the segments and the places of the notes.
 func (f *File) readProgramHeaders(h ehdr) error {
 	step := phdrSize(h.class)
 	if h.phnum == 0 {
@@ -278,8 +275,7 @@ func (f *File) readProgramHeaders(h ehdr) error {
 					return &FormatError{off, fmt.Sprintf("notes at %#x+%#x: out of range", p.off, p.filesz)}
 				}
 				s := fileRange{int64(p.off), int64(p.off + p.filesz)}
-				// Many headers for the same notes would make a small
-				// file cost a lot.
+				// Many headers for the same notes would make a small file cost a lot.
 				if noteBytes += max(0, min(s.end, f.size)-s.off); noteBytes > f.size {
 					return &FormatError{off, "note segments overlap"}
 				}
@@ -311,7 +307,7 @@ func (f *File) addSegment(p phdr, off int64) error {
 	return nil
 }
 
-// sortSegments brings the segments in order and makes them disjoint.
+// sortSegments sorts the segments and makes them disjoint.
 func (f *File) sortSegments() {
 	slices.SortStableFunc(f.segs, func(a, b segment) int { return cmp.Compare(a.Start, b.Start) })
 	kept := f.segs[:0]
@@ -341,19 +337,19 @@ func (f *File) readFull(p []byte, off int64) error {
 	return err
 }
 
-// compareParts compares with their checksums what tells of the process, and
-// where its memory lies: of that all depends that is read.
+// compareParts compares with their checksums the parts that tell of the process and of where
+// its memory lies. All that is read depends on these.
 func (f *File) compareParts() {
 	if f.sums == (fileRange{}) {
 		return
 	}
 	in := &sumsReader{r: io.NewSectionReader(f.r, f.sums.off, f.sums.end-f.sums.off)}
-	if spans, _, err := in.begin(); err == nil { // what is wrong with the note itself Verify tells
+	if spans, _, err := in.begin(); err == nil { // Verify reports damage of the note itself
 		f.broken = append(f.broken, f.damagedSpans(spans)...)
 	}
 }
 
-// Owns has Close close c: what the core is read from, as a rule.
+// Owns has Close close c, which is usually what the core is read from.
 func (f *File) Owns(c io.Closer) { f.closer = c }
 
 // Close closes the file that Open opened, or what the File owns.
@@ -364,21 +360,19 @@ func (f *File) Close() error {
 	return f.closer.Close()
 }
 
-// Image returns what the core tells of the process. The caller must not
-// change it.
+// Image returns what the core tells of the process. The caller must not change it.
 func (f *File) Image() *procmem.Image { return &f.img }
 
-// Damaged returns the parts of the file that should tell of the process, or
-// where memory lies, and make no sense or are not as they were written, as
-// opening it has shown. Verify compares all of it.
+// Damaged returns damaged parts of the file that should tell of the process, or of where memory
+// lies. They are those that opening the file has shown. Verify compares the whole file.
 func (f *File) Damaged() []Damage { return f.broken }
 
-// Report returns the report of a core that procmem wrote, and nil for others
-// and for one that is cut off before it.
+// Report returns the report of a core that procmem wrote. It is nil for other cores, and for
+// one that is cut off before its report.
 func (f *File) Report() *Report { return f.report }
 
-// Segments returns the memory that the core names, in ascending order, a
-// segment of which it holds only the beginning as two.
+// Segments returns the memory that the core names, ascending. A segment of which the core holds
+// only the beginning comes as two.
 func (f *File) Segments() []Segment {
 	segs := make([]Segment, 0, len(f.segs))
 	for _, s := range f.segs {
@@ -394,8 +388,8 @@ func (f *File) Segments() []Segment {
 	return segs
 }
 
-// Truncated returns the memory that the core promises and the file ends
-// before.
+// Truncated returns the memory that the core promises, but that the file ends before,
+// ascending.
 func (f *File) Truncated() []procmem.Fault {
 	var missing []procmem.Fault
 	for _, s := range f.segs {
@@ -407,7 +401,7 @@ func (f *File) Truncated() []procmem.Fault {
 	return missing
 }
 
-// inFile returns the end of what a file of this size holds of the segment.
+// inFile returns the end of the part of the segment that a file of this size holds.
 func (s *segment) inFile(size int64) procmem.Addr {
 	left := max(0, size-s.off)
 	return s.Start + procmem.Addr(min(uint64(left), uint64(s.dumped-s.Start)))
@@ -418,7 +412,7 @@ func (f *File) Notes() iter.Seq[NoteInfo] {
 	return func(yield func(NoteInfo) bool) {
 		more := true
 		for _, s := range f.notes {
-			// Opening the file has shown what cannot be read.
+			// Opening the file has shown which notes cannot be read.
 			_ = scanNotes(f.r, s.off, s.end, f.size, func(n NoteInfo) bool {
 				more = yield(n)
 				return more

@@ -6,18 +6,17 @@ import (
 	"sync/atomic"
 )
 
-// output is where the pieces of a core go, each with its offset in the file.
+// output takes the parts of a core, each with its offset in the file.
 type output interface {
 	// put writes p at off. What is never put reads as zeros.
 	put(off int64, p []byte) error
 	// finish ends the file at size.
 	finish(size int64) error
-	// bytes is how much has been written.
+	// bytes returns how many bytes have been written.
 	bytes() int64
 }
 
-// fileOutput writes anywhere. Its put may be called from several goroutines at
-// once.
+// fileOutput writes anywhere. Its put is safe for concurrent use.
 type fileOutput struct {
 	dst     io.WriterAt
 	written atomic.Int64
@@ -45,11 +44,11 @@ func (o *fileOutput) finish(size int64) error {
 
 func (o *fileOutput) bytes() int64 { return o.written.Load() }
 
-// streamOutput takes ascending offsets and fills the gaps with zeros: with its
-// method Zeros(n int64) error, where dst has one.
+// streamOutput takes ascending offsets and fills the gaps with zeros. It uses the method
+// Zeros(n int64) error of dst, where dst has one.
 type streamOutput struct {
 	dst io.Writer
-	pos atomic.Int64 // read by those who watch the progress
+	pos atomic.Int64 // atomic, because Written reads it
 }
 
 func (o *streamOutput) put(off int64, p []byte) error {

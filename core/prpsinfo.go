@@ -8,9 +8,8 @@ import (
 	"github.com/procmem/procmem"
 )
 
-// prpsinfo is where the fields of struct elf_prpsinfo lie
-// (include/linux/elfcore.h; compat_elf_prpsinfo for i386, whose ids have 16
-// bits).
+// prpsinfo is the offsets of fields in struct elf_prpsinfo (include/linux/elfcore.h). On i386
+// it is compat_elf_prpsinfo, whose user and group ids have 16 bits.
 type prpsinfo struct {
 	word int // size of flag
 	flag int
@@ -45,7 +44,7 @@ func encodePRPSInfo(a procmem.Arch, p *procmem.ProcessInfo) []byte {
 	switch state {
 	case 0:
 		state = 'R'
-	case 't': // traced, which this note has no letter for
+	case 't': // traced, for which this note has no letter
 		state = 'T'
 	}
 	b[0], b[1] = byte(len(processStates)), '.'
@@ -73,8 +72,8 @@ func encodePRPSInfo(a procmem.Arch, p *procmem.ProcessInfo) []byte {
 	return b
 }
 
-// id16 is what the kernel shows of a user or group id where there are 16 bits
-// for it (include/linux/highuid.h, high2lowuid with the default overflowuid).
+// id16 returns the 16-bit form of a user or group id that the kernel shows
+// (include/linux/highuid.h, high2lowuid with the default overflowuid).
 func id16(id uint32) uint16 {
 	if id > 0xffff {
 		return 65534

@@ -8,9 +8,9 @@ import (
 	"github.com/procmem/procmem"
 )
 
-// prstatus is where the fields of struct elf_prstatus lie
-// (include/linux/elfcore.h, and compat_elf_prstatus for i386). Everything
-// follows from the size of a word and of the general purpose registers.
+// prstatus is the offsets of fields in struct elf_prstatus (include/linux/elfcore.h, and
+// compat_elf_prstatus for i386). All of them follow from the sizes of a word and of the general
+// purpose registers.
 type prstatus struct {
 	word    int
 	sigpend int // u32 or u64
@@ -18,7 +18,7 @@ type prstatus struct {
 	pid     int // i32 each: pid, ppid, pgrp, sid
 	times   int // user, system, child user, child system: {seconds, microseconds} as words
 	reg     int
-	regEnd  int // also where fpvalid lies
+	regEnd  int // also the offset of fpvalid
 	size    int
 }
 
@@ -47,8 +47,8 @@ func (l *prstatus) getWord(b []byte, at int) uint64 {
 	return binary.LittleEndian.Uint64(b[at:])
 }
 
-// encodePRStatus returns the descriptor of the thread's NT_PRSTATUS note.
-// Registers that are not known are zeros.
+// encodePRStatus returns the descriptor of the thread's NT_PRSTATUS note. Unknown registers are
+// zeros.
 func encodePRStatus(a procmem.Arch, t *procmem.Thread) []byte {
 	le := binary.LittleEndian
 	l := prstatusOf(a)
@@ -72,9 +72,8 @@ func encodePRStatus(a procmem.Arch, t *procmem.Thread) []byte {
 	return b
 }
 
-// decodePRStatus reads the descriptor of an NT_PRSTATUS note. A thread whose
-// note has another size than the architecture's keeps its place in the list,
-// with Err set.
+// decodePRStatus reads the descriptor of an NT_PRSTATUS note. Where its size is not the
+// architecture's, the result is a thread with Err set, so that it keeps its place in the list.
 func decodePRStatus(a procmem.Arch, b []byte) procmem.Thread {
 	le := binary.LittleEndian
 	l := prstatusOf(a)

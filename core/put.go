@@ -8,13 +8,13 @@ import (
 	"github.com/procmem/procmem"
 )
 
-// errStream is why memory cannot be put ahead of Copy, or taken back.
+// errStream says why memory cannot be put ahead of Copy, or taken back.
 var errStream = errors.New("a stream takes its memory in order")
 
-// Put writes whole pages into the core ahead of Copy, which then leaves them
-// out, over what was put there before. It may be called from several
-// goroutines at once for different pages. Pages outside of the dumped segments
-// are kept too, for the time when Settle makes them part of one.
+// Put writes whole pages into the core ahead of Copy, over what was put there before. Copy then
+// leaves them out. Put may be called from several goroutines at once for different pages. Pages
+// outside the dumped segments are kept, too, because Settle may make them part of one. It fails
+// with the destination's error, and for a stream.
 func (w *Writer) Put(addr procmem.Addr, p []byte) error {
 	if w.stream != nil {
 		return errStream
@@ -27,8 +27,8 @@ func (w *Writer) Put(addr procmem.Addr, p []byte) error {
 	return nil
 }
 
-// Forget takes back what was put inside r: no byte of it stays in the file,
-// and it is up to Copy again.
+// Forget takes back what was put inside r. No byte of it stays in the file, and Copy writes r
+// again. It fails with the destination's error, and for a stream.
 func (w *Writer) Forget(r procmem.Range) error {
 	if w.stream != nil {
 		return errStream
@@ -40,9 +40,9 @@ func (w *Writer) Forget(r procmem.Range) error {
 	return nil
 }
 
-// Settle replaces the segments, and forgets what was put outside of those that
-// are dumped. It may be called more than once, and not while anything else is
-// done with the Writer.
+// Settle replaces the segments, and forgets what was put outside the dumped ones. It may be
+// called more than once, but not concurrently with other methods. It fails where the segments
+// are not ascending and page-aligned or do not fit a core, and for a stream.
 func (w *Writer) Settle(segs []Segment) error {
 	if w.stream != nil {
 		return errStream
@@ -57,7 +57,7 @@ func (w *Writer) Settle(segs []Segment) error {
 		dumped = append(dumped, x.Range)
 	}
 	w.sums.keep(dumped)
-	if w.log != nil { // of what is written again, the checksum is taken again
+	if w.log != nil { // the checksum of what is written again is taken again
 		for _, r := range dumped {
 			for lacks := range w.store.Lacks(r) {
 				w.sums.forget(lacks)
@@ -68,8 +68,8 @@ func (w *Writer) Settle(segs []Segment) error {
 	return nil
 }
 
-// ReadAt reads back what was put and not forgotten, from a destination that is
-// an io.ReaderAt. Other memory is not mapped.
+// ReadAt reads back what was put and not forgotten. The destination must be an io.ReaderAt. For
+// other memory it fails with procmem.ErrNotMapped.
 func (w *Writer) ReadAt(p []byte, addr procmem.Addr) (int, error) {
 	if w.stream != nil {
 		return 0, errStream
@@ -77,6 +77,5 @@ func (w *Writer) ReadAt(p []byte, addr procmem.Addr) (int, error) {
 	return w.store.ReadAt(p, addr)
 }
 
-// Held yields the runs of pages inside r that were put and not forgotten,
-// ascending.
+// Held yields the runs of pages inside r that were put and not forgotten, ascending.
 func (w *Writer) Held(r procmem.Range) iter.Seq[procmem.Range] { return w.store.Held(r) }

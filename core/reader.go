@@ -15,15 +15,15 @@ import (
 
 func le32(b []byte) uint32 { return binary.LittleEndian.Uint32(b) }
 
-// Mappings returns the mappings of the process: as they were, in a core that
-// procmem wrote; else what program headers and file names tell. Of a mapping
-// without a program header, as gdb leaves them, the permissions are unknown
-// and shown as none.
+// Mappings returns the mappings of the process. In a core that procmem wrote, they are as they
+// were in the process. In others, they come from program headers and file names. A mapping
+// without a program header, as gdb leaves them, is shown without permissions, because they are
+// unknown.
 func (f *File) Mappings() ([]procmem.Mapping, error) { return f.img.Mappings, nil }
 
-// ReadAt reads memory. What lies in a mapping and is not in the core gives
-// procmem.ErrNotDumped, together with the reason where the core's report
-// tells one; what the file ends before gives procmem.ErrTruncated.
+// ReadAt reads memory. It fails with procmem.ErrNotDumped for memory of a mapping that is not
+// in the core, with the reason where the report has one. It fails with procmem.ErrTruncated for
+// memory that the file ends before, and with procmem.ErrNotMapped for other addresses.
 func (f *File) ReadAt(p []byte, addr procmem.Addr) (int, error) {
 	n := 0
 	for n < len(p) {
@@ -38,9 +38,8 @@ func (f *File) ReadAt(p []byte, addr procmem.Addr) (int, error) {
 	return n, nil
 }
 
-// readPiece reads what one segment holds without interruption at a. With an
-// error comes the end of the addresses that share it, 0 where that is not
-// known.
+// readPiece reads what one segment holds without a gap at a. until comes with an error: it is
+// the end of the addresses that share it, or 0 where that is unknown.
 func (f *File) readPiece(p []byte, a procmem.Addr) (n int, until procmem.Addr, err error) {
 	i := f.find(a)
 	if i == len(f.segs) || a < f.segs[i].Start {
@@ -79,15 +78,15 @@ func (f *File) readPiece(p []byte, a procmem.Addr) (n int, until procmem.Addr, e
 	return n, until, err
 }
 
-// lostPart is an error of reading a file of which a part is lost, up to an
-// offset: it would be lost for each page in it again.
+// lostPart is an error of reading a file of which a part is lost, up to an offset. Without it,
+// each page of that part would be tried again.
 type lostPart interface {
 	error
 	End() int64
 }
 
-// absent returns the reason why no segment holds a, which lies in front of
-// segment i, and how far it goes.
+// absent returns why no segment holds a, which lies before segment i, and the address up to
+// which that is so.
 func (f *File) absent(a procmem.Addr, i int) (until procmem.Addr, err error) {
 	until = math.MaxUint64
 	if i < len(f.segs) {
@@ -114,10 +113,10 @@ func (f *File) findLost(a procmem.Addr) int {
 	return sort.Search(len(f.lost), func(i int) bool { return f.lost[i].End > a })
 }
 
-// Data yields the parts of the dumped segments inside r that are not holes of
-// the file, and those that fault because the file ends before them or because
-// they could not be read when the core was taken. What the core leaves out on
-// purpose is not among them: Segments tells.
+// Data implements procmem.Sparse. It yields the parts of the dumped segments inside r that are
+// not holes of the file. It also yields the parts that fault, because the file ends before
+// them, or they could not be read when the core was taken. It leaves out what the core omits on
+// purpose, which Segments lists.
 func (f *File) Data(r procmem.Range) iter.Seq2[procmem.Range, error] {
 	return func(yield func(procmem.Range, error) bool) {
 		for i := f.find(r.Start); i < len(f.segs) && f.segs[i].Start < r.End; i++ {
@@ -130,7 +129,7 @@ func (f *File) Data(r procmem.Range) iter.Seq2[procmem.Range, error] {
 	}
 }
 
-// dataIn yields the data in a part of one segment and reports whether to go on.
+// dataIn yields the data in a part of one segment, and reports whether to go on.
 func (f *File) dataIn(s *segment, part procmem.Range, yield func(procmem.Range, error) bool) bool {
 	have := min(s.inFile(f.size), part.End)
 	at := part.Start
@@ -162,8 +161,8 @@ func (f *File) lostIn(r procmem.Range, yield func(procmem.Range, error) bool) bo
 	return true
 }
 
-// dataRun returns the first run of data in the interval [off, end) of the file,
-// or end, end. A reader that does not know has data everywhere.
+// dataRun returns the first run of data in the interval [off, end) of the file, or end, end. A
+// reader that does not know its holes has data everywhere.
 func (f *File) dataRun(off, end int64) (from, to int64) {
 	switch r := f.r.(type) {
 	case HoleReaderAt:

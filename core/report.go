@@ -10,50 +10,48 @@ import (
 	"github.com/procmem/procmem"
 )
 
-// Report says how a core was taken and what it lacks. It is inside the core,
-// as JSON. Who takes the core fills in the fields down to TotalMS; the Writer
-// the others.
+// Report says how a core was taken and what it lacks. It is inside the core, as JSON. The
+// caller of Writer.Finish sets the fields down to TotalMS, and the Writer sets the others.
 type Report struct {
 	Version string    `json:"version"` // of the program that took the core
 	Time    time.Time `json:"time"`    // the moment that the core shows, or when taking it began
-	PID     int       `json:"pid"`     // as the one who asked for it knows the process
+	PID     int       `json:"pid"`     // in the pid namespace of the program that took the core
 	Path    string    `json:"path"`    // of the core as it was asked for; "" for a stream
 	Method  string    `json:"method"`  // "stop", "fork", "precopy" or "live"
-	// Why says why this method was taken, where it was not asked for.
+	// Why says why this method was taken. It is empty where the method was asked for.
 	Why string `json:"why,omitempty"`
 	// Rounds is how often method precopy copied before the pause.
 	Rounds int `json:"rounds,omitempty"`
 
-	// Consistent is true where all of the memory and the registers are of one
-	// moment.
+	// Consistent is true where all memory and registers are of one moment.
 	Consistent bool `json:"consistent"`
-	// InconsistentReason says why not, or which part is not.
+	// InconsistentReason says why they are not, or which part is not.
 	InconsistentReason string `json:"inconsistent_reason,omitempty"`
 
 	PauseMS float64 `json:"pause_ms"` // milliseconds in which no thread of the process could run, measured
 	TotalMS float64 `json:"total_ms"` // milliseconds that taking the core took
 
-	MemoryBytes uint64 `json:"memory_bytes"` // memory that the core holds, zeros and what is missing included
+	MemoryBytes uint64 `json:"memory_bytes"` // memory that the core holds, with zeros and what is missing
 	FileBytes   int64  `json:"file_bytes"`   // size of the core, holes included
-	DiskBytes   int64  `json:"disk_bytes"`   // bytes written, which a file takes on disk, holes left out
+	DiskBytes   int64  `json:"disk_bytes"`   // bytes written, which is what a file takes on disk without its holes
 	Threads     int    `json:"threads"`
 	Mappings    int    `json:"mappings"`
 
-	// Missing lists the memory that the core should hold and does not,
-	// ascending. Entries that the caller put in stay.
+	// Missing lists the memory that the core should hold and does not, ascending. Entries of
+	// the caller stay.
 	Missing []Missing `json:"missing"`
-	// MissingMore counts the ranges for which there was no room in the
-	// list, which only a stream lacks, and MissingMoreBytes their bytes.
+	// MissingMore is the number of ranges for which the list has no room, which happens in
+	// streams alone. MissingMoreBytes is their size.
 	MissingMore      int    `json:"missing_more,omitempty"`
 	MissingMoreBytes uint64 `json:"missing_more_bytes,omitempty"`
 
-	// Torn lists memory whose bytes may be of another moment than the rest,
-	// as the caller puts it in; TornMore counts the ranges without room.
+	// Torn lists memory whose bytes may be of another moment than the rest, as the caller sets
+	// it. TornMore is the number of ranges for which the list has no room.
 	Torn     []Torn `json:"torn"`
 	TornMore int    `json:"torn_more,omitempty"`
 
-	// ThreadsMissing lists the threads whose registers are not known, or
-	// not exactly; ThreadsMissingMore counts those without room.
+	// ThreadsMissing lists the threads whose registers are not known, or not all.
+	// ThreadsMissingMore is the number of threads for which the list has no room.
 	ThreadsMissing     []ThreadMissing `json:"threads_missing"`
 	ThreadsMissingMore int             `json:"threads_missing_more,omitempty"`
 }
@@ -69,22 +67,21 @@ type Missing struct {
 type Torn struct {
 	procmem.Range
 	Bytes  uint64 `json:"bytes"`  // length of the range
-	Reason string `json:"reason"` // why nothing could prevent it
+	Reason string `json:"reason"` // why that could not be prevented
 }
 
-// ThreadMissing is a thread whose registers could not be read exactly.
+// ThreadMissing is a thread whose registers could not all be read.
 type ThreadMissing struct {
 	TID   int    `json:"tid"`
 	Error string `json:"error"` // the reason
 }
 
-// maxReport bounds the JSON of a report in bytes, in a file too, where it
-// takes the room that it needs.
+// maxReport bounds the JSON of a report, in bytes. In a file, too, the report takes the room
+// that it needs up to this bound.
 const maxReport = 16 << 20
 
-// reportRoom is the room in bytes that a stream keeps for the report: enough
-// for most of the ranges that could plausibly be missing or torn, and not so
-// much that it matters.
+// reportRoom is how many bytes a stream reserves for the report. They suffice for most of the
+// ranges that could plausibly be missing or torn, and are too few to matter.
 func reportRoom(segments, threadsMissing int) int64 {
 	return 96<<10 + 128*min(int64(segments), 8<<10) + 256*min(int64(threadsMissing), 8<<10)
 }
@@ -98,8 +95,7 @@ func (r *Report) addFaults(faults []procmem.Fault) {
 	r.fillLists()
 }
 
-// fillLists makes empty lists of those that are nil, which are [] in JSON and
-// not null.
+// fillLists replaces nil lists by empty ones, which are [] in JSON and not null.
 func (r *Report) fillLists() {
 	if r.Missing == nil {
 		r.Missing = []Missing{}
@@ -112,8 +108,8 @@ func (r *Report) fillLists() {
 	}
 }
 
-// encode returns the report as JSON in at most room bytes, leaving out the
-// ends of its lists where there is not enough.
+// encode returns the report as JSON of at most room bytes. Where that is too little, it leaves
+// out the ends of the lists.
 func (r *Report) encode(room int64) ([]byte, error) {
 	b, err := json.Marshal(r)
 	if err != nil || int64(len(b)) <= room {
@@ -126,8 +122,8 @@ func (r *Report) encode(room int64) ([]byte, error) {
 	for _, m := range r.Missing {
 		short.MissingMoreBytes += m.Bytes
 	}
-	// With empty lists the counts of what is left out are the largest that
-	// they can be, so what this leaves is free for the entries.
+	// With empty lists, the counts of what is left out are the largest that they can be. So the
+	// rest of the room is free for entries.
 	if b, err = json.Marshal(&short); err != nil {
 		return nil, err
 	}
@@ -150,8 +146,7 @@ func (r *Report) encode(room int64) ([]byte, error) {
 	return json.Marshal(&short)
 }
 
-// encodePadded is encode with spaces, which JSON allows, up to exactly room
-// bytes.
+// encodePadded is encode, padded to exactly room bytes with spaces, which JSON allows.
 func (r *Report) encodePadded(room int64) ([]byte, error) {
 	b, err := r.encode(room)
 	if err != nil {
@@ -160,8 +155,8 @@ func (r *Report) encodePadded(room int64) ([]byte, error) {
 	return append(b, bytes.Repeat([]byte{' '}, int(room)-len(b))...), nil
 }
 
-// fitting returns how many elements of list fit into free bytes of JSON, and
-// takes these bytes from it.
+// fitting returns how many elements of list fit into free bytes of JSON, and subtracts those
+// bytes from free.
 func fitting[T any](list []T, free *int64) int {
 	for i := range list {
 		b, err := json.Marshal(&list[i])

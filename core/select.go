@@ -6,12 +6,12 @@ import (
 	"github.com/procmem/procmem"
 )
 
-// Filter says which kinds of mappings go into a core, in the bits of
-// /proc/PID/coredump_filter (core(5), include/linux/sched/coredump.h).
+// Filter says which kinds of mappings go into a core, in the bits of /proc/PID/coredump_filter
+// (core(5), include/linux/sched/coredump.h).
 type Filter uint32
 
-// The bits of a Filter. Those of DAX change nothing here: no file of /proc
-// shows that a mapping is one, so it counts as the file that it is.
+// The bits of a Filter. Those of DAX have no effect: no file of /proc shows that a mapping is
+// one, so it counts as a file mapping.
 const (
 	FilterAnonPrivate Filter = 1 << iota
 	FilterAnonShared
@@ -23,14 +23,14 @@ const (
 	FilterDAXPrivate
 	FilterDAXShared
 
-	// filterDontDump takes in what the program marked MADV_DONTDUMP. The
-	// kernel knows no such bit.
+	// filterDontDump includes memory that the program marked MADV_DONTDUMP. The kernel has no
+	// such bit.
 	filterDontDump Filter = 1 << 31
 
 	// FilterDefault is the kernel's default.
 	FilterDefault Filter = 0x33
-	// FilterAll is every mapping that is not a device, those that the
-	// program marked MADV_DONTDUMP too, as "gcore -a" does.
+	// FilterAll is every mapping that is not a device. As with "gcore -a", it includes those
+	// that the program marked MADV_DONTDUMP.
 	FilterAll Filter = 0x1ff | filterDontDump
 )
 
@@ -41,16 +41,15 @@ type Segment struct {
 	Dumped bool // the core holds all of it (p_filesz is p_memsz) or nothing (0)
 }
 
-// hugeUntouched is the size in bytes from which anonymous memory that was
-// never touched is named in the core but not held by it. Below, it is held as
-// a hole, which costs nothing in a file and little in a stream, and spares
-// lldb and drgn a range that they cannot read.
+// hugeUntouched is the size, in bytes, from which the core names untouched anonymous memory but
+// does not hold it. Smaller memory is held as a hole, which costs nothing in a file and little
+// in a stream. That spares lldb and drgn a range that they cannot read.
 const hugeUntouched = 64 << 20
 
-// hugeHole is the size in bytes from which a part of a dumped mapping that
-// was never touched is left out like untouched memory. Runtimes reserve
-// terabytes in one mapping and touch a little of it (GHC, GraalVM): a file of
-// that length is beyond some file systems, and a stream would carry the zeros.
+// hugeHole is the size, in bytes, from which an untouched part of a dumped mapping is left out
+// like untouched memory. Runtimes reserve terabytes in one mapping and touch a small part of it
+// (GHC, GraalVM). Some file systems do not take a file of that length, and a stream would carry
+// the zeros.
 const hugeHole = 1 << 30
 
 // share is how much of a mapping is dumped.
@@ -63,13 +62,13 @@ const (
 	dumpOmit   // not even a program header
 )
 
-// Select returns the segments of a core of img in ascending order, as the
-// kernel would choose them (fs/coredump.c, vma_dump_size) and with what
-// debuggers need besides: the pages that hold the executable's ELF header and
-// build id are always in, private mappings of files that nobody finds by their
-// names are whole, and untouched anonymous memory is a hole. It reads
-// ELF headers from mem. Mappings without Usage count as touched where they
-// are private and writable.
+// Select returns the segments of a core of img, ascending. It chooses as the kernel does
+// (fs/coredump.c, vma_dump_size), and adds what debuggers need besides. The pages with the
+// executable's ELF header and build id are always in. Private mappings of files that cannot be
+// found by their names are whole. Untouched anonymous memory is a hole.
+//
+// Select reads ELF headers from mem. Mappings without Usage count as touched where they are
+// private and writable.
 func Select(img *procmem.Image, mem procmem.Memory, f Filter) []Segment {
 	segs := make([]Segment, 0, len(img.Mappings)+16)
 	ids := identifier{img: img, mem: mem}
@@ -93,8 +92,8 @@ func Select(img *procmem.Image, mem procmem.Memory, f Filter) []Segment {
 	return limitSegments(segs, maxPlainHeaders-noteSegments)
 }
 
-// withoutHugeHoles returns r less the parts, from hugeHole upwards, that are
-// known to hold nothing.
+// withoutHugeHoles returns r without the parts of at least hugeHole bytes that are known to
+// hold nothing.
 func withoutHugeHoles(mem procmem.Memory, r procmem.Range) []procmem.Range {
 	if r.Size() < hugeHole {
 		return []procmem.Range{r}
@@ -124,7 +123,7 @@ func withoutHugeHoles(mem procmem.Memory, r procmem.Range) []procmem.Range {
 	return out
 }
 
-// shareOf takes the kernel's decisions in the kernel's order.
+// shareOf makes the kernel's decisions in the kernel's order.
 func shareOf(m *procmem.Mapping, f Filter, exe bool) share {
 	whole := func(bit Filter) share {
 		if f&bit != 0 {
@@ -135,7 +134,7 @@ func shareOf(m *procmem.Mapping, f Filter, exe bool) share {
 	device := m.Flags&(procmem.VMIO|procmem.VMPFNMap) != 0
 	switch {
 	case m.Path == "[vvar]" || m.Path == "[vvar_vclock]" || m.Path == "[vsyscall]":
-		return dumpOmit // no read of /proc/PID/mem gets at these
+		return dumpOmit // /proc/PID/mem cannot read these
 	case m.Special():
 		return dumpWhole
 	case m.Flags&procmem.VMDontDump != 0 && f&filterDontDump == 0:
@@ -165,16 +164,16 @@ func shareOf(m *procmem.Mapping, f Filter, exe bool) share {
 	return dumpNothing
 }
 
-// nameless reports whether a shared mapping belongs to no file that has a name,
-// which is what the kernel calls anonymous, but for the kernel's own objects,
-// such as the rings of io_uring.
+// nameless reports whether a shared mapping belongs to no file that has a name. The kernel
+// calls such a mapping anonymous. It excludes objects of the kernel's own, such as the rings of
+// io_uring.
 func nameless(m *procmem.Mapping) bool {
 	return !m.HasFile() || m.Deleted() || !strings.HasPrefix(m.Path, "/")
 }
 
-// lost reports whether no reader of the core finds the mapped file: its bytes
-// are in the core or nowhere, as those of anonymous memory. The kernel goes by
-// bit 2 here, too, and leaves them out.
+// lost reports whether readers of the core cannot find the mapped file. Its bytes are then in
+// the core or nowhere, as those of anonymous memory are. The kernel uses bit 2 here, too, and
+// leaves them out.
 func lost(m *procmem.Mapping) bool { return m.HasFile() && (m.Unreachable || m.Deleted()) }
 
 // hasAnon reports whether a private mapping holds pages of its own.
@@ -185,8 +184,8 @@ func hasAnon(m *procmem.Mapping) bool {
 	return m.Usage.Anonymous+m.Usage.Swap > 0
 }
 
-// untouchedHole reports whether anonymous memory that holds nothing goes into
-// the core all the same, as a hole.
+// untouchedHole reports whether anonymous memory that holds nothing goes into the core all the
+// same, as a hole.
 func untouchedHole(m *procmem.Mapping) bool {
 	const access = procmem.PermRead | procmem.PermWrite | procmem.PermExec
 	if m.Perm&access == 0 {
@@ -196,8 +195,7 @@ func untouchedHole(m *procmem.Mapping) bool {
 	return !known || m.Size() < hugeUntouched
 }
 
-// appendSplit appends the segments of one mapping, of which pages, ascending
-// and disjoint, are dumped.
+// appendSplit appends the segments of one mapping. pages, ascending and disjoint, are dumped.
 func appendSplit(segs []Segment, m *procmem.Mapping, pages []procmem.Range) []Segment {
 	add := func(r procmem.Range, dumped bool) {
 		if !r.Empty() {
@@ -214,9 +212,9 @@ func appendSplit(segs []Segment, m *procmem.Mapping, pages []procmem.Range) []Se
 	return segs
 }
 
-// limitSegments makes do with fewer than limit segments where that is
-// possible, since delve and viewcore misread a core that has more: neighbours
-// become one, and if that is not enough, those that hold nothing are dropped.
+// limitSegments returns fewer than limit segments where that is possible, because delve and
+// viewcore misread a core that has more. It joins neighbours. If that is not enough, it drops
+// segments that hold nothing.
 func limitSegments(segs []Segment, limit int) []Segment {
 	if len(segs) < limit {
 		return segs

@@ -10,24 +10,23 @@ import (
 	"github.com/procmem/procmem/internal/pageset"
 )
 
-// A checksum is the CRC-32C of a page, for which processors have an
-// instruction.
+// castagnoli is the table of CRC-32C, the checksum of a page. Processors have an instruction
+// for it.
 var castagnoli = crc32.MakeTable(crc32.Castagnoli)
 
 // zeroSum is the checksum of a page of zeros.
 var zeroSum = crc32.Checksum(zeroBlock[:procmem.PageSize], castagnoli)
 
-// chunkPages is how many pages have their checksums in one piece.
+// chunkPages is the number of pages whose checksums are allocated together.
 const (
 	chunkPages = 512
 	chunkSize  = chunkPages * procmem.PageSize
 )
 
-// sums holds the checksums of pages, each less (exclusive or) that of a page
-// of zeros. So a page of which nothing is known is one of zeros; and, the CRC
-// being linear, that of a page which is written in parts is what the parts
-// give, one after the other, each with zeros around it. The methods may be
-// called from several goroutines at once for different pages.
+// sums holds the checksums of pages, each less (exclusive or) that of a page of zeros. So a
+// page of which nothing is known is one of zeros. Since the CRC is linear, a page may be
+// written in parts: its value is the exclusive or of the parts' values, each with zeros around
+// it. The methods may be called from several goroutines at once for different pages.
 type sums struct {
 	mu     sync.Mutex
 	chunks map[procmem.Addr]*sumChunk // by address
@@ -42,7 +41,7 @@ func (s *sums) set(a procmem.Addr, p []byte) {
 	s.each(a, p, func(old, fresh uint32) uint32 { return fresh })
 }
 
-// add adds what lies at a to pages of which the rest is zeros or was added.
+// add adds the bytes at a to pages of which the rest is zeros or was added.
 func (s *sums) add(a procmem.Addr, p []byte) {
 	s.each(a, p, func(old, fresh uint32) uint32 { return old ^ fresh })
 }
@@ -65,11 +64,11 @@ func (s *sums) each(a procmem.Addr, p []byte, change func(old, fresh uint32) uin
 	}
 }
 
-// sumOf returns the checksum of a page that holds p at off and else zeros,
-// less that of zeros alone.
+// sumOf returns the checksum of a page that holds p at off and zeros elsewhere, less that of
+// zeros alone.
 func sumOf(off int, p []byte) uint32 {
 	if len(p) == procmem.PageSize {
-		if bytes.Equal(p, zeroBlock[:procmem.PageSize]) { // which is seen sooner
+		if bytes.Equal(p, zeroBlock[:procmem.PageSize]) { // comparing is faster than the checksum
 			return 0
 		}
 		return crc32.Checksum(p, castagnoli) ^ zeroSum
@@ -79,8 +78,7 @@ func sumOf(off int, p []byte) uint32 {
 	return crc32.Update(sum, castagnoli, zeroBlock[:procmem.PageSize-off-len(p)]) ^ zeroSum
 }
 
-// chunk returns the chunk that begins at a; where there is none, a new one or
-// nil.
+// chunk returns the chunk that begins at a. Where there is none, it returns a new one or nil.
 func (s *sums) chunk(a procmem.Addr, create bool) *sumChunk {
 	s.mu.Lock()
 	defer s.mu.Unlock()
@@ -114,7 +112,7 @@ func (s *sums) forget(r procmem.Range) {
 	}
 }
 
-// keep makes zeros of all pages outside of ranges, which ascend.
+// keep makes zeros of all pages outside ascending ranges.
 func (s *sums) keep(ranges []procmem.Range) {
 	s.mu.Lock()
 	defer s.mu.Unlock()
@@ -146,8 +144,8 @@ func (s *sums) put(page procmem.Addr, v uint32) {
 	}
 }
 
-// pieces yields the parts of r that lie in one chunk each, ascending, with
-// their checksums, which are nil where all are those of zeros.
+// pieces yields the parts of r that lie in one chunk each, ascending, with their checksums.
+// Those are nil where all are of zeros.
 func (s *sums) pieces(r procmem.Range) iter.Seq2[procmem.Range, []uint32] {
 	return func(yield func(procmem.Range, []uint32) bool) {
 		for !r.Empty() {

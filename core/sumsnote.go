@@ -19,26 +19,26 @@ import (
 //	for each span: u64 file offset, u64 length, u32 checksum, u32 zero
 //	for each extent: u64 address, u32 number of pages, u32 zero, and a u32
 //	  checksum for each page
-//	u32 checksum of all that is in front of it in the note
+//	u32 checksum of all that precedes it in the note
 //
-// A span is a part of the file that is not memory. The pages of dumped
-// segments that no extent holds are zeros.
+// A span is a part of the file that is not memory. Pages of dumped segments that no extent
+// holds are zeros.
 const (
 	sumsHead   = 16
 	spanSize   = 24
 	extentSize = 16
 )
 
-// pageSums are the checksums of pages that follow one another, each less
-// zeroSum; where sums is nil the pages are zeros.
+// pageSums are the checksums of consecutive pages, each less zeroSum. Where sums is nil, the
+// pages are zeros.
 type pageSums struct {
 	addr  procmem.Addr
 	pages int
 	sums  []uint32
 }
 
-// extents yields the checksums of places, in pieces of a chunk at most: of all
-// pages, or of those alone that are not zeros.
+// extents yields the checksums of places, at most a chunk at a time. zeros says whether pages
+// of zeros are included.
 func (s *sums) extents(places iter.Seq[pageset.Place], zeros bool) iter.Seq[pageSums] {
 	return func(yield func(pageSums) bool) {
 		for x := range places {
@@ -74,12 +74,11 @@ func spanOf(off int64, p []byte) fileSpan {
 	return fileSpan{off, int64(len(p)), crc32.Checksum(p, castagnoli)}
 }
 
-// maxSummed is how much memory has checksums for sure, in bytes, whatever pieces
-// it is made of.
+// maxSummed is up to how many bytes of memory always have checksums, however they are divided.
 const maxSummed = 1 << 39
 
-// sumsSize returns the size of the descriptor, or 0 where it would be too
-// large for a note: of some 4 TiB of memory there are no checksums.
+// sumsSize returns the size of the descriptor in bytes, and the number of extents. Both are 0
+// where it would be too large for a note, so about 4 TiB of memory have no checksums.
 func sumsSize(spans int, extents iter.Seq[pageSums]) (size int64, n uint64) {
 	size = sumsHead + spanSize*int64(spans) + 4
 	for x := range extents {
@@ -92,8 +91,8 @@ func sumsSize(spans int, extents iter.Seq[pageSums]) (size int64, n uint64) {
 	return size, n
 }
 
-// writeSums writes the note in small pieces: of a large process it is long.
-// size and n are what sumsSize has told of the same extents.
+// writeSums writes the note in small parts, because that of a large process is long. size and n
+// are the results of sumsSize for the same extents.
 func writeSums(size int64, n uint64, spans []fileSpan, extents iter.Seq[pageSums], put func([]byte) error) error {
 	head := appendNote(nil, Note{ownerProcmem, ntSums, nil})
 	binary.LittleEndian.PutUint32(head[4:], uint32(size))
@@ -142,8 +141,8 @@ func writeSums(size int64, n uint64, spans []fileSpan, extents iter.Seq[pageSums
 // errSums reports that the checksums themselves are damaged.
 var errSums = errors.New("the checksums are damaged")
 
-// readSums reads the descriptor of the note at off. Extents must ascend, and
-// lie where within holds.
+// readSums reads the descriptor of the note at off. It fails with errSums where extents do not
+// ascend, or within does not hold for one.
 func readSums(r io.ReaderAt, off, size int64, within func(procmem.Range) bool) (spans []fileSpan, s *sums, err error) {
 	le := binary.LittleEndian
 	in := &sumsReader{r: io.NewSectionReader(r, off, size-4)}
@@ -176,11 +175,10 @@ func readSums(r io.ReaderAt, off, size int64, within func(procmem.Range) bool) (
 	return spans, s, nil
 }
 
-// maxSpans is how many spans there may be: headers in front and behind, and
-// notes.
+// maxSpans bounds the number of spans: headers at the front and at the end, and notes.
 const maxSpans = 16
 
-// begin reads the spans, and tells how many extents follow.
+// begin reads the spans, and returns how many extents follow.
 func (in *sumsReader) begin() (spans []fileSpan, extents uint64, err error) {
 	le := binary.LittleEndian
 	head := in.next(sumsHead)
@@ -201,8 +199,7 @@ func (in *sumsReader) begin() (spans []fileSpan, extents uint64, err error) {
 	return spans, extents, nil
 }
 
-// damagedSpans returns those spans that are not as they were written. They do
-// not overlap.
+// damagedSpans returns those spans that are not as they were written. They do not overlap.
 func (f *File) damagedSpans(spans []fileSpan) (out []Damage) {
 	left := min(maxParts, f.size)
 	for _, s := range spans {
@@ -226,13 +223,13 @@ func (f *File) damagedSpans(spans []fileSpan) (out []Damage) {
 	return out
 }
 
-// maxParts is more than headers and notes have in all, in bytes: those of
-// 150,000 threads. A file that is one large hole may claim any size.
+// maxParts, in bytes, is more than headers and notes take in all: those of 150,000 threads. A
+// file that is one large hole may claim any size.
 const maxParts = 2 << 30
 
 var errSpan = errors.New("larger than all headers and notes can be")
 
-// sumsReader reads pieces of the descriptor and keeps their checksum.
+// sumsReader reads the descriptor in parts and keeps their checksum.
 type sumsReader struct {
 	r   io.Reader
 	buf []byte // what was read ahead
@@ -241,8 +238,8 @@ type sumsReader struct {
 	err error
 }
 
-// next returns the next n bytes, which are good until the next call, and zeros
-// once there is an error.
+// next returns the next n bytes, which are valid until the next call. Once there is an error,
+// it returns zeros.
 func (in *sumsReader) next(n int) []byte {
 	if in.mem == nil {
 		in.mem = make([]byte, 256<<10)

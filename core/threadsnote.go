@@ -13,8 +13,8 @@ var (
 	unescapeName = strings.NewReplacer(`\012`, "\n", `\134012`, `\012`)
 )
 
-// encodeThreads returns a line "TID STATE NAME" for each thread: NT_PRSTATUS
-// has no place for the name and the state.
+// encodeThreads returns a line "TID STATE NAME" for each thread, because NT_PRSTATUS has no
+// place for the name and the state.
 func encodeThreads(threads []procmem.Thread) []byte {
 	b := make([]byte, 0, 30*len(threads)+1)
 	for i := range threads {
@@ -31,8 +31,8 @@ func encodeThreads(threads []procmem.Thread) []byte {
 	return b
 }
 
-// applyThreads gives threads the names and states that encodeThreads wrote.
-// Lines that make no sense are passed over.
+// applyThreads gives threads the names and states that encodeThreads wrote. Malformed lines are
+// skipped.
 func applyThreads(text string, threads []procmem.Thread) {
 	byTID := make(map[int]*procmem.Thread, len(threads))
 	for i := range threads {

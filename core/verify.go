@@ -17,28 +17,28 @@ import (
 	"github.com/procmem/procmem/internal/pipe"
 )
 
-// Damage is a part of a core that is not as it was written: a range of memory,
-// or another part of the file.
+// Damage is a part of a core that is not as it was written: a range of memory, or another part
+// of the file.
 type Damage struct {
 	procmem.Range       // of memory; empty for another part of the file
 	Offset        int64 // of the other part in the file, in bytes; 0 for memory
 	Size          int64 // of either, in bytes
-	// Err is what shows the damage. It is procmem.ErrTruncated where the file
-	// ends before the part, and ErrChecksum or ErrZeros where a checksum tells.
+	// Err says what shows the damage. It is procmem.ErrTruncated where the file ends before the
+	// part, ErrChecksum or ErrZeros where a checksum shows it, and otherwise the error of
+	// reading.
 	Err error
 }
 
-// What checksums show of a part of a core; Damage.Err is one of these, or
-// why the part could not be read.
+// Damage that checksums show.
 var (
-	// ErrChecksum: the bytes are not those that the checksum was made of.
+	// ErrChecksum reports bytes that differ from those of which the checksum was taken.
 	ErrChecksum = errors.New("not what its checksum says")
-	// ErrZeros: a hole of the file is where the checksum tells of data.
+	// ErrZeros reports a hole of the file where the checksum is that of data.
 	ErrZeros = errors.New("zeros in place of data")
 )
 
-// MarshalJSON writes the object that docs/json.md describes: the range, offset,
-// bytes, and the text of Err as the reason.
+// MarshalJSON returns the object that docs/json.md describes: range, offset, bytes, and the
+// text of Err as the reason.
 func (d Damage) MarshalJSON() ([]byte, error) {
 	var b bytes.Buffer
 	enc := json.NewEncoder(&b)
@@ -52,21 +52,19 @@ func (d Damage) MarshalJSON() ([]byte, error) {
 	return b.Bytes(), err
 }
 
-// Verdict is what Verify has found.
+// Verdict is the result of Verify.
 type Verdict struct {
-	// Checked tells whether there are checksums in the core. Without them,
-	// only what the file promises and does not hold, or what cannot be read,
-	// is found.
+	// Checked says whether the core has checksums. Without them, Verify finds only memory that
+	// the file promises and does not hold, and what cannot be read.
 	Checked     bool
-	MemoryBytes uint64   // memory that was looked at, holes included
+	MemoryBytes uint64   // memory that was looked at, in bytes, holes included
 	Damaged     []Damage // notes and headers first, then memory, ascending
 }
 
-// Verify compares the core with the checksums in it: each page, the notes, and
-// the headers. A core without checksums is read, which a disk or a compressed
-// file may refuse. Where progress is not nil, it is called with the bytes of memory
-// that were read since the last call, by several goroutines. The error is that
-// of ctx.
+// Verify compares the core with the checksums in it: each page, the notes, and the headers. A
+// core without checksums is only read, which a disk or a compressed file may refuse. If
+// progress is not nil, several goroutines call it with the bytes of memory that were read since
+// the last call. Verify fails only with the cause of ctx.
 func (f *File) Verify(ctx context.Context, progress func(n int)) (*Verdict, error) {
 	v := &verifier{f: f, progress: progress}
 	v.Checked = f.sums != fileRange{}
@@ -86,10 +84,10 @@ func (f *File) Verify(ctx context.Context, progress func(n int)) (*Verdict, erro
 type verifier struct {
 	f *File
 	Verdict
-	sums     *sums // nil where they are of no use
+	sums     *sums // nil where there are no usable ones
 	progress func(n int)
 
-	mu sync.Mutex // for Damaged
+	mu sync.Mutex // guards Damaged
 }
 
 func (v *verifier) damaged(d Damage) {
@@ -98,7 +96,7 @@ func (v *verifier) damaged(d Damage) {
 	v.Damaged = append(v.Damaged, d)
 }
 
-// load reads the checksums, and compares what is not memory.
+// load reads the checksums, and compares all parts but memory.
 func (v *verifier) load() {
 	f := v.f
 	spans, sums, err := readSums(f.r, f.sums.off, f.sums.end-f.sums.off, f.dumps)
@@ -122,7 +120,7 @@ func (f *File) dumps(r procmem.Range) bool {
 	return false
 }
 
-// cutOff notes what the file ends before.
+// cutOff notes the memory that the file ends before.
 func (v *verifier) cutOff() {
 	f := v.f
 	for _, r := range f.Truncated() {
@@ -130,8 +128,8 @@ func (v *verifier) cutOff() {
 	}
 }
 
-// broken notes what opening the file has shown, but for what is inside a part
-// that is not as it was written.
+// broken notes the damage that opening the file has shown, unless it is inside a part that is
+// already noted.
 func (v *verifier) broken() {
 	known := v.Damaged
 	for _, b := range v.f.broken {
@@ -143,10 +141,10 @@ func (v *verifier) broken() {
 	}
 }
 
-// memory reads each page that is not a hole of the file, compares it, and looks
-// for holes where there should be none.
+// memory reads each page that is not a hole of the file, compares it, and looks for holes where
+// there should be none.
 func (v *verifier) memory(ctx context.Context) error {
-	raw := &File{r: v.f.r, size: v.f.size, segs: v.f.segs} // what is missing is zeros in the file
+	raw := &File{r: v.f.r, size: v.f.size, segs: v.f.segs} // missing memory is zeros in the file
 	if f, ok := raw.r.(*os.File); ok {
 		c := newCold(f, raw.size)
 		defer c.close()
@@ -155,7 +153,7 @@ func (v *verifier) memory(ctx context.Context) error {
 	plan := func(yield func(pipe.Extent) bool) {
 		for _, s := range raw.segs {
 			at, end := s.Start, min(s.dumped, s.inFile(raw.size))
-			for r, _ := range dataOf(raw, procmem.Range{Start: at, End: end}) { // blocks of a disk may be less than a page
+			for r, _ := range dataOf(raw, procmem.Range{Start: at, End: end}) { // blocks of a disk may be smaller than a page
 				v.zeros(procmem.Range{Start: at, End: r.Start})
 				if !yield(pipe.Extent{Range: r}) {
 					return
@@ -196,7 +194,7 @@ func (v *verifier) zeros(r procmem.Range) {
 
 func one[T any](x T) iter.Seq[T] { return func(yield func(T) bool) { yield(x) } }
 
-// compare compares what was read. Faults end at pages, so all are whole.
+// compare compares what was read. Faults end at pages, so all pages are whole.
 func (v *verifier) compare(p pipe.Piece) {
 	if v.sums == nil {
 		return
@@ -210,7 +208,7 @@ func (v *verifier) compare(p pipe.Piece) {
 	}
 }
 
-// join makes one of neighbours with the same reason.
+// join joins neighbours with the same reason.
 func (v *verifier) join() {
 	kept := v.Damaged[:0]
 	for _, d := range v.Damaged {
@@ -228,7 +226,7 @@ func (v *verifier) join() {
 	v.Damaged = kept
 }
 
-// String names the part and what is wrong with it.
+// String returns the part and what is wrong with it, for people.
 func (d Damage) String() string {
 	if d.Empty() {
 		return fmt.Sprintf("file offset %#x, %d bytes: %v", d.Offset, d.Size, d.Err)

@@ -14,12 +14,11 @@ import (
 	"github.com/procmem/procmem/internal/pipe"
 )
 
-// Writer writes one core: Copy once, then Finish. Of a file, memory may be put
-// ahead of Copy, with Put, Forget and Settle.
+// Writer writes one core: Copy once, then Finish. Into a file, memory may be put ahead of Copy,
+// with Put, Forget and Settle.
 type Writer struct {
-	// Background has Copy give way to all else that wants the processor. It
-	// is not for memory of a process that runs, whose address space is
-	// locked while it is read.
+	// Background has Copy give way to all other work of the processors. It must not be set for
+	// memory of a running process, whose address space is locked while it is read.
 	Background bool
 
 	l      *layout
@@ -28,7 +27,7 @@ type Writer struct {
 	stream *streamNotes // nil for a file
 	log    Log          // nil for a file that can be written anywhere
 	store  store        // what was put ahead of Copy
-	loose  atomic.Bool  // something was put since the segments were settled
+	loose  atomic.Bool  // something was put since the last Settle
 	faults []procmem.Fault
 }
 
@@ -37,19 +36,22 @@ type streamNotes struct {
 	standard []byte
 	own      []byte
 	room     int64  // bytes for the JSON of the report
-	sums     int64  // bytes for the checksums, 0 for none
-	extents  uint64 // of the checksums
-	size     int64  // of the core
+	sums     int64  // bytes for the checksums; 0 for none
+	extents  uint64 // number of extents of the checksums
+	size     int64  // of the core, in bytes
 }
 
-// NewFileWriter returns a Writer of the segments, which must be ascending and
-// page-aligned, to something that can be written anywhere and holds zeros so
-// far, such as a new file. Pages of zeros are never written. The headers are
-// written last, so what an interrupted Copy leaves is no ELF file. Where dst
-// has a method Truncate(int64) error, it is called with the final size.
-// WriteAt is called from several goroutines, with ascending offsets by and
-// large; offset, length and address of the buffer are multiples of the page
-// size wherever memory is written that could be read to the end of a page.
+// NewFileWriter returns a Writer of ascending, page-aligned segments to a destination that can
+// be written anywhere. The destination must hold zeros so far, such as a new file, because
+// pages of zeros are never written. The headers are written last, so what an interrupted Copy
+// leaves is no ELF file. If dst has a method Truncate(int64) error, it is called with the final
+// size.
+//
+// WriteAt is called from several goroutines, with ascending offsets by and large. Where memory
+// could be read to the end of a page, offset, length and buffer address are multiples of the
+// page size.
+//
+// NewFileWriter fails where the segments do not fit a core.
 func NewFileWriter(dst io.WriterAt, arch procmem.Arch, segs []Segment) (*Writer, error) {
 	l, err := newLayout(arch, segs, 0)
 	if err != nil {
@@ -59,8 +61,9 @@ func NewFileWriter(dst io.WriterAt, arch procmem.Arch, segs []Segment) (*Writer,
 		store: pageset.NewStore(dst, slices.Collect(l.stretches), l.memEnd, l.limit())}, nil
 }
 
-// NewStreamWriter returns a Writer to something that takes one byte after the
-// other. The image must be complete, threads included: it comes first.
+// NewStreamWriter returns a Writer to a destination that takes one byte after the other. The
+// image must be complete, threads included, because it comes first. NewStreamWriter fails where
+// image or segments do not fit a core.
 func NewStreamWriter(dst io.Writer, img *procmem.Image, segs []Segment) (*Writer, error) {
 	n := &streamNotes{}
 	var err error
@@ -84,8 +87,8 @@ func NewStreamWriter(dst io.Writer, img *procmem.Image, segs []Segment) (*Writer
 	return w, nil
 }
 
-// ownSize is the size of the notes of procmem: some that are encoded, and
-// those of a report and of checksums, if there are any.
+// ownSize returns the size of the notes of procmem, in bytes: encoded ones, that of a report,
+// and that of checksums, if there are any.
 func ownSize(encoded, report, sums int64) int64 {
 	n := encoded + noteSize(ownerProcmem, report)
 	if sums > 0 {
@@ -94,12 +97,12 @@ func ownSize(encoded, report, sums int64) int64 {
 	return n
 }
 
-// Written returns how many bytes have been written so far: what was put and
-// forgotten again does not count. It may be called while Copy runs.
+// Written returns how many bytes have been written so far. Bytes that were put and forgotten do
+// not count. It may be called while Copy runs.
 func (w *Writer) Written() int64 { return w.out.bytes() + w.store.Bytes() }
 
-// Size returns how long the core of a stream will be, in bytes, and 0 for a
-// file, where that is known in the end.
+// Size returns how long the core of a stream will be, in bytes. It is 0 for a file, whose size
+// is known only in the end.
 func (w *Writer) Size() int64 {
 	if w.stream == nil {
 		return 0
@@ -107,13 +110,13 @@ func (w *Writer) Size() int64 {
 	return w.stream.size
 }
 
-// Faults returns the ranges that Copy could not read, sorted by address and
-// merged. In the core they are zeros.
+// Faults returns the ranges that Copy could not read, ascending and merged. In the core they
+// are zeros.
 func (w *Writer) Faults() []procmem.Fault { return w.faults }
 
-// Copy reads the memory of all dumped segments, less what has been put, and
-// writes it. Memory that cannot be read is no error: Faults lists it. An error
-// comes from the destination or from ctx, and the core is then of no use.
+// Copy reads the memory of all dumped segments, without what has been put, and writes it.
+// Memory that cannot be read is no error: Faults lists it. Copy fails with the error of the
+// destination or of ctx. The core is then of no use.
 func (w *Writer) Copy(ctx context.Context, mem procmem.Memory) (err error) {
 	if w.stream != nil {
 		head, table := w.l.headers()
@@ -151,7 +154,7 @@ func (w *Writer) plan(mem procmem.Memory) iter.Seq[pipe.Extent] {
 	}
 }
 
-// write writes what is not zeros of a block.
+// write writes the parts of a block that are not zeros.
 func (w *Writer) write(b *pipe.Block) error {
 	for _, p := range b.Pieces {
 		for d := range p.Data() {
@@ -182,9 +185,10 @@ func (w *Writer) emit(b *pipe.Block) error {
 	return nil
 }
 
-// Finish completes r with what the writer knows and ends the core with it and
-// with the notes of the image, which in a stream have been written already.
-// In a file, the headers follow.
+// Finish completes r with what the Writer knows, and ends the core with it and with the notes
+// of the image. In a stream the notes of the image have been written already. In a file, the
+// headers follow. Finish fails with the error of the destination, and where the core would be
+// too large.
 func (w *Writer) Finish(img *procmem.Image, r *Report) error {
 	r.MemoryBytes, r.Threads, r.Mappings = w.l.memory, len(img.Threads), len(img.Mappings)
 	r.ThreadsMissing = append(r.ThreadsMissing, threadsMissing(img)...)
@@ -210,8 +214,8 @@ func threadsMissing(img *procmem.Image) (out []ThreadMissing) {
 	return out
 }
 
-// streamSpans is how many spans of a stream have checksums: the headers with
-// the standard notes, and the notes of procmem.
+// streamSpans is the number of spans of a stream that have checksums: the headers with the
+// standard notes, and the notes of procmem.
 const streamSpans = 2
 
 func (w *Writer) finishStream(r *Report) error {
@@ -233,7 +237,7 @@ func (w *Writer) finishStream(r *Report) error {
 	return w.putSums(w.l.ownOff+int64(len(own)), n.sums, n.extents, spans, w.sums.extents(w.l.stretches, true))
 }
 
-// putSums writes the note of checksums to off.
+// putSums writes the note of checksums at off.
 func (w *Writer) putSums(off, size int64, n uint64, spans []fileSpan, extents iter.Seq[pageSums]) error {
 	return writeSums(size, n, spans, extents, func(p []byte) error {
 		err := w.out.put(off, p)
@@ -242,8 +246,8 @@ func (w *Writer) putSums(off, size int64, n uint64, spans []fileSpan, extents it
 	})
 }
 
-// fileSpans is how many spans of a file have checksums: header, program
-// headers, and all notes.
+// fileSpans is the number of spans of a file that have checksums: header, program headers, and
+// all notes.
 const fileSpans = 3
 
 func (w *Writer) finishFile(img *procmem.Image, r *Report) error {
@@ -256,8 +260,8 @@ func (w *Writer) finishFile(img *procmem.Image, r *Report) error {
 		return err
 	}
 	sums, extents := sumsSize(fileSpans, w.sums.extents(w.l.stretches, false))
-	// The report tells sizes that its own length is part of: make room for
-	// the longest numbers, and fill up with spaces.
+	// The report has sizes that its own length is part of. So it gets room for the longest
+	// numbers, filled up with spaces.
 	data := w.Written()
 	r.FileBytes, r.DiskBytes = math.MaxInt64, math.MaxInt64
 	b, err := r.encode(maxReport)
