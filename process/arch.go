@@ -12,9 +12,11 @@ import (
 	"github.com/procmem/procmem"
 )
 
-// Arch returns the architecture of the executable. No more is read of that
-// than what tells it: the file may have been made to be read for ever. One that is on a
-// server is not asked: the auxiliary vector tells the same, of what this machine can run.
+// Arch returns the architecture of the executable. It reads only the bytes of the file that
+// tell it, because the file may have been made to be read for ever. It does not read a file on
+// a server. Then the auxiliary vector tells the architecture, among those that this machine can
+// run. Arch fails where the file is no ELF file or cannot be read, and for an unknown
+// architecture.
 func (p *Process) Arch() (procmem.Arch, error) {
 	if exe, err := p.Exe(); err == nil {
 		if ms := p.knownMounts(); ms.below(strings.TrimSuffix(exe, " (deleted)")) {

@@ -19,28 +19,28 @@ type fileKey struct {
 	inode        uint64
 }
 
-// maxBacking bounds how many files are kept open at once: more than a program
+// maxBacking bounds the number of files that are kept open at once. It is more than a program
 // has libraries.
 const maxBacking = 1024
 
-// backing opens the files behind mappings, to see what they hold without
-// touching a page of the target.
+// backing opens the files behind mappings, to see what they hold without touching a page of the
+// target.
 type backing struct {
 	p      *Process
-	dir    *os.File // of /proc, as of the process
+	dir    *os.File // /proc/PID, or that of a thread that lives on
 	held   func() bool
 	mounts mounts
-	reader *fileReader // of those on servers
+	reader *fileReader // of files on servers
 	mu     sync.Mutex
-	open   map[fileKey]mappedFile // nil where it cannot be opened
+	open   map[fileKey]mappedFile // nil for a file that cannot be opened
 }
 
 func newBacking(p *Process, dir *os.File, held func() bool) *backing {
 	return &backing{p: p, dir: dir, held: held, mounts: p.lookAtMounts(), reader: &fileReader{p: p, dir: dir}}
 }
 
-// file returns the file behind m, or nil where it cannot be had: no file, not
-// a regular one, no right to open it. release must be called when done.
+// file returns the file behind m. It returns nil where there is no file, the file is not a
+// regular one, or there is no right to open it. release must be called when done.
 func (b *backing) file(m *procmem.Mapping) (f mappedFile, release func()) {
 	nop := func() {}
 	if !m.HasFile() || m.Special() {
@@ -63,13 +63,13 @@ func (b *backing) file(m *procmem.Mapping) (f mappedFile, release func()) {
 	return f, nop
 }
 
-// openFile tries all ways to a file. One whose server does not answer has no other.
+// openFile tries all ways to a file. It gives up where a server does not answer.
 func (b *backing) openFile(m *procmem.Mapping) mappedFile {
-	// map_files is exact, also for files without a name; it takes
-	// CAP_CHECKPOINT_RESTORE or CAP_SYS_ADMIN.
+	// map_files is exact, even for files without a name. It takes CAP_CHECKPOINT_RESTORE or
+	// CAP_SYS_ADMIN.
 	f, err := b.openBy(m, way{name: mapFile(m), link: true})
 	goOn := func() bool { return err != nil && !errors.Is(err, ErrNoAnswer) }
-	if goOn() && executable(b.dir) == m.Path { // also without a name, and without a capability
+	if goOn() && executable(b.dir) == m.Path { // works without a name, too, and without a capability
 		f, err = b.openBy(m, way{name: "exe", link: true})
 	}
 	if goOn() && !m.Deleted() && strings.HasPrefix(m.Path, "/") {
@@ -115,14 +115,14 @@ func (b *backing) openBy(m *procmem.Mapping, w way) (mappedFile, error) {
 	return localFile{f}, err
 }
 
-// way is a way to the file behind a mapping: a link below /proc/PID, or a path below
-// the root of the process.
+// way is a way to the file behind a mapping: a link below /proc/PID, or a path below the root
+// of the process.
 type way struct {
 	name string
 	link bool
 }
 
-// open opens the file, if it is the one of the mapping.
+// open opens the file. It fails with ESTALE where that is not the file of the mapping.
 func (w way) open(dir *os.File, inode uint64) (*os.File, error) {
 	open := openPath
 	if w.link {
@@ -148,7 +148,7 @@ func openLink(dir *os.File, name string) (f *os.File, st *unix.Stat_t, err error
 // executable returns the name of the executable as maps has it.
 func executable(dir *os.File) string { return linkOf(dir, "exe") }
 
-// linkOf returns where a link of /proc leads to, "" where that is not told.
+// linkOf returns the target of a link of /proc, or "" where the kernel does not tell.
 func linkOf(dir *os.File, link string) (name string) {
 	buf := make([]byte, unix.PathMax)
 	privilege.Raised(func() {
@@ -159,8 +159,8 @@ func linkOf(dir *os.File, link string) (name string) {
 	return name
 }
 
-// openPath opens a file as the process would, with the rights of the user:
-// what is there now is for the process to say.
+// openPath opens a file as the process would, with the rights of the user, because the process
+// decides what is there now.
 func openPath(dir *os.File, path string) (*os.File, *unix.Stat_t, error) {
 	root, err := openAt(dir, "root", unix.O_PATH|unix.O_DIRECTORY)
 	if err != nil {

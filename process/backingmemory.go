@@ -7,10 +7,9 @@ import (
 	"github.com/procmem/procmem"
 )
 
-// Backing returns what is behind the mappings among maps, whatever the process
-// has written to its own pages of them: of private ones the bytes of their
-// files, of shared ones what is shared. It may be read at any time. Anonymous
-// memory is a fault.
+// Backing returns the backing memory of maps, whatever the process has written to its own
+// pages. That of private mappings is the bytes of their files, and that of shared ones is what
+// is shared. It may be read at any time while the view is open. Anonymous memory is a fault.
 func (v *View) Backing(maps []procmem.Mapping) procmem.Sparse { return backingMemory{v, maps} }
 
 type backingMemory struct {
@@ -37,7 +36,7 @@ func (b backingMemory) ReadAt(p []byte, addr procmem.Addr) (int, error) {
 	return done, nil
 }
 
-// read reads a piece of one mapping.
+// read reads a part of one mapping.
 func (b backingMemory) read(m *procmem.Mapping, p []byte, a procmem.Addr) (int, error) {
 	switch {
 	case m.Device():

@@ -7,16 +7,16 @@ import (
 	"io"
 )
 
-// Bounds of what is read of an ELF file to find its build id: a linker writes a
-// dozen program headers, and notes of some hundred bytes.
+// Bounds of what is read of an ELF file to find its build id. A linker writes a dozen program
+// headers, and notes of some hundred bytes.
 const (
 	maxPHdrs    = 256
 	maxNoteSize = 64 << 10
 	maxBuildID  = 64
 )
 
-// buildID returns the build id of an ELF file of this machine's byte order, nil
-// where it has none. It reads little, whatever the file claims.
+// buildID returns the build id of an ELF file of this machine's byte order, or nil where it has
+// none. It reads little, whatever the file claims.
 func buildID(r io.ReaderAt) []byte {
 	head := make([]byte, 64)
 	if n, _ := r.ReadAt(head, 0); n < len(head) || !bytes.HasPrefix(head, []byte(elf.ELFMAG)) ||
@@ -25,7 +25,7 @@ func buildID(r io.ReaderAt) []byte {
 	}
 	le := binary.LittleEndian
 	var phoff uint64
-	var size, count, offset, length int // of program headers, and where in one
+	var size, count, offset, length int // of program headers, and offsets in one
 	word := le.Uint64
 	if elf.Class(head[elf.EI_CLASS]) == elf.ELFCLASS64 {
 		phoff, size, count, offset, length = le.Uint64(head[32:]), 56, int(le.Uint16(head[56:])), 8, 32
@@ -45,7 +45,7 @@ func buildID(r io.ReaderAt) []byte {
 	return nil
 }
 
-// readPart reads what there is of n bytes at off.
+// readPart reads up to n bytes at off.
 func readPart(r io.ReaderAt, off, n uint64) []byte {
 	if off > 1<<62 {
 		return nil
@@ -55,7 +55,7 @@ func readPart(r io.ReaderAt, off, n uint64) []byte {
 	return b[:got]
 }
 
-// buildIDOf finds the NT_GNU_BUILD_ID note.
+// buildIDOf returns the contents of the NT_GNU_BUILD_ID note.
 func buildIDOf(notes []byte) []byte {
 	const head, ntGNUBuildID = 12, 3
 	le := binary.LittleEndian

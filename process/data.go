@@ -14,14 +14,14 @@ import (
 // Data implements procmem.Sparse.
 func (v *View) Data(r procmem.Range) iter.Seq2[procmem.Range, error] { return v.data(r, 0) }
 
-// Resident implements procmem.Resident. It looks without reading anything. Of
-// files on a disk it yields what has to be read from there too.
+// Resident implements procmem.Resident. It reads nothing. Of files on a disk it also yields
+// what has to be read from there.
 func (v *View) Resident(r procmem.Range) iter.Seq2[procmem.Range, error] {
 	return v.data(r, PageSwapped)
 }
 
-// data yields what of r may hold data. skip is 0, or PageSwapped for what is
-// in memory alone.
+// data yields the parts of r that may hold data. skip is 0, or PageSwapped for only those in
+// memory.
 func (v *View) data(r procmem.Range, skip PageState) iter.Seq2[procmem.Range, error] {
 	return func(yield func(procmem.Range, error) bool) {
 		for i := procmem.FindMapping(v.spans, r.Start); i < len(v.spans) && v.spans[i].Start < r.End; i++ {
@@ -70,12 +70,11 @@ func (v *View) mappingData(m *procmem.Mapping, r procmem.Range, skip PageState, 
 	return true
 }
 
-// full reports whether each page of a mapping was in memory when the view was
-// made. Of one that has gone since it is no harm to look for it: it reads as
-// zeros.
+// full reports whether each page of a mapping was in memory when the view was made. Looking for
+// a page that has gone since does no harm: it reads as zeros.
 func full(m *procmem.Mapping) bool { return m.Usage != nil && m.Usage.RSS == m.Size() }
 
-// inMemory returns a yield that leaves out what is swapped out of a mapping.
+// inMemory returns a yield that leaves out the swapped-out parts of a mapping.
 func (v *View) inMemory(m *procmem.Mapping, yield func(procmem.Range, error) bool) func(procmem.Range, error) bool {
 	return func(r procmem.Range, err error) bool {
 		if err != nil {
@@ -94,7 +93,7 @@ func (v *View) inMemory(m *procmem.Mapping, yield func(procmem.Range, error) boo
 	}
 }
 
-// swapped yields what of r, data of a mapping, is swapped out.
+// swapped yields the parts of r, data of a mapping, that are swapped out.
 func (v *View) swapped(m *procmem.Mapping, r procmem.Range) iter.Seq2[procmem.Range, error] {
 	return func(yield func(procmem.Range, error) bool) {
 		if m.Shared() {
@@ -109,9 +108,8 @@ func (v *View) swapped(m *procmem.Mapping, r procmem.Range) iter.Seq2[procmem.Ra
 	}
 }
 
-// swappedShared is swapped for shared memory, of which page tables do not tell
-// whether a page is swapped out or was never touched by this process: only
-// the file does.
+// swappedShared is swapped for shared memory. Its page tables do not tell whether a page is
+// swapped out or was never touched by this process. Only the file does.
 func (v *View) swappedShared(m *procmem.Mapping, r procmem.Range, yield func(procmem.Range, error) bool) {
 	file, release := v.back.file(m)
 	defer release()
@@ -135,8 +133,8 @@ func (v *View) swappedShared(m *procmem.Mapping, r procmem.Range, yield func(pro
 	}
 }
 
-// withoutGuards returns a yield that leaves out the guards of a file mapping:
-// whatever the file has there, the process has nothing.
+// withoutGuards returns a yield that leaves out the guards of a file mapping. The process has
+// nothing there, whatever the file has.
 func (v *View) withoutGuards(yield func(procmem.Range, error) bool) func(procmem.Range, error) bool {
 	return func(r procmem.Range, err error) bool {
 		if err != nil {
@@ -155,9 +153,8 @@ func (v *View) withoutGuards(yield func(procmem.Range, error) bool) func(procmem
 	}
 }
 
-// fileData yields the parts of r, of a mapping of f, that may hold data. Of a
-// private one that is what the file has, and in its holes the pages of the
-// process.
+// fileData yields the parts of r, of a mapping of f, that may hold data. For a private mapping,
+// these are what the file has and, in its holes, the pages of the process.
 func (v *View) fileData(f mappedFile, m *procmem.Mapping, r procmem.Range, yield func(procmem.Range, error) bool) bool {
 	if m.Shared() {
 		return fileExtents(f, m, r, yield)
@@ -185,8 +182,8 @@ func (v *View) fileData(f mappedFile, m *procmem.Mapping, r procmem.Range, yield
 	return goesOn && (at >= r.End || pagesTo(r.End))
 }
 
-// fileExtents yields the parts of r that are data in the file and not holes.
-// Beyond the end of the file nothing can be read, and nothing is lost.
+// fileExtents yields the parts of r that are data in the file and not holes. Beyond the end of
+// the file nothing can be read, so it yields nothing there.
 func fileExtents(f mappedFile, m *procmem.Mapping, r procmem.Range, yield func(procmem.Range, error) bool) bool {
 	base := m.Offset - uint64(m.Start) // modulo 2^64: file offset = base + address
 	end := base + uint64(r.End)
@@ -205,7 +202,7 @@ func fileExtents(f mappedFile, m *procmem.Mapping, r procmem.Range, yield func(p
 		}
 		hole := int64(end)
 		if err != nil || uint64(data) < off {
-			data = int64(off) // cannot tell: all of it may be data
+			data = int64(off) // the file system cannot tell: all of it may be data
 		} else if h > data {
 			hole = min(h, int64(end))
 		}

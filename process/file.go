@@ -13,14 +13,14 @@ import (
 type mappedFile interface {
 	io.ReaderAt
 	io.Closer
-	// size returns how long it is, in bytes.
+	// size returns the length of the file, in bytes.
 	size() (int64, error)
-	// seekData returns where data begins from off on, and the hole behind it; ENXIO
-	// where there is none. A hole at or before the data is not known.
+	// seekData returns the offset of the first data from off on, and that of the hole after it.
+	// It fails with ENXIO where there is no data. A hole that is not after the data is unknown.
 	seekData(off int64) (data, hole int64, err error)
 }
 
-// localFile is one that the kernel has.
+// localFile is a file that the kernel serves itself.
 type localFile struct{ *os.File }
 
 func (f localFile) size() (int64, error) {
@@ -37,11 +37,11 @@ func seekData(f *os.File, off int64) (data, hole int64, err error) {
 	if data, err = unix.Seek(int(f.Fd()), off, unix.SEEK_DATA); err != nil {
 		return 0, 0, err
 	}
-	hole, _ = unix.Seek(int(f.Fd()), data, unix.SEEK_HOLE) // 0: nobody knows
+	hole, _ = unix.Seek(int(f.Fd()), data, unix.SEEK_HOLE) // 0: unknown
 	return data, hole, nil
 }
 
-// remoteFile is one on a server. Once that has not answered it is not asked again.
+// remoteFile is a file on a server. It is not asked again once the server has failed to answer.
 type remoteFile struct {
 	r     *fileReader
 	way   way
@@ -62,7 +62,7 @@ func (f *remoteFile) patience() time.Duration {
 	return serverPatience
 }
 
-// open opens the file, or says why that cannot be.
+// open opens the file.
 func (f *remoteFile) open() error {
 	a, gen, err := f.r.ask(question{Op: 'o', Name: f.way.name, Link: f.way.link, Inode: f.inode}, f.path, f.patience())
 	if err == nil && a.Errno != 0 {
@@ -119,5 +119,5 @@ func (f *remoteFile) seekData(off int64) (data, hole int64, err error) {
 	return a.Data, a.Hole, err
 }
 
-// Close leaves it to the process that has it open.
+// Close does nothing: the process that has the file open closes it.
 func (f *remoteFile) Close() error { return nil }

@@ -19,44 +19,44 @@ import (
 	"github.com/procmem/procmem/internal/selfexec"
 )
 
-// ErrNoAnswer reports that a file is on a server that did not answer in time, or does
-// not give it out to the caller.
+// ErrNoAnswer reports that a file is on a server that did not answer in time, or that refuses
+// the caller.
 var ErrNoAnswer = errors.New("its file is on a server that does not answer, or does not give it out")
 
-// How long a server may take for one answer.
+// How long a server may take for one answer. maxLost is a number.
 const (
 	serverPatience = 4 * time.Second
 	heldPatience   = time.Second // while the process is held
 	tellAfter      = 700 * time.Millisecond
-	maxLost        = 4 // servers of files that were given up, of one process
+	maxLost        = 4 // file readers that were given up, for one process
 )
 
-// readerName is what a process that reads files of a server is called.
+// readerName is the name of a file reader in selfexec.
 const readerName = "core-files"
 
 func init() { selfexec.Register(readerName, serveFiles) }
 
-// fileReader reads files that are on a server, by a process of its own: who waits for a
-// server cannot always be ended, and a process that has such a thread does not end
-// either. One that does not answer is left to itself.
+// fileReader reads files that are on a server, in a process of its own. A thread that waits for
+// a server cannot always be ended, and then its process does not end either. A file reader that
+// does not answer is left to itself.
 type fileReader struct {
 	p   *Process
-	dir *os.File // of /proc, as of the process
+	dir *os.File // /proc/PID, or that of a thread that lives on
 
 	mu   sync.Mutex
 	cmd  *exec.Cmd
 	conn net.Conn
 	enc  *gob.Encoder
 	dec  *gob.Decoder
-	gen  int // which process it is: what is open is open there
+	gen  int // number of the process; files are open in one alone
 	lost int
 }
 
-// question is what such a process is asked.
+// question is a question to a file reader.
 type question struct {
 	Op    byte // o open, r read, s size, d data, p whether the path leads to the file
 	Name  string
-	Link  bool // below /proc/PID
+	Link  bool // Name is below /proc/PID
 	Inode uint64
 	ID    int
 	Off   int64
@@ -64,7 +64,7 @@ type question struct {
 	Map   procmem.Mapping // of the file
 }
 
-// answer is what it says.
+// answer is the answer of a file reader.
 type answer struct {
 	ID         int
 	Bytes      []byte
@@ -75,7 +75,8 @@ type answer struct {
 	Errno      unix.Errno
 }
 
-// ask asks for something that has to do with a file.
+// ask asks a question about a file. gen is the number of the process that has answered. It
+// fails with ErrNoAnswer where none comes within patience.
 func (r *fileReader) ask(q question, file string, patience time.Duration) (a answer, gen int, err error) {
 	r.mu.Lock()
 	defer r.mu.Unlock()
@@ -126,7 +127,7 @@ func (r *fileReader) start() error {
 	return nil
 }
 
-// leave ends the process, as soon as that can end.
+// leave ends the process, as soon as it can end.
 func (r *fileReader) leave() {
 	if r.cmd == nil {
 		return
@@ -143,8 +144,8 @@ func (r *fileReader) close() {
 	r.leave()
 }
 
-// serveFiles is the main function of such a process. It ends with whoever started it.
-// The program that it is may have capabilities by its file: they are for links of /proc.
+// serveFiles is the main function of a file reader. It ends with the process that started it.
+// It drops the capabilities of the program's file, which are for links of /proc.
 func serveFiles() int {
 	if err := privilege.Lower(); err != nil {
 		return 1
@@ -179,10 +180,10 @@ func serveFiles() int {
 	}
 }
 
-// readerBlock is how much is read at once, in bytes.
+// readerBlock is how many bytes are read at once.
 const readerBlock = 1 << 20
 
-// of answers a question about a file that is open.
+// of answers a question about an open file.
 func (a *answer) of(f *os.File, q question, buf []byte) {
 	var err error
 	switch q.Op {

@@ -8,16 +8,15 @@ import (
 	"strings"
 )
 
-// Frozen tells which control group has the process frozen, or is about to: no
-// thread of it runs code of its own before that is thawed. "" is none, as far as it
-// can be seen.
+// Frozen returns the control group that has the process frozen, or is about to freeze it. No
+// thread of the process runs code of its own before the thaw. It returns "" where none is seen.
 func (p *Process) Frozen() string {
 	for _, g := range p.freezers() {
 		if name := g.frozen(); name != "" {
 			return name
 		}
 	}
-	// From inside of a container the groups around it are not seen.
+	// The groups around a container are not seen from inside it.
 	tids, _ := p.Threads()
 	for _, tid := range tids[:min(len(tids), maxFrozenLooks)] {
 		if !p.ThreadFrozen(tid) {
@@ -30,7 +29,7 @@ func (p *Process) Frozen() string {
 	return "not seen from here"
 }
 
-// maxFrozenLooks is how many threads are asked: all are frozen, or none.
+// maxFrozenLooks is how many threads are asked, because all are frozen, or none.
 const maxFrozenLooks = 2
 
 // freezer is a control group that may freeze a process.
@@ -61,11 +60,11 @@ func (p *Process) freezers() (out []freezer) {
 	return out
 }
 
-// frozen returns the name of the group that is frozen: this, or one around it.
+// frozen returns the name of the group that is frozen, this one or one above it, or "".
 func (g freezer) frozen() string {
 	for dir := g.name; ; dir = filepath.Dir(dir) {
 		if g.v1 {
-			// It tells of those around it too.
+			// freezer.state tells of the groups above, too.
 			b, err := os.ReadFile(filepath.Join(g.root, dir, "freezer.state"))
 			if state := strings.TrimSpace(string(b)); err == nil && (state == "FROZEN" || state == "FREEZING") {
 				return dir
@@ -79,8 +78,8 @@ func (g freezer) frozen() string {
 	}
 }
 
-// ThreadFrozen reports whether a thread is frozen by a control group: it goes on
-// when that is thawed.
+// ThreadFrozen reports whether a control group has a thread frozen. The thread goes on after
+// the thaw.
 func (p *Process) ThreadFrozen(tid int) bool {
 	where, err := parse(p, "task/"+strconv.Itoa(tid)+"/wchan", readSmall)
 	if err != nil {
@@ -93,9 +92,9 @@ func (p *Process) ThreadFrozen(tid int) bool {
 	switch name := string(where); name {
 	case "__refrigerator": // version 1, kernel/freezer.c
 		return st.State == 'D'
-	case "do_freezer_trap", "get_signal": // version 2; the one may be a part of the other
+	case "do_freezer_trap", "get_signal": // version 2; one of these functions may be inlined into the other
 		return st.State == 'S'
-	default: // version 1, of a thread that was stopped by ptrace
+	default: // version 1, for a thread that was stopped by ptrace
 		return st.State == 'D' && strings.HasPrefix(name, "ptrace_")
 	}
 }

@@ -13,20 +13,20 @@ import (
 )
 
 const (
-	// maxLine bounds what is kept of one line. A path may be longer than any that
+	// maxLine bounds how many bytes of one line are kept. A path may be longer than any that
 	// can be opened, if its folders were made one in the other.
 	maxLine = 64 << 10
-	// maxPaths bounds the bytes of all paths of a process, each counted once. Those
-	// beyond it, and all behind maxLine, are cut off.
+	// maxPaths bounds the bytes of all paths of a process, each counted once. Paths beyond it,
+	// and lines beyond maxLine, are cut off.
 	maxPaths = 64 << 20
-	shortest = 64 // bytes of a path that is never cut off
+	shortest = 64 // length, in bytes, up to which a path is never cut off
 )
 
 // cutMark ends what was cut off, so that it is not taken for a name.
 const cutMark = "…"
 
-// paths keeps each path once: a process may have thousands of mappings of one
-// file, of any length.
+// paths keeps each path once, because a process may have thousands of mappings of one file,
+// with a path of any length.
 type paths struct {
 	seen map[string]string
 	left int
@@ -50,8 +50,8 @@ func (p *paths) keep(path string) string {
 	return path
 }
 
-// ParseMaps reads the text of /proc/PID/maps (fs/proc/task_mmu.c,
-// show_map_vma). An error names the line.
+// ParseMaps reads the text of /proc/PID/maps (fs/proc/task_mmu.c, show_map_vma). It returns the
+// mappings, ascending. An error names the line.
 func ParseMaps(r io.Reader) ([]procmem.Mapping, error) {
 	var ms []procmem.Mapping
 	all := newPaths()
@@ -69,8 +69,8 @@ func ParseMaps(r io.Reader) ([]procmem.Mapping, error) {
 	return ms, nil
 }
 
-// ParseSmaps reads the text of /proc/PID/smaps: mappings with Flags and
-// Usage. Fields that it does not know are passed over.
+// ParseSmaps reads the text of /proc/PID/smaps. It returns the mappings with Flags and Usage,
+// ascending. Unknown fields are skipped. An error names the line.
 func ParseSmaps(r io.Reader) ([]procmem.Mapping, error) {
 	var ms []procmem.Mapping
 	all := newPaths()
@@ -95,7 +95,8 @@ func ParseSmaps(r io.Reader) ([]procmem.Mapping, error) {
 	return ms, nil
 }
 
-// errOverlap: the text was made while the mappings changed, or makes no sense.
+// errOverlap reports that the mappings changed while the text was made, or that the text makes
+// no sense.
 var errOverlap = errors.New("is not above the one before it")
 
 func appendMapping(ms *[]procmem.Mapping, m procmem.Mapping) error {
@@ -106,8 +107,8 @@ func appendMapping(ms *[]procmem.Mapping, m procmem.Mapping) error {
 	return nil
 }
 
-// eachLine gives each line to a function, without its newline, and the
-// beginning of one that is longer than maxLine.
+// eachLine calls f with each line, without its newline. Of a line longer than maxLine, f gets
+// the beginning.
 func eachLine(r io.Reader, what string, f func([]byte) error) error {
 	in := bufio.NewReaderSize(r, maxLine)
 	for n := 1; ; n++ {
@@ -129,8 +130,8 @@ func eachLine(r io.Reader, what string, f func([]byte) error) error {
 	}
 }
 
-// readLine returns the next line, good until the one after it. The error is nil
-// where there was a newline.
+// readLine returns the next line, which is valid until the next call. The error is nil where
+// there was a newline.
 func readLine(in *bufio.Reader) ([]byte, error) {
 	line, err := in.ReadSlice('\n')
 	if err == nil {

@@ -10,17 +10,17 @@ import (
 
 // FileState is what a mapped file tells of itself.
 type FileState struct {
-	Memory  bool      // it is memory and on no disk: a memfd, shared anonymous or System V memory, a file in a tmpfs
-	Pages   uint64    // that it has, where it is memory
-	Changed time.Time // when it was written by a system call, or pages for the first time through a mapping, or removed
+	Memory  bool      // it is in memory and on no disk: a memfd, shared anonymous or System V memory, a file in a tmpfs
+	Pages   uint64    // number of pages that it has; valid where Memory is true
+	Changed time.Time // time of the last write by a system call, first write to a page through a mapping, or removal
 }
 
-// FileState returns the state of the file behind a mapping. ok is false where there
-// is none, or it cannot be opened.
+// FileState returns the state of the file behind a mapping. ok is false where there is none, it
+// is on a server, or it cannot be opened.
 func (v *View) FileState(m *procmem.Mapping) (state FileState, ok bool) {
 	file, release := v.back.file(m)
 	defer release()
-	f, local := file.(localFile) // what is on a server is not memory
+	f, local := file.(localFile) // a file on a server is not memory
 	if !local {
 		return state, false
 	}

@@ -10,10 +10,10 @@ import (
 	"github.com/procmem/procmem"
 )
 
-// A file may be on a server that does not answer: the target's own, one that hangs, or
-// one behind a network that is down. Whoever opens or reads it then waits in the kernel,
-// of FUSE without being able to end (fs/fuse/dev.c, request_wait_answer). Which file
-// systems have a server is known without asking it: /proc/PID/mountinfo tells.
+// A file may be on a server that does not answer: the target itself, a server that hangs, or
+// one behind a network that is down. A thread that opens or reads the file then waits in the
+// kernel. With FUSE, that thread cannot even be ended (fs/fuse/dev.c, request_wait_answer).
+// /proc/PID/mountinfo tells without asking a server which file systems have one.
 
 // served are the file systems with a server that is not the kernel.
 var served = map[string]bool{
@@ -22,8 +22,8 @@ var served = map[string]bool{
 	"ocfs2": true, "orangefs": true, "smb3": true, "smbfs": true, "vboxsf": true, "virtiofs": true, "vmhgfs": true,
 }
 
-// ServedType reports whether a file system, by its type as of statfs(2), has a server
-// that is not the kernel, as far as such types are known.
+// ServedType reports whether a file system has a server that is not the kernel. magic is its
+// type as of statfs(2). Unknown types count as served by the kernel.
 func ServedType(magic int64) bool {
 	switch uint32(magic) {
 	case 0x65735546, // FUSE
@@ -36,13 +36,13 @@ func ServedType(magic int64) bool {
 	return false
 }
 
-// kernelFiles begin the names of files that are on no mount, and in memory.
+// kernelFiles are prefixes of the names of files that are on no mount, but in memory.
 var kernelFiles = []string{"/memfd:", "/SYSV", "/dev/zero (deleted)", "/secretmem", "/[aio]", "/anon_hugepage", "anon_inode:", "/dmabuf", "/drm mm object", "/i915"}
 
-// mounts tells which file systems of a process have a server.
+// mounts knows which file systems of a process have a server.
 type mounts struct {
-	served map[[2]uint32]bool // by device; nil: none is asked for
-	points map[string]bool    // by the folder that each is mounted on
+	served map[[2]uint32]bool // by device; nil: no file is remote
+	points map[string]bool    // by the folder on which each is mounted
 }
 
 // readMounts reads the mounts that the process sees.
@@ -55,7 +55,7 @@ func readMounts(p *Process) mounts {
 	return parseMounts(f)
 }
 
-// mountsHere reads those that this process sees.
+// mountsHere reads the mounts that this process sees.
 func mountsHere() mounts {
 	f, err := os.Open("/proc/self/mountinfo")
 	if err != nil {
@@ -89,7 +89,7 @@ func parseMounts(f io.Reader) mounts {
 	return m
 }
 
-// knownMounts returns those of the last look at the process.
+// knownMounts returns the mounts of the last look at the process.
 func (p *Process) knownMounts() mounts {
 	p.mu.Lock()
 	known := p.known
@@ -108,7 +108,7 @@ func (p *Process) lookAtMounts() mounts {
 	return ms
 }
 
-// unescape undoes what the kernel does to spaces and the like: \040.
+// unescape undoes the kernel's escapes of spaces and similar characters: \040.
 func unescape(s string) string {
 	var out strings.Builder
 	for i := 0; i < len(s); i++ {
@@ -132,7 +132,8 @@ func (ms *mounts) remote(m *procmem.Mapping) bool {
 	if yes, known := ms.served[[2]uint32{m.Major, m.Minor}]; known {
 		return yes
 	}
-	// Another namespace's, or unmounted. A block device has no server that is known of.
+	// The device is of another mount namespace, or unmounted. No block device is known to have
+	// a server.
 	if m.Major != 0 {
 		return false
 	}

@@ -15,22 +15,22 @@ import (
 	"github.com/procmem/procmem/internal/privilege"
 )
 
-// Names are decoration. What cannot be had of one costs nothing else.
+// Names are for people. A name that cannot be read costs nothing else.
 
-// ErrBlocked reports that something is not told in time: the kernel waits for
-// a lock on the memory of the process, or for whoever serves that memory.
+// ErrBlocked reports that the kernel does not tell something in time. It waits for a lock on
+// the memory of the process, or for a process that serves that memory.
 var ErrBlocked = errors.New("it is not told in time: a thread of the process waits in the kernel with its memory locked, or nobody serves that memory")
 
 const (
-	// nameTime is how long a name is waited for.
+	// nameTime bounds the wait for a name.
 	nameTime = 2 * time.Second
-	// maxCmdline bounds the arguments in bytes. A process may say that all of
-	// its memory is arguments (prctl(2), PR_SET_MM).
+	// maxCmdline bounds the arguments, in bytes. A process may declare all of its memory to be
+	// arguments (prctl(2), PR_SET_MM).
 	maxCmdline = 1 << 20
 )
 
-// Exe returns the path of the executable, with " (deleted)" where its name
-// is gone.
+// Exe returns the path of the executable, followed by " (deleted)" where its name is gone. It
+// fails where the link cannot be read.
 func (p *Process) Exe() (string, error) {
 	var path string
 	err := p.withMemory(func(_ int, dir *os.File) (err error) {
@@ -46,8 +46,8 @@ func (p *Process) Exe() (string, error) {
 	return path, nil
 }
 
-// longExe returns the path of the executable where it is too long for a link:
-// the name of the mapping that holds the program headers.
+// longExe returns the path of the executable where it is too long for a link. It is the name of
+// the mapping that holds the program headers.
 func (p *Process) longExe() (string, error) {
 	auxv, err := parseMem(p, "auxv", readMemory)
 	if err != nil {
@@ -64,8 +64,7 @@ func (p *Process) longExe() (string, error) {
 	return "", fmt.Errorf("read link /proc/%d/exe: %w", p.pid, unix.ENAMETOOLONG)
 }
 
-// base is the last element of the path of an executable, "" where there is
-// none.
+// base returns the last element of the path of an executable, or "" where there is none.
 func base(exe string) string {
 	name := filepath.Base(strings.TrimSuffix(exe, " (deleted)"))
 	if name == "." || name == "/" {
@@ -74,8 +73,8 @@ func base(exe string) string {
 	return name
 }
 
-// Cmdline returns the arguments, the first MiB of them. ErrBlocked: they are
-// in memory that cannot be read now.
+// Cmdline returns the arguments, of which it reads the first MiB. It fails with ErrBlocked
+// where they are in memory that cannot be read now.
 func (p *Process) Cmdline() ([]string, error) {
 	b, err := within(p, nameTime, func() ([]byte, error) {
 		return parseMem(p, "cmdline", func(r io.Reader) ([]byte, error) { return io.ReadAll(io.LimitReader(r, maxCmdline)) })
@@ -89,9 +88,8 @@ func (p *Process) Cmdline() ([]string, error) {
 	return strings.Split(strings.TrimSuffix(string(b), "\x00"), "\x00"), nil
 }
 
-// within returns what f does, or ErrBlocked where that takes longer than d.
-// What f waits for in the kernel it goes on waiting for, on an OS thread that
-// only the end of procmem ends.
+// within returns what f does, or ErrBlocked where f takes longer than d. In that case f goes on
+// waiting in the kernel, on an OS thread that only the end of procmem ends.
 func within[T any](p *Process, d time.Duration, f func() (T, error)) (T, error) {
 	type result struct {
 		v   T
@@ -112,7 +110,7 @@ func within[T any](p *Process, d time.Duration, f func() (T, error)) (T, error) 
 	case <-timer.C:
 	}
 	select {
-	case r := <-done: // on a machine that has let both wait
+	case r := <-done: // on a machine that was busy, both may be ready
 		return r.v, r.err
 	default:
 		var zero T
@@ -120,9 +118,9 @@ func within[T any](p *Process, d time.Duration, f func() (T, error)) (T, error) 
 	}
 }
 
-// trueNames mends the paths that /proc/PID/maps leaves in doubt: it writes a
-// newline as "\012", and these four characters as they are. The links of
-// map_files have paths as they are. Where those cannot be read it is taken for a newline.
+// trueNames corrects paths that /proc/PID/maps leaves in doubt. It writes a newline as "\012",
+// and writes these four characters as they are. The links of map_files have paths as they are.
+// Where those cannot be read, "\012" is taken for a newline.
 func (p *Process) trueNames(ms []procmem.Mapping) {
 	_, dir := p.bearer()
 	for i := range ms {
@@ -131,7 +129,8 @@ func (p *Process) trueNames(ms []procmem.Mapping) {
 			continue
 		}
 		name, err := readLink(dir, fmt.Sprintf("map_files/%x-%x", uint64(m.Start), uint64(m.End)))
-		// It must be what maps has told, and not the file that has been mapped there since.
+		// The link must be of the file that maps has shown, and not of one that has been mapped
+		// there since.
 		if err == nil && strings.HasSuffix(m.String(), " "+strings.ReplaceAll(name, "\n", `\012`)) {
 			m.Path = name
 		}

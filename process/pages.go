@@ -15,18 +15,18 @@ import (
 	"github.com/procmem/procmem/internal/sys"
 )
 
-// PageState tells what there is of a page.
+// PageState is a set of states of a page.
 type PageState uint8
 
-// The states of a run of pages. A page in none of them has never been
-// touched, or is in its file alone.
+// The states of a run of pages. A page in none of them was never touched, or is in its file
+// alone.
 const (
 	PagePresent PageState = 1 << iota // in memory
 	PageSwapped                       // in swap space
 	PageZero                          // the kernel's shared page of zeros
 	PageGuard                         // MADV_GUARD_INSTALL: access is a fault
 
-	pageOwn // in memory, and to pin it copies nothing: it is a file's, or no other process has it
+	pageOwn // in memory, and pinning it copies nothing: it is a file's, or no other process has it
 )
 
 // PageRun is a range whose pages are all in the same states.
@@ -35,23 +35,23 @@ type PageRun struct {
 	State PageState
 }
 
-// pagemap answers which pages exist, by PAGEMAP_SCAN (kernel 6.7) or by
-// reading /proc/PID/pagemap.
+// pagemap tells which pages exist, by PAGEMAP_SCAN (kernel 6.7) or by reading
+// /proc/PID/pagemap.
 type pagemap struct {
 	f       *os.File
-	noScan  atomic.Bool // the kernel does not know PAGEMAP_SCAN
-	noGuard atomic.Bool // nor its category for guards (6.15)
+	noScan  atomic.Bool // the kernel has no PAGEMAP_SCAN
+	noGuard atomic.Bool // PAGEMAP_SCAN has no category for guards (before 6.15)
 }
 
 var regionPool = sync.Pool{New: func() any { return new([512]sys.PageRegion) }}
 
-// scanStep is how much is looked at with one PAGEMAP_SCAN, in bytes, but for
-// where there is nothing: it takes a millisecond, in which the address space
-// is locked against changes, and who waits for the first run has it soon.
+// scanStep is how many bytes one PAGEMAP_SCAN covers, except where there is nothing. It takes a
+// millisecond, in which the address space is locked against changes. Consumers have the first
+// run soon.
 const scanStep = 32 << 20
 
-// runs yields the runs of pages in r that are in at least one state; a long one
-// may come in parts. own is added to that of pages in memory.
+// runs yields the runs of pages in r that are in at least one state. A long run may come in
+// parts. own is added to the state of pages in memory.
 func (pm *pagemap) runs(r procmem.Range, own PageState) iter.Seq2[PageRun, error] {
 	return func(yield func(PageRun, error) bool) {
 		vec := regionPool.Get().(*[512]sys.PageRegion)
@@ -104,7 +104,7 @@ func (pm *pagemap) runs(r procmem.Range, own PageState) iter.Seq2[PageRun, error
 	}
 }
 
-// pageScan asks for the pages of r that are in any of the categories.
+// pageScan returns a scan for the pages of r that are in any of the categories.
 func pageScan(r procmem.Range, categories uint64) sys.Scan {
 	end := (uint64(r.End) + procmem.PageSize - 1) &^ (procmem.PageSize - 1)
 	return sys.Scan{Start: uint64(r.Start.PageDown()), End: end, Any: categories, Return: categories}
@@ -117,9 +117,9 @@ func scanError(q sys.Scan, err error) error {
 	return fmt.Errorf("scan pagemap at %#x: %w", q.Start, err)
 }
 
-// guards yields the guards in r (MADV_GUARD_INSTALL). It is for mappings of
-// files, which may have them where the kernel tells of them (6.15): runs tells
-// them too, but not what is only in the file.
+// guards yields the guards in r (MADV_GUARD_INSTALL). It is for mappings of files, which may
+// have guards where the kernel tells of them (6.15). runs yields guards, too, but not what is
+// only in the file.
 func (pm *pagemap) guards(r procmem.Range) iter.Seq2[procmem.Range, error] {
 	return func(yield func(procmem.Range, error) bool) {
 		vec := regionPool.Get().(*[512]sys.PageRegion)
@@ -130,7 +130,7 @@ func (pm *pagemap) guards(r procmem.Range) iter.Seq2[procmem.Range, error] {
 			found, err := sys.PagemapNext(pm.f.Fd(), &q, step, vec[:])
 			switch {
 			case errors.Is(err, unix.EINVAL) || errors.Is(err, unix.ENOTTY):
-				return // the kernel does not know them
+				return // the kernel does not know guards
 			case err != nil:
 				yield(procmem.Range{}, scanError(q, err))
 				return
@@ -155,8 +155,7 @@ func (v *View) Guards(m *procmem.Mapping) iter.Seq2[procmem.Range, error] {
 	return v.pm.guards(m.Range)
 }
 
-// Bits of an entry of /proc/PID/pagemap
-// (Documentation/admin-guide/mm/pagemap.rst).
+// Bits of an entry of /proc/PID/pagemap (Documentation/admin-guide/mm/pagemap.rst).
 const (
 	entryPresent = 1 << 63
 	entrySwapped = 1 << 62
@@ -167,8 +166,8 @@ const (
 	entrySize = 8
 )
 
-// entryState returns the state of a page. One that is in memory has pageOwn if
-// it has one of the bits of own.
+// entryState returns the state of a page. A page in memory has pageOwn if its entry has one of
+// the bits of own.
 func entryState(e, own uint64) PageState {
 	switch {
 	case e&entryGuard != 0:
@@ -183,8 +182,7 @@ func entryState(e, own uint64) PageState {
 	return 0
 }
 
-// entries reads the entries of the pages from address a to end, as far as
-// they fit into buf.
+// entries reads the entries of the pages from address a to end, as far as they fit into buf.
 func (pm *pagemap) entries(buf []byte, a, end procmem.Addr) ([]byte, error) {
 	const page = procmem.PageSize
 	want := min(uint64(len(buf)), (uint64(end-a)+page-1)/page*entrySize)
@@ -223,7 +221,7 @@ func (c *collector) flush() bool { return c.cur.State == 0 || c.yield(c.cur, nil
 
 var entryPool = sync.Pool{New: func() any { return new([64 << 10]byte) }}
 
-// readRuns is runs for kernels before 6.7: 8 bytes of pagemap for each page.
+// readRuns is runs for kernels before 6.7. It reads 8 bytes of pagemap for each page.
 func (pm *pagemap) readRuns(r procmem.Range, own PageState, yield func(PageRun, error) bool) {
 	buf := entryPool.Get().(*[64 << 10]byte)
 	defer entryPool.Put(buf)
@@ -249,20 +247,20 @@ func (pm *pagemap) readRuns(r procmem.Range, own PageState, yield func(PageRun, 
 	c.flush()
 }
 
-// hugeSize is the size of the largest page that the kernel makes of others on
-// its own account.
+// hugeSize is the size, in bytes, of the largest page that the kernel makes of others on its
+// own account.
 const hugeSize = 2 << 20
 
-// ownRuns is runs with pageOwn for the pages that have it, and without
-// PageZero. It looks at hugeSize at a time, when that is asked for, and asks
-// before each look whether any page may have pageOwn.
+// ownRuns is runs with pageOwn for the pages that have it, and without PageZero. It looks at
+// hugeSize bytes at a time, when the consumer asks for more. Before each look it calls ask,
+// whether any page may have pageOwn.
 //
-// Of a page of a huge one its own entry does not tell enough. If another
-// process has the rest of the huge page, the kernel copies this one too
-// (mm/memory.c, wp_can_reuse_anon_folio); and where a huge page is mapped at
-// once, all entries tell of its first page alone. shared is for memory in which
-// there may be such pages: the entries around r are looked at too, and where a
-// huge page is mapped at once none of its pages has pageOwn.
+// The entry of a page in a huge page does not tell enough. If another process has the rest of
+// the huge page, the kernel copies this page, too (mm/memory.c, wp_can_reuse_anon_folio). And
+// where a huge page is mapped at once, all entries tell of its first page alone.
+//
+// shared says that there may be such pages. Then the entries around r are looked at, too, and
+// no page of a huge page that is mapped at once has pageOwn.
 func (pm *pagemap) ownRuns(r procmem.Range, ask func() (may, shared bool)) iter.Seq2[PageRun, error] {
 	return func(yield func(PageRun, error) bool) {
 		buf := entryPool.Get().(*[64 << 10]byte)
@@ -306,8 +304,8 @@ func (pm *pagemap) alone(a procmem.Addr) bool {
 	return err == nil && entryState(binary.LittleEndian.Uint64(es), entryAlone)&pageOwn != 0
 }
 
-// firstAnonymous returns the first page of r that is in memory and no file's, or
-// 0. It does not look far.
+// firstAnonymous returns the first page of r that is in memory and no file's, or 0. It does not
+// look far.
 func (pm *pagemap) firstAnonymous(r procmem.Range) procmem.Addr {
 	var buf [4 << 10]byte
 	es, _ := pm.entries(buf[:], r.Start, r.End)
@@ -319,9 +317,9 @@ func (pm *pagemap) firstAnonymous(r procmem.Range) procmem.Addr {
 	return 0
 }
 
-// ownBits returns the bits of which a page that is in memory needs one to have
-// pageOwn. Where another process has one of the anonymous pages it is that of
-// a file. The page of zeros counts as such a page.
+// ownBits returns the bits of which the entry of a page in memory needs one to have pageOwn. If
+// another process has one of the anonymous pages, that is only the bit of files. The page of
+// zeros counts as such a page.
 func ownBits(entries []byte, may bool) uint64 {
 	if !may {
 		return 0
@@ -334,8 +332,7 @@ func ownBits(entries []byte, may bool) uint64 {
 	return entryFile | entryAlone
 }
 
-// mayBeHuge reports whether a huge page in r is mapped at once, or the kernel
-// does not tell.
+// mayBeHuge reports whether a huge page in r is mapped at once, or the kernel does not tell.
 func (pm *pagemap) mayBeHuge(r procmem.Range) bool {
 	if pm.noScan.Load() {
 		return true

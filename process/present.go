@@ -6,9 +6,10 @@ import (
 	"github.com/procmem/procmem"
 )
 
-// ReadPresent reads pages that exist, whatever is mapped there by now, and
-// stops in front of the first that does not: nothing comes into existence by
-// it but what goes away in between. It is for who knows which pages there are.
+// ReadPresent reads existing pages, whatever is mapped there by now, and stops before the first
+// page that does not exist. It is for callers that know which pages there are. It brings no
+// page into existence, except one that goes away between look and read. It fails with a
+// *procmem.FaultError.
 func (v *View) ReadPresent(p []byte, addr procmem.Addr) (int, error) {
 	done := 0
 	for done < len(p) {
@@ -36,8 +37,8 @@ func (v *View) ReadPresent(p []byte, addr procmem.Addr) (int, error) {
 	return done, nil
 }
 
-// existing yields the pages in the first part of r that was mapped alike, or
-// not at all, when the view was made, and shortens r to that.
+// existing yields the existing pages in the first part of r that was mapped alike, or not at
+// all, when the view was made. It shortens r to that part.
 func (v *View) existing(r *procmem.Range) iter.Seq2[PageRun, error] {
 	i := procmem.FindMapping(v.spans, r.Start)
 	switch {

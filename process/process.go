@@ -1,15 +1,14 @@
-// Package process reads a live Linux process: its mappings, threads and
-// memory, and which pages of it exist.
+// Package process reads a live Linux process: its mappings, threads and memory, and which pages
+// of it exist.
 //
-// Start with Open; Process.View gives a procmem.Memory. Everything goes
-// through one open /proc/PID folder, so that a pid that the kernel gives to
-// another process in the meantime is an error, never a mix of two processes.
+// Start with Open. Process.View gives a procmem.Memory. All access goes through one open
+// /proc/PID folder. If the kernel gives the pid to another process meanwhile, that is an error,
+// never a mix of two processes.
 //
-// Reading does not change the target: pages that do not exist are not
-// brought into existence, and a page that is in a file alone is read from
-// the file. What is swapped out is read into memory again, which cannot be
-// avoided. A running process changes while it is read; to hold it still is
-// the business of package snapshot.
+// Reading does not change the target. Pages that do not exist are not brought into existence,
+// and a page that is in a file alone is read from the file. Swapped-out pages are read into
+// memory again, which cannot be avoided. A running process changes while it is read: package
+// snapshot holds it still.
 package process
 
 import (
@@ -34,39 +33,40 @@ import (
 // ErrNoProcess reports that no process has the pid.
 var ErrNoProcess = errors.New("no such process")
 
-// Process is a live process. Its methods may be called from several
-// goroutines at once.
+// Process is a live process. It is safe for concurrent use.
 type Process struct {
 	pid   int
 	start uint64
 	dir   *os.File // /proc/PID, which stays this process's when the pid is used again
 
-	onWait func(what string) // nil: nobody is told
+	onWait func(what string) // nil for none
 
 	mu         sync.Mutex
 	known      *mounts      // nil before they were read
 	successors []*successor // threads that stood in for a leader that has exited
-	waiting    int          // calls of within, which may go on for ever
-	closed     bool         // by its owner; what it holds is released with the last of them
+	waiting    int          // calls of within that are running; they may last for ever
+	closed     bool         // Close was called; the last waiting call releases the rest
 
 	numbers sync.Once
-	foreign error // why they mean something else to system calls
+	foreign error // why process and thread ids mean something else to system calls
 }
 
-// successor is a thread that lives on after the leader has exited: /proc/TID then
-// shows the memory that /proc/PID has lost.
+// successor is a thread that lives on after the leader has exited. /proc/TID then shows the
+// memory that /proc/PID has lost.
 type successor struct {
 	tid int
 	dir *os.File
 }
 
-// Open opens process pid of this /proc. ErrNoProcess: there is none. It asks
-// for no rights yet, unless /proc hides the process (hidepid); those are needed
-// by what is read later, View above all, which fails with EACCES or EPERM
-// (os.ErrPermission) where they are missing.
+// Open opens process pid of this /proc. It fails with ErrNoProcess where there is none, or pid
+// is a thread of another process. Close must be called.
+//
+// Open needs no rights, unless /proc hides the process (hidepid). What is read later does,
+// above all View. It fails with EACCES or EPERM (os.ErrPermission) where the rights are
+// missing.
 func Open(pid int) (p *Process, err error) {
-	// A process is not to be found for a moment while a thread of it that is
-	// not the first executes a program.
+	// For a moment a process is not to be found, while a thread other than the first executes a
+	// program.
 	const tries = 4
 	for try := 1; ; try++ {
 		if p, err = openOnce(pid); try == tries || !errors.Is(err, ErrNoProcess) {
@@ -105,7 +105,8 @@ func openOnce(pid int) (*Process, error) {
 	return p, nil
 }
 
-// Close releases what Open holds. The target is not affected.
+// Close releases what Open holds. The target is not affected. No method must be called after
+// Close.
 func (p *Process) Close() error {
 	p.mu.Lock()
 	defer p.mu.Unlock()
@@ -123,8 +124,7 @@ func (p *Process) release() error {
 	return p.dir.Close()
 }
 
-// wait counts the calls that wait, and with the last one releases what was
-// closed meanwhile.
+// wait counts the waiting calls. The last one releases what was closed meanwhile.
 func (p *Process) wait(more int) {
 	p.mu.Lock()
 	defer p.mu.Unlock()
@@ -133,9 +133,9 @@ func (p *Process) wait(more int) {
 	}
 }
 
-// OnWait has f told what is waited for, where that takes long: a file on a server that
-// does not answer, the mappings of a process that holds their lock. It is called by any
-// goroutine, and must return at once. It is to be set before anything else is done.
+// OnWait has f called where something takes long, with what it waits for. That is a file on a
+// server that does not answer, or the mappings of a process that holds their lock. Any
+// goroutine may call f, which must return at once. OnWait must be called before other methods.
 func (p *Process) OnWait(f func(what string)) { p.onWait = f }
 
 func (p *Process) tellWait(what string) {
@@ -144,15 +144,15 @@ func (p *Process) tellWait(what string) {
 	}
 }
 
-// PID returns the process id in the caller's pid namespace.
+// PID returns the process id in the pid namespace of /proc.
 func (p *Process) PID() int { return p.pid }
 
-// StartTime returns field 22 of stat, in clock ticks after boot: with the
-// pid, the identity of the process.
+// StartTime returns field 22 of stat, in clock ticks since boot. Together with the pid it
+// identifies the process.
 func (p *Process) StartTime() uint64 { return p.start }
 
-// bearer returns the id and the folder of a thread that has the memory of the
-// process: the leader, or where that has exited one that lives on.
+// bearer returns the id and the folder of a thread that has the memory of the process. That is
+// the leader, or a thread that lives on where the leader has exited.
 func (p *Process) bearer() (tid int, dir *os.File) {
 	st, err := p.Stat()
 	if err != nil || !st.Zombie() {
@@ -182,10 +182,10 @@ func (p *Process) bearer() (tid int, dir *os.File) {
 	return p.pid, p.dir
 }
 
-// withMemory runs f on the folder of a thread that has the memory of the
-// process, and again where that came to nothing because the thread has ended,
-// or the mappings have changed, while the process lives on: a leader may exit,
-// and an exec ends all threads but one, which takes over the id of the leader.
+// withMemory runs f on the folder of a thread that has the memory of the process. It runs f
+// again where f failed because the thread has ended or the mappings have changed, while the
+// process lives on. A leader may exit. An exec ends all threads but one, which takes over the
+// leader's id.
 func (p *Process) withMemory(f func(tid int, dir *os.File) error) error {
 	const tries = 20
 	for try := time.Duration(1); ; try++ {
@@ -212,16 +212,16 @@ func alive(dir *os.File) bool {
 	return err == nil && !st.Zombie() && !st.KernelThread()
 }
 
-// Open opens a file below /proc/PID for reading, such as "maps" or
-// "task/12/stat". ESRCH: the process has been reaped.
+// Open opens a file below /proc/PID for reading, such as "maps" or "task/12/stat". It fails
+// with ESRCH where the process has been reaped.
 func (p *Process) Open(name string) (*os.File, error) {
 	return p.openIn(p.dir, name, unix.O_RDONLY)
 }
 
-// OpenMem opens a file that shows the memory of the process, such as "mem",
-// "maps" or "pagemap", for reading; below the leader, or where that has exited
-// below a thread that lives on. What it shows stays that of this memory: after
-// an exec it is empty.
+// OpenMem opens a file that shows the memory of the process for reading, such as "mem", "maps"
+// or "pagemap". The file is the leader's, or that of a thread that lives on where the leader
+// has exited. It stays that of this memory: after an exec it is empty. Errors are those of
+// Open, and EACCES or EPERM without the rights of a debugger.
 func (p *Process) OpenMem(name string) (f *os.File, err error) {
 	err = p.withMemory(func(_ int, dir *os.File) error {
 		f, err = p.openIn(dir, name, unix.O_RDONLY)
@@ -241,8 +241,8 @@ func (p *Process) openIn(dir *os.File, name string, flags int) (*os.File, error)
 	return f, nil
 }
 
-// openAt opens a file of /proc. What is behind the links root and cwd is not one:
-// whoever is looked at decides what is there.
+// openAt opens a file of /proc. It must not be used for what is behind the links root and cwd,
+// because the target decides what is there.
 func openAt(dir *os.File, name string, flags int) (f *os.File, err error) {
 	privilege.Raised(func() {
 		for {
@@ -263,13 +263,13 @@ func openAt(dir *os.File, name string, flags int) (f *os.File, err error) {
 
 // openFolder opens /proc/PID.
 func openFolder(pid int) (dir *os.File, err error) {
-	privilege.Raised(func() { // the mount option hidepid hides those of others
+	privilege.Raised(func() { // the mount option hidepid hides the folders of other users
 		dir, err = os.OpenFile(privilege.ProcPath(pid), unix.O_DIRECTORY|unix.O_PATH, 0)
 	})
 	return dir, err
 }
 
-// Exists reports whether the process has not been reaped; a zombie exists.
+// Exists reports whether the process has not been reaped. A zombie exists.
 func (p *Process) Exists() bool {
 	return unix.Faccessat(int(p.dir.Fd()), "stat", unix.F_OK, 0) == nil
 }
@@ -301,31 +301,32 @@ func parseFile[T any](p *Process, name string, file *os.File, err error, f func(
 		return v, err
 	}
 	defer file.Close()
-	privilege.Raised(func() { v, err = f(file) }) // of some files the kernel asks again when they are read
+	privilege.Raised(func() { v, err = f(file) }) // of some files, the kernel checks the rights again when they are read
 	if err != nil {
 		return v, fmt.Errorf("/proc/%d/%s: %w", p.pid, name, err)
 	}
 	return v, nil
 }
 
-// Stat reads /proc/PID/stat, which needs no rights.
+// Stat reads /proc/PID/stat. It needs no rights.
 func (p *Process) Stat() (*Stat, error) { return parse(p, "stat", ParseStat) }
 
-// Status reads /proc/PID/status, which needs no rights.
+// Status reads /proc/PID/status. It needs no rights.
 func (p *Process) Status() (*Status, error) { return parse(p, "status", ParseStatus) }
 
-// Mappings reads /proc/PID/maps: no Flags, no Usage.
+// Mappings reads /proc/PID/maps. It returns the mappings without Flags and Usage, ascending. It
+// needs the rights of a debugger.
 func (p *Process) Mappings() (ms []procmem.Mapping, err error) {
 	p.patiently(func() { ms, err = parseMem(p, "maps", ParseMaps) })
 	p.trueNames(ms)
 	return ms, err
 }
 
-// mapsPatience is how long the mappings may take before it is told.
+// mapsPatience is how long reading the mappings may take before OnWait's function is called.
 const mapsPatience = 3 * time.Second
 
-// patiently runs f, which reads the mappings. One thread that waits in the kernel with
-// their lock held keeps everybody waiting who asks for them.
+// patiently runs f, which reads the mappings. A thread that waits in the kernel with their lock
+// held keeps all readers waiting.
 func (p *Process) patiently(f func()) {
 	timer := time.AfterFunc(mapsPatience, func() {
 		p.tellWait("the mappings, whose lock a thread of the process may hold")
@@ -334,8 +335,9 @@ func (p *Process) patiently(f func()) {
 	f()
 }
 
-// Smaps reads /proc/PID/smaps: mappings with Flags and Usage. It walks all
-// page tables of the target: some 10 ms for each GiB in 4 KiB pages.
+// Smaps reads /proc/PID/smaps. It returns the mappings with Flags and Usage, ascending. It
+// needs the rights of a debugger. The kernel walks all page tables of the target for it: some
+// 10 ms for each GiB in 4 KiB pages.
 func (p *Process) Smaps() (ms []procmem.Mapping, err error) {
 	p.patiently(func() {
 		ms, err = parseMem(p, "smaps", func(r io.Reader) ([]procmem.Mapping, error) {
@@ -348,8 +350,7 @@ func (p *Process) Smaps() (ms []procmem.Mapping, err error) {
 	return ms, err
 }
 
-// Threads lists the ids of the threads, ascending, in the caller's pid
-// namespace.
+// Threads returns the ids of the threads, ascending, in the pid namespace of /proc.
 func (p *Process) Threads() ([]int, error) {
 	dir, err := p.Open("task")
 	if err != nil {
@@ -370,24 +371,23 @@ func (p *Process) Threads() ([]int, error) {
 	return tids, nil
 }
 
-// HasThread reports whether tid is a thread of this process that has not been
-// reaped.
+// HasThread reports whether tid is a thread of this process that has not been reaped.
 func (p *Process) HasThread(tid int) bool {
 	return unix.Faccessat(int(p.dir.Fd()), "task/"+strconv.Itoa(tid)+"/stat", unix.F_OK, 0) == nil
 }
 
-// ThreadStat reads task/TID/stat.
+// ThreadStat reads task/TID/stat. It needs no rights.
 func (p *Process) ThreadStat(tid int) (*Stat, error) {
 	return parse(p, "task/"+strconv.Itoa(tid)+"/stat", ParseStat)
 }
 
-// ThreadStatus reads task/TID/status.
+// ThreadStatus reads task/TID/status. It needs no rights.
 func (p *Process) ThreadStatus(tid int) (*Status, error) {
 	return parse(p, "task/"+strconv.Itoa(tid)+"/status", ParseStatus)
 }
 
-// ThreadRuns reads from task/TID/schedstat how often the thread has been given
-// a processor (Documentation/scheduler/sched-stats.rst).
+// ThreadRuns returns how often the thread has been given a processor. It reads
+// task/TID/schedstat (Documentation/scheduler/sched-stats.rst).
 func (p *Process) ThreadRuns(tid int) (uint64, error) {
 	return parse(p, "task/"+strconv.Itoa(tid)+"/schedstat", func(r io.Reader) (uint64, error) {
 		b, err := readSmall(r)
@@ -402,8 +402,8 @@ func (p *Process) ThreadRuns(tid int) (uint64, error) {
 	})
 }
 
-// ThreadSyscall reads task/TID/syscall: where a blocked thread is, without
-// stopping it.
+// ThreadSyscall reads task/TID/syscall: where a blocked thread is, without stopping it. It
+// needs the rights of a debugger.
 func (p *Process) ThreadSyscall(tid int) (*Syscall, error) {
 	return parse(p, "task/"+strconv.Itoa(tid)+"/syscall", ParseSyscall)
 }
@@ -420,8 +420,8 @@ func (p *Process) CoredumpFilter() (uint32, error) {
 	})
 }
 
-// readMemory is readSmall for a file that is empty where a thread has no
-// memory left.
+// readMemory is readSmall for a file that is empty where a thread has no memory left. It then
+// fails with ESRCH.
 func readMemory(r io.Reader) ([]byte, error) {
 	b, err := readSmall(r)
 	if err == nil && len(b) == 0 {
@@ -430,7 +430,8 @@ func readMemory(r io.Reader) ([]byte, error) {
 	return b, err
 }
 
-// Auxv returns the auxiliary vector up to and with AT_NULL.
+// Auxv returns the auxiliary vector up to and with AT_NULL, in words of arch. It needs the
+// rights of a debugger.
 func (p *Process) Auxv(arch procmem.Arch) ([]byte, error) {
 	b, err := parseMem(p, "auxv", readMemory)
 	if err != nil {
@@ -439,8 +440,8 @@ func (p *Process) Auxv(arch procmem.Arch) ([]byte, error) {
 	return ParseAuxv(b, arch)
 }
 
-// Info returns what a core's NT_PRPSINFO tells. To have the true state it
-// must be called before the process is stopped.
+// Info returns what NT_PRPSINFO of a core contains. It must be called before the process is
+// stopped, because State is else that of a stopped one.
 func (p *Process) Info() (procmem.ProcessInfo, error) {
 	st, err := p.Stat()
 	if err != nil {
@@ -467,8 +468,8 @@ func (p *Process) Info() (procmem.ProcessInfo, error) {
 	return info, nil
 }
 
-// ThreadInfo returns what /proc tells of a thread, registers aside. To have
-// the true state it must be called before the thread is stopped.
+// ThreadInfo returns what /proc tells of a thread, without registers. It must be called before
+// the thread is stopped, because State is else that of a stopped one.
 func (p *Process) ThreadInfo(tid int) (procmem.Thread, error) {
 	st, err := p.ThreadStat(tid)
 	if err != nil {

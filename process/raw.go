@@ -14,44 +14,43 @@ import (
 	"github.com/procmem/procmem/internal/sys"
 )
 
-// There are two ways to the pages that a process has. /proc/PID/mem is bound
-// to one address space, reads what the process itself may not, and copies each
-// page twice. process_vm_readv(2) takes half the time, and
+// There are two ways to the pages that a process has. /proc/PID/mem is bound to one address
+// space, reads what the process itself may not, and copies each page twice. process_vm_readv(2)
+// takes half the time, and
 //
 //   - pins what it reads. For that the kernel gives the process a copy of each
-//     anonymous page that it shares with its children (mm/gup.c,
-//     gup_must_unshare): memory that it did not have before. So before a block
-//     is read that way it is looked up in the pagemap which of its pages are
-//     the process's alone, or a file's, where nothing is copied.
-//   - takes a pid, behind which there is another address space after an exec,
-//     and another process after the end of the first. So each call reads the
-//     address-space id too, and what it has read counts if /proc/PID/mem has the same id.
+//     anonymous page that it shares with its children (mm/gup.c, gup_must_unshare):
+//     memory that it did not have before. So before a block is read that way, the
+//     pagemap is asked which of its pages are the process's alone, or a file's. Of
+//     these nothing is copied.
+//   - takes a pid. After an exec, that has another address space, and after the end
+//     of the process it may be another process. So each call reads the address-space
+//     id, too. Its data count if /proc/PID/mem has the same id.
 //
-// What remains: if the process forks between the look and the read, the pages
-// of one block, 2 MiB at most, are copied after all. And where a page was
-// shared once, and somebody holds on to it without mapping it, such as a list
-// of the kernel's or the swap entry of another process, the process is given a
-// copy in place of it.
+// Two effects remain. If the process forks between the look and the read, the pages of one
+// block, 2 MiB at most, are copied after all. And a page that was shared once may still be held
+// without a mapping, such as by a list of the kernel or the swap entry of another process. Then
+// the process is given a copy in its place.
 
-// AssumeStopped tells the view that all threads of the process are held still: its
-// address space stays what it is, and nothing becomes shared. tracer runs a
-// function on the thread that traces the target: some kernels let no other
-// read what the target itself may not (PROC_MEM_FORCE, 6.12).
+// AssumeStopped tells the view that all threads of the process are held still, so that its
+// address space stays what it is, and nothing becomes shared. tracer runs a function on the
+// thread that traces the target, and may be nil. Some kernels let no other thread read what the
+// target itself may not (PROC_MEM_FORCE, 6.12).
 func (v *View) AssumeStopped(tracer func(func())) {
 	v.stopped = true
 	v.tracer = tracer
 }
 
-// minPinned is the size in bytes of a read from which on the looks at a
-// running process cost less than they save.
+// minPinned is the size, in bytes, of a read from which the looks at a running process cost
+// less than they save.
 const minPinned = 32 << 10
 
-// pages yields the runs of pages in r, a part of m, for reading. Those that
-// may be pinned have pageOwn.
+// pages yields the runs of pages in r, a part of m, for reading. Pages that may be pinned have
+// pageOwn.
 func (v *View) pages(m *procmem.Mapping, r procmem.Range) iter.Seq2[PageRun, error] {
 	switch {
 	case m.Perm&procmem.PermRead == 0, m.Flags&procmem.VMUffdMiss != 0:
-		// Not to be pinned, or only once somebody has served it.
+		// The first cannot be pinned, and the second only once its userfaultfd has served it.
 	case v.stopped && exclusive(m):
 		return v.pm.runs(r, pageOwn)
 	case v.stopped, v.spaceIDAt != 0 && r.Size() >= minPinned:
@@ -60,9 +59,9 @@ func (v *View) pages(m *procmem.Mapping, r procmem.Range) iter.Seq2[PageRun, err
 	return v.pm.runs(r, 0)
 }
 
-// pinning returns what is asked before each look: whether any page may be
-// pinned, and whether there may be pages that are shared in part. exclusive
-// tells that there were none.
+// pinning returns what is asked before each look: whether any page may be pinned, and whether
+// there may be pages that are shared in part. exclusive says that there were none when the view
+// was made.
 func (v *View) pinning(exclusive bool) func() (may, shared bool) {
 	return func() (bool, bool) {
 		if v.stopped {
@@ -72,13 +71,13 @@ func (v *View) pinning(exclusive bool) func() (may, shared bool) {
 	}
 }
 
-// exclusive reports whether no other process had pages of a mapping in its
-// memory when the view was made.
+// exclusive reports whether no other process had pages of a mapping in its memory when the view
+// was made.
 func exclusive(m *procmem.Mapping) bool {
 	return m.Usage != nil && m.Usage.SharedClean+m.Usage.SharedDirty == 0
 }
 
-// raw reads pages that exist from the process itself.
+// raw reads existing pages from the process itself.
 func (v *View) raw(state PageState, p []byte, a procmem.Addr) (int, error) {
 	done := 0
 	if state&pageOwn != 0 {
@@ -94,13 +93,13 @@ func (v *View) raw(state PageState, p []byte, a procmem.Addr) (int, error) {
 	return done, nil
 }
 
-// readPinned reads with process_vm_readv and returns how much of that is p.
+// readPinned reads with process_vm_readv and returns how many bytes it has read.
 func (v *View) readPinned(p []byte, a procmem.Addr) (done int) {
 	for done < len(p) {
 		n, err := v.pinOnce(p[done:], uint64(a)+uint64(done))
 		done += n
 		if err != nil || n == 0 {
-			break // /proc/PID/mem tells why
+			break // /proc/PID/mem tells the reason
 		}
 	}
 	return done
@@ -119,11 +118,11 @@ func (v *View) pinOnce(p []byte, a uint64) (n int, err error) {
 	return n, nil
 }
 
-// ReadWritten reads pages in memory, all of which the process has written since
-// the view was made: those are its own, unless it has forked since. They go into p
-// one range behind the other, as far as process_vm_readv(2) reads them. It
-// returns how much of p that is: nothing where it would leave a trace. In a process
-// that is not held, pages come into existence again that go away in between.
+// ReadWritten reads pages in memory that the process has written since the view was made. Those
+// are its own, unless it has forked since. They go into p, one range after the other, as far as
+// process_vm_readv(2) reads them. It returns how many bytes of p are filled: 0 where reading
+// would leave a trace. In a running process, pages that go away meanwhile come into existence
+// again.
 func (v *View) ReadWritten(p []byte, ranges []procmem.Range) (done int) {
 	if v.spaceIDAt == 0 || !v.pm.alone(v.spaceIDAt) || v.forkSentinel != 0 && !v.pm.alone(v.forkSentinel) {
 		return 0
@@ -150,14 +149,13 @@ func (v *View) ReadWritten(p []byte, ranges []procmem.Range) (done int) {
 	return done
 }
 
-// spaceIDSize is half of what the kernel puts at AT_RANDOM, in bytes: one of the
-// halves is within a page.
+// spaceIDSize is half of what the kernel puts at AT_RANDOM, in bytes. One of the halves is
+// within a page.
 const spaceIDSize = 8
 
-// findSpaceID finds the address-space id of the address space: the random bytes that each
-// program is given when it is executed (AT_RANDOM, getauxval(3)). Where to read
-// it by the pid would leave a trace, since its page is shared with a child, the
-// view goes without process_vm_readv.
+// findSpaceID finds the address-space id: the random bytes that each program is given when it
+// is executed (AT_RANDOM, getauxval(3)). If its page is shared with a child, reading it by the
+// pid would leave a trace. The view then does without process_vm_readv.
 func (v *View) findSpaceID(auxv io.Reader) {
 	b, err := readMemory(auxv)
 	if err != nil {
@@ -180,11 +178,10 @@ func (v *View) findSpaceID(auxv io.Reader) {
 	}
 }
 
-// findWitness finds a page that tells whether the process has forked since: one
-// that it wrote and may not write any more, as of what a dynamic loader has
-// relocated. It is shared as long as there is a child that has not executed a
-// program. A program without such a page, one linked statically at a fixed
-// address, is taken not to fork while it is read.
+// findWitness finds the fork sentinel: a page that the process wrote and may not write any
+// more, such as one that a dynamic loader has relocated. It is shared as long as there is a
+// child that has not executed a program. A program that is linked statically at a fixed address
+// has no such page. It is assumed not to fork while it is read.
 func (v *View) findWitness() {
 	for i := range v.maps {
 		m := &v.maps[i]
@@ -196,8 +193,7 @@ func (v *View) findWitness() {
 	}
 }
 
-// auxvValue returns the value of an entry, or 0, of an auxiliary vector of
-// either word size.
+// auxvValue returns the value of an entry of an auxiliary vector of either word size, or 0.
 func auxvValue(b []byte, typ uint64) uint64 {
 	v, ok := procmem.AMD64.AuxvValue(b, typ)
 	if !ok {
@@ -206,7 +202,7 @@ func auxvValue(b []byte, typ uint64) uint64 {
 	return v
 }
 
-// spaceIDIs reports whether the address space is there, and has this id.
+// spaceIDIs reports whether the address space still exists and has this id.
 func (v *View) spaceIDIs(id []byte) bool {
 	var now [spaceIDSize]byte
 	n, err := v.readMem(now[:], v.spaceIDAt)

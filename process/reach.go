@@ -14,12 +14,11 @@ import (
 	"github.com/procmem/procmem/internal/privilege"
 )
 
-// reachPatience bounds how long the file systems may take to tell which files
-// the paths of all mappings lead to. A server may never answer; of what is not
-// known by then it is taken that the path is right.
+// reachPatience bounds how long file systems may take to tell which files the paths of all
+// mappings lead to. A server may never answer. Paths that are not known by then count as right.
 const reachPatience = 2 * time.Second
 
-// namedFile is a file by one of its names in maps, and where it is mapped.
+// namedFile is a file by one of its names in maps, with the places where it is mapped.
 type namedFile struct {
 	at []int // indexes of the mappings
 }
@@ -41,7 +40,7 @@ func (v *View) findUnreachable(p *Process, dir *os.File) {
 		unreachable bool
 	}
 	answers := make(chan answer, len(files))
-	go func() { // which goes on where servers do not answer
+	go func() { // goes on where servers do not answer
 		defer r.dir.Close()
 		defer r.reader.close()
 		r.all(files, func(i int, yes bool) { answers <- answer{i, !yes} })
@@ -58,7 +57,7 @@ func (v *View) findUnreachable(p *Process, dir *os.File) {
 		}
 		break
 	}
-	// The goroutine looks at the mappings, if it is still there.
+	// The goroutine may still be looking at the mappings.
 	maps := append([]procmem.Mapping(nil), v.maps...)
 	for i := range files {
 		for _, k := range files[i].at {
@@ -68,8 +67,7 @@ func (v *View) findUnreachable(p *Process, dir *os.File) {
 	v.maps = maps
 }
 
-// namedFiles returns the regular files behind mappings, as far as the mappings
-// tell.
+// namedFiles returns the regular files behind mappings, as far as the mappings tell.
 func namedFiles(maps []procmem.Mapping) (files []namedFile) {
 	type name struct {
 		fileKey
@@ -95,18 +93,17 @@ func namedFiles(maps []procmem.Mapping) (files []namedFile) {
 	return files
 }
 
-// reach compares mapped files with those that have their names here: in the
-// mount namespace and below the root of this process, where a debugger that
-// reads the core looks for them.
+// reach compares mapped files with those that have their names here: in the mount namespace and
+// below the root of this process. A debugger that reads the core looks for them there.
 type reach struct {
-	dir          *os.File // of /proc, as of the process
+	dir          *os.File // /proc/PID, or that of a thread that lives on
 	maps         []procmem.Mapping
 	mounts, here mounts      // of the process, and of this one
-	reader       *fileReader // of what may be on a server; nil where this is one
+	reader       *fileReader // of files that may be on a server; nil in a file reader itself
 }
 
-// all tells of each file whether it is reachable. Those on servers come last, and of a
-// process that has one that does not answer the others are not asked for.
+// all tells of each file whether it is reachable. Files on servers come last. Once a server
+// does not answer, the remaining files are not asked for.
 func (r *reach) all(files []namedFile, tell func(file int, yes bool)) {
 	var served []int
 	for i, f := range files {
@@ -127,8 +124,8 @@ func (r *reach) all(files []namedFile, tell func(file int, yes bool)) {
 	}
 }
 
-// served reports whether a path leads here, or may lead, to a file system that has a
-// server: a link in it may lead anywhere.
+// served reports whether a path leads, or may lead, to a file system here that has a server. A
+// symbolic link in the path may lead anywhere.
 func (r *reach) served(path string) bool {
 	if !strings.HasPrefix(path, "/") {
 		return false
@@ -149,8 +146,8 @@ func reachableHere(dir *os.File, m *procmem.Mapping) bool {
 	return r.reachable(namedFile{at: []int{0}})
 }
 
-// reachable reports whether the path of a file leads to it, or to one with the
-// same build id.
+// reachable reports whether the path of a file leads to it, or to a file with the same build
+// id.
 func (r *reach) reachable(f namedFile) bool {
 	m := &r.maps[f.at[0]]
 	var named unix.Stat_t
@@ -160,9 +157,8 @@ func (r *reach) reachable(f namedFile) bool {
 	return r.same(m, &named) || named.Mode&unix.S_IFMT == unix.S_IFREG && r.sameBuild(f, m.Path)
 }
 
-// same reports whether a file is the mapped one. The device that maps tells may
-// be another than that of stat(2) (btrfs, overlayfs), so stat is asked for
-// both, as far as that is allowed.
+// same reports whether a file is the mapped one. The device in maps may differ from that of
+// stat(2) (btrfs, overlayfs), so stat is used for both, as far as that is allowed.
 func (r *reach) same(m *procmem.Mapping, named *unix.Stat_t) bool {
 	for _, link := range []string{mapFile(m), "root" + m.Path} {
 		var (
@@ -182,14 +178,13 @@ func (r *reach) same(m *procmem.Mapping, named *unix.Stat_t) bool {
 	return named.Ino == m.Inode && named.Dev == unix.Mkdev(m.Major, m.Minor)
 }
 
-// mapFile is the name of the link to the mapped file below /proc/PID. To follow
-// it takes CAP_CHECKPOINT_RESTORE or CAP_SYS_ADMIN.
+// mapFile returns the name of the link to the mapped file below /proc/PID. Following it takes
+// CAP_CHECKPOINT_RESTORE or CAP_SYS_ADMIN.
 func mapFile(m *procmem.Mapping) string {
 	return fmt.Sprintf("map_files/%x-%x", uint64(m.Start), uint64(m.End))
 }
 
-// sameBuild reports whether the file of that name has the build id of the
-// mapped one.
+// sameBuild reports whether the file of that name has the build id of the mapped one.
 func (r *reach) sameBuild(f namedFile, name string) bool {
 	id := r.mappedBuildID(f)
 	if id == nil {
@@ -203,8 +198,8 @@ func (r *reach) sameBuild(f namedFile, name string) bool {
 	return bytes.Equal(id, buildID(named))
 }
 
-// mappedBuildID returns the build id of a mapped file, from itself or from
-// where it is in memory.
+// mappedBuildID returns the build id of a mapped file, from the file or from its bytes in
+// memory.
 func (r *reach) mappedBuildID(f namedFile) []byte {
 	m := &r.maps[f.at[0]]
 	b := backing{dir: r.dir}
@@ -213,7 +208,7 @@ func (r *reach) mappedBuildID(f namedFile) []byte {
 		return buildID(file)
 	}
 	if r.reader == nil {
-		return nil // who asks the server by way of the process holds its lock
+		return nil // asking the server by way of the process would hold a lock of the process
 	}
 	mem, err := openAt(r.dir, "mem", unix.O_RDONLY)
 	if err != nil {

@@ -12,15 +12,16 @@ import (
 	"github.com/procmem/procmem"
 )
 
-// userHZ is the unit of times in /proc/PID/stat: USER_HZ is 100 on every
+// userHZ is the unit of times in /proc/PID/stat, in ticks a second. USER_HZ is 100 on every
 // architecture that procmem knows (include/asm-generic/param.h).
 const userHZ = 100
 
-// Stat is the part of /proc/PID/stat that procmem uses (proc(5); fields are
-// numbered there from 1).
+// Stat is the part of /proc/PID/stat that procmem uses (proc(5), where fields are numbered from
+// 1).
 type Stat struct {
-	PID             int
-	Name            string // comm, at most 15 bytes, or the name of a kernel thread
+	PID  int
+	Name string // comm, at most 15 bytes, or the name of a kernel thread
+	// State is the letter that proc(5) lists, such as 'R', 'S', 'D', 'T' or 'Z'.
 	State           byte
 	PPID, PGRP, SID int
 	Flags           uint64        // PF_*
@@ -29,30 +30,30 @@ type Stat struct {
 	ChildUserTime   time.Duration
 	ChildSystemTime time.Duration
 	Nice            int
-	StartTime       uint64 // clock ticks after boot; with the pid, the identity of a process
+	StartTime       uint64 // clock ticks since boot; with the pid, the identity of a process
 }
 
-// KernelThread reports whether the process has no memory of its own
-// (PF_KTHREAD).
+// KernelThread reports whether the process has no memory of its own (PF_KTHREAD).
 func (s *Stat) KernelThread() bool { return s.Flags&0x00200000 != 0 }
 
-// Forked reports whether the process is a fork that has executed no program
-// since (PF_FORKNOEXEC).
+// Forked reports whether the process is a fork that has executed no program since
+// (PF_FORKNOEXEC).
 func (s *Stat) Forked() bool { return s.Flags&0x40 != 0 }
 
-// Exiting reports whether the thread is being ended (PF_EXITING).
+// Exiting reports whether the thread is ending (PF_EXITING).
 func (s *Stat) Exiting() bool { return s.Flags&0x4 != 0 }
 
 // Zombie reports whether the process has exited.
 func (s *Stat) Zombie() bool { return s.State == 'Z' || s.State == 'X' }
 
-// ParseStat reads the text of /proc/PID/stat or task/TID/stat.
+// ParseStat reads the text of /proc/PID/stat or task/TID/stat. It fails where a field that Stat
+// has is missing or is no number.
 func ParseStat(r io.Reader) (*Stat, error) {
 	b, err := readSmall(r)
 	if err != nil {
 		return nil, fmt.Errorf("parse stat: %w", err)
 	}
-	// The name may hold anything, spaces and parentheses included.
+	// The name may contain anything, spaces and parentheses included.
 	open, shut := bytes.IndexByte(b, '('), bytes.LastIndexByte(b, ')')
 	if open < 1 || shut < open {
 		return nil, errors.New("parse stat: no name in parentheses")
@@ -93,8 +94,8 @@ func ParseStat(r io.Reader) (*Stat, error) {
 	return s, nil
 }
 
-// Status is the part of /proc/PID/status that procmem uses (proc(5)). Fields
-// that the kernel does not print keep their zero value.
+// Status is the part of /proc/PID/status that procmem uses (proc(5)). Fields that the kernel
+// does not print keep their zero value.
 type Status struct {
 	Name       string
 	State      byte
@@ -102,7 +103,7 @@ type Status struct {
 	PPID       int
 	TracerPID  int
 	UID, GID   [4]uint32 // real, effective, saved, file system
-	NSPID      []int     // this process's id in each pid namespace, the innermost last
+	NSPID      []int     // ids of this process in each pid namespace, the innermost last
 	NSTGID     []int
 	Threads    int
 	SigPending uint64 // of the thread (SigPnd)
@@ -112,10 +113,10 @@ type Status struct {
 	Seccomp    int    // 0 none, 1 strict, 2 filter
 	NoNewPrivs bool
 	RSS, Swap  uint64 // bytes
-	HasMemory  bool   // prints VmSize at all; kernel threads and zombies do not
+	HasMemory  bool   // VmSize was printed; it is not for kernel threads and zombies
 }
 
-// InnerPID returns the id in the innermost pid namespace.
+// InnerPID returns the id in the innermost pid namespace, or 0 where the kernel does not tell.
 func (s *Status) InnerPID() int {
 	if n := len(s.NSPID); n > 0 {
 		return s.NSPID[n-1]
@@ -123,7 +124,8 @@ func (s *Status) InnerPID() int {
 	return 0
 }
 
-// ParseStatus reads the text of /proc/PID/status or task/TID/status.
+// ParseStatus reads the text of /proc/PID/status or task/TID/status. It fails where there is no
+// State, or a field that Status has is malformed.
 func ParseStatus(r io.Reader) (*Status, error) {
 	s := &Status{}
 	seen := false
@@ -219,8 +221,8 @@ func parseInts(val string) ([]int, error) {
 	return out, nil
 }
 
-// ParseAuxv checks an auxiliary vector and returns it up to and with AT_NULL,
-// in the words of the architecture.
+// ParseAuxv returns an auxiliary vector up to and with AT_NULL, in the words of the
+// architecture. It fails where there is no AT_NULL.
 func ParseAuxv(b []byte, arch procmem.Arch) ([]byte, error) {
 	if auxv, complete := arch.TrimAuxv(b); complete {
 		return auxv, nil
@@ -228,16 +230,17 @@ func ParseAuxv(b []byte, arch procmem.Arch) ([]byte, error) {
 	return nil, fmt.Errorf("parse auxv: no AT_NULL in %d bytes", len(b))
 }
 
-// Syscall is what /proc/PID/task/TID/syscall tells of a thread that is
-// blocked (fs/proc/base.c, proc_pid_syscall).
+// Syscall is what /proc/PID/task/TID/syscall tells of a blocked thread (fs/proc/base.c,
+// proc_pid_syscall).
 type Syscall struct {
-	Running bool // on a processor: nothing else is known
-	Number  int  // -1 when blocked outside of a system call
+	Running bool // the thread is on a processor, and all else is unknown
+	Number  int  // -1 for a thread that is blocked outside a system call
 	Args    [6]uint64
 	SP, PC  procmem.Addr
 }
 
-// ParseSyscall reads the text of /proc/PID/task/TID/syscall.
+// ParseSyscall reads the text of /proc/PID/task/TID/syscall. It fails where the text has
+// another form.
 func ParseSyscall(r io.Reader) (*Syscall, error) {
 	b, err := readSmall(r)
 	if err != nil {
@@ -265,7 +268,7 @@ func ParseSyscall(r io.Reader) (*Syscall, error) {
 	return s, nil
 }
 
-// readSmall reads a file of one line; more than 64 KiB is an error.
+// readSmall reads a file of one line. It fails where there are more than 64 KiB.
 func readSmall(r io.Reader) ([]byte, error) {
 	b, err := io.ReadAll(io.LimitReader(r, maxLine+1))
 	if err == nil && len(b) > maxLine {

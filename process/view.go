@@ -16,36 +16,36 @@ import (
 	"github.com/procmem/procmem/internal/refusal"
 )
 
-// View is the memory of a process as its mappings were at one moment. It is a
-// procmem.Sparse and a procmem.Resident. Reading it does not change the target.
+// View is the memory of a process with its mappings as they were when the view was made. It is
+// a procmem.Sparse and a procmem.Resident. Reading it does not change the target.
 //
-// Reading from a running process is neither atomic nor safe from change. A
-// mapping may go between two looks, which gives a fault. A page that goes
-// between the look and the read may come into existence again, and if the
-// process forks there, it may be given copies of up to 2 MiB that it would
-// share with the child.
+// Reading from a running process is not atomic. A mapping may go between two looks, which gives
+// a fault. A page that goes between the look and the read may come into existence again. If the
+// process forks there, it may be given copies of up to 2 MiB that it would otherwise share with
+// the child.
 type View struct {
-	tid  int // whose memory it is: the process id while its leader lives
+	tid  int // of the thread whose memory it is: the process id while its leader lives
 	maps []procmem.Mapping
-	// spans is maps for reading: neighbours that are read alike are one, so
-	// that a process with many small mappings is not read page by page.
+	// spans is maps for reading. Neighbours that are read alike are one, so that a process with
+	// many small mappings is not read page by page.
 	spans []procmem.Mapping
 	mem   *os.File
 	pm    pagemap
 	// Where to look whether pages may be pinned; 0 for none.
-	spaceIDAt    procmem.Addr // where 8 bytes are that no other address space has; 0 where none are known
-	forkSentinel procmem.Addr // of forks
+	spaceIDAt    procmem.Addr // address of 8 bytes that no other address space has
+	forkSentinel procmem.Addr // address of the fork sentinel
 	back         *backing
 
 	stopped bool
 	tracer  func(func())
 }
 
-// View opens the memory of the process. It reads smaps, for the flags that
-// tell what may be read and how. Without the rights of a debugger it fails
-// with EACCES or EPERM (os.ErrPermission), and the text of the error is the
-// sentence of package access if the program imports that; for a zombie or a
-// kernel thread it fails with ESRCH.
+// View opens the memory of the process. It reads smaps, whose flags tell what may be read and
+// how. Close must be called.
+//
+// Without the rights of a debugger, View fails with EACCES or EPERM (os.ErrPermission). The
+// text of that error is the sentence of package access if the program imports that. For a
+// zombie or a kernel thread, View fails with ESRCH.
 func (p *Process) View() (v *View, err error) {
 	err = p.withMemory(func(tid int, dir *os.File) error {
 		v, err = p.viewOf(tid, dir)
@@ -67,8 +67,8 @@ func (p *Process) viewOf(tid int, dir *os.File) (*View, error) {
 	v := &View{tid: tid, mem: mem}
 	v.back = newBacking(p, dir, func() bool { return v.stopped })
 	v.pm.f = pm
-	// By a number of another pid namespace, process_vm_readv would read from a
-	// stranger, if only to find that out.
+	// With a number of another pid namespace, process_vm_readv would read from another process,
+	// even if only to find that out.
 	if auxv, err := p.openIn(dir, "auxv", unix.O_RDONLY); err == nil {
 		if p.CheckNamespace() == nil {
 			v.findSpaceID(auxv)
@@ -89,8 +89,8 @@ func (p *Process) viewOf(tid int, dir *os.File) (*View, error) {
 	return v, nil
 }
 
-// Follow tells the view which mappings the process has by now. It must not be called
-// while the view is read.
+// Follow replaces the mappings of the view by those that the process has by now. It must not be
+// called while the view is read.
 func (v *View) Follow(maps []procmem.Mapping) { v.maps, v.spans = maps, spansOf(maps) }
 
 // spansOf merges neighbouring mappings of plain anonymous memory.
@@ -118,8 +118,8 @@ func untouched(m *procmem.Mapping) bool {
 	return m.Usage != nil && m.Usage.RSS+m.Usage.Swap+m.Usage.HugeTLB == 0
 }
 
-// MayRead asks the kernel whether the caller may read the memory of the
-// process, which has no effect on it. Errors as of View.
+// MayRead returns nil where the caller may read the memory of the process, and else the error
+// of View. It asks the kernel, which has no effect on the process.
 func (p *Process) MayRead() error {
 	f, err := p.OpenMem("mem")
 	if err != nil {
@@ -128,13 +128,14 @@ func (p *Process) MayRead() error {
 	return f.Close()
 }
 
-// Close releases what View holds. The target is not affected.
+// Close releases what the view holds. The target is not affected. The view must not be read
+// after Close.
 func (v *View) Close() error {
 	v.back.close()
 	return errors.Join(v.mem.Close(), v.pm.f.Close())
 }
 
-// Mappings returns the mappings with Flags and Usage.
+// Mappings returns the mappings with Flags and Usage, ascending.
 func (v *View) Mappings() ([]procmem.Mapping, error) { return v.maps, nil }
 
 // ReadAt implements procmem.Memory.
@@ -160,8 +161,8 @@ func (v *View) ReadAt(p []byte, addr procmem.Addr) (int, error) {
 	return done, nil
 }
 
-// readMapping reads a piece of one mapping; the error belongs to the byte
-// after the last one that was read.
+// readMapping reads a part of one mapping. The error belongs to the byte after the last one
+// that was read.
 func (v *View) readMapping(m *procmem.Mapping, p []byte, a procmem.Addr) (int, error) {
 	switch {
 	case m.Device():
@@ -183,7 +184,7 @@ func (v *View) readMapping(m *procmem.Mapping, p []byte, a procmem.Addr) (int, e
 		if err != nil {
 			return done, err
 		}
-		// Between the end of the last run and this one: nothing exists.
+		// No page exists between the end of the last run and this one.
 		if n, want := v.readAbsent(m, p, done, a, run.Start); n < want {
 			return done + n, v.absentError(m)
 		} else {
@@ -210,8 +211,8 @@ func (v *View) readMapping(m *procmem.Mapping, p []byte, a procmem.Addr) (int, e
 	return done + n, nil
 }
 
-// readShared reads a piece of shared memory from its file, up to the first
-// guard: what is behind that can be seen by nobody in this mapping.
+// readShared reads a part of shared memory from its file, up to the first guard. A guard hides
+// the file's bytes in this mapping.
 func (v *View) readShared(f mappedFile, m *procmem.Mapping, p []byte, a procmem.Addr) (int, error) {
 	r := procmem.Range{Start: a, End: a + procmem.Addr(len(p))}
 	for g, err := range v.pm.guards(r) {
@@ -224,8 +225,8 @@ func (v *View) readShared(f mappedFile, m *procmem.Mapping, p []byte, a procmem.
 	return readFile(f, m, p, a)
 }
 
-// readAbsent fills p[done:] up to address to, where no page exists: from the
-// file, or with the zeros that the first touch would give.
+// readAbsent fills p[done:] up to address to, where no page exists: from the file, or with the
+// zeros that the first touch would give.
 func (v *View) readAbsent(m *procmem.Mapping, p []byte, done int, a, to procmem.Addr) (n, want int) {
 	from := a + procmem.Addr(done)
 	if to <= from {
@@ -250,9 +251,10 @@ func (v *View) readAbsent(m *procmem.Mapping, p []byte, done int, a, to procmem.
 			}
 		}
 		if v.Remote(m) {
-			return 0, len(p) // who asks the server by way of the process holds its lock
+			return 0, len(p) // asking the server by way of the process would hold a lock of the process
 		}
-		// Not ours to open: a page of the page cache is mapped, none made.
+		// The file cannot be opened by us. Reading by way of the process maps a page of the
+		// page cache, and makes none.
 		n, _ := v.raw(0, p, from)
 		return n, len(p)
 	}
@@ -260,13 +262,13 @@ func (v *View) readAbsent(m *procmem.Mapping, p []byte, done int, a, to procmem.
 	return len(p), len(p)
 }
 
-// Remote reports whether the file behind a mapping is, or may be, on a server. It may
-// take a second and more to ask that, and come to nothing (ErrNoAnswer).
+// Remote reports whether the file behind a mapping is, or may be, on a server. Asking that
+// server may take a second or more, and may fail (ErrNoAnswer).
 func (v *View) Remote(m *procmem.Mapping) bool { return v.back.mounts.remote(m) }
 
-// Served opens the file behind a mapping where that is on a server; served tells whether
-// it is. f is nil where it cannot be had. It may be read as long as the view is open, and
-// an answer that takes too long is an error.
+// Served opens the file behind a mapping where it is on a server. served reports whether it is.
+// f is nil where it cannot be opened. f may be read as long as the view is open, and fails
+// where an answer takes too long.
 func (v *View) Served(m *procmem.Mapping) (f interface {
 	io.ReaderAt
 	io.Closer
@@ -294,31 +296,30 @@ type servedFile struct {
 func (f servedFile) Size() int64 { return f.size }
 func (servedFile) Close() error  { return nil }
 
-// HasBacking reports whether the file behind a mapping can be read. It then stays
-// open as long as the view does, whatever becomes of the mapping.
+// HasBacking reports whether the file behind a mapping can be read. The file then stays open as
+// long as the view, whatever becomes of the mapping.
 func (v *View) HasBacking(m *procmem.Mapping) bool {
 	f, release := v.back.file(m)
 	defer release()
 	return f != nil
 }
 
-// aioRing reports whether a mapping is the ring of io_setup(2). It is a file that
-// nobody can open; all of its pages exist from the beginning, so that to read
-// one as the process would allocates none.
+// aioRing reports whether a mapping is the ring of io_setup(2). Its file cannot be opened. All
+// of its pages exist from the beginning, so reading one as the process would allocates none.
 func aioRing(m *procmem.Mapping) bool { return m.Shared() && m.Path == "/[aio] (deleted)" }
 
-// Unseen reports whether only the pages of a shared mapping that the process
-// has touched can be read: what else it holds is in a file that cannot be
-// opened. Of one on a server that goes for a private mapping, too: to ask for it by way
-// of the process would wait for the server with a lock of the process held.
+// Unseen reports whether only those pages of a mapping can be read that the process has
+// touched, because its file cannot be opened. That is so for shared mappings, and for private
+// ones of a file on a server. Asking for the rest by way of the process would wait for the
+// server with a lock of the process held.
 func (v *View) Unseen(m *procmem.Mapping) bool {
 	return (m.Shared() || v.Remote(m)) && m.Flags&procmem.VMUffdMiss == 0 && !aioRing(m) && !v.HasBacking(m)
 }
 
 var errMayLook = fmt.Errorf("%w (the capability CAP_CHECKPOINT_RESTORE allows to look without)", procmem.ErrUntouched)
 
-// Untouched returns why pages of a mapping of which Unseen is true cannot be
-// read, with a remedy where there is one.
+// Untouched returns why pages of a mapping for which Unseen is true cannot be read, with a
+// remedy where there is one.
 func (v *View) Untouched(m *procmem.Mapping) error {
 	if v.Remote(m) {
 		return ErrNoAnswer
@@ -334,7 +335,7 @@ func (v *View) Untouched(m *procmem.Mapping) error {
 	return procmem.ErrUntouched
 }
 
-// Present yields the ranges of pages that exist in the process itself.
+// Present yields the ranges of pages inside r that exist in the process itself.
 func (v *View) Present(r procmem.Range) iter.Seq2[procmem.Range, error] {
 	return func(yield func(procmem.Range, error) bool) {
 		for run, err := range v.pm.runs(r, 0) {
@@ -355,11 +356,11 @@ func (v *View) absentError(m *procmem.Mapping) error {
 	return procmem.ErrUnreadable
 }
 
-// errNoFileData: the file cannot be read as a file (memfd_secret).
+// errNoFileData reports that the file cannot be read as a file (memfd_secret).
 var errNoFileData = errors.New("file has no read")
 
-// readFile reads what a mapping shows of its file. Bytes between the end of
-// the file and the end of that page are zeros, and beyond it is a fault.
+// readFile reads what a mapping shows of its file. Bytes from the end of the file to the end of
+// that page are zeros. Bytes beyond are a fault.
 func readFile(f mappedFile, m *procmem.Mapping, p []byte, a procmem.Addr) (int, error) {
 	off := m.Offset + uint64(a-m.Start)
 	if off > math.MaxInt64-uint64(len(p)) {
@@ -380,8 +381,8 @@ func readFile(f mappedFile, m *procmem.Mapping, p []byte, a procmem.Addr) (int, 
 	}
 	rest := int(-(off + uint64(n)) & (procmem.PageSize - 1))
 	if n == 0 {
-		// All of p is beyond the end: whether its first bytes belong to the
-		// last page depends on where the file ends.
+		// All of p is beyond the end. Whether its first bytes belong to the last page depends
+		// on where the file ends.
 		size, err := f.size()
 		if err != nil {
 			return 0, procmem.ErrUnreadable
