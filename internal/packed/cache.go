@@ -5,33 +5,33 @@ import (
 	"sync"
 )
 
-// What a Reader keeps of the frames that it decoded last.
+// Bounds of what a Reader keeps of the frames that it decoded last.
 const (
 	cacheBytes  = 16 * frameSize
-	cacheFrames = 64 // where others have chosen smaller frames
+	cacheFrames = 64 // for files with smaller frames
 )
 
-// cache keeps decoded frames. A buffer is used again when its frame has left
-// the cache and nobody reads it any more.
+// cache keeps decoded frames. A buffer is used again when its frame has left the cache and has
+// no readers.
 type cache struct {
 	mu     sync.Mutex
-	blocks []*cachedFrame // the last is the one that was used last
+	blocks []*cachedFrame // the last one was used last
 	bytes  int
 	free   sync.Pool // of *[]byte
 }
 
-// cachedFrame is a frame that is decoded, or is being.
+// cachedFrame is a frame that is decoded, or is being decoded.
 type cachedFrame struct {
 	index int
 	data  []byte
-	ready chan struct{} // closed when data or err is there
+	ready chan struct{} // closed when data or err is set
 	err   error
 
 	readers int  // guarded by the cache
-	cached  bool // likewise
+	cached  bool // it is in the cache; guarded by the cache
 }
 
-// borrow returns a decoded frame, to be given back.
+// borrow returns a decoded frame. giveBack must be called when done.
 func (r *Reader) borrow(i int) (*cachedFrame, error) {
 	b, mine := r.cache.take(i, r.plain(i))
 	if mine {
@@ -41,7 +41,7 @@ func (r *Reader) borrow(i int) (*cachedFrame, error) {
 		<-b.ready
 	}
 	if b.err != nil {
-		r.cache.remove(b) // another try may do better
+		r.cache.remove(b) // another try may succeed
 		r.cache.giveBack(b)
 		return nil, b.err
 	}
@@ -58,7 +58,7 @@ func (c *cache) has(i int) bool {
 	return c.find(i) >= 0
 }
 
-// take returns the cachedFrame of a frame, and whether the caller is to decode it.
+// take returns the cachedFrame of a frame, and whether the caller has to decode it.
 func (c *cache) take(i, size int) (b *cachedFrame, mine bool) {
 	c.mu.Lock()
 	defer c.mu.Unlock()
@@ -101,7 +101,7 @@ func (c *cache) giveBack(b *cachedFrame) {
 	c.recycle(b)
 }
 
-// recycle gives back the buffer of a cachedFrame that nobody needs.
+// recycle gives back the buffer of a cachedFrame that is not needed any more.
 func (c *cache) recycle(b *cachedFrame) {
 	if !b.cached && b.readers == 0 {
 		c.free.Put(&b.data)

@@ -14,61 +14,60 @@ import (
 	"github.com/procmem/procmem/internal/pageset"
 )
 
-// Log compresses memory while it is being copied, into a file that becomes a
-// core. Such a file can only be appended to, while the process goes on: what
-// was appended may be stale by the moment that the core shows. But the
-// memory of a core may lie in any order. So pages that are put again are
-// kept in a store and appended in the end, and no program header leads to
-// their stale copies. Log is a destination of core.NewLogWriter.
+// Log compresses memory while it is being copied, into a file that becomes a core. Such a file
+// can only be appended to, and the process goes on: appended pages may be stale by the moment
+// that the core shows. But the memory of a core may lie in any order. So pages that are put
+// again are kept in a store and appended in the end. No program header leads to their stale
+// copies. Log is a destination of core.NewLogWriter.
 type Log struct {
 	file LogFile
 	open func(head int64) *Writer
 	head int64
 	raw  *pageset.Store // pages that are not in the log
 
-	appending sync.Mutex // one at a time; guards w and length
+	appending sync.Mutex // held while something is appended; guards w and length
 	w         *Writer
 	length    int64 // plain bytes that have been appended
 
 	mu     sync.Mutex
 	ahead  bool
-	places []pageset.Place // ascending, disjoint: what the log has appended; zeros between the pages
-	end    int64           // where the last of them ends in the plain core
-	logged pageset.Set     // pages that are in the log as they were put last
-	stale  pageset.Set     // pages that are not as the log has them
+	places []pageset.Place // what the log has appended, ascending, disjoint; zeros between the pages
+	end    int64           // end of the last place in the plain core
+	logged pageset.Set     // pages of which the log has what was put last
+	stale  pageset.Set     // pages of which the log has something else
 
 	settled bool
-	placed  pageset.Set // what stays where it is in the log
+	placed  pageset.Set // pages that stay where they are in the log
 
 	reading sync.Mutex
-	back    *Reader // of what was appended before the log was settled
-	rest    []byte  // which is in no frame yet
+	back    *Reader // reads what was appended before the log was settled
+	rest    []byte  // plain bytes that are in no frame yet
 	until   int64   // plain bytes that these two hold
 }
 
-// LogFile is where the frames of a Log go.
+// LogFile is the file of a Log.
 type LogFile interface {
 	io.Writer
 	// ReadAt reads what has been written.
 	io.ReaderAt
-	// Overwrite replaces what has been written.
+	// Overwrite replaces what has been written at off.
 	Overwrite(p []byte, off int64) error
 	// Rewind makes the file empty again.
 	Rewind() error
 }
 
 const (
-	// maxGap is how much memory that does not exist is bridged by zeros, in
-	// bytes, so that a sparse mapping is not in a thousand pieces.
+	// maxGap is how much missing memory, in bytes, is bridged by zeros. It keeps a sparse
+	// mapping from being in a thousand pieces.
 	maxGap = 1 << 20
-	// maxPieces is into how many pieces the log may be divided. Where there
-	// would be more, small ones are appended again with what is between them.
+	// maxPieces is how many pieces the log may be divided into. Beyond it, small pieces are
+	// appended again, together with what is between them.
 	maxPieces = 1024
 )
 
-// NewLog returns a log into an empty file. open returns the Writer to it,
-// which leaves head bytes in front. store takes what is put again, and may
-// be nil if nothing is put.
+// NewLog returns a log into an empty file. open returns the Writer to the file, which leaves
+// room for head bytes at its front. store takes pages that are put again, and may be nil if
+// none are put.
 func NewLog(file LogFile, store *pageset.Store, open func(head int64) *Writer) *Log {
 	if store == nil {
 		store = pageset.NewStore(nil, nil, 0, 0)
@@ -76,8 +75,8 @@ func NewLog(file LogFile, store *pageset.Store, open func(head int64) *Writer) *
 	return &Log{file: file, open: open, raw: store}
 }
 
-// Begin begins the log, with room for a head of so many bytes, which must be
-// whole pages.
+// Begin begins the log, with room for a head of so many bytes. head must be a multiple of the
+// page size.
 func (l *Log) Begin(head int64) {
 	l.head = head
 	l.begin()
@@ -91,9 +90,9 @@ func (l *Log) begin() {
 	l.stale.Clear()
 }
 
-// Ahead tells the log whether what is put from now on is likely to stay as
-// it is. At first it is not. Only what is likely to stay is appended at
-// once.
+// Ahead says whether pages that are put from now on are likely to stay as they are. At first
+// they are not. Only likely pages are appended at once. The result is always true: a Log makes
+// use of that.
 func (l *Log) Ahead(likely bool) bool {
 	l.mu.Lock()
 	defer l.mu.Unlock()
@@ -101,8 +100,8 @@ func (l *Log) Ahead(likely bool) bool {
 	return true
 }
 
-// Put takes whole pages. It is safe for concurrent use on different pages.
-// The log is at its best if addresses ascend.
+// Put takes whole pages. It is safe for concurrent use on different pages. It works best with
+// ascending addresses. It fails with the error of the file or the store.
 func (l *Log) Put(addr procmem.Addr, p []byte) error {
 	r := procmem.Range{Start: addr, End: addr + procmem.Addr(len(p))}
 	if done, err := l.append(r, p); done {
@@ -115,8 +114,8 @@ func (l *Log) Put(addr procmem.Addr, p []byte) error {
 	return l.raw.Put(addr, p)
 }
 
-// append appends r, unless it is likely to change or the log has some of it
-// already.
+// append appends r. done is false, and nothing is appended, where r is likely to change or the
+// log has some of it already.
 func (l *Log) append(r procmem.Range, p []byte) (done bool, err error) {
 	l.appending.Lock()
 	defer l.appending.Unlock()
@@ -142,7 +141,7 @@ func (l *Log) append(r procmem.Range, p []byte) (done bool, err error) {
 	return true, nil
 }
 
-// place gives r a place at the end of the log, behind a gap of zeros.
+// place gives r a place at the end of the log, after a gap of zeros.
 func (l *Log) place(r procmem.Range) (gap int64, ok bool) {
 	l.mu.Lock()
 	defer l.mu.Unlock()
@@ -170,8 +169,8 @@ func (l *Log) find(addr procmem.Addr) int {
 	return sort.Search(len(l.places), func(i int) bool { return l.places[i].End > addr })
 }
 
-// Forget drops what was put in r. If nothing else is in the log, it begins
-// anew.
+// Forget drops what was put in r. If the log then has nothing else, it begins again with an
+// empty file.
 func (l *Log) Forget(r procmem.Range) error {
 	if err := l.raw.Forget(r); err != nil {
 		return err
@@ -187,7 +186,7 @@ func (l *Log) Forget(r procmem.Range) error {
 	}
 	l.appending.Lock()
 	defer l.appending.Unlock()
-	if !l.useless() { // any more
+	if !l.useless() { // another call may have begun it again
 		return nil
 	}
 	l.w.Abort()
@@ -200,15 +199,14 @@ func (l *Log) Forget(r procmem.Range) error {
 	return nil
 }
 
-// useless reports whether nothing of the log is true.
+// useless reports whether the log has only stale pages.
 func (l *Log) useless() bool {
 	l.mu.Lock()
 	defer l.mu.Unlock()
 	return len(l.places) > 0 && l.logged.Len() == 0
 }
 
-// ReadAt reads what was put and not forgotten. Put must not be called
-// meanwhile.
+// ReadAt reads what was put and not forgotten. Put must not be called meanwhile.
 func (l *Log) ReadAt(p []byte, addr procmem.Addr) (int, error) {
 	done := 0
 	for done < len(p) {
@@ -230,8 +228,8 @@ func (l *Log) ReadAt(p []byte, addr procmem.Addr) (int, error) {
 	return done, nil
 }
 
-// lookUp returns how much of r, from its start on, is in one place of the log,
-// and where.
+// lookUp returns how many bytes of r, from its start on, are in one place of the log, and their
+// offset in the plain core.
 func (l *Log) lookUp(r procmem.Range) (n int, off int64) {
 	l.mu.Lock()
 	defer l.mu.Unlock()
@@ -258,7 +256,7 @@ func (l *Log) notLogged(r procmem.Range) procmem.Range {
 	return r
 }
 
-// readLog reads plain bytes that were put, not always all.
+// readLog reads plain bytes that were put. It may read fewer than len(p).
 func (l *Log) readLog(p []byte, off int64) (int, error) {
 	if err := l.readBack(); err != nil {
 		return 0, err
@@ -270,7 +268,7 @@ func (l *Log) readLog(p []byte, off int64) (int, error) {
 	return l.back.ReadAt(p[:min(int64(len(p)), framed-off)], off)
 }
 
-// readBack makes what was appended so far readable.
+// readBack makes readable what was appended so far.
 func (l *Log) readBack() (err error) {
 	l.reading.Lock()
 	defer l.reading.Unlock()
@@ -282,9 +280,8 @@ func (l *Log) readBack() (err error) {
 	return err
 }
 
-// Confirm compares the log with mem, the memory of the moment, and finds
-// what was never put but holds data: there the log has zeros that are not
-// true.
+// Confirm compares the log with mem, the memory of the moment. It finds pages that were never
+// put but hold data, for which the log has wrong zeros.
 func (l *Log) Confirm(mem procmem.Sparse) {
 	for _, at := range l.places {
 		for gap := range l.logged.Gaps(at.Range) {
@@ -298,10 +295,9 @@ func (l *Log) Confirm(mem procmem.Sparse) {
 	}
 }
 
-// Settle returns where the memory of the ranges lies in the plain core:
-// where the log has it, or behind the log, in the order of addresses. Ranges
-// must be ascending and disjoint. Each place lies in one of them. Put must
-// not be called afterwards.
+// Settle returns where the memory of ranges lies in the plain core: where the log has it, or
+// after the log, in the order of addresses. Ranges must be ascending and disjoint. Each place
+// lies in one of them. Put must not be called after Settle.
 func (l *Log) Settle(ranges []procmem.Range) ([]pageset.Place, error) {
 	if len(l.places) > 0 {
 		if err := l.readBack(); err != nil {
@@ -332,8 +328,8 @@ func (l *Log) Settle(ranges []procmem.Range) ([]pageset.Place, error) {
 	return out, nil
 }
 
-// settle leaves in the log what makes up aligned blocks of this size, or
-// reaches up to the end of a range.
+// settle is Settle for one granularity. It leaves in the log aligned blocks of unit bytes, and
+// shorter ones at the ends of ranges.
 func (l *Log) settle(ranges []procmem.Range, unit procmem.Addr) (out []pageset.Place, err error) {
 	l.end = l.length
 	grow := func(start, end procmem.Addr) {
@@ -371,8 +367,8 @@ func (l *Log) settle(ranges []procmem.Range, unit procmem.Addr) (out []pageset.P
 	return out, err
 }
 
-// Lacks yields the runs of pages inside r that the log does not have, though
-// Settle has said where they are.
+// Lacks yields the runs of pages inside r that have a place by Settle, but that the log does
+// not have.
 func (l *Log) Lacks(r procmem.Range) iter.Seq[procmem.Range] { return l.placed.Gaps(r) }
 
 // Held yields the runs of pages inside r that were put and not forgotten.
@@ -397,8 +393,8 @@ func (l *Log) End() int64 { return l.end }
 // Len returns how many plain bytes Put has appended, including the head.
 func (l *Log) Len() int64 { return l.length }
 
-// Bytes returns how many bytes of memory were put or, after Settle, how many
-// of them stay.
+// Bytes returns how many bytes of memory were put. After Settle, it returns how many of them
+// stay.
 func (l *Log) Bytes() int64 {
 	l.mu.Lock()
 	defer l.mu.Unlock()

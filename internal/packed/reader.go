@@ -11,13 +11,12 @@ import (
 	"github.com/klauspost/compress/zstd"
 )
 
-// Reader reads a file in the seekable format at any place. It is safe for
-// concurrent use. It checks frames against their own checksums and those of
-// the table, if there are any.
+// Reader reads a file in the seekable format at any place. It is safe for concurrent use. It
+// checks frames against their own checksums and those of the table, where there are any.
 type Reader struct {
 	r        io.ReaderAt
-	frames   []frameAt // and one more, which begins at the end of the data
-	sums     bool      // they have checksums by the table
+	frames   []frameAt // the frames, and one more that begins at the end of the data
+	sums     bool      // the table has checksums of them
 	decoders sync.Pool
 	cache    cache
 	data     func() []plainRange
@@ -26,10 +25,10 @@ type Reader struct {
 // plainRange is the interval [start, end) of the plain data.
 type plainRange struct{ start, end int64 }
 
-// FrameError reports which part of the plain data cannot be had. Offset and
-// Len are in bytes of that.
+// FrameError reports a part of the plain data that cannot be read. Offset and Len are in bytes
+// of the plain data.
 type FrameError struct {
-	Index       int // among the frames that hold data
+	Index       int // among the frames that hold data, from 0
 	Offset, Len int64
 	Err         error
 }
@@ -43,8 +42,8 @@ func (e *FrameError) Unwrap() error { return e.Err }
 // End returns the offset at which the part ends.
 func (e *FrameError) End() int64 { return e.Offset + e.Len }
 
-// NewReader reads the table of a file of size bytes. It fails with
-// ErrNotSeekable if there is no table that makes sense.
+// NewReader reads the table of a file of size bytes. It fails with ErrNotSeekable if there is
+// no table that makes sense.
 func NewReader(r io.ReaderAt, size int64) (*Reader, error) {
 	frames, sums, err := readTable(r, size)
 	if err != nil {
@@ -55,11 +54,10 @@ func NewReader(r io.ReaderAt, size int64) (*Reader, error) {
 	return pr, nil
 }
 
-// Size returns the length of the plain data.
+// Size returns the length of the plain data, in bytes.
 func (r *Reader) Size() int64 { return r.frames[len(r.frames)-1].start }
 
-// ReadAt implements io.ReaderAt. It fails with a *FrameError if a frame
-// cannot be decompressed.
+// ReadAt implements io.ReaderAt. It fails with a *FrameError if a frame cannot be decompressed.
 func (r *Reader) ReadAt(p []byte, off int64) (int, error) {
 	if off < 0 {
 		return 0, fmt.Errorf("read packed core at offset %d: negative", off)
@@ -84,10 +82,10 @@ func (r *Reader) find(off int64) int {
 	return sort.Search(last, func(i int) bool { return r.frames[i+1].start > off })
 }
 
-// plain returns how many bytes of data a frame holds.
+// plain returns how many plain bytes a frame holds.
 func (r *Reader) plain(i int) int { return int(r.frames[i+1].start - r.frames[i].start) }
 
-// readFrame reads up to the end of one frame.
+// readFrame reads up to the end of one frame, from skip bytes after its start.
 func (r *Reader) readFrame(p []byte, i, skip int) (int, error) {
 	n := min(len(p), r.plain(i)-skip)
 	if r.isZero(i) {
@@ -131,7 +129,7 @@ func newDecoder() (*decoder, error) {
 	return &decoder{zstd: z}, err
 }
 
-// decode decompresses a frame into p, which has its length and no room behind.
+// decode decompresses a frame into p. len(p) and cap(p) must be its plain length.
 func (r *Reader) decode(i int, p []byte) error {
 	d, _ := r.decoders.Get().(*decoder)
 	if d == nil {
@@ -162,8 +160,8 @@ func (r *Reader) decode(i int, p []byte) error {
 	return err
 }
 
-// NextData returns the first run of bytes at or behind off that is not known
-// to be all zero. If there is none it returns Size(), Size().
+// NextData returns the first run of bytes at or after off that is not known to be all zero. If
+// there is none, it returns Size(), Size().
 func (r *Reader) NextData(off int64) (start, end int64) {
 	data := r.data()
 	i := sort.Search(len(data), func(i int) bool { return data[i].end > off })
@@ -173,12 +171,12 @@ func (r *Reader) NextData(off int64) (start, end int64) {
 	return max(off, data[i].start), data[i].end
 }
 
-// findData lists the runs of frames that are not zeroFrame.
+// findData returns the runs of frames that are not zeroFrame.
 func (r *Reader) findData() []plainRange {
 	var data []plainRange
 	buf := make([]byte, 1024*len(zeroFrame))
 	for i := 0; i < len(r.frames)-1; {
-		// Frames of zeros lie side by side as a rule, and are read as one.
+		// Frames of zeros are usually adjacent, and are read at once.
 		n := 0
 		for n < 1024 && r.mayBeZero(i+n) && r.frames[i+n].off == r.frames[i].off+int64(n*len(zeroFrame)) {
 			n++

@@ -11,21 +11,21 @@ import (
 	"github.com/procmem/procmem/internal/pageset"
 )
 
-// OpenOptions say what Open does with a file that cannot be read in place.
+// OpenOptions say what Open does with a compressed file.
 type OpenOptions struct {
-	// TempDir is the folder of the file without a name into which it is unpacked;
-	// "" is os.TempDir().
+	// TempDir is the folder of the unnamed file into which a file is unpacked that cannot be
+	// read in place. "" means os.TempDir().
 	TempDir string
-	// Unpacking, if not nil, is called before that with the reason. Done returns
+	// Unpacking, if not nil, is called with the reason before a file is unpacked. done returns
 	// how many of the total bytes of the compressed file have been read.
 	Unpacking func(why string, done func() int64, total int64)
-	// Notice, if not nil, is called with a line for each thing that is wrong with
-	// a file that is opened all the same.
+	// Notice, if not nil, is called with one line for each fault of a file that is opened all
+	// the same.
 	Notice func(text string)
 }
 
-// Source is the plain bytes of a file, compressed or not. It is safe for
-// concurrent use. Close must not be called meanwhile.
+// Source is the plain bytes of a file, compressed or not. It is safe for concurrent use, except
+// for Close.
 type Source struct {
 	io.ReaderAt
 	name   string
@@ -35,11 +35,11 @@ type Source struct {
 	closer io.Closer
 }
 
-// Open opens a regular file of any content. A plain file and one in the
-// seekable format are read in place. Another compressed file is unpacked as
-// far as it goes; if that is nowhere, IsDamaged holds for the error.
+// Open opens a regular file of any content. It reads in place a plain file, and one in the
+// seekable format. Another compressed file is unpacked as far as possible. If nothing of it can
+// be unpacked, IsDamaged reports true for the error.
 func Open(path string, o OpenOptions) (*Source, error) {
-	// Opening a device may have an effect, and a pipe waits for its writer.
+	// Opening a device may have an effect, and opening a pipe waits for its writer.
 	if info, err := os.Stat(path); err == nil && !info.Mode().IsRegular() {
 		return nil, fmt.Errorf("open %s: it is no regular file", path)
 	}
@@ -55,8 +55,7 @@ func Open(path string, o OpenOptions) (*Source, error) {
 	return s, nil
 }
 
-// NotHere returns err, the error of opening path, or a better error if the
-// name is a URL.
+// NotHere returns err, the error of opening path, or a better error if path is a URL.
 func NotHere(path string, err error) error {
 	if errors.Is(err, os.ErrNotExist) && strings.Contains(path, "://") {
 		return fmt.Errorf("open %s: %w: only files of this machine are read: download it first", path, os.ErrNotExist)
@@ -64,8 +63,7 @@ func NotHere(path string, err error) error {
 	return err
 }
 
-// NewSource is Open for a regular file that is open. The source closes f;
-// after an error it is still open.
+// NewSource is Open for an open regular file. Close closes f. After an error, f is still open.
 func NewSource(f *os.File, o OpenOptions) (*Source, error) {
 	info, err := f.Stat()
 	if err != nil {
@@ -98,7 +96,7 @@ func (o OpenOptions) notice(text string) {
 	}
 }
 
-// inPlace returns what reads a seekable file.
+// inPlace returns a Reader of a seekable file.
 func inPlace(f *os.File, head []byte, size int64) (*Reader, error) {
 	if !isZstd(head) {
 		return nil, errNoTable
@@ -106,7 +104,7 @@ func inPlace(f *os.File, head []byte, size int64) (*Reader, error) {
 	return NewReader(f, size)
 }
 
-// reason tells why a file is not read in place.
+// reason returns why a file is not read in place.
 func reason(head []byte, err error) string {
 	switch {
 	case isGzip(head):
@@ -117,7 +115,7 @@ func reason(head []byte, err error) string {
 	return fmt.Sprintf("cannot be read in place (%v)", err)
 }
 
-// unpack has a temporary file be the source.
+// unpack makes a temporary file the source.
 func (s *Source) unpack(f *os.File, head []byte, packed int64, why string, o OpenOptions) error {
 	in := &counter{r: f}
 	if o.Unpacking != nil {
@@ -139,31 +137,31 @@ func (s *Source) unpack(f *os.File, head []byte, packed int64, why string, o Ope
 	return nil
 }
 
-// Name returns the name that the file was opened by.
+// Name returns the name by which the file was opened.
 func (s *Source) Name() string { return s.name }
 
-// Size returns how many plain bytes there are.
+// Size returns the number of plain bytes.
 func (s *Source) Size() int64 { return s.size }
 
 // Packed reports whether the file is compressed.
 func (s *Source) Packed() bool { return s.packed }
 
-// Intact reports whether the compressed file was whole, as far as opening it
-// has shown. Frames that are read in place are checked when they are read.
+// Intact reports whether the compressed file was whole, as far as opening it has shown. Frames
+// that are read in place are checked when they are read.
 func (s *Source) Intact() bool { return !s.bad }
 
-// Close closes the file. Nothing may be read afterwards.
+// Close closes the file. The source must not be read after Close.
 func (s *Source) Close() error { return s.closer.Close() }
 
-// NextData returns the first run of bytes at or behind off that is not known
-// to be all zero: an empty run at the end if there is none.
+// NextData returns the first run of bytes at or after off that is not known to be all zero. If
+// there is none, it returns an empty run at the end.
 func (s *Source) NextData(off int64) (start, end int64) {
 	switch r := s.ReaderAt.(type) {
 	case *Reader:
 		return r.NextData(off)
 	case *os.File:
 		start, end = pageset.FileData(r, off, s.size)
-		// What the file has lost meanwhile is no hole.
+		// Data that the file has lost meanwhile is no hole.
 		if info, err := r.Stat(); err == nil && start >= s.size && info.Size() < s.size {
 			start = min(max(off, info.Size()), s.size)
 		}

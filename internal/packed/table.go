@@ -13,7 +13,7 @@ import (
 )
 
 const (
-	tableMagic  = skippableMagic | 0xE // of the skippable frame that holds the table
+	tableMagic  = skippableMagic | 0xE // of the skippable frame with the table
 	footerMagic = 0x8F92EAB1
 	headerSize  = 8 // magic number and size of the skippable frame
 	footerSize  = 9 // number of frames, flags, magic number
@@ -21,24 +21,25 @@ const (
 	flagChecksums = 1 << 7 // each entry has a checksum
 	flagsReserved = 0x1f << 2
 
-	// maxFrames is what a decoder accepts, by the reference implementation.
+	// maxFrames is the number of frames that a decoder accepts, by the reference
+	// implementation.
 	maxFrames = 0x8000000
-	// maxPlain bounds the memory that reading a single byte may take.
+	// maxPlain bounds the memory, in bytes, that reading a single byte may take.
 	maxPlain = 64 << 20
 )
 
-// ErrNotSeekable reports that a file has no table of its frames, or one that
-// makes no sense. The frames may be whole.
+// ErrNotSeekable reports that a file has no table of its frames, or one that makes no sense.
+// The frames may be whole.
 var ErrNotSeekable = errors.New("no usable seek table")
 
-// errNoTable: there is no table.
+// errNoTable reports that there is no table.
 var errNoTable = fmt.Errorf("%w: there is none", ErrNotSeekable)
 
-// errTable: there is a table, and it is damaged. The frames may be whole.
+// errTable reports that there is a damaged table. The frames may be whole.
 var errTable = fmt.Errorf("%w: it is damaged", ErrNotSeekable)
 
-// writeTable ends a file whose last frame holds so many bytes, unless it is a
-// part of the head.
+// writeTable writes the table at the end of the file. last is the plain length of the last
+// frame, unless that is a part of the head.
 func (w *Writer) writeTable(last int64) error {
 	le := binary.LittleEndian
 	out := bufio.NewWriterSize(writerFunc(w.output), 64<<10)
@@ -65,16 +66,16 @@ func (f writerFunc) Write(p []byte) (int, error) {
 	return len(p), nil
 }
 
-// frameAt is where a frame lies: size compressed bytes at off, which are the
-// plain bytes from start on.
+// frameAt is the place of a frame. Its size compressed bytes at off are the plain bytes from
+// start on.
 type frameAt struct {
 	off, start int64
 	size       uint32
-	sum        uint32 // by the table, where it has checksums
+	sum        uint32 // of the table, where it has checksums
 }
 
-// readTable returns the frames that hold data, in order, and behind them one
-// that begins at the end of the data; and whether they have checksums.
+// readTable returns the frames that hold data, in order, and one more that begins at the end of
+// the data. sums says whether the table has checksums.
 func readTable(r io.ReaderAt, size int64) (frames []frameAt, sums bool, err error) {
 	le := binary.LittleEndian
 	if size < headerSize+footerSize {
@@ -110,7 +111,7 @@ func readTable(r io.ReaderAt, size int64) (frames []frameAt, sums bool, err erro
 		return nil, false, fmt.Errorf("%w: it does not end with its magic number", errTable)
 	}
 
-	// frames grows with what is read: the file may be one big hole.
+	// frames grows with what is read, because the file may be one large hole.
 	var at, before frameAt
 	var prev uint32
 	for i := range n {
@@ -121,8 +122,8 @@ func readTable(r io.ReaderAt, size int64) (frames []frameAt, sums bool, err erro
 		plain := le.Uint32(b[4:])
 		at.sum = le.Uint32(b[8:])
 		err := at.check(plain, begin)
-		// As a rule all frames are of one size but the last. One that is not
-		// would move all behind it, so it is asked itself.
+		// Usually all frames but the last are of one size. One of another size would move all
+		// frames after it, so its own header is asked.
 		if err == nil && i == 1 && plain != prev {
 			err = contradicts(r, before, prev)
 		}
@@ -136,7 +137,7 @@ func readTable(r io.ReaderAt, size int64) (frames []frameAt, sums bool, err erro
 			}
 			return nil, false, fmt.Errorf("%w: frame %d: %w", kind, i, err)
 		}
-		if plain > 0 { // else it is empty, or to be skipped
+		if plain > 0 { // else the frame is empty, or to be skipped
 			frames = append(frames, at)
 		}
 		before, prev = at, plain
@@ -149,8 +150,8 @@ func readTable(r io.ReaderAt, size int64) (frames []frameAt, sums bool, err erro
 	return append(frames, frameAt{off: at.off, start: at.start}), sums, nil
 }
 
-// check reports what cannot be true of a frame in a file whose table lies at
-// end.
+// check returns an error where the table's entry of a frame cannot be true. end is the offset
+// of the table.
 func (e frameAt) check(plain uint32, end int64) error {
 	switch {
 	case e.size < headerSize || e.off+int64(e.size) > end:
@@ -163,8 +164,8 @@ func (e frameAt) check(plain uint32, end int64) error {
 	return nil
 }
 
-// contradicts returns an error where a frame itself says that it has another
-// size. One that says nothing, or is damaged, is not to be blamed on the table.
+// contradicts returns an error where the frame's own header has another size than plain. A
+// frame without a size, or a damaged one, does not make the table wrong.
 func contradicts(r io.ReaderAt, e frameAt, plain uint32) error {
 	head := make([]byte, min(zstd.HeaderMaxSize, e.size))
 	if err := readFull(r, head, e.off); err != nil {
@@ -176,11 +177,11 @@ func contradicts(r io.ReaderAt, e frameAt, plain uint32) error {
 	return sizeOf(head, plain)
 }
 
-// mostEmpty is how long a frame of no bytes is at most: its head, a block and a
+// mostEmpty is the largest size, in bytes, of a frame without data: its header, a block and a
 // checksum.
 const mostEmpty = zstd.HeaderMaxSize + 3 + 4
 
-// sizeOf returns an error where the head of a frame tells another size.
+// sizeOf returns an error where the header of a frame has another size than plain.
 func sizeOf(head []byte, plain uint32) error {
 	var h zstd.Header
 	if h.Decode(head) != nil || h.Skippable || !h.HasFCS || h.FrameContentSize == uint64(plain) {
@@ -189,7 +190,7 @@ func sizeOf(head []byte, plain uint32) error {
 	return fmt.Errorf("it holds %d bytes, %d by the table", h.FrameContentSize, plain)
 }
 
-// readFull fills p or tells why not.
+// readFull fills p, or returns why it could not.
 func readFull(r io.ReaderAt, p []byte, off int64) error {
 	n, err := r.ReadAt(p, off)
 	if n == len(p) {

@@ -20,7 +20,7 @@ import (
 	"github.com/procmem/procmem/internal/regular"
 )
 
-// badFile tells why a compressed file cannot be unpacked to its end.
+// badFile says why a compressed file cannot be unpacked to its end.
 type badFile struct{ err error }
 
 func (e *badFile) Error() string {
@@ -37,19 +37,18 @@ func (e *badFile) Error() string {
 
 func (e *badFile) Unwrap() error { return e.err }
 
-// IsDamaged reports whether opening a compressed file failed because of what
-// is in it: it is cut off or damaged, or asks for more memory than is
-// allowed, which damage may do too.
+// IsDamaged reports whether opening a compressed file failed because of its contents. It is cut
+// off or damaged, or takes more memory than is allowed, which damage may cause, too.
 func IsDamaged(err error) bool {
 	_, bad := errors.AsType[*badFile](err)
 	return bad
 }
 
-// errWindow: a frame refers to data farther back than the decoder keeps.
+// errWindow reports that a frame refers to data farther back than the decoder keeps.
 var errWindow = errors.New("window too large")
 
-// needsWindow reports whether the first frame says that it is too much for the
-// decoder, whose own error a damaged block may give as well.
+// needsWindow reports whether the first frame says that it needs a larger window than the
+// decoder allows. The decoder's own error may also be that of a damaged block.
 func needsWindow(r io.ReaderAt) bool {
 	head := make([]byte, zstd.HeaderMaxSize)
 	n, _ := r.ReadAt(head, 0)
@@ -57,10 +56,9 @@ func needsWindow(r io.ReaderAt) bool {
 	return h.Decode(head[:n]) == nil && h.WindowSize > zstd.MaxWindowSize
 }
 
-// unpackFile unpacks f into a file without a name, which ends with the
-// process however it comes. One that is cut off or damaged gives a *badFile and
-// what there is in front of that; with another error, or a size of 0, there is no
-// file.
+// unpackFile unpacks f into an unnamed file, which ends with the process however that ends. A
+// file that is cut off or damaged gives a *badFile, and the part before the damage. With
+// another error, or a size of 0, no file is returned.
 func (o OpenOptions) unpackFile(f *os.File, packed io.Reader, head []byte, packedSize int64) (*os.File, int64, error) {
 	if isZstd(head) && needsWindow(f) {
 		return nil, 0, &badFile{errWindow}
@@ -108,8 +106,8 @@ func (c *counter) Read(p []byte) (int, error) {
 	return n, err
 }
 
-// unpacker returns the plain data of a file that begins with head, and what is
-// to be called when it is no longer needed.
+// unpacker returns the plain data of a file that begins with head, and a function that releases
+// it.
 func (o OpenOptions) unpacker(file io.Reader, head []byte, name string) (io.Reader, func(), error) {
 	r := bufio.NewReaderSize(file, 256<<10)
 	if isZstd(head) {
@@ -130,8 +128,8 @@ func (o OpenOptions) unpacker(file io.Reader, head []byte, name string) (io.Read
 	return &members{z, r, func() { o.notice(name + ": what is behind its end is ignored, as gzip does") }}, func() {}, nil
 }
 
-// members reads a gzip file, which may be several in a row. What is behind them
-// is not part of it.
+// members reads a gzip file, which may consist of several members. What follows them is not
+// part of it.
 type members struct {
 	one     *gzip.Reader
 	in      *bufio.Reader
@@ -158,12 +156,12 @@ func (m *members) Read(p []byte) (int, error) {
 	return n, err
 }
 
-// unpack writes what it reads to dst, and leaves out pages of zeros. It
-// returns how much it has read; the length of dst is not set.
+// unpack writes what it reads to dst, except for pages of zeros. It returns how many bytes it
+// has read. It does not set the length of dst.
 func unpack(dst io.WriterAt, src io.Reader) (size int64, err error) {
 	buf := make([]byte, 1<<20)
 	for err == nil {
-		// Not io.ReadFull: it hides whether the file ends or is cut off.
+		// io.ReadFull would hide whether the file ends or is cut off.
 		n := 0
 		for n < len(buf) && err == nil {
 			var m int
@@ -183,8 +181,9 @@ func unpack(dst io.WriterAt, src io.Reader) (size int64, err error) {
 	return size, &badFile{err}
 }
 
-// checkRoom finds out in advance that a file of packed bytes cannot be unpacked into
-// dir: but for zeros, which take no room, it takes no less than it does now.
+// checkRoom returns an error where a file of packed bytes certainly cannot be unpacked into
+// dir. Apart from zeros, which take no room, the plain data is no smaller than the compressed
+// data.
 func (o OpenOptions) checkRoom(packed int64, dir string) error {
 	room, err := regular.Room(filepath.Join(dir, "core"))
 	if err != nil {
@@ -200,8 +199,8 @@ func (o OpenOptions) noRoom(dir string, err error) error {
 	return o.elsewhere(fmt.Errorf("not enough room in %s: %w", dir, err))
 }
 
-// elsewhere adds to an error of the temporary file how to have it in another
-// folder, unless the caller has chosen it.
+// elsewhere adds to an error of the temporary file how to choose another folder, unless the
+// caller has chosen it.
 func (o OpenOptions) elsewhere(err error) error {
 	if o.TempDir != "" {
 		return err

@@ -16,24 +16,25 @@ import (
 
 // Options of a Writer. The zero value is the fastest.
 type Options struct {
-	// Workers is how many frames are compressed at once; 0 is GOMAXPROCS. Each
-	// takes about 5 MiB of memory.
+	// Workers is how many frames are compressed at once. 0 means GOMAXPROCS. Each takes about 5
+	// MiB of memory.
 	Workers int
-	// Head is how many bytes in front are zeros until the caller overwrites their
-	// frames: EncodeHead of as many bytes takes as much room, whatever they are.
+	// Head is how many bytes at the front are zeros until the caller overwrites their frames.
+	// The caller overwrites them with the result of EncodeHead for as many bytes, which always
+	// has the same length.
 	Head int64
-	// Thread, if not nil, is called for some frames at a time, by all workers at
-	// once. It must call run on a thread of its choice, and return after that.
+	// Thread, if not nil, is called for some frames at a time, by all workers at once. It must
+	// call run on a thread of its choice, and return after run has.
 	Thread func(run func())
 }
 
-// Writer compresses what is written to it. Close or Abort must be called. It
-// is not safe for concurrent use, except for Written.
+// Writer compresses what is written to it. Close or Abort must be called. It is not safe for
+// concurrent use, except for Written.
 type Writer struct {
 	dst    io.Writer
 	cur    *batch // being filled; nil where the next byte begins one
-	head   int64  // bytes in front, in frames of their own
-	frames int64  // begun so far
+	head   int64  // bytes at the front, in frames of their own
+	frames int64  // number of frames begun so far
 	ended  bool
 
 	free  chan *batch // to be filled
@@ -41,30 +42,29 @@ type Writer struct {
 	order chan queued // in the order of the file
 	wait  sync.WaitGroup
 
-	sizes   []uint32 // of the frames in dst; of the goroutine that writes, until it ends
+	sizes   []uint32 // of the frames in dst; used by the goroutine that writes, until it ends
 	err     atomic.Pointer[error]
 	written atomic.Int64
 }
 
-// batchSize is how much is handed to a worker at once: a handover costs as much
-// as the compression of some pages, and a write should be a large one.
+// batchSize is how many bytes are handed to a worker at once. A handover costs as much as the
+// compression of some pages, and a write should be a large one.
 const batchSize = 4 * frameSize
 
-// batch is the buffers of some frames, used again and again. Only the last one
-// of them may be short.
+// batch is the buffers of some frames, used again and again. Only the last frame may be short.
 type batch struct {
-	plain  []byte // room for batchSize, and what the encoder wants behind it
+	plain  []byte // room for batchSize, and what the encoder wants after it
 	packed []byte
 	sizes  []uint32      // of the frames in packed
-	done   chan struct{} // tells that packed is ready
+	done   chan struct{} // receives when packed is ready
 }
 
-// queued is what is written next: some frames, or a run of frames of zeros. Or
-// it is a question.
+// queued is what is written next: some frames, or a run of frames of zeros. Or it is a question
+// how far writing has come.
 type queued struct {
 	batch   *batch
 	zeros   int64
-	reached chan struct{} // closed when all before is written
+	reached chan struct{} // closed when all before it is written
 }
 
 var (
@@ -72,7 +72,7 @@ var (
 	errTooLong = fmt.Errorf("write to packed core: it is full, at %d TiB: the format has no more than %d frames", maxFrames*frameSize>>40, maxFrames)
 )
 
-// NewWriter returns a Writer to dst, which gets whole frames.
+// NewWriter returns a Writer to dst. Each write to dst is of whole frames.
 func NewWriter(dst io.Writer, o Options) *Writer {
 	if o.Workers <= 0 {
 		o.Workers = runtime.GOMAXPROCS(0)
@@ -80,7 +80,7 @@ func NewWriter(dst io.Writer, o Options) *Writer {
 	if o.Thread == nil {
 		o.Thread = func(run func()) { run() }
 	}
-	// Each worker has a batch at hand and one that waits; one is filled.
+	// Each worker has one batch at hand and one that waits, and one more is filled.
 	n := 2*o.Workers + 1
 	w := &Writer{
 		dst:  dst,
@@ -102,8 +102,8 @@ func NewWriter(dst io.Writer, o Options) *Writer {
 	return w
 }
 
-// Write implements io.Writer. It returns before the data is in dst. The
-// first error of dst is returned by all later calls.
+// Write implements io.Writer. It returns before the data is in dst. All later calls return the
+// first error of dst.
 func (w *Writer) Write(p []byte) (int, error) {
 	n := 0
 	for n < len(p) {
@@ -117,7 +117,7 @@ func (w *Writer) Write(p []byte) (int, error) {
 	return n, w.failure()
 }
 
-// Zeros writes n zeros. Whole frames of them take no work.
+// Zeros writes n zeros. Whole frames of zeros take no work.
 func (w *Writer) Zeros(n int64) error {
 	if n > (maxFrames-w.frames)*frameSize+w.begun() {
 		w.fail(errTooLong) // before terabytes are written in vain
@@ -145,11 +145,11 @@ func (w *Writer) Zeros(n int64) error {
 	return w.failure()
 }
 
-// room returns how much goes into a frame that is being filled or is next.
+// room returns how many bytes fit into the frame that is being filled or is next.
 func (w *Writer) room() int64 { return frameSize - int64(len(w.cur.plain)%frameSize) }
 
-// begun returns how much goes into the frame that is being filled, 0 where the
-// next byte begins one.
+// begun returns how many bytes fit into the frame that is being filled, or 0 where the next
+// byte begins a frame.
 func (w *Writer) begun() int64 {
 	if w.cur == nil {
 		return 0
@@ -184,7 +184,7 @@ func (w *Writer) count(n int64) error {
 	return w.failure()
 }
 
-// fill takes n bytes that are in the batch already, and hands on a full one.
+// fill takes n bytes that are in the batch already, and hands on a full batch.
 func (w *Writer) fill(n int) {
 	w.cur.plain = w.cur.plain[:len(w.cur.plain)+n]
 	if len(w.cur.plain) == batchSize {
@@ -229,7 +229,7 @@ func (b *batch) compress(enc *zenc.Encoder) {
 	}
 }
 
-// zeroSizes and zeroFrames are a piece of a long run of zeros.
+// zeroSizes and zeroFrames are a part of a long run of zeros.
 var (
 	zeroSizes  = slices.Repeat([]uint32{uint32(len(zeroFrame))}, 1024)
 	zeroFrames = sync.OnceValue(func() []byte { return []byte(strings.Repeat(zeroFrame, len(zeroSizes))) })
@@ -277,9 +277,9 @@ func (w *Writer) output(p []byte) error {
 	return err
 }
 
-// reader returns a Reader of the frames that have been handed on, which src
-// has when they are written, and a copy of what is not in a frame yet. Nothing
-// may be written meanwhile.
+// reader returns a Reader of the frames that have been handed on, and a copy of the bytes that
+// are in no frame yet. src must have the frames once they are written. Nothing may be written
+// meanwhile.
 func (w *Writer) reader(src io.ReaderAt) (*Reader, []byte, error) {
 	reached := make(chan struct{})
 	w.order <- queued{reached: reached}
@@ -310,7 +310,8 @@ func (w *Writer) plain(i int) int64 {
 	return frameSize
 }
 
-// Close writes what is left, and the table. It does not close dst.
+// Close writes what is left, and the table. It does not close dst. It returns the first error
+// of dst.
 func (w *Writer) Close() error {
 	if w.ended {
 		return w.failure()
@@ -331,8 +332,7 @@ func (w *Writer) Close() error {
 	return err
 }
 
-// Abort ends a Writer that Close has not ended. It waits for a write to dst
-// that is under way.
+// Abort ends a Writer that Close has not ended. It waits for a write to dst that is under way.
 func (w *Writer) Abort() {
 	if !w.ended {
 		w.fail(errEnded)
@@ -347,8 +347,7 @@ func (w *Writer) end() {
 	w.wait.Wait()
 }
 
-// Written returns how many bytes have been written to dst. It is safe for
-// concurrent use.
+// Written returns how many bytes have been written to dst. It is safe for concurrent use.
 func (w *Writer) Written() int64 { return w.written.Load() }
 
 // fail keeps the first error.
