@@ -7,14 +7,14 @@ import (
 	"github.com/procmem/procmem/internal/sink"
 )
 
-// NoRoomError reports that there is too little room for the core, or for a spool, before
-// anything was stopped.
+// NoRoomError reports that there is too little room for the core or for a spool. Nothing was
+// stopped.
 type NoRoomError = sink.NoRoomError
 
-// SpoolError reports that snapshot.MethodPrecopy has no place for the memory that it
-// copies early. Nothing was stopped.
+// SpoolError reports that snapshot.MethodPrecopy has no place for the memory that it copies
+// early. Nothing was stopped.
 type SpoolError struct {
-	Dir string // "" is memory
+	Dir string // "" means memory
 	Err error
 }
 
@@ -28,11 +28,11 @@ func (e *SpoolError) Error() string {
 
 func (e *SpoolError) Unwrap() error { return e.Err }
 
-// errNoSpool is why there is no spool.
+// errNoSpool says why there is no spool.
 var errNoSpool = errors.New("there is no place for memory that is copied early")
 
-// ProcessError reports that something failed that was asked of the process. Other errors are
-// those of what is written to.
+// ProcessError reports that a request to the process failed. Other errors are those of the
+// destination.
 type ProcessError struct {
 	PID int
 	Err error

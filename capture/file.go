@@ -17,13 +17,13 @@ import (
 	"github.com/procmem/procmem/snapshot"
 )
 
-// ToFile takes a core into a new file of mode 0600, which appears under its name only
-// when it is whole. What can be known to fail fails before the process is stopped. A
-// file that is compressed takes a file without a name beside it for what is copied early.
+// ToFile takes a core into a new file of mode 0600. The file appears under its name only when
+// it is whole. What can be known to fail fails before the process is stopped. A compressed core
+// needs an unnamed file in the same folder for memory that is copied early.
 //
-// Errors: ProcessError for what is asked of the process, NoRoomError, SpoolError,
-// os.ErrExist where the file exists and Replace is not set, snapshot.ErrStuck where the
-// file system takes nothing while the process is held.
+// Errors: *ProcessError for requests to the process; *NoRoomError; *SpoolError; os.ErrExist
+// where the file exists and Replace is not set; snapshot.ErrStuck where the file system takes
+// nothing while the process is held.
 func ToFile(ctx context.Context, p *process.Process, path string, o Options) (*Result, error) {
 	j, ctx, err := begin(ctx, p, filepath.Dir(path), o)
 	if err != nil {
@@ -59,7 +59,7 @@ type fileOutput struct {
 	log   *packed.Log
 }
 
-// abort leaves nothing behind, unless the file was committed.
+// abort removes all traces, unless the file was committed.
 func (f *fileOutput) abort() {
 	if f.log != nil {
 		f.log.Abort()
@@ -75,7 +75,7 @@ func (f *fileOutput) abort() {
 	}
 }
 
-// plain takes a core as it is. What is copied early goes to where it belongs.
+// plain takes an uncompressed core. Memory that is copied early goes to its final place.
 func (f *fileOutput) plain(ctx context.Context) (*Result, error) {
 	var w *core.Writer
 	s, err := f.moment(ctx, false, func(p *plan) (_ snapshot.Store, err error) {
@@ -104,7 +104,8 @@ func (f *fileOutput) plain(ctx context.Context) (*Result, error) {
 }
 
 func (f *fileOutput) beginPlain(ctx context.Context, p *plan) (*core.Writer, error) {
-	// Before the room: a file system that is read-only is often full, too.
+	// Create precedes the check of the room, because a read-only file system is often full,
+	// too.
 	var err error
 	if f.file, err = sink.Create(f.path, f.o.Replace); err != nil {
 		return nil, err
@@ -124,7 +125,8 @@ func (f *fileOutput) beginPlain(ctx context.Context, p *plan) (*core.Writer, err
 	return w, nil
 }
 
-// fit returns how much room the core takes, which there is.
+// fit returns how many bytes the core takes. It fails with a *NoRoomError where there is less
+// room.
 func (j *job) fit(ctx context.Context, p *plan, path string) (uint64, error) {
 	return sink.Fit(path, p.data, p.length, func() (uint64, error) {
 		j.o.tell(Event{Kind: EventZeros})
@@ -133,8 +135,8 @@ func (j *job) fit(ctx context.Context, p *plan, path string) (uint64, error) {
 	})
 }
 
-// compressed takes a core that is compressed. What is copied early is compressed at once,
-// as long as it is likely to stay.
+// compressed takes a compressed core. Memory that is copied early is compressed at once, as
+// long as it is likely to stay.
 func (f *fileOutput) compressed(ctx context.Context) (*Result, error) {
 	var w *core.Writer
 	var stream *sink.Stream
@@ -180,7 +182,7 @@ func (f *fileOutput) compressed(ctx context.Context) (*Result, error) {
 	return r, nil
 }
 
-// pagesOf returns where a spool keeps pages, nil for no spool.
+// pagesOf returns the pages of a spool, or nil for no spool.
 func pagesOf(s *sink.Spool) *pageset.Store {
 	if s == nil {
 		return nil
@@ -188,9 +190,9 @@ func pagesOf(s *sink.Spool) *pageset.Store {
 	return s.Store
 }
 
-// Unnamed takes a core into a file without a name, in a folder; "" is that for temporary
-// files. It is gone when the core is closed, or the program ends. Options that are
-// about names and compression have no effect.
+// Unnamed takes a core into an unnamed file in the folder dir. "" means os.TempDir(). The file
+// is gone when the core is closed or the program ends. Options for names and compression have
+// no effect. Errors are those of ToFile.
 func Unnamed(ctx context.Context, p *process.Process, dir string, o Options) (*core.File, *Result, error) {
 	if dir == "" {
 		dir = os.TempDir()

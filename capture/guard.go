@@ -12,21 +12,21 @@ import (
 	"github.com/procmem/procmem/snapshot"
 )
 
-// guard lets a process go that is held while what is written to takes nothing: it may
-// be what is waited for, as the server of that file system, or of the disk below.
+// guard lets a held process go while the destination takes nothing. The destination may be
+// waiting for that process, such as the server of its file system, or of the disk below.
 type guard struct {
 	patience time.Duration
 	idle     bool        // it guards nothing
-	holding  atomic.Bool // a process
+	holding  atomic.Bool // a process is held
 	cancel   context.CancelCauseFunc
 }
 
-// diskPatience is how long one write to a disk may take while a process is held: some
-// are that busy.
+// diskPatience is how long one write to a disk may take while a process is held. Some disks are
+// that busy.
 const diskPatience = time.Minute
 
-// newGuard returns a guard of what is written below a folder; "" is no folder, and
-// nothing is guarded. The context that it returns ends when the process is let go for that.
+// newGuard returns a guard of writes below a folder. "" means no folder, and nothing is
+// guarded. The context that it returns ends when the guard lets the process go.
 func newGuard(ctx context.Context, folder string) (*guard, context.Context) {
 	ctx, cancel := context.WithCancelCause(ctx)
 	g := &guard{patience: diskPatience, idle: folder == "", cancel: cancel}
@@ -37,10 +37,10 @@ func newGuard(ctx context.Context, folder string) (*guard, context.Context) {
 	return g, ctx
 }
 
-// hold tells whether a process is held from now on.
+// hold tells the guard whether a process is held from now on.
 func (g *guard) hold(held bool) { g.holding.Store(held && !g.idle) }
 
-// end comes last.
+// end releases the context. Nothing may be guarded after it.
 func (g *guard) end() { g.cancel(nil) }
 
 // do runs f, which writes something.

@@ -9,15 +9,15 @@ import (
 	"time"
 
 	"github.com/procmem/procmem"
-	_ "github.com/procmem/procmem/access" // words the refusals of process
+	_ "github.com/procmem/procmem/access" // gives the refusals of process their words
 	"github.com/procmem/procmem/core"
 	"github.com/procmem/procmem/internal/units"
 	"github.com/procmem/procmem/process"
 	"github.com/procmem/procmem/snapshot"
 )
 
-// Result tells of a core that was taken. The report is also in the core, but for what
-// is only known when that has ended.
+// Result describes a core that was taken. The core contains the report, too, without values
+// that are known only after its end.
 type Result struct {
 	*core.Report
 	Image *procmem.Image
@@ -28,23 +28,23 @@ type job struct {
 	p       *process.Process
 	o       Options
 	filter  core.Filter
-	all     bool // of the memory is wanted, whatever the filter chooses
+	all     bool // all memory is wanted, whatever the filter chooses
 	began   time.Time
 	guard   *guard
-	prepErr error // why preparing failed, which is not the process's doing
+	prepErr error // why preparing failed, which is no error of the process
 }
 
 // plan is what a core of the process would be.
 type plan struct {
 	arch   procmem.Arch
 	segs   []core.Segment
-	length uint64 // of the memory in the core, in bytes, zeros included
-	data   uint64 // bytes that it takes on a disk at most; notes come to little more
+	length uint64 // memory in the core, in bytes, zeros included
+	data   uint64 // bytes that it takes on a disk at most, but for notes, which add little
 	mem    procmem.Sparse
 }
 
-// begin starts a job that writes below a folder; "" is no folder. The context is that of
-// all that the job does. Its guard must be ended.
+// begin starts a job that writes below a folder. "" means no folder. The context is that of all
+// work of the job. The job's guard must be ended.
 func begin(ctx context.Context, p *process.Process, folder string, o Options) (*job, context.Context, error) {
 	j := &job{p: p, o: o, began: time.Now()}
 	var err error
@@ -55,7 +55,7 @@ func begin(ctx context.Context, p *process.Process, folder string, o Options) (*
 	return j, ctx, nil
 }
 
-// failed returns an error of the process.
+// failed returns err as an error of the process, or nil.
 func (j *job) failed(err error) error {
 	if err == nil {
 		return nil
@@ -84,7 +84,7 @@ func (j *job) plan(img *procmem.Image, mem procmem.Sparse) (*plan, error) {
 	return p, j.failed(err)
 }
 
-// wants returns what tells which memory will be read.
+// wants returns the function that chooses the memory to be read.
 func (j *job) wants() func(*procmem.Image, procmem.Memory) []procmem.Range {
 	if j.all {
 		return nil
@@ -102,9 +102,9 @@ func dumped(segs []core.Segment) (ranges []procmem.Range) {
 	return ranges
 }
 
-// moment takes a moment. prepare is called before anything is stopped, and returns where
-// memory is copied early, nil for nowhere. With spill, memory that would be read while the
-// process is held is copied there, too.
+// moment takes a moment. prepare is called before anything is stopped, and returns the store
+// for memory that is copied early, or nil for none. With spill, memory that would be read while
+// the process is held is copied there, too.
 func (j *job) moment(ctx context.Context, spill bool, prepare func(*plan) (snapshot.Store, error)) (*snapshot.Snapshot, error) {
 	s, err := snapshot.Take(ctx, j.p, snapshot.Options{
 		Method: j.o.Method, MaxPause: j.o.MaxPause, Spill: spill, OnStep: j.step, Want: j.wants(),
@@ -132,7 +132,7 @@ func (j *job) moment(ctx context.Context, spill bool, prepare func(*plan) (snaps
 	return s, nil
 }
 
-// step passes on what snapshot does.
+// step passes on the steps of snapshot as events.
 func (j *job) step(s snapshot.Step) {
 	switch s.Kind {
 	case snapshot.StepLook:
@@ -144,7 +144,7 @@ func (j *job) step(s snapshot.Step) {
 	}
 }
 
-// count has what is written counted from now on.
+// count announces that written counts towards total from now on.
 func (j *job) count(written func() int64, total uint64) {
 	j.o.tell(Event{Kind: EventCounting, Written: written, Total: int64(total)})
 }
@@ -156,8 +156,8 @@ func (j *job) release(s *snapshot.Snapshot) (time.Duration, error) {
 	return pause, j.failed(err)
 }
 
-// end closes a moment. That a helper has to wait for the process before it can
-// finish is no reason for what was read to be lost.
+// end closes a moment. A helper that has to wait for the process before it can finish does not
+// make the core invalid.
 func (j *job) end(s *snapshot.Snapshot) error {
 	j.guard.hold(false)
 	err := s.Close()
@@ -168,7 +168,7 @@ func (j *job) end(s *snapshot.Snapshot) error {
 	return j.failed(err)
 }
 
-// copy writes the core of a moment by a writer that open begins, or goes on with.
+// copy writes the core of a moment with the writer that open returns.
 func (j *job) copy(ctx context.Context, s *snapshot.Snapshot, open func([]core.Segment) (*core.Writer, error)) (*Result, error) {
 	w, err := open(j.choose(s.Program(), s))
 	if err != nil {
@@ -187,7 +187,7 @@ func (j *job) copy(ctx context.Context, s *snapshot.Snapshot, open func([]core.S
 	return &Result{r, img}, w.Finish(img, r)
 }
 
-// report tells of a moment that is over.
+// report returns the report of a moment that is over.
 func (j *job) report(s *snapshot.Snapshot, pause time.Duration) *core.Report {
 	r := &core.Report{
 		Version: j.o.Creator, Time: s.Taken(), PID: j.p.PID(), Method: string(s.Method),
@@ -202,7 +202,7 @@ func (j *job) report(s *snapshot.Snapshot, pause time.Duration) *core.Report {
 	return r
 }
 
-// inconsistent tells why not all of a moment is one, "" where it is.
+// inconsistent returns why not all of a moment is one, or "" where it is.
 func inconsistent(s *snapshot.Snapshot) string {
 	var size uint64
 	for _, t := range s.Torn {
@@ -219,5 +219,5 @@ func inconsistent(s *snapshot.Snapshot) string {
 	return ""
 }
 
-// milliseconds returns a duration as reports have it.
+// milliseconds returns a duration in the unit of reports.
 func milliseconds(d time.Duration) float64 { return float64(d.Microseconds()) / 1000 }

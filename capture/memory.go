@@ -15,24 +15,23 @@ import (
 // Moment is the memory of a process at one moment.
 type Moment struct {
 	procmem.Sparse
-	// Over reports whether the process goes on while the memory is read: the reader
-	// should give way to it.
+	// Over reports whether the process goes on while the memory is read. The reader should then
+	// give way to it.
 	Over bool
 
 	guard *guard
 }
 
-// Write runs f, which writes what was read. Where it takes too long while the process is
-// held, the process is let go, and the context of the capture ends with
-// snapshot.ErrStuck.
+// Write runs f, which writes what was read. If f takes too long while the process is held, the
+// process is let go. The context of the capture then ends with snapshot.ErrStuck as its cause.
 func (m *Moment) Write(f func() error) error { return m.guard.do(f) }
 
-// Memory has f read the memory of one moment, all of it or some, and lets the process go
-// on when f returns. folder is where f writes to, "" where that is no file system. Where
-// it is "", memory that f would read while the process is held is spilled first. The
-// report has no numbers of a file.
+// Memory has f read the memory of one moment, all of it or some, and lets the process go on
+// when f returns. folder is the folder that f writes to. "" means no file system, and memory
+// that f would read while the process is held is then spilled first. The report has no numbers
+// of a file.
 //
-// Errors: ProcessError for what is asked of the process, SpoolError, and those of f.
+// Errors: *ProcessError for requests to the process, *SpoolError, and those of f.
 func Memory(ctx context.Context, p *process.Process, folder string, o Options, f func(context.Context, *Moment) error) (*core.Report, error) {
 	all := core.FilterAll
 	if o.Filter == nil {
@@ -74,16 +73,15 @@ func Memory(ctx context.Context, p *process.Process, folder string, o Options, f
 
 // Prediction is what a core of a process would be.
 type Prediction struct {
-	Image       *procmem.Image // but for the threads
-	MemoryBytes uint64         // in the core, zeros included
-	DataBytes   uint64         // of that which is more than holes in a file, at most
+	Image       *procmem.Image // without the threads
+	MemoryBytes uint64         // memory in the core, zeros included
+	DataBytes   uint64         // the part of it that is more than holes in a file, at most
 	Methods     []snapshot.Estimate
 }
 
 // Predict returns what a core of a process would be now. It holds nothing, and watches a
-// process with much memory for 50 ms. Where path is not "", and the core would not
-// fit there as a file, the error is what ToFile would return; the prediction is there
-// all the same.
+// process with much memory for 50 ms. Where path is not "", and the core would not fit there as
+// a file, it returns the prediction together with the error of ToFile.
 func Predict(ctx context.Context, p *process.Process, path string, o Options) (*Prediction, error) {
 	j, ctx, err := begin(ctx, p, "", o)
 	if err != nil {
@@ -115,7 +113,7 @@ func Predict(ctx context.Context, p *process.Process, path string, o Options) (*
 	return &out, fits
 }
 
-// zeros returns how much of the plan is pages of zeros now, in bytes.
+// zeros returns how many bytes of the plan are in pages of zeros now.
 func (p *plan) zeros(ctx context.Context) (uint64, error) {
 	return pipe.CountZeros(ctx, p.mem, dumped(p.segs))
 }

@@ -18,53 +18,52 @@ type Compression uint8
 // The compressions.
 const (
 	Uncompressed Compression = iota
-	// Zstd is the seekable zstd format: core.Open reads it in place, and zstd -d gives
-	// the core.
+	// Zstd is the seekable zstd format. core.Open reads it in place, and zstd -d unpacks it.
 	Zstd
 )
 
 // Options say how a core is taken. The zero value is that of the command.
 type Options struct {
-	// Method is snapshot.MethodAuto where it is empty.
+	// Method is the method to take. Empty means snapshot.MethodAuto.
 	Method snapshot.Method
-	// MaxPause bounds for how long the process is expected to be held; zero is no bound.
+	// MaxPause bounds the expected pause. Zero means no bound.
 	MaxPause time.Duration
-	// Filter chooses the mappings. A nil Filter is that of /proc/PID/coredump_filter
+	// Filter chooses the mappings. A nil Filter means that of /proc/PID/coredump_filter
 	// (core(5)).
 	Filter *core.Filter
-	// Only has the core hold memory of those segments alone that touch one of these
-	// ranges. A nil Only holds all that Filter chooses.
+	// Only leaves in the core only segments that touch one of these ranges. A nil Only leaves
+	// all that Filter chooses.
 	Only []procmem.Range
 	// Compress is how the core is compressed.
 	Compress Compression
-	// Replace has ToFile replace a file of that name.
+	// Replace has ToFile replace an existing file of that name.
 	Replace bool
-	// Spool says where ToWriter, Memory and Unnamed may put memory that is copied before
-	// its place is known.
+	// Spool says where ToWriter, Memory and Unnamed may put memory that is copied before its
+	// place is known.
 	Spool Spool
 	// Creator is the version of the program, for the report in the core.
 	Creator string
-	// OnEvent is told what happens. It must return at once: the process may be held.
+	// OnEvent, if not nil, is called with each event. It must return at once, because the
+	// process may be held.
 	OnEvent func(Event)
 }
 
 // Spool is a place for memory that is copied while the process goes on, before it can be
-// written to where it belongs. The zero value is memory, one half of what is
-// available at most.
+// written to its final place. The zero value is memory, at most one half of what is available.
 type Spool struct {
 	dir  string
 	none bool
 }
 
-// NoSpool is no place: snapshot.MethodPrecopy is impossible then, and a slow writer may
-// keep the process held.
+// NoSpool is no place. It makes snapshot.MethodPrecopy impossible, and a slow writer may keep
+// the process held.
 var NoSpool = Spool{none: true}
 
-// SpoolIn is a file without a name in a folder. It takes as much room as the core.
+// SpoolIn returns an unnamed file in a folder. It takes as much room as the core.
 func SpoolIn(dir string) Spool { return Spool{dir: dir} }
 
-// open makes a spool for size bytes. It is nil where there can be none and the method
-// can do without.
+// open returns a spool for size bytes. It is nil where there can be none and the method does
+// not need one.
 func (s Spool) open(size uint64, m snapshot.Method) (*sink.Spool, error) {
 	var spool *sink.Spool
 	var err error
@@ -72,7 +71,7 @@ func (s Spool) open(size uint64, m snapshot.Method) (*sink.Spool, error) {
 	case s.none:
 		err = errNoSpool
 	case s.dir != "":
-		// With method stop the memory is read back at once.
+		// Method stop reads the memory back at once.
 		spool, err = sink.FitSpool(s.dir, size, m != snapshot.MethodStop)
 	default:
 		if free, known := sys.AvailableMemory(); !known || size > free/2 {
@@ -92,33 +91,33 @@ type EventKind uint8
 
 // The events, in the order in which they come.
 const (
-	// EventPlanning: the process is looked at.
+	// EventPlanning reports that the process is looked at.
 	EventPlanning EventKind = iota
-	// EventZeros: there may be too little room, so that pages of zeros are counted.
+	// EventZeros reports that pages of zeros are counted, because there may be too little room.
 	EventZeros
-	// EventCounting: Written counts from now on towards Total.
+	// EventCounting reports that Written counts from now on towards Total.
 	EventCounting
-	// EventRound: memory is copied while the process goes on.
+	// EventRound reports that memory is copied while the process goes on.
 	EventRound
-	// EventPaused: the process is held.
+	// EventPaused reports that the process is held.
 	EventPaused
-	// EventPausedWriting: memory is written, and the process is held.
+	// EventPausedWriting reports that memory is written while the process is held.
 	EventPausedWriting
-	// EventWriting: memory is written, and the process goes on.
+	// EventWriting reports that memory is written while the process goes on.
 	EventWriting
-	// EventFinishing: all is written, and is made to last.
+	// EventFinishing reports that all is written, and is made durable.
 	EventFinishing
-	// EventStays: the process cannot be put in order now; Err tells why. A helper
-	// process does so later, and the core is whole.
+	// EventStays reports that the process cannot be put in order now. Err says why. A helper
+	// process will do it later, and the core is whole.
 	EventStays
 )
 
-// Event tells of the work.
+// Event is one event of the work.
 type Event struct {
 	Kind    EventKind
-	Round   int          // of EventRound, from 1
+	Round   int          // number of an EventRound, from 1
 	Written func() int64 // of EventCounting: bytes so far; it is safe for concurrent use
-	Total   int64        // of EventCounting: bytes that Written reaches, about
+	Total   int64        // of EventCounting: about how many bytes Written will reach
 	Err     error        // of EventStays
 }
 
@@ -128,7 +127,7 @@ func (o *Options) tell(e Event) {
 	}
 }
 
-// filter returns what the core is to hold.
+// filter returns the filter of the core.
 func (o *Options) filter(p *process.Process) (core.Filter, error) {
 	if o.Filter != nil {
 		return *o.Filter, nil

@@ -15,16 +15,16 @@ import (
 // Expecter is a writer that wants to know how much will be written to it.
 type Expecter interface {
 	io.Writer
-	// Expect is called once, before anything is stopped, with about how many bytes will
-	// be written. An error ends the capture.
+	// Expect is called once, before anything is stopped, with about how many bytes will be
+	// written. An error ends the capture.
 	Expect(bytes uint64) error
 }
 
-// ToWriter takes a core to a writer, from front to back. It calls Write from one goroutine
-// at a time, and tells an Expecter the size before anything is stopped. Where it fails, what
-// was written is of no use.
+// ToWriter takes a core to a writer, from front to back. One goroutine at a time calls Write.
+// An Expecter is told the size before anything is stopped. After an error, what was written is
+// of no use.
 //
-// Errors: ProcessError for what is asked of the process, SpoolError, and those of w.
+// Errors: *ProcessError for requests to the process, *SpoolError, and those of w.
 func ToWriter(ctx context.Context, p *process.Process, w io.Writer, o Options) (*Result, error) {
 	j, ctx, err := begin(ctx, p, "", o)
 	if err != nil {
@@ -64,7 +64,7 @@ type stream struct {
 }
 
 func (t *stream) prepare(p *plan) (store snapshot.Store, err error) {
-	const noteShare, noteBytes = 512, 1 << 20 // notes and checksums: a part, and in any case
+	const noteShare, noteBytes = 512, 1 << 20 // room for notes and checksums: a share of the size, and a fixed part
 	size := p.length
 	if t.o.Compress == Zstd {
 		size = p.data
