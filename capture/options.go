@@ -31,8 +31,8 @@ type Options struct {
 	// Filter chooses the mappings. A nil Filter means that of /proc/PID/coredump_filter
 	// (core(5)).
 	Filter *core.Filter
-	// Only leaves in the core only segments that touch one of these ranges. A nil Only leaves
-	// all that Filter chooses.
+	// Only limits the core to segments that touch one of these ranges. A nil Only leaves all
+	// that Filter chooses.
 	Only []procmem.Range
 	// Compress is how the core is compressed.
 	Compress Compression
