@@ -11,9 +11,9 @@ import (
 	"github.com/procmem/procmem/process"
 )
 
-// What package capture tells, in words.
+// The events and errors of package capture, in words.
 
-// event returns what is told of a capture.
+// event returns a function that shows the events of a capture.
 func (p *progress) event(of *process.Process) func(capture.Event) {
 	return func(e capture.Event) {
 		switch e.Kind {
@@ -39,10 +39,10 @@ func (p *progress) event(of *process.Process) func(capture.Event) {
 	}
 }
 
-// hurried is for captures that compress, which only the first round does, and what comes
-// after the pause. To change the number of processors, all goroutines have to
-// stop, which takes its time where the process keeps the machine busy: that is
-// over before the last round, not between it and the pause.
+// hurried is for captures that compress, which only the first round and the time after the
+// pause do. To change the number of processors, all goroutines have to stop. That takes its
+// time where the process keeps the machine busy. So it happens before the last round, not
+// between that and the pause.
 func hurried(tell func(capture.Event)) func(capture.Event) {
 	return func(e capture.Event) {
 		switch e.Kind {
@@ -57,13 +57,12 @@ func hurried(tell func(capture.Event)) func(capture.Event) {
 	}
 }
 
-// processors is how many the Go scheduler has at first.
+// processors is how many processors the Go scheduler has at first.
 var processors = runtime.GOMAXPROCS(0)
 
-// hurry gives the Go scheduler more processors, or as many as there are. Whatever
-// waits for a disk in a system call keeps one of them to itself for
-// milliseconds, and a reader and a writer do. While the process is held, more of
-// them would get in the way of its threads.
+// hurry gives the Go scheduler more processors, or as many as there are. A goroutine that waits
+// for a disk in a system call keeps one of them for milliseconds, and a reader and a writer do.
+// While the process is held, more processors would get in the way of its threads.
 func hurry(on bool) {
 	want := processors
 	if on {
@@ -74,14 +73,14 @@ func hurry(on bool) {
 	}
 }
 
-// Where else a core or a dump can go.
+// Other places for a core or a dump.
 const (
 	notThisCore = "another place with -o, --compress zstd, or a stream with -o -"
 	notThisDump = "another place with -o, or a stream with -o -"
 )
 
-// worded adds to an error of package capture what one can do about it. instead is where else
-// the memory could go.
+// worded adds a remedy to an error of package capture. instead says where else the memory could
+// go.
 func worded(err error, p *process.Process, instead string) error {
 	if e, ok := errors.AsType[*capture.ProcessError](err); ok {
 		return onProcess(p, e.Err)

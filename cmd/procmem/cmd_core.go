@@ -26,7 +26,7 @@ type coreJob struct {
 	all      bool
 	force    bool
 	json     bool
-	gcore    bool // speak as gcore does
+	gcore    bool // speaks as gcore does
 	method   methodFlag
 	maxPause pauseFlag
 	compress compressFlag
@@ -81,8 +81,7 @@ SIGQUIT and SIGHUP let the process go and remove what is half-written.`,
 	return cmd
 }
 
-// run takes the cores one after the other; one that fails does not keep the
-// others from being taken.
+// run takes the cores one after the other. A core that fails does not prevent the others.
 func (j *coreJob) run(ctx context.Context, words []string) error {
 	if j.prefix == "" {
 		return usagef("the output prefix is empty")
@@ -108,7 +107,7 @@ func (j *coreJob) run(ctx context.Context, words []string) error {
 			status = s
 		}
 		if ctx.Err() != nil {
-			if i < len(words)-1 { // the last one may have been done in time
+			if i < len(words)-1 { // the last core may have been finished in time
 				status = exitStatus(fmt.Errorf("%w: no core of %s", context.Cause(ctx), strings.Join(words[i+1:], ", ")))
 			}
 			break
@@ -120,7 +119,7 @@ func (j *coreJob) run(ctx context.Context, words []string) error {
 	return nil
 }
 
-// inFolder makes a prefix of what names a folder or a bucket.
+// inFolder returns a prefix for cores in what names a folder or a bucket.
 func inFolder(prefix string) string {
 	switch {
 	case upload.IsURL(prefix):
@@ -173,7 +172,7 @@ func (j *coreJob) one(ctx context.Context, word string) error {
 	return j.tell(out, r)
 }
 
-// options are those of the library for what the flags say.
+// options returns the options of package capture for the flags.
 func (j *coreJob) options(p *process.Process) capture.Options {
 	o := capture.Options{
 		Method: snapshot.Method(j.method), MaxPause: time.Duration(j.maxPause), Replace: j.force,
@@ -208,7 +207,7 @@ func (j *coreJob) stream(ctx context.Context, p *process.Process, o capture.Opti
 	return r, nil
 }
 
-// name is what the core of a process is called.
+// name returns the name of the core of a process.
 func (j *coreJob) name(p *process.Process) string {
 	if j.prefix == "-" {
 		return "-"
@@ -216,11 +215,10 @@ func (j *coreJob) name(p *process.Process) string {
 	return j.prefix + "." + strconv.Itoa(p.PID()) + j.compress.suffix()
 }
 
-// isFile reports whether the core becomes a file here.
+// isFile reports whether the core becomes a file on this machine.
 func (j *coreJob) isFile() bool { return j.prefix != "-" && !upload.IsURL(j.prefix) }
 
-// wasHeld reports whether the process of a core was held, and its registers are
-// known.
+// wasHeld reports whether the process of a core was held, so that its registers are known.
 func wasHeld(r *core.Report) bool { return r.Method != string(snapshot.MethodLive) }
 
 // tell prints what was done, and on stderr what is missing.
@@ -278,7 +276,7 @@ func (j *coreJob) tell(w *os.File, res *capture.Result) error {
 	return nil
 }
 
-// seeInfo tells where the ranges are listed that are not of the moment.
+// seeInfo says where the ranges are listed that are not of the moment.
 func seeInfo(r *core.Report) string {
 	if len(r.Torn) == 0 {
 		return ""
@@ -286,8 +284,8 @@ func seeInfo(r *core.Report) string {
 	return "; procmem info tells which"
 }
 
-// beyondBound tells where the process was held for longer than --max-pause, 0
-// for no bound: what is compared with that beforehand is an estimate.
+// beyondBound says that the process was held for longer than --max-pause. bound is 0 for no
+// bound. The bound is only compared with an estimate beforehand.
 func beyondBound(r *core.Report, bound time.Duration) string {
 	if bound == 0 || r.PauseMS <= milliseconds(bound) {
 		return ""
@@ -309,7 +307,7 @@ func missingText(r *core.Report) string {
 
 func count(n int, what string) string { return units.Count(n, what) }
 
-// duration prints milliseconds with three digits or so.
+// duration prints milliseconds with about three digits.
 func duration(ms float64) string {
 	d := time.Duration(ms * float64(time.Millisecond))
 	switch {

@@ -77,7 +77,7 @@ a core is cut off or damaged.`,
 	return cmd
 }
 
-// troubled gives what went wrong the exit status that diff(1) has for it.
+// troubled gives an error the exit status that diff(1) has for trouble.
 func troubled(err error) error {
 	var status statusError
 	if err == nil || errors.As(err, &status) {
@@ -89,9 +89,9 @@ func troubled(err error) error {
 
 // diffSide is one of the two memories.
 type diffSide struct {
-	word string // as it was given
+	word string // as on the command line
 	mem  procmem.Sparse
-	wrap func(error) error // explains an error of it
+	wrap func(error) error // explains an error of the memory
 }
 
 func (o *diffFlags) run(ctx context.Context, g *globals, words []string) error {
@@ -111,7 +111,7 @@ func (o *diffFlags) run(ctx context.Context, g *globals, words []string) error {
 	return o.compare(ctx, g, sides, specs)
 }
 
-// open opens both memories. done must be called whatever the error.
+// open opens both memories. done must be called even with an error.
 func (o *diffFlags) open(ctx context.Context, words []string, specs []target.Spec) (sides [2]diffSide, done func(), err error) {
 	var undo []func()
 	done = func() {
@@ -152,7 +152,7 @@ func (o *diffFlags) open(ctx context.Context, words []string, specs []target.Spe
 	return sides, done, nil
 }
 
-// tellSide says what one should know of a memory before one trusts the result.
+// tellSide prints what one should know of a memory before trusting the result.
 func tellSide(t *target.Target) {
 	switch {
 	case t.Process != nil:
@@ -198,7 +198,7 @@ func (o *diffFlags) compare(ctx context.Context, g *globals, sides [2]diffSide, 
 
 // changes prints what differs in the memory.
 func (o *diffFlags) changes(ctx context.Context, d *diff.Diff, sides [2]diffSide, before []procmem.Mapping, out diffOutput) error {
-	if !term.IsTerminal(os.Stdout) { // where lines and a bar would be in each other's way
+	if !term.IsTerminal(os.Stdout) { // on a terminal, lines and a bar would get in each other's way
 		p := startProgress(sides[0].word + " and " + sides[1].word)
 		p.enter("comparing")
 		p.count(d.Done, dataBytes(sides[0].mem, before))
@@ -219,8 +219,7 @@ func (o *diffFlags) changes(ctx context.Context, d *diff.Diff, sides [2]diffSide
 	return nil
 }
 
-// explained has the error of one of the memories explained by the process that
-// it is of, if there is one.
+// explained has an error of one of the memories explained by its process, if there is one.
 func explained(sides [2]diffSide, err error) error {
 	if e, ok := errors.AsType[*diff.Error](err); ok {
 		return sideOf(sides, e.Side).wrap(e.Err)
@@ -228,8 +227,8 @@ func explained(sides [2]diffSide, err error) error {
 	return err
 }
 
-// resolveEither resolves ranges by the mappings of both memories: what a name
-// means may have grown.
+// resolveEither resolves ranges by the mappings of both memories, because what a name means may
+// have grown.
 func resolveEither(specs []target.Spec, maps [2][]procmem.Mapping) (in []procmem.Range, err error) {
 	for _, s := range specs {
 		a, errA := s.Resolve(maps[0])
@@ -242,7 +241,7 @@ func resolveEither(specs []target.Spec, maps [2][]procmem.Mapping) (in []procmem
 	return in, nil
 }
 
-// dataBytes is about how much there is to read, in bytes; 0 where that is not known.
+// dataBytes returns about how many bytes there are to read, or 0 where that is unknown.
 func dataBytes(mem procmem.Sparse, ms []procmem.Mapping) (n int64) {
 	if len(ms) == 0 || !term.IsTerminal(os.Stderr) {
 		return 0
@@ -256,7 +255,7 @@ func dataBytes(mem procmem.Sparse, ms []procmem.Mapping) (n int64) {
 	return n
 }
 
-// diffVerdict tells what was not compared, and returns the exit status.
+// diffVerdict prints what was not compared, and returns the exit status.
 func diffVerdict(sides [2]diffSide, mappings int, s *diff.Stats) error {
 	status := exitSame
 	if mappings > 0 || s.Changed > 0 {
@@ -289,8 +288,8 @@ func sideOf(sides [2]diffSide, s diff.Side) *diffSide {
 	return &sides[1]
 }
 
-// damaged tells reasons that no memory has when all is well from those that
-// one cannot help.
+// damaged distinguishes faults that occur only when something is wrong from faults that are
+// normal.
 func damaged(err error) bool {
 	for _, usual := range []error{procmem.ErrNotDumped, procmem.ErrNotMapped, procmem.ErrDevice, procmem.ErrUntouched, procmem.ErrUnreadable} {
 		if errors.Is(err, usual) {

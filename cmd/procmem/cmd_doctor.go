@@ -70,24 +70,23 @@ type diagnosis struct {
 	anywhere   bool        // the core may go to any place
 }
 
-// prediction is what a core would take; sizes are in bytes.
+// prediction is what a core would take. Sizes are in bytes.
 type prediction struct {
-	MemoryBytes uint64 `json:"memory_bytes"` // that the core would hold, zeros included
-	DiskBytes   uint64 `json:"disk_bytes"`   // of it that would take room on the disk; notes come to little more
+	MemoryBytes uint64 `json:"memory_bytes"` // memory that the core would hold, zeros included
+	DiskBytes   uint64 `json:"disk_bytes"`   // the part that would take room on the disk, but for notes, which add little
 	// RoomBytes are free in Folder. Both are absent where no file is written.
 	RoomBytes *uint64 `json:"room_bytes,omitempty"`
 	Folder    string  `json:"folder,omitempty"`
 	Fits      bool    `json:"fits"`
-	Obstacle  string  `json:"obstacle,omitempty"` // why it does not fit, or cannot be written there
-	noFile    bool    // the obstacle is the latter
-	where     string  // - or the URL, where it is no file
+	Obstacle  string  `json:"obstacle,omitempty"` // why the core does not fit, or cannot be written there
+	noFile    bool    // the obstacle is that it cannot be written
+	where     string  // - or the URL, where the core is no file
 	Threads   int     `json:"threads"`
 	Mappings  int     `json:"mappings"`
-	SwapBytes uint64  `json:"swap_bytes"` // that reading would bring back into memory
-	// Asleep lists threads that would not stop, as they wait in the kernel.
+	SwapBytes uint64  `json:"swap_bytes"` // swapped-out memory that reading would bring back
+	// Asleep lists threads that would not stop, because they wait in the kernel.
 	Asleep []asleepThread `json:"asleep"`
-	// Methods tells for how long each method of taking it is expected to
-	// hold the process.
+	// Methods says for how long each method is expected to hold the process.
 	Methods []methodEstimate `json:"methods"`
 }
 
@@ -95,17 +94,17 @@ type prediction struct {
 type methodEstimate struct {
 	Method  snapshot.Method `json:"method"`
 	PauseMS float64         `json:"pause_ms"`
-	// TornBytes of shared memory would be of another moment.
+	// TornBytes is shared memory that would be of another moment.
 	TornBytes uint64 `json:"torn_bytes,omitempty"`
-	Obstacle  string `json:"obstacle,omitempty"` // why it cannot be taken
+	Obstacle  string `json:"obstacle,omitempty"` // why the method is impossible
 }
 
-// works reports whether procmem core would.
+// works reports whether procmem core would succeed.
 func (d *diagnosis) works() bool {
 	return d.Stoppable && d.Prediction != nil && (d.Prediction.Fits || d.elsewhere())
 }
 
-// elsewhere reports whether it would with -o: nobody has asked about this folder.
+// elsewhere reports whether it would succeed with -o. The user has not named this folder.
 func (d *diagnosis) elsewhere() bool { return d.anywhere && d.Prediction.noFile }
 
 func diagnose(pid int, prefix string) *diagnosis {
@@ -120,7 +119,7 @@ func diagnose(pid int, prefix string) *diagnosis {
 	defer p.Close()
 	tellWaits(p)
 	d.Prediction, err = predictCore(p, prefix)
-	if err != nil { // it ended in the meantime
+	if err != nil { // the process has ended meanwhile
 		d.Readable, d.Stoppable = false, false
 		d.Cause = err.Error()
 	}
@@ -158,8 +157,7 @@ func predictCore(p *process.Process, prefix string) (*prediction, error) {
 	return out, nil
 }
 
-// look finds out whether a core can become a file, and returns its path, "" where it
-// cannot.
+// look finds out whether a core can become a file, and returns its path, or "" where it cannot.
 func (out *prediction) look(path string) string {
 	out.Folder = filepath.Dir(path)
 	room, err := regular.Room(path)
@@ -175,12 +173,11 @@ func (out *prediction) look(path string) string {
 	return path
 }
 
-// creatable tells, in the words of sink.Create and without making a file, why
-// that would fail.
+// creatable returns the error with which sink.Create would fail, without making a file.
 func creatable(path string) error {
 	if _, err := os.Lstat(path); err == nil {
-		f, err := sink.Create(path, false) // which is refused where the name is taken
-		if err == nil {                    // no more
+		f, err := sink.Create(path, false) // fails where the name is taken
+		if err == nil {                    // the name has become free
 			f.Abort()
 		}
 		return err
@@ -250,9 +247,9 @@ func (d *diagnosis) print(g *globals) error {
 	return w.flush()
 }
 
-// printRoom tells where the core goes, and whether there is room.
+// printRoom prints where the core goes, and whether there is room.
 func (q *prediction) printRoom(w *prose) {
-	// That room is made use of, but not needed: see capture.Spool.
+	// That room is used, but not needed: see capture.Spool.
 	waits := fmt.Sprintf("about %s, less if compressed; no room is needed here (where there is some in %s, what is copied ahead waits there)",
 		units.Size(q.MemoryBytes), os.TempDir())
 	switch {
@@ -267,7 +264,7 @@ func (q *prediction) printRoom(w *prose) {
 	}
 }
 
-// taker is what the speed of method stop depends on.
+// taker returns what the speed of method stop depends on.
 func (q *prediction) taker() string {
 	switch q.where {
 	case "":

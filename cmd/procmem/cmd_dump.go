@@ -85,12 +85,12 @@ The methods by which the moment is taken are those of procmem core.`,
 type dumper struct {
 	target *target.Target
 	method snapshot.Method
-	stream bool   // it goes to a reader who may be slow
-	size   uint64 // of the data, about, in bytes
+	stream bool   // it goes to a reader that may be slow
+	size   uint64 // about how many bytes of data there are
 	index  dumpIndex
 
 	mem      procmem.Memory
-	write    func(func() error) error // runs what writes, and does not let it keep the process held for ever
+	write    func(func() error) error // runs a function that writes, and does not let it keep the process held for ever
 	pipe     *pipe.Pipe
 	written  atomic.Int64 // bytes of memory
 	progress *progress
@@ -112,7 +112,7 @@ type dumpMapping struct {
 	Perm   procmem.Perm `json:"perm"`
 	Offset uint64       `json:"offset"`
 	Path   string       `json:"path"`
-	Files  []string     `json:"files"` // none where it holds zeros alone
+	Files  []string     `json:"files"` // empty where the mapping holds only zeros
 }
 
 func rangesOf(ms []procmem.Mapping) (ranges []procmem.Range) {
@@ -136,8 +136,8 @@ func (d *dumper) look() (procmem.Sparse, []procmem.Mapping, func(), error) {
 	return mem, ms, done, nil
 }
 
-// measure finds out, before anything is stopped, how much there is to copy,
-// and how long the longest file would be.
+// measure finds out how much there is to copy, and how long the longest file would be. It stops
+// nothing.
 func (d *dumper) measure() (longest uint64, err error) {
 	mem, ms, done, err := d.look()
 	if err != nil {
@@ -159,8 +159,7 @@ func (d *dumper) measure() (longest uint64, err error) {
 	return longest, nil
 }
 
-// zeros returns how much of what there is to copy is pages of zeros now, in
-// bytes.
+// zeros returns how many bytes of what there is to copy are in pages of zeros now.
 func (d *dumper) zeros(ctx context.Context) (uint64, error) {
 	d.progress.enter("looking for zeros")
 	mem, ms, done, err := d.look()
@@ -260,7 +259,7 @@ func (d *dumper) toTar(ctx context.Context, w io.Writer) error {
 				return err
 			}
 			at := r.Start
-			upTo := func(a procmem.Addr) error { // what could not be read is zeros
+			upTo := func(a procmem.Addr) error { // unreadable memory is zeros
 				for at < a {
 					n, err := tw.Write(zeros[:min(uint64(len(zeros)), uint64(a-at))])
 					if err != nil {
@@ -309,7 +308,7 @@ func (d *dumper) toTar(ctx context.Context, w io.Writer) error {
 	return tw.Close()
 }
 
-// copy has what can be read of ranges worked on, and notes the rest.
+// copy runs the work on what can be read of ranges, and notes the rest.
 func (d *dumper) copy(ctx context.Context, data []procmem.Range, w pipe.Work) error {
 	faults, err := d.pipe.Run(ctx, d.mem, func(yield func(pipe.Extent) bool) {
 		for _, r := range data {
@@ -322,8 +321,8 @@ func (d *dumper) copy(ctx context.Context, data []procmem.Range, w pipe.Work) er
 	return err
 }
 
-// each calls f with every mapping of a moment of the target that holds data, and the
-// ranges where it does. folder is where f writes to, "" for a stream.
+// each calls f with every mapping of a moment of the target that holds data, and the ranges
+// with the data. folder is the folder that f writes to, or "" for a stream.
 func (d *dumper) each(ctx context.Context, folder string, f func(context.Context, *procmem.Mapping, []procmem.Range) error) error {
 	d.index.Target = d.target.Word
 	d.index.Missing = []missing{}
@@ -376,15 +375,15 @@ func (d *dumper) eachOf(ctx context.Context, mem procmem.Sparse, f func(context.
 	return nil
 }
 
-// stretch is a part of a mapping that goes into one file of an archive: data,
-// and small gaps in it that hold none.
+// stretch is a part of a mapping that goes into one file of an archive: data, and small gaps
+// without data.
 type stretch struct {
 	procmem.Range
 	data []procmem.Range
 }
 
-// dataOf returns where a mapping holds data, and what of it is known to be
-// missing: a core file may promise any amount of memory, and hold none of it.
+// dataOf returns where a mapping holds data, and which of it is known to be missing. A core
+// file may promise any amount of memory, and hold none of it.
 func (d *dumper) dataOf(mem procmem.Sparse, m procmem.Range) (data []procmem.Range, lost []procmem.Fault, err error) {
 	for r, err := range mem.Data(m) {
 		if err != nil {
@@ -426,12 +425,12 @@ func fileName(r procmem.Range) string { return r.String() + ".bin" }
 
 const indexName = "index.json"
 
-// ourName reports whether a file in a folder can be of a dump.
+// ourName reports whether a file in a folder may be of a dump.
 func ourName(name string) bool {
 	return name == indexName || strings.HasPrefix(name, "0x") && strings.HasSuffix(name, ".bin")
 }
 
-// file notes a file of the mapping at hand.
+// file notes a file of the current mapping.
 func (d *dumper) file(name string) {
 	m := &d.index.Mappings[len(d.index.Mappings)-1]
 	m.Files = append(m.Files, name)

@@ -8,8 +8,7 @@ import (
 	"github.com/procmem/procmem/snapshot"
 )
 
-// newGcore is procmem under the name gcore, with gcore's options and its
-// default output.
+// newGcore returns procmem under the name gcore, with gcore's options and its default output.
 func newGcore() *cobra.Command {
 	job := &coreJob{gcore: true, method: methodFlag(snapshot.MethodStop)}
 	var dataDir string

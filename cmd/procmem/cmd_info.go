@@ -62,12 +62,12 @@ type infoJSON struct {
 	Name     string          `json:"name"`
 	Args     string          `json:"args"`
 	Exe      string          `json:"exe"`
-	Signal   int             `json:"signal"` // that killed the process, in a core of a crash
+	Signal   int             `json:"signal"` // the signal that killed the process, in a core of a crash
 	Threads  int             `json:"threads"`
 	Mappings int             `json:"mappings"`
 	Mapped   uint64          `json:"mapped_bytes"`
-	Memory   uint64          `json:"memory_bytes"` // that the core holds, or would hold, zeros included
-	Data     uint64          `json:"data_bytes"`   // of that which is not holes, or would not be
+	Memory   uint64          `json:"memory_bytes"` // memory that the core holds, or would hold, zeros included
+	Data     uint64          `json:"data_bytes"`   // the part of it that is not holes, or would not be
 	Report   *core.Report    `json:"report"`       // how procmem took the core; null where it did not
 	Missing  []missing       `json:"truncated"`    // memory that the file should hold and ends before
 	Notes    []core.NoteInfo `json:"notes"`
@@ -83,7 +83,7 @@ func coreInfo(c *core.File) *infoJSON {
 		i.Notes = append(i.Notes, n)
 	}
 	i.Memory, i.Data, _ = core.Predict(c.Segments(), c) // a file always tells
-	i.Data -= min(i.Data, i.cutOff())                   // which may hold data, too
+	i.Data -= min(i.Data, i.cutOff())                   // the missing part may hold data, too
 	return i
 }
 
@@ -95,9 +95,8 @@ func (i *infoJSON) cutOff() (n uint64) {
 	return n
 }
 
-// orCutOff ends a command that has printed what there is of a target: with err,
-// or, where that is a core of which a part is missing, with the status for that.
-// openCore has told.
+// orCutOff returns the error of a command that has printed a target: err, or the status for a
+// core of which a part is missing. Opening the core has printed that.
 func orCutOff(err error, t *target.Target) error {
 	if err == nil && t.Core != nil && cutOff(t.Core) != "" {
 		return statusError(exitMissing)

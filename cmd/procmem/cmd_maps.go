@@ -51,8 +51,8 @@ names where they are too long; a pipe gets everything.`,
 	})
 }
 
-// mappings lists the mappings. Of a process that takes fewer rights than
-// reading its memory: Yama does not restrict it.
+// mappings returns the mappings of a target. For a process that takes fewer rights than reading
+// its memory: Yama does not restrict it.
 func mappings(t *target.Target) ([]procmem.Mapping, error) {
 	if t.Core != nil {
 		return t.Core.Mappings()
@@ -64,7 +64,7 @@ func mappings(t *target.Target) ([]procmem.Mapping, error) {
 	return ms, err
 }
 
-// mappingJSON is one mapping; sizes are in bytes.
+// mappingJSON is one mapping. Sizes are in bytes.
 type mappingJSON struct {
 	procmem.Range
 	Size   uint64         `json:"size"`
@@ -101,8 +101,8 @@ func mapsJSON(t *target.Target, ms []procmem.Mapping) any {
 
 func kib(n uint64) string { return strconv.FormatUint((n+1023)>>10, 10) }
 
-// permFlags are the flags that PERM tells, and what mprotect may add, which is
-// nearly always everything.
+// permFlags are the flags that PERM shows, and those for what mprotect may add, which are
+// nearly always all set.
 const permFlags = "rd wr ex sh mr mw me ms"
 
 func otherFlags(f procmem.VMFlags) string { return (f &^ procmem.ParseVMFlags(permFlags)).String() }
@@ -152,7 +152,7 @@ func printMaps(ms []procmem.Mapping, g *globals, flags bool, numbers ...mapsColu
 			flagsWidth = max(flagsWidth, len("FLAGS"), len(otherFlags(ms[i].Flags)))
 		}
 	}
-	// What the other columns leave for the name.
+	// The name gets the room that the other columns leave.
 	const least = 10
 	room := width - rangeWidth - flagsWidth - len("  PERM    ")
 	cols := []term.Column{{Title: "RANGE"}, {Title: "PERM"}}
@@ -191,8 +191,7 @@ func printMaps(ms []procmem.Mapping, g *globals, flags bool, numbers ...mapsColu
 	return tab.Close()
 }
 
-// endOf returns the last n characters of a name, which for a path are the
-// most telling ones.
+// endOf returns the last n characters of a name. Of a path, these tell the most.
 func endOf(name string, n int) string {
 	r := []rune(name)
 	if len(r) <= n {
@@ -208,7 +207,7 @@ func nameOf(m *procmem.Mapping) string {
 	return m.Path
 }
 
-// dumpedBytes returns how much of r the segments of a core hold.
+// dumpedBytes returns how many bytes of r the segments of a core hold.
 func dumpedBytes(segs []core.Segment, r procmem.Range) uint64 {
 	var n uint64
 	for _, s := range segs[firstSegment(segs, r.Start):] {

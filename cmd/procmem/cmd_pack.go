@@ -82,7 +82,7 @@ func convert(path, out string, force, toPacked bool) error {
 	}
 	p := startProgress(path)
 	defer p.end()
-	// A signal just ends this, which may take long: the temporary file has no name.
+	// A signal just ends this, which may take long. The temporary file has no name.
 	src, err := packed.Open(path, packed.OpenOptions{
 		Unpacking: func(why string, done func() int64, total int64) {
 			p.notice("%s %s: unpacking it to a temporary file first", path, why)
@@ -131,7 +131,7 @@ func convert(path, out string, force, toPacked bool) error {
 	if out != "-" {
 		term.Fprintf(os.Stdout, "%s: %s, of a core of %s\n", out, units.Size(uint64(size)), units.Size(uint64(src.Size())))
 	}
-	if !whole || len(lost) > 0 { // which notices have told
+	if !whole || len(lost) > 0 { // notices have told this
 		return statusError(exitMissing)
 	}
 	return nil
@@ -152,8 +152,8 @@ func tellLost(path string, lost []procmem.Fault) {
 	}
 }
 
-// onOutput adds to an error what one can do about it. The advice of noRoom is
-// for files: a stream is one already.
+// onOutput adds a remedy to an error of the output. The remedy of noRoom is for files, and a
+// stream is one already.
 func onOutput(out string, err error) error {
 	switch {
 	case out == "-":
@@ -164,14 +164,14 @@ func onOutput(out string, err error) error {
 	return noRoom(err)
 }
 
-// isWhole returns an error where the plain file is no core, or one that is cut
-// off or has damaged headers or notes. It does not compare the memory.
+// isWhole returns an error where the plain file is no core, is cut off, or has damaged headers
+// or notes. It does not compare the memory.
 func isWhole(src *packed.Source) error {
 	c, err := core.NewReader(src, src.Size())
 	if err != nil {
 		return err
 	}
-	if bad := c.Damaged(); len(bad) > 0 { // headers, by which it seems to be cut off, too
+	if bad := c.Damaged(); len(bad) > 0 { // headers, too, which can make it seem cut off
 		return errors.New(bad[0].String())
 	}
 	if cut := c.Truncated(); len(cut) > 0 {
@@ -180,7 +180,7 @@ func isWhole(src *packed.Source) error {
 	return nil
 }
 
-// whatIsIt says what a file is that is not compressed in a way that we know.
+// whatIsIt says what a file is that has no known compression.
 func whatIsIt(src *packed.Source) string {
 	_, err := core.NewReader(src, src.Size())
 	if bad, ok := errors.AsType[*core.FormatError](err); ok {
@@ -192,7 +192,7 @@ func whatIsIt(src *packed.Source) string {
 	return "it is a core that can be used as it is"
 }
 
-// convertedName is the usual name of what a core becomes.
+// convertedName returns the usual name of what a core becomes.
 func convertedName(path string, toPacked bool) (string, error) {
 	plain := path
 	for _, suffix := range []string{".zst", ".gz"} {
@@ -254,7 +254,7 @@ func convertStream(ctx context.Context, src *packed.Source, out string, force, t
 	return size(), lost, err
 }
 
-// fileMemory is a file as a Memory, whose addresses are offsets.
+// fileMemory is a file as a Memory whose addresses are offsets.
 type fileMemory struct {
 	procmem.Memory
 	src  *packed.Source
@@ -277,8 +277,8 @@ func (m *fileMemory) ReadAt(p []byte, addr procmem.Addr) (int, error) {
 	return n, fault
 }
 
-// carry has the parts of a file that are not known to be zeros worked on. It
-// returns those that cannot be read.
+// carry runs the work on the parts of a file that are not known to be zeros. It returns those
+// that cannot be read.
 func carry(ctx context.Context, src *packed.Source, p *progress, w pipe.Work) ([]procmem.Fault, error) {
 	mem := &fileMemory{src: src}
 	p.enter("writing")
@@ -305,7 +305,7 @@ func writeZeros(w io.Writer, n int64) error {
 	return nil
 }
 
-// unpackFile writes a core with holes, and returns what it takes on the disk.
+// unpackFile writes a core with holes, and returns how many bytes it takes on the disk.
 func unpackFile(ctx context.Context, src *packed.Source, out string, force bool, p *progress) (int64, []procmem.Fault, error) {
 	f, err := sink.Create(out, force)
 	if err != nil {

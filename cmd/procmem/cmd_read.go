@@ -15,7 +15,7 @@ import (
 	"github.com/procmem/procmem/target"
 )
 
-// readBlock is how much is read at once.
+// readBlock is how many bytes are read at once.
 const readBlock = 1 << 20
 
 func newRead(g *globals) *cobra.Command {
@@ -56,7 +56,7 @@ that has only a beginning is 16 words.`,
 	return cmd
 }
 
-// reader is the command read.
+// reader is one call of read.
 type reader struct {
 	format string
 	values term.Format // if format is one of values
@@ -106,12 +106,12 @@ type readOutput interface {
 	Close() error
 }
 
-// faultOutput is a readOutput that tells what could not be read too.
+// faultOutput is a readOutput that also prints what could not be read.
 type faultOutput interface {
 	fault(f procmem.Fault) error
 }
 
-// checkFormat fills in the default format, and parses one of values.
+// checkFormat fills in the default format, and parses a format of values.
 func (r *reader) checkFormat(g *globals) (err error) {
 	if r.follow && r.format != "" {
 		return usagef("--follow prints pointers: it does not go with --format %s", r.format)
@@ -153,16 +153,16 @@ func (r *reader) output(g *globals, f *follower) readOutput {
 	return term.NewValues(os.Stdout, r.values, f.word, color, f.name)
 }
 
-// locator returns what names an address as a RANGE would: by the mapped file,
-// or the name in brackets, and the offset from the lowest mapping of it. A
-// file goes by its basename unless another one has the same.
+// locator returns a function that names an address as a RANGE would. The name is that of the
+// mapped file, or the one in brackets, with the offset from its lowest mapping. A file goes by
+// its basename unless another one has the same.
 func locator(ms []procmem.Mapping) func(procmem.Addr) string {
 	type origin struct {
 		start procmem.Addr
 		name  string
 	}
 	origins := make(map[string]*origin)
-	owner := make(map[string]string) // of a basename: the path, "" where there are several
+	owner := make(map[string]string) // path by basename; "" where several files have that
 	for i := range ms {
 		p := ms[i].Path
 		if p == "" || origins[p] != nil {

@@ -114,7 +114,7 @@ type searchFlags struct {
 	value                                    string
 }
 
-// shownWithSave is how many matches are printed that are saved.
+// shownWithSave is how many matches are printed where they are also saved.
 const shownWithSave = 10
 
 func (o *searchFlags) addTo(cmd *cobra.Command) {
@@ -154,7 +154,7 @@ func (o *searchFlags) addTo(cmd *cobra.Command) {
 	})
 }
 
-// searched is what is searched, opened.
+// searched is a target that is open for searching.
 type searched struct {
 	*opened
 	word   int // bytes of a pointer
@@ -162,7 +162,7 @@ type searched struct {
 	places *places
 }
 
-// wrap lets an error of reading the target be explained.
+// wrap has an error of reading the target explained.
 func (s *searched) wrap(err error) error {
 	if _, ok := errors.AsType[errInterrupted](err); ok {
 		return err
@@ -236,7 +236,7 @@ func (o *searchFlags) search(ctx context.Context, g *globals, s *searched, patte
 	return searchStatus(found.total > 0, trouble)
 }
 
-// searchStatus is the exit status of grep.
+// searchStatus returns the exit status, as that of grep(1).
 func searchStatus(found bool, trouble error) error {
 	switch {
 	case trouble != nil:
@@ -247,8 +247,8 @@ func searchStatus(found bool, trouble error) error {
 	return nil
 }
 
-// tellSkipped says what of the memory was not looked at. It returns an error
-// where that should not be.
+// tellSkipped prints what memory was not looked at. It returns an error where that should not
+// have happened.
 func tellSkipped(st search.Stats, swapped bool) (trouble error) {
 	if st.Swapped > 0 && !swapped {
 		notice("not searched: %s swapped out (--swapped reads that too, which brings it back into memory)", units.Size(st.Swapped))
@@ -258,7 +258,7 @@ func tellSkipped(st search.Stats, swapped bool) (trouble error) {
 		first         procmem.Addr
 	}
 	skipped := map[string]skip{}
-	var reasons []string // in order
+	var reasons []string // in order of appearance
 	for _, f := range st.Faults {
 		why := f.Err.Error()
 		k := skipped[why]
@@ -282,7 +282,7 @@ func tellSkipped(st search.Stats, swapped bool) (trouble error) {
 type matchCounter struct {
 	out      searchOutput
 	patterns []search.Pattern
-	most     uint64 // to print
+	most     uint64 // how many are printed
 	numbers  bool
 	counts   []uint64 // of each pattern
 	total    uint64
@@ -305,7 +305,7 @@ func (o *searchFlags) limit() uint64 {
 
 // addAll takes matches as long as they are wanted.
 func (c *matchCounter) addAll(s *searched, matches iter.Seq2[search.Match, error], save *saver) error {
-	var m search.Match // one for all, for it is handed on
+	var m search.Match // one for all, because it is handed on
 	var err error
 	for m, err = range matches {
 		if err != nil {
@@ -323,7 +323,7 @@ func (c *matchCounter) addAll(s *searched, matches iter.Seq2[search.Match, error
 		}
 	}
 	if err != nil {
-		_ = c.out.end() // what has been found is printed
+		_ = c.out.end() // prints what has been found
 		return err
 	}
 	return stdoutError(c.end())
@@ -338,7 +338,7 @@ func (c *matchCounter) add(m *search.Match) error {
 	return c.out.match(m)
 }
 
-// end prints what is to come last.
+// end prints what has to come last.
 func (c *matchCounter) end() error {
 	for i, n := range c.counts {
 		if !c.numbers {
@@ -351,7 +351,7 @@ func (c *matchCounter) end() error {
 	return c.out.end()
 }
 
-// searchOutput prints matches, or how many there are.
+// searchOutput prints matches, or their number.
 type searchOutput interface {
 	match(m *search.Match) error
 	candidate(c search.Candidate, info *search.CandidateInfo) error
@@ -375,5 +375,5 @@ func (o *searchFlags) checkCounts() error {
 // maxContext bounds --context, in bytes.
 const maxContext = 1 << 20
 
-// number returns a count for a person or a program.
+// number returns a count as text, for people or programs.
 func number(n uint64) string { return strconv.FormatUint(n, 10) }

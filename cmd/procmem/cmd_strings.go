@@ -112,8 +112,8 @@ func (o *stringsFlags) run(g *globals, word string) error {
 	return nil
 }
 
-// ordinary returns the mappings that are the target's own, and not the
-// kernel's: those cannot be read, or hold its code.
+// ordinary returns the mappings that are the target's own. Those of the kernel cannot be read,
+// or hold the kernel's code.
 func ordinary(ms []procmem.Mapping) []procmem.Range {
 	rs := make([]procmem.Range, 0, len(ms))
 	for i := range ms {
@@ -124,8 +124,8 @@ func ordinary(ms []procmem.Mapping) []procmem.Range {
 	return rs
 }
 
-// breakLines writes lines that have their line break in front of them, as it
-// shows late whether a string goes on.
+// breakLines writes each line break before the next line, because whether a string goes on
+// shows late.
 type breakLines struct {
 	w     io.Writer
 	begun bool
@@ -148,7 +148,7 @@ func (l *breakLines) end() error {
 	return err
 }
 
-// stringLines makes a line of each string. A long one comes in pieces.
+// stringLines makes a line of each string. A long string comes in pieces.
 type stringLines struct {
 	encoding search.Encoding
 	radix    int
@@ -167,7 +167,7 @@ func (l stringLines) add(b []byte, m *search.Match, goesOn bool) []byte {
 	return b
 }
 
-// appendAddress appends an address as strings(1) would an offset.
+// appendAddress appends an address as strings(1) would append an offset.
 func appendAddress(b []byte, a procmem.Addr, radix int) []byte {
 	const width = 7
 	if radix == 0 {
@@ -203,7 +203,7 @@ type stringsJSON struct{ encoding search.Encoding }
 func (j stringsJSON) add(b []byte, m *search.Match, _ bool) []byte {
 	out := bytes.NewBuffer(append(b, '\n'))
 	enc := newJSONEncoder(out)
-	_ = enc.Encode(struct { // a string and two numbers, which is no error
+	_ = enc.Encode(struct { // a string and two numbers always encode
 		Start procmem.Addr `json:"start"`
 		Bytes int          `json:"bytes"`
 		Text  string       `json:"text"`

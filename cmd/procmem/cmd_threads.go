@@ -55,8 +55,8 @@ their registers what /proc/PID/task/TID/syscall holds: those of the system call.
 	return cmd
 }
 
-// threadsMethodFlag is the value of --method: registers are no memory, of which
-// the other methods make a moment.
+// threadsMethodFlag is the value of --method. It has fewer methods, because the others are for
+// memory.
 type threadsMethodFlag snapshot.Method
 
 func (m *threadsMethodFlag) String() string { return string(*m) }
@@ -71,8 +71,7 @@ func (m *threadsMethodFlag) Set(s string) error {
 	return errors.New("want stop or live")
 }
 
-// registersOf returns what tells the registers of a thread, as far as they are
-// known.
+// registersOf returns a function that returns the known registers of a thread.
 func registersOf(t *target.Target, m snapshot.Method) func(procmem.Arch, *procmem.Thread) []procmem.Register {
 	if t.Core != nil {
 		m = snapshot.MethodStop
@@ -88,7 +87,7 @@ func registersOf(t *target.Target, m snapshot.Method) func(procmem.Arch, *procme
 	}
 }
 
-// placeOf is Arch.PC, for cores too, which hold zeros where nothing is known.
+// placeOf is Arch.PC for cores, too, which hold zeros where nothing is known.
 func placeOf(a procmem.Arch, th *procmem.Thread) (pc, sp procmem.Addr, ok bool) {
 	pc, sp, ok = a.PC(th)
 	return pc, sp, ok && (pc != 0 || sp != 0)
@@ -158,7 +157,7 @@ func state(b byte) string {
 	return string(rune(b))
 }
 
-// threadsTable prints registers where it is given what tells them.
+// threadsTable prints the registers that known returns, unless known is nil.
 func threadsTable(img *procmem.Image, g *globals, known func(procmem.Arch, *procmem.Thread) []procmem.Register) error {
 	color := g.color.Enabled(os.Stdout)
 	cols := []term.Column{{Title: "TID", Right: true}, {Title: "NAME"}, {Title: "STATE"}, {Title: "PC", Right: true}, {Title: "SP", Right: true}, {Title: "AT"}}

@@ -72,8 +72,8 @@ be read.`,
 	})
 }
 
-// tellVerdict prints what was found. The compressed file around the core may not
-// be whole.
+// tellVerdict prints what was found. whole says that the compressed file around the core is
+// whole.
 func tellVerdict(g *globals, path string, v *core.Verdict, whole bool) error {
 	if g.json {
 		out := verdictJSON{path, v.Checked, v.MemoryBytes, v.Damaged}

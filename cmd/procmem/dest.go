@@ -15,8 +15,8 @@ import (
 	"github.com/procmem/procmem/internal/upload"
 )
 
-// notice prints what one should know while it goes on. Names in it may be
-// anything.
+// notice prints what one should know while the work goes on. It makes names harmless, which may
+// contain anything.
 func notice(format string, args ...any) {
 	term.Fprintf(os.Stderr, "procmem: %s\n", fmt.Sprintf(format, args...))
 }
@@ -35,7 +35,7 @@ func (c *compressFlag) Set(s string) error {
 	return nil
 }
 
-// suffix is what the name of a file ends with.
+// suffix returns the usual end of a file name.
 func (c compressFlag) suffix() string {
 	if c != "" {
 		return ".zst"
@@ -43,8 +43,8 @@ func (c compressFlag) suffix() string {
 	return ""
 }
 
-// destination is where a stream goes: stdout, a file, or an object in a store.
-// commit or abort ends it; after commit abort does nothing.
+// destination is where a stream goes: stdout, a file, or an object in a store. commit or abort
+// ends it. After commit, abort does nothing.
 type destination struct {
 	io.Writer
 	name   string // "" for stdout
@@ -52,7 +52,7 @@ type destination struct {
 	abort  func()
 }
 
-// checkURL refuses what is meant to be a URL, and is none that is understood.
+// checkURL refuses a name that looks like a URL but is none that is understood.
 func checkURL(name string) error {
 	if scheme, _, ok := strings.Cut(name, "://"); ok && !upload.IsURL(name) && !strings.Contains(scheme, "/") {
 		return usagef("%s: of URLs, only s3://BUCKET/NAME is understood (a file of such a name is ./%s)", name, name)
@@ -60,9 +60,9 @@ func checkURL(name string) error {
 	return nil
 }
 
-// checkStdout tells where stdout is closed: the Go runtime has opened /dev/null
-// instead, for reading too. Whoever has done that himself cannot be told from it;
-// he keeps nothing either.
+// checkStdout returns an error where stdout is closed. The Go runtime has then opened /dev/null
+// in its place, for reading, too. A user who has redirected stdout so cannot be told from that,
+// and keeps nothing either.
 func checkStdout() error {
 	var null, st unix.Stat_t
 	flags, err := unix.FcntlInt(1, unix.F_GETFL, 0)
@@ -73,8 +73,8 @@ func checkStdout() error {
 	return nil
 }
 
-// openDestination begins the destination called name, which is - for stdout.
-// size is about what will be written.
+// openDestination begins the destination called name. "-" is stdout. size is about how many
+// bytes will be written.
 func openDestination(ctx context.Context, name string, size uint64, force bool) (*destination, error) {
 	nothing := func() error { return nil }
 	switch {
@@ -119,7 +119,7 @@ func openDestination(ctx context.Context, name string, size uint64, force bool) 
 	}, f.Abort}, nil
 }
 
-// noRoom adds to an error what one can do where there is no room for a file.
+// noRoom adds a remedy to an error of too little room for a file.
 func noRoom(err error) error {
 	switch {
 	case errors.Is(err, unix.ENOSPC), errors.Is(err, unix.EDQUOT):
@@ -130,8 +130,8 @@ func noRoom(err error) error {
 	return err
 }
 
-// lateDestination is a destination that is opened once it is known how much will be written.
-// It is a capture.Expecter.
+// lateDestination is a destination that is opened once its size is known. It is a
+// capture.Expecter.
 type lateDestination struct {
 	ctx   context.Context
 	name  string

@@ -10,15 +10,15 @@ import (
 	"github.com/procmem/procmem/internal/term"
 )
 
-// hexPairs prints the bytes of two memories side by side: rows that begin at
-// multiples of their length, with the address, the bytes of both, and both as
-// text. Bytes that differ are coloured, or have an asterisk in front.
+// hexPairs prints the bytes of two memories side by side. Rows begin at multiples of their
+// length. A row has the address, the bytes of both, and both as text. Bytes that differ are
+// coloured, or have an asterisk before them.
 type hexPairs struct {
 	w     *bufio.Writer
 	color bool
 	size  int // bytes of a row
 	b     []byte
-	next  procmem.Addr // where what was printed last ends
+	next  procmem.Addr // end of what was printed last
 	begun bool
 }
 
@@ -35,13 +35,13 @@ const hexPairDigits = 12
 func newHexPairs(w *bufio.Writer, color bool, width int) *hexPairs {
 	h := &hexPairs{w: w, color: color, size: 16}
 	if wide := hexPairDigits + 8*h.size + 4; width > 0 && width < wide {
-		h.size = 8 // which gives just 80
+		h.size = 8 // gives just 80 columns
 	}
 	return h
 }
 
-// print prints a change. A line that names the place goes in front, unless it
-// follows upon the last one.
+// print prints a change. A line that names the place comes first, unless the change follows the
+// last one.
 func (h *hexPairs) print(c diff.Change, where func(procmem.Addr) string) {
 	if !h.begun || c.Start-h.next >= diff.Gap {
 		if h.begun {
@@ -59,8 +59,7 @@ func (h *hexPairs) print(c diff.Change, where func(procmem.Addr) string) {
 	}
 }
 
-// row prints a row, of whose bytes the first ones, and perhaps the last ones,
-// are not there.
+// row prints a row. Its first skip bytes, and maybe its last ones, are missing.
 func (h *hexPairs) row(addr procmem.Addr, skip int, a, b []byte) {
 	h.b = fmt.Appendf(h.b[:0], "%0*x ", hexPairDigits, uint64(addr))
 	h.bytes(colorBefore, skip, a, b)

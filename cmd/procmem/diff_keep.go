@@ -15,8 +15,7 @@ import (
 	"github.com/procmem/procmem/target"
 )
 
-// keepBefore copies the memory of a process into a core without a name, and
-// waits.
+// keepBefore copies the memory of a process into an unnamed core, and waits.
 func keepBefore(ctx context.Context, word string, specs []target.Spec, after time.Duration) (*core.File, error) {
 	t, err := openTarget(word)
 	if err != nil {
@@ -44,8 +43,8 @@ func keepBefore(ctx context.Context, word string, specs []target.Spec, after tim
 	}
 }
 
-// keep takes a core of the memory of a process, or of ranges of it, into a file
-// without a name: it is gone when it is closed, or procmem ends.
+// keep takes a core of the memory of a process, or of ranges of it, into an unnamed file. The
+// file is gone when it is closed, or procmem ends.
 func keep(ctx context.Context, p *process.Process, specs []target.Spec) (*core.File, error) {
 	progress := startProgress(fmt.Sprintf("process %d", p.PID()))
 	defer progress.end()
@@ -58,7 +57,7 @@ func keep(ctx context.Context, p *process.Process, specs []target.Spec) (*core.F
 		}
 		o.Only = []procmem.Range{}
 		for _, s := range specs {
-			in, _ := s.Resolve(maps) // what is not there yet may come
+			in, _ := s.Resolve(maps) // what is not there yet may come later
 			o.Only = append(o.Only, in...)
 		}
 	}

@@ -35,18 +35,18 @@ func newDiffOutput(g *globals, before []procmem.Mapping, hex bool) diffOutput {
 	return t
 }
 
-// diffText prints for a person.
+// diffText prints for people.
 type diffText struct {
 	w        *bufio.Writer
 	color    bool
-	terminal bool // who looks on sees each range when it is found
-	width    int  // of the terminal, 0 where there is none
+	terminal bool // each range is shown when it is found
+	width    int  // of the terminal, in columns; 0 where there is none
 	before   []procmem.Mapping
 	where    func(procmem.Addr) string
 	hex      *hexPairs // nil where bytes are not printed
 
 	mappings *term.Table
-	ranges   bool // there were some
+	ranges   bool // some were printed
 }
 
 func (t *diffText) mapping(m diff.MappingChange) error {
@@ -69,7 +69,7 @@ func (t *diffText) mapping(m diff.MappingChange) error {
 	return t.mappings.Row(string(m.Kind), m.Range.String(), perm, units.Size(m.Size()), name)
 }
 
-// fromTo is a text that has become another, or has stayed.
+// fromTo returns one text for a text that has become another, or has stayed.
 func fromTo(a, b string) string {
 	if a == b {
 		return a
@@ -90,8 +90,8 @@ func (t *diffText) section(empty bool) error {
 	return err
 }
 
-// Widths of columns that are printed before all rows are known: addresses of
-// user space have 12 digits.
+// Widths of columns that are printed before all rows are known. Addresses of user space have 12
+// digits.
 const (
 	diffRange = len("0x7fffffffffff-0x7fffffffffff")
 	diffCount = len("1073741824")
@@ -137,7 +137,7 @@ func (t *diffText) end(mappings int, s *diff.Stats) error {
 	return t.w.Flush()
 }
 
-// diffTotal is the last line.
+// diffTotal returns the last line.
 func diffTotal(mappings int, s *diff.Stats) string {
 	var parts []string
 	if mappings > 0 {
@@ -182,8 +182,8 @@ func (t *diffText) heat(heat []diff.Heat) error {
 	return tab.Close()
 }
 
-// heatBar draws a mapping from its start to its end: blank where nothing has
-// changed, up to @ where each page has.
+// heatBar draws a mapping from its start to its end: blank where nothing has changed, up to @
+// where each page has.
 func heatBar(h *diff.Heat, cells int) string {
 	const levels = ".:-=+*#%@"
 	n := len(h.Spots)
@@ -205,7 +205,7 @@ func heatBar(h *diff.Heat, cells int) string {
 	return string(append(b, '|'))
 }
 
-// diffJSON prints an object on a line for each thing that it has to tell.
+// diffJSON prints each result as an object on a line.
 type diffJSON struct {
 	w      *bufio.Writer
 	enc    *json.Encoder
@@ -213,7 +213,7 @@ type diffJSON struct {
 	hex    bool
 }
 
-// diffMapping is a mapping in what diff prints.
+// diffMapping is a mapping in the output of diff.
 type diffMapping struct {
 	procmem.Range
 	Perm   procmem.Perm `json:"perm"`

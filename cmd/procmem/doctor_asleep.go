@@ -15,10 +15,10 @@ import (
 // asleepThread is a thread in state D.
 type asleepThread struct {
 	TID  int    `json:"tid"`
-	Call string `json:"call"` // the system call it is in, "" where there is none
+	Call string `json:"call"` // the system call that it is in; "" where there is none
 }
 
-// asleep finds threads that were in state D, in the same place, at two looks.
+// asleep returns threads that were in state D, in the same place, at two looks.
 func asleep(p *process.Process, arch procmem.Arch) []asleepThread {
 	look := func() map[int]uint64 {
 		out := make(map[int]uint64)
@@ -50,10 +50,10 @@ func asleep(p *process.Process, arch procmem.Arch) []asleepThread {
 	return out
 }
 
-// asleepLooks is between the looks: waits for a page or a lock are shorter.
+// asleepLooks is the time between the looks. Waits for a page or a lock are shorter.
 const asleepLooks = 5 * time.Millisecond
 
-// text tells of one of those threads.
+// text describes the thread.
 func (t asleepThread) text() string {
 	if t.Call == "" {
 		return strconv.Itoa(t.TID)
@@ -61,7 +61,7 @@ func (t asleepThread) text() string {
 	return fmt.Sprintf("%d (in %s)", t.TID, t.Call)
 }
 
-// printAsleep tells of the threads that would not stop.
+// printAsleep prints the threads that would not stop.
 func (q *prediction) printAsleep(w *prose) {
 	n := len(q.Asleep)
 	if n == 0 {

@@ -1,9 +1,7 @@
-// Command procmem reads the memory of live Linux processes and takes cores of
-// them.
+// Command procmem reads the memory of live Linux processes and takes cores of them.
 //
-// Output rules: data goes to stdout, messages to stderr. Binary data never
-// goes to a terminal unless --format raw asks for it. With --json, stdout
-// holds JSON alone (docs/json.md).
+// Output rules: data goes to stdout, messages to stderr. Binary data goes to a terminal only
+// with --format raw. With --json, stdout has JSON alone (docs/json.md).
 package main
 
 import (
@@ -33,7 +31,7 @@ var version = "0.1.0-dev"
 // The exit statuses.
 const (
 	exitDone    = 0
-	exitFailed  = 1 // and nothing half-written is left
+	exitFailed  = 1 // failed, and nothing half-written is left
 	exitUsage   = 2
 	exitMissing = 3 // done, but data that should have been readable is missing
 )
@@ -41,7 +39,7 @@ const (
 func main() { os.Exit(run()) }
 
 func run() int {
-	// A closed pipe and a file size limit are errors to report, not to die of.
+	// A closed pipe and a file size limit are errors to report, not reasons to die.
 	signal.Ignore(syscall.SIGPIPE, syscall.SIGXFSZ, syscall.SIGUSR1)
 	if err := privilege.Lower(); err != nil {
 		return exitStatus(err)
@@ -53,7 +51,7 @@ func run() int {
 	return exitStatus(cmd.Execute())
 }
 
-// errInterrupted is why a context ended.
+// errInterrupted is the cause of a context that a signal has ended.
 type errInterrupted struct{ sig os.Signal }
 
 func (e errInterrupted) Error() string {
@@ -63,12 +61,13 @@ func (e errInterrupted) Error() string {
 	return "stopped by " + e.sig.String()
 }
 
-// undoing is for commands that have something to undo: the context ends with
-// the first SIGINT, SIGTERM, SIGQUIT or SIGHUP, so that the target is let go and what is
-// half-written removed. A second one ends procmem at once, which lets the
-// target go as well, and so does a first one that does not end it in time. Other commands just end. Control-Z does nothing: who is
-// stopped lets nobody go. A signal that was ignored when procmem was started, as
-// nohup(1) does, stays so.
+// undoing is for commands that have something to undo. The first SIGINT, SIGTERM, SIGQUIT or
+// SIGHUP ends the context, so that the target is let go and half-written files are removed. A
+// second signal ends procmem at once, which lets the target go as well. So does a first one
+// that does not end procmem in time. Other commands just end.
+//
+// Control-Z has no effect, because a stopped process cannot let the target go. A signal that
+// was ignored when procmem was started stays ignored, as under nohup(1).
 func undoing(run func(ctx context.Context) error) error {
 	ctx, cancel := context.WithCancelCause(context.Background())
 	defer cancel(nil)
@@ -156,7 +155,7 @@ func (e usageError) Unwrap() error { return e.err }
 
 func usagef(format string, args ...any) error { return usageError{fmt.Errorf(format, args...)} }
 
-// statusError carries an exit status for what has been told already.
+// statusError is an exit status for what has been printed already.
 type statusError int
 
 func (e statusError) Error() string { return fmt.Sprintf("exit status %d", int(e)) }
@@ -177,7 +176,7 @@ func exitStatus(err error) int {
 	return exitFailed
 }
 
-// complain prints an error to stderr. A refusal by the kernel is explained.
+// complain prints an error to stderr. It explains a refusal by the kernel.
 func complain(err error) {
 	text := err.Error()
 	if p, ok := errors.AsType[*target.ProcessError](err); ok {
@@ -197,8 +196,7 @@ func complain(err error) {
 	}
 }
 
-// onTarget wraps the error of working on a target, so that complain can
-// explain it.
+// onTarget wraps an error of work on a target, so that complain can explain it.
 func onTarget(t *target.Target, err error) error {
 	if t.Process == nil {
 		return err
@@ -212,8 +210,7 @@ func isSelf(pid int) bool {
 	return err == nil && pid == self
 }
 
-// onProcess is onTarget for a process. One that was there and is no more needs no
-// explanation.
+// onProcess is onTarget for a process. The end of the process needs no explanation.
 func onProcess(p *process.Process, err error) error {
 	if err == nil {
 		return nil
@@ -224,8 +221,7 @@ func onProcess(p *process.Process, err error) error {
 	return &target.ProcessError{PID: p.PID(), Err: err}
 }
 
-// exactly is cobra.ExactArgs with an error of usage that names what is
-// missing.
+// exactly is cobra.ExactArgs with a usage error that names what is missing.
 func exactly(names ...string) cobra.PositionalArgs {
 	return func(cmd *cobra.Command, args []string) error {
 		switch {

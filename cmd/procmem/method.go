@@ -53,6 +53,6 @@ func addMethod(cmd *cobra.Command, m *methodFlag) {
 
 // complete offers the values of a flag to the shell.
 func complete(cmd *cobra.Command, flag string, values ...string) {
-	// The error is that there is no such flag, or that this was done before.
+	// It fails only where there is no such flag, or this was done before.
 	_ = cmd.RegisterFlagCompletionFunc(flag, cobra.FixedCompletions(values, cobra.ShellCompDirectiveNoFileComp))
 }

@@ -11,7 +11,7 @@ import (
 	"github.com/procmem/procmem/target"
 )
 
-// openTarget resolves a TARGET; a core may be compressed.
+// openTarget resolves a TARGET. A core may be compressed.
 func openTarget(word string) (*target.Target, error) {
 	t, err := target.OpenWith(word, openOptions(word, notice))
 	switch {
@@ -33,7 +33,7 @@ type opened struct {
 	done    func()
 }
 
-// openMemory opens a TARGET for reading. Close ends it.
+// openMemory opens a TARGET for reading. Close must be called.
 func openMemory(word string) (o *opened, err error) {
 	o = &opened{done: func() {}}
 	if o.Target, err = openTarget(word); err != nil {
@@ -62,7 +62,7 @@ func (o *opened) Close() {
 	o.Target.Close()
 }
 
-// openOptions say what is done with a core by notices.
+// openOptions returns options that print notices about a core.
 func openOptions(path string, notice func(format string, args ...any)) core.OpenOptions {
 	return core.OpenOptions{
 		Unpacking: func(why string, _ func() int64, _ int64) {
@@ -72,7 +72,7 @@ func openOptions(path string, notice func(format string, args ...any)) core.Open
 	}
 }
 
-// tellDamage says what is damaged of what a core should tell.
+// tellDamage prints which parts of a core that describe the process are damaged.
 func tellDamage(path string, c *core.File) {
 	for _, d := range c.Damaged() {
 		if !isCut(d) {
@@ -90,8 +90,8 @@ func tellDamage(path string, c *core.File) {
 
 func isCut(d core.Damage) bool { return errors.Is(d.Err, procmem.ErrTruncated) }
 
-// cutOff tells what a core ends before, "" where that is nothing. Damaged headers
-// make it seem to be cut off, too.
+// cutOff says what a core ends before, or returns "" where it is whole. Damaged headers make it
+// seem cut off, too.
 func cutOff(c *core.File) string {
 	bad := c.Damaged()
 	notes := slices.ContainsFunc(bad, isCut)

@@ -19,7 +19,7 @@ func writeJSON(w io.Writer, v any) error {
 	return stdoutError(newJSONEncoder(w).Encode(v))
 }
 
-// newJSONEncoder returns what all JSON is printed with.
+// newJSONEncoder returns the encoder of all JSON output.
 func newJSONEncoder(w io.Writer) *json.Encoder {
 	enc := json.NewEncoder(term.JSON(w))
 	enc.SetEscapeHTML(false)
@@ -34,8 +34,7 @@ func stdoutError(err error) error {
 	return err
 }
 
-// mostLines is how many parts are told one by one where there is no end to
-// what is lost.
+// mostLines is how many lost parts are printed one by one, where there may be any number.
 const mostLines = 20
 
 // missing is a range that could not be read, in JSON.
@@ -58,7 +57,7 @@ func tellFault(f procmem.Fault) {
 	term.Fprintf(os.Stderr, "%v: %v (%s)\n", f.Start, f.Err, bytesOf(f.Size()))
 }
 
-// bytesOf is an exact number of bytes.
+// bytesOf returns an exact number of bytes as text.
 func bytesOf(n uint64) string {
 	if n == 1 {
 		return "1 byte"

@@ -15,12 +15,12 @@ import (
 	"github.com/procmem/procmem/internal/units"
 )
 
-// progress tells on stderr how far a work is: all the time on a terminal, and
-// in a line for each SIGUSR1. Who works must not wait for a terminal that is
-// stopped, or a pipe that nobody reads, for a process may be held meanwhile:
-// one goroutine alone writes, and holds no lock then.
+// progress shows on stderr how far some work is: all the time on a terminal, and in one line
+// for each SIGUSR1. The work must not wait for a stopped terminal, or for a pipe without a
+// reader, because a process may be held meanwhile. So one goroutine alone writes, and holds no
+// lock then.
 type progress struct {
-	what string // is worked on
+	what string // the thing that is worked on
 	out  io.Writer
 
 	mu  sync.Mutex
@@ -30,20 +30,19 @@ type progress struct {
 	stop, stopped chan struct{}
 }
 
-// moment is what there is to tell.
+// moment is what there is to show.
 type moment struct {
 	phase string
 	done  func() int64 // bytes so far; nil where none move
-	total int64        // about; 0 is not known
-	since time.Time    // of the counting
-	count int          // of the countings, to tell one from the next
+	total int64        // about how many bytes there are; 0: unknown
+	since time.Time    // when the counting began
+	count int          // number of the counting, to tell one from the next
 }
 
-// showAfter is how long a work takes at least for which there is a bar.
+// showAfter is how long work must last for a bar to appear.
 const showAfter = 300 * time.Millisecond
 
-// tellAfter is how long something moves at least before its speed means
-// anything.
+// tellAfter is how long bytes must move before their speed means anything.
 const tellAfter = 200 * time.Millisecond
 
 func startProgress(what string) *progress {
@@ -62,7 +61,7 @@ func (p *progress) enter(phase string) {
 	p.now.phase = phase
 }
 
-// count tells what moves from now on. It returns at once.
+// count sets what moves from now on. It returns at once.
 func (p *progress) count(done func() int64, total int64) {
 	p.mu.Lock()
 	defer p.mu.Unlock()
@@ -70,7 +69,7 @@ func (p *progress) count(done func() int64, total int64) {
 	p.now.count++
 }
 
-// notice is the function of that name, while there may be a bar.
+// notice is the function notice, while there may be a bar.
 func (p *progress) notice(format string, args ...any) {
 	select {
 	case p.lines <- fmt.Sprintf(format, args...):
@@ -79,7 +78,7 @@ func (p *progress) notice(format string, args ...any) {
 	}
 }
 
-// unpacking is count for a file that is unpacked before anything else.
+// unpacking is count for a file that is unpacked before all other work.
 func (p *progress) unpacking(done func() int64, total int64) {
 	p.enter("unpacking")
 	p.count(done, total)
@@ -133,15 +132,15 @@ func (p *progress) run(signals chan os.Signal, terminal bool) {
 // bar is what is drawn on a terminal.
 type bar struct {
 	out   io.Writer
-	on    bool // else nothing is written
+	on    bool // otherwise nothing is written
 	lib   *progressbar.ProgressBar
-	count int // of the moment for which lib was made
+	count int // the moment's count for which lib was made
 
-	column int // of the terminal
+	column int // of the cursor
 }
 
-// Write passes on what is drawn, as much of it as the terminal has columns for: a
-// line that goes on in the next could not be taken away.
+// Write passes on what is drawn, as far as the terminal has columns for it. A line that goes on
+// in the next row could not be taken away.
 func (b *bar) Write(p []byte) (int, error) {
 	if !b.on {
 		return len(p), nil
@@ -167,7 +166,7 @@ func (b *bar) Write(p []byte) (int, error) {
 	return len(p), err
 }
 
-// clearLine goes to the start of a line and takes away what is there.
+// clearLine goes to the start of a line and clears it.
 const clearLine = "\r\x1b[K"
 
 func (b *bar) clear() { fmt.Fprint(b, clearLine) }
@@ -185,15 +184,15 @@ func (b *bar) draw(m moment) {
 		b.clear()
 	}
 	n := m.moved()
-	if n <= m.total/100 || time.Since(m.since) < tellAfter { // nothing to tell the time left by
+	if n <= m.total/100 || time.Since(m.since) < tellAfter { // too little to predict the time left
 		fmt.Fprint(b, clearLine, m.phase)
 		return
 	}
 	b.lib.Describe(m.phase)
-	_ = b.lib.Set64(min(n, b.lib.GetMax64()-1)) // at the end it would be taken away
+	_ = b.lib.Set64(min(n, b.lib.GetMax64()-1)) // lib would take the bar away at the end
 }
 
-// moved is how many bytes there are so far.
+// moved returns how many bytes have moved so far.
 func (m moment) moved() int64 {
 	if m.done == nil {
 		return 0
@@ -201,7 +200,7 @@ func (m moment) moved() int64 {
 	return m.done()
 }
 
-// String is the moment in words.
+// String returns the moment in words.
 func (m moment) String() string {
 	if m.done == nil {
 		return m.phase

@@ -11,17 +11,17 @@ import (
 	"github.com/procmem/procmem/internal/term"
 )
 
-// prose writes text with a label in front, broken at spaces where a terminal
-// would break it anywhere. In a pipe each paragraph is one line.
+// prose writes text with a label before it. On a terminal, lines are broken at spaces. In a
+// pipe, each paragraph is one line.
 type prose struct {
 	w     io.Writer
-	width int // of the terminal, 0 where there is none
+	width int // of the terminal, in columns; 0 where there is none
 	b     strings.Builder
 }
 
 func newProse(f *os.File) *prose { return &prose{w: f, width: columnsOf(f)} }
 
-// columnsOf returns the width of a terminal, 0 where f is none.
+// columnsOf returns the width of a terminal, or 0 where f is none.
 func columnsOf(f *os.File) int {
 	if f == nil {
 		return 0
@@ -33,8 +33,8 @@ func columnsOf(f *os.File) int {
 	return width
 }
 
-// paragraph writes a text behind its label, nothing where the text is empty,
-// and an empty line where it is a newline.
+// paragraph writes a text after its label. It writes nothing where the text is empty, and an
+// empty line where it is a newline.
 func (p *prose) paragraph(label, text string) {
 	switch text {
 	case "":
@@ -46,21 +46,21 @@ func (p *prose) paragraph(label, text string) {
 	}
 }
 
-// command is paragraph for a text that is to be copied, which is not broken.
+// command is paragraph for a text that is to be copied, and so is not broken.
 func (p *prose) command(label, text string) {
 	if text != "" {
 		p.b.WriteString(label + term.Printable(text) + "\n")
 	}
 }
 
-// marked is paragraph with a sign of two columns in front, perhaps coloured.
+// marked is paragraph with a sign of two columns before it, maybe coloured.
 func (p *prose) marked(sign, label, text string) {
 	p.b.WriteString(sign + " " + label)
 	p.fill(3+utf8.RuneCountInString(label), text)
 }
 
-// fill writes the words of text, the first of them at column indent, and
-// lets the next lines begin there.
+// fill writes the words of text. The first word is at column indent, and the next lines begin
+// there.
 func (p *prose) fill(indent int, text string) {
 	const least = 20 // columns, below which a text is not readable anyway
 	at := indent

@@ -16,12 +16,12 @@ import (
 )
 
 const (
-	followWords = 16 // of a range that has only a beginning
-	followDepth = 5  // pointers that a chain has at most
+	followWords = 16 // words of a range without an end
+	followDepth = 5  // most pointers in a chain
 	followText  = 64 // bytes of a string that are shown
 	followCode  = 8  // bytes of instructions
-	shortest    = 4  // bytes of a string that is taken for one; what is shorter may show beside its number
-	least       = 3  // bytes of text in a number that are worth a word
+	shortest    = 4  // bytes of the shortest string; shorter text may be shown beside its number
+	least       = 3  // bytes of text in a number that are worth showing
 )
 
 // follower follows pointers through the memory of a target.
@@ -39,7 +39,7 @@ type chain struct {
 	End   chainEnd `json:"leads_to"`
 }
 
-// link is an address, by the word before.
+// link is an address, as the word before has it.
 type link struct {
 	Addr    procmem.Addr `json:"address"`
 	Region  string       `json:"region"`
@@ -47,8 +47,8 @@ type link struct {
 	Symbol  string       `json:"symbol"`
 }
 
-// chainEnd is what the last pointer of a chain points to; where there is none,
-// what the word itself is.
+// chainEnd is what the last pointer of a chain points to. Without a pointer, it is what the
+// word itself is.
 type chainEnd struct {
 	Kind  string        `json:"kind"`
 	Value *procmem.Addr `json:"value,omitempty"`
@@ -87,7 +87,7 @@ func regionOf(m *procmem.Mapping) string {
 	return "rodata"
 }
 
-// mapping returns the one that holds the address, or nil.
+// mapping returns the mapping that holds the address, or nil.
 func (f *follower) mapping(a procmem.Addr) *procmem.Mapping {
 	if i := procmem.FindMapping(f.maps, a); i < len(f.maps) && f.maps[i].Contains(a) {
 		return &f.maps[i]
@@ -95,7 +95,7 @@ func (f *follower) mapping(a procmem.Addr) *procmem.Mapping {
 	return nil
 }
 
-// follow returns the chain that the word v at the address at begins.
+// follow returns the chain of the word v at the address at.
 func (f *follower) follow(at procmem.Addr, v uint64) chain {
 	c := chain{Links: []link{}}
 	for {
@@ -129,7 +129,7 @@ func (c *chain) visited(a procmem.Addr) bool {
 	return false
 }
 
-// look returns the pointer that is at an address, or what ends the chain.
+// look returns the pointer at an address, or what ends the chain.
 func (f *follower) look(a procmem.Addr, m *procmem.Mapping) (next uint64, end chainEnd, done bool) {
 	var buf [followText]byte
 	n, err := f.mem.ReadAt(buf[:], a)
@@ -162,8 +162,8 @@ func wordAt(b []byte, size int) uint64 {
 	return binary.LittleEndian.Uint64(b)
 }
 
-// numberEnd is a word that points nowhere. Where all of it is text, up to the
-// zeros in front of the number, that is told too.
+// numberEnd returns the end for a word that points nowhere. If all of it is text, up to the
+// leading zeros of the number, the end has the text, too.
 func numberEnd(v uint64) chainEnd {
 	a := procmem.Addr(v)
 	b := binary.LittleEndian.AppendUint64(nil, v)
@@ -174,8 +174,8 @@ func numberEnd(v uint64) chainEnd {
 	return chainEnd{Kind: endNumber, Value: &a, Text: text}
 }
 
-// textAt returns the printable text that b begins with. A character that the
-// end of b cuts off is left out.
+// textAt returns the printable text at the front of b. A character that the end of b cuts off
+// is left out.
 func textAt(b []byte) string {
 	n := 0
 	for n < len(b) {
@@ -188,8 +188,8 @@ func textAt(b []byte) string {
 	return string(b[:n])
 }
 
-// name says what an address is, as text: a RANGE, and the symbol; "" where
-// nothing is mapped.
+// name returns the text of an address, a RANGE and the symbol. It is "" where nothing is
+// mapped.
 func (f *follower) name(a procmem.Addr) string { return placeName(f.locate(a), f.tab.Name(a)) }
 
 func placeName(mapping, symbol string) string {
@@ -242,7 +242,7 @@ func (e *chainEnd) part() term.Part {
 	return term.Part{Text: text}
 }
 
-// output prints words with where they lead to.
+// output returns an output that prints words with the chains that they begin.
 func (f *follower) output(g *globals) readOutput {
 	if g.json {
 		return newJSONChains(f)
@@ -258,7 +258,7 @@ type jsonChains struct {
 	f    *follower
 	w    *bufio.Writer
 	at   procmem.Addr
-	part []byte // of a word that is not whole yet
+	part []byte // of a word that is not complete yet
 }
 
 func newJSONChains(f *follower) *jsonChains { return &jsonChains{f: f, w: bufio.NewWriter(os.Stdout)} }
@@ -286,7 +286,7 @@ func (j *jsonChains) Write(addr procmem.Addr, p []byte) error {
 	return nil
 }
 
-// rest prints what is left of a word as bytes.
+// rest prints the rest of a word as bytes.
 func (j *jsonChains) rest() error {
 	if len(j.part) == 0 {
 		return nil

@@ -10,7 +10,7 @@ import (
 	"github.com/procmem/procmem/target"
 )
 
-// parseRanges reads words that are each a RANGE.
+// parseRanges parses words that are each a RANGE.
 func parseRanges(words []string) ([]target.Spec, error) {
 	specs := make([]target.Spec, 0, len(words))
 	for _, w := range words {
@@ -23,8 +23,8 @@ func parseRanges(words []string) ([]target.Spec, error) {
 	return specs, nil
 }
 
-// resolveRanges returns what they are among the mappings and the symbols of a
-// target, in the order in which they are given.
+// resolveRanges returns the ranges among the mappings and the symbols of a target, in the order
+// in which they are given.
 func resolveRanges(specs []target.Spec, ms []procmem.Mapping, tab *symbols.Table) ([]procmem.Range, error) {
 	var ranges []procmem.Range
 	for _, s := range specs {
@@ -39,10 +39,10 @@ func resolveRanges(specs []target.Spec, ms []procmem.Mapping, tab *symbols.Table
 
 // findSymbol returns the memory of the one symbol of that name.
 func findSymbol(tab *symbols.Table, name string) (procmem.Range, error) {
-	const most = 8 // that a message lists
+	const most = 8 // names that a message lists
 	found := tab.Find(name)
 	if len(found) > 1 {
-		// The vdso has functions of the names that libc has them under.
+		// The vDSO has functions with the same names as in libc.
 		found = slices.DeleteFunc(found, func(s symbols.Symbol) bool { return s.File == "[vdso]" })
 	}
 	switch len(found) {

@@ -45,7 +45,7 @@ func (o *searchFlags) everything(ctx context.Context, g *globals, s *searched) e
 	return searchStatus(save.w.Count() > 0, trouble)
 }
 
-// info returns what candidates of this search are.
+// info returns the description of the candidates of this search.
 func (o *searchFlags) info(s *searched) search.CandidateInfo {
 	typ := search.Ptr // unless --type says something else
 	if t, err := search.ParseType(o.typ); err == nil {
@@ -58,7 +58,7 @@ func (o *searchFlags) info(s *searched) search.CandidateInfo {
 	return info
 }
 
-// origin tells the target from others.
+// origin returns what tells the target from others.
 func (s *searched) origin() search.Origin {
 	if c := s.Core; c != nil {
 		return search.Origin{Core: s.Word}
@@ -68,8 +68,7 @@ func (s *searched) origin() search.Origin {
 	if b, err := os.ReadFile("/proc/sys/kernel/random/boot_id"); err == nil {
 		o.Boot = strings.TrimSpace(string(b))
 	}
-	// Each program that a process executes gets another auxiliary vector, with
-	// other addresses.
+	// Each program that a process executes gets another auxiliary vector, with other addresses.
 	if arch, err := p.Arch(); err == nil {
 		if auxv, err := p.Auxv(arch); err == nil {
 			o.Program = crc32.ChecksumIEEE(auxv)
@@ -78,9 +77,9 @@ func (s *searched) origin() search.Origin {
 	return o
 }
 
-// sameTarget refuses candidates of another process. Those of a core go with
-// all cores and processes, and those of a process with all cores: what they
-// have in common the user knows.
+// sameTarget refuses candidates of another process. Those of a core may be used with all cores
+// and processes, and those of a process with all cores. The user knows what these have in
+// common.
 func sameTarget(path string, was, now search.Origin) error {
 	switch {
 	case was.Core != "" || now.Core != "" || was == now:
@@ -151,7 +150,7 @@ func (o *searchFlags) narrowInto(ctx context.Context, g *globals, s *searched, f
 	}
 	found, err := search.Narrow(ctx, s.mem, from, n)
 	if err != nil && !errors.Is(err, errEnough) {
-		_ = out.end() // what has been found is printed
+		_ = out.end() // prints what has been found
 		return o.narrowError(s, err)
 	}
 	if err = nil; o.count {
@@ -170,10 +169,10 @@ func (o *searchFlags) narrowInto(ctx context.Context, g *globals, s *searched, f
 	return searchStatus(found.Kept > 0, nil)
 }
 
-// ownError is an error that is not one of the target.
+// ownError is an error that is not the target's.
 type ownError struct{ error }
 
-// ownWriter is a Writer with such errors.
+// ownWriter is a Writer that returns such errors.
 type ownWriter struct{ w io.Writer }
 
 func (o ownWriter) Write(p []byte) (int, error) {
@@ -195,7 +194,7 @@ func (o *searchFlags) narrowError(s *searched, err error) error {
 	return s.wrap(err)
 }
 
-// errEnough: no more candidates are to be printed.
+// errEnough reports that no more candidates are to be printed.
 var errEnough = errors.New("enough")
 
 func (o *searchFlags) change() search.Change {
@@ -212,7 +211,7 @@ func (o *searchFlags) change() search.Change {
 	return search.AnyChange
 }
 
-// tellNarrowed says which candidates could not be looked at.
+// tellNarrowed prints which candidates could not be looked at.
 func tellNarrowed(n search.Narrowed) {
 	if n.Swapped > 0 {
 		notice("%s swapped out, and kept: whether they still fit is not known (--swapped reads them, which brings them back into memory)", candidates(n.Swapped))
@@ -224,7 +223,7 @@ func tellNarrowed(n search.Narrowed) {
 
 func candidates(n uint64) string { return count(int(n), "candidate") }
 
-// tellSaved says what is in a file of candidates, of which some were printed.
+// tellSaved prints what is in a file of candidates, of which some were printed.
 func tellSaved(path string, n, printed uint64, listed bool) {
 	if listed && n > printed {
 		notice("%s in %s; %d not shown", candidates(n), path, n-printed)
@@ -241,7 +240,7 @@ type saver struct {
 	last   procmem.Addr
 }
 
-// newSaver begins a file, which takes the place of another one of candidates.
+// newSaver begins a file. It replaces only another file of candidates.
 func newSaver(path string, info search.CandidateInfo) (*saver, error) {
 	replace, err := holdsCandidates(path)
 	if err != nil {
@@ -259,8 +258,8 @@ func newSaver(path string, info search.CandidateInfo) (*saver, error) {
 	return s, nil
 }
 
-// holdsCandidates reports whether there is such a file. Another file is not to
-// be replaced.
+// holdsCandidates reports whether a file of candidates exists. It fails for another file, which
+// must not be replaced.
 func holdsCandidates(path string) (bool, error) {
 	st, err := os.Lstat(path)
 	if errors.Is(err, fs.ErrNotExist) {
@@ -276,7 +275,7 @@ func holdsCandidates(path string) (bool, error) {
 		}
 		defer f.Close()
 		if _, err := search.OpenCandidates(f); !errors.Is(err, search.ErrNotCandidates) {
-			return true, nil // perhaps damaged
+			return true, nil // maybe damaged
 		}
 	}
 	return false, fmt.Errorf("create %s: %w, and holds no candidates", path, fs.ErrExist)

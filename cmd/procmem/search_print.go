@@ -31,7 +31,7 @@ func newPlaces(ms []procmem.Mapping, tab *symbols.Table) *places {
 
 func (p *places) name(a procmem.Addr) string { return placeName(p.locate(a), p.symbols.Name(a)) }
 
-// mapping returns the one that holds the address, nil where none does.
+// mapping returns the mapping that holds the address, or nil.
 func (p *places) mapping(a procmem.Addr) *procmem.Mapping {
 	if i := procmem.FindMapping(p.maps, a); i < len(p.maps) && p.maps[i].Contains(a) {
 		return &p.maps[i]
@@ -39,7 +39,7 @@ func (p *places) mapping(a procmem.Addr) *procmem.Mapping {
 	return nil
 }
 
-// output returns what prints matches.
+// output returns the output that prints matches.
 func (o *searchFlags) output(g *globals, s *searched, patterns []search.Pattern) searchOutput {
 	p := matchPrinter{places: s.places, patterns: patterns, bigEndian: o.bigEndian, hex: o.hex, typed: -1}
 	if typ, err := search.ParseType(o.typ); err == nil {
@@ -61,8 +61,8 @@ func (o *searchFlags) output(g *globals, s *searched, patterns []search.Pattern)
 
 const printBuffer = 64 << 10
 
-// flusher empties a buffer when nothing has come for a moment, so that what is
-// found shows while the search goes on. Who writes to the buffer holds it.
+// flusher empties a buffer when nothing has come for a moment, so that matches show while the
+// search goes on. Code that writes to the buffer must hold its lock.
 type flusher struct {
 	sync.Mutex
 	flush func() error
@@ -86,8 +86,7 @@ func newFlusher(flush func() error) *flusher {
 	return f
 }
 
-// wrote notes that something is in the buffer, and returns what went wrong
-// since the last time.
+// wrote notes that something is in the buffer. It returns the error since the last call.
 func (f *flusher) wrote() error {
 	if !f.armed {
 		f.armed = true
@@ -104,7 +103,7 @@ func (f *flusher) end() error {
 	return cmp.Or(f.err, f.flush())
 }
 
-// matchPrinter is what all who print matches need.
+// matchPrinter is what all printers of matches share.
 type matchPrinter struct {
 	places    *places
 	patterns  []search.Pattern
@@ -117,7 +116,7 @@ type matchPrinter struct {
 // pattern returns the text of a match's pattern.
 func (p *matchPrinter) pattern(m *search.Match) string { return p.patterns[m.Pattern].String() }
 
-// value returns what a match is as a number, "" where it is none.
+// value returns a match as a number, or "" where it is none.
 func (p *matchPrinter) value(b []byte) string {
 	if p.typed < 0 {
 		return ""
@@ -127,7 +126,7 @@ func (p *matchPrinter) value(b []byte) string {
 
 func (p *matchPrinter) end() error { return p.flush.end() }
 
-// formatValue returns a value as it would be searched for.
+// formatValue returns a value as one would search for it.
 func formatValue(t search.Type, b []byte, bigEndian bool) string {
 	var v uint64
 	for i, c := range b {
@@ -154,7 +153,7 @@ func formatValue(t search.Type, b []byte, bigEndian bool) string {
 type matchLines struct {
 	matchPrinter
 	finds *term.Finds
-	find  term.Find // used again
+	find  term.Find // used again for each match
 }
 
 func (l *matchLines) match(m *search.Match) error {

@@ -73,8 +73,8 @@ func one(set func(string) bool, names ...string) error {
 	return nil
 }
 
-// patternWords returns the patterns as they were written: those of the command
-// line, and those of the file.
+// patternWords returns the patterns as written: those of the command line, then those of the
+// file.
 func (o *searchFlags) patternWords(words []string) ([]string, error) {
 	if o.file == "" {
 		return words, nil
@@ -102,7 +102,7 @@ func (o *searchFlags) patternWords(words []string) ([]string, error) {
 	return words, nil
 }
 
-// patterns reads words of the kind that was chosen.
+// patterns parses words as patterns of the chosen kind.
 func (o *searchFlags) patterns(words []string, s *searched) ([]search.Pattern, error) {
 	parse, err := o.parser(s)
 	if err != nil {
@@ -119,7 +119,7 @@ func (o *searchFlags) patterns(words []string, s *searched) ([]search.Pattern, e
 	return patterns, nil
 }
 
-// parser returns what reads a word.
+// parser returns the parser of a word.
 func (o *searchFlags) parser(s *searched) (func(word string) ([]search.Pattern, error), error) {
 	vo := o.valueOptions(s)
 	parse := func(w string) (search.Pattern, error) { return search.Literal([]byte(w), o.fold) }
@@ -149,8 +149,7 @@ func (o *searchFlags) valueOptions(s *searched) search.ValueOptions {
 	return search.ValueOptions{Align: o.align, BigEndian: o.bigEndian, Tolerance: o.tolerance, Word: s.word}
 }
 
-// pointersTo returns patterns of pointers to a RANGE, which may be several
-// pieces of memory.
+// pointersTo returns patterns of pointers to a RANGE, which may be several pieces of memory.
 func (s *searched) pointersTo(word string, vo search.ValueOptions) ([]search.Pattern, error) {
 	specs, err := parseRanges([]string{word})
 	if err != nil {
@@ -171,11 +170,11 @@ func (s *searched) pointersTo(word string, vo search.ValueOptions) ([]search.Pat
 	return patterns, nil
 }
 
-// permMask is which permissions are wanted, and which of them matter.
+// permMask says which permissions are wanted, and which of them matter.
 type permMask struct{ want, matter procmem.Perm }
 
-// parsePermMask reads permissions as /proc/PID/maps prints them, of which the
-// last may be left out. What is "." or "?" may be either.
+// parsePermMask parses permissions as /proc/PID/maps prints them. The last may be left out. "."
+// and "?" match either.
 func parsePermMask(s string) (permMask, error) {
 	var m permMask
 	if s == "" {
@@ -216,7 +215,7 @@ func whereToLook(specs []target.Spec, perm permMask, ms []procmem.Mapping, tab *
 		in = ordinary(ms)
 	}
 	in = pageset.Merge(in)
-	out := []procmem.Range{} // not nil, which would be everywhere
+	out := []procmem.Range{} // not nil, which would mean everywhere
 	for _, r := range in {
 		mapped := false
 		for i := procmem.FindMapping(ms, r.Start); i < len(ms) && ms[i].Start < r.End; i++ {

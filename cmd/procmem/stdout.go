@@ -5,16 +5,16 @@ import (
 	"io"
 )
 
-// untilDone is a Writer that gives up when its context ends, although a write
-// to w may go on for as long as nobody reads the other end of a pipe: a target
-// that is held must not wait for that. After an error p may still be read.
+// untilDone is a Writer that gives up when its context ends. A write to w may last as long as
+// the other end of a pipe is not read, and a held target must not wait for that. After an
+// error, p may still be read.
 type untilDone struct {
 	ctx  context.Context
 	work chan []byte
 	done chan written
 }
 
-// written is what one write came to.
+// written is the result of one write.
 type written struct {
 	n   int
 	err error
@@ -45,5 +45,5 @@ func (u *untilDone) Write(p []byte) (int, error) {
 	}
 }
 
-// Close must come last, and leaves w open.
+// Close must be called last, and leaves w open.
 func (u *untilDone) Close() { close(u.work) }

@@ -10,7 +10,7 @@ import (
 	"github.com/procmem/procmem/process"
 )
 
-// tellWaits prints what is waited for, each thing once.
+// tellWaits prints what the work waits for, each thing once.
 func tellWaits(p *process.Process) {
 	said := make(chan map[string]bool, 1)
 	said <- map[string]bool{}
@@ -24,15 +24,15 @@ func tellWaits(p *process.Process) {
 	})
 }
 
-// exitPatience is how long a command may take to undo what it did, after a signal.
+// exitPatience is how long a command may take to undo its work after a signal.
 const exitPatience = 10 * time.Second
 
-// bounded is how much is being done that ends by itself before long, however long that
-// takes on a busy machine.
+// bounded is the number of running operations that end by themselves before long, however long
+// that takes on a busy machine.
 var bounded atomic.Int32
 
-// endAnyway ends procmem where something does not answer: the process was let go, and
-// what is half-written keeps the name ….partial, for the next run to take over.
+// endAnyway ends procmem where something does not answer. The process was let go. What is
+// half-written keeps the name ….partial, for the next run to take over.
 func endAnyway(ctx context.Context, done <-chan struct{}) {
 	for wait := true; wait; wait = bounded.Load() > 0 {
 		select {
