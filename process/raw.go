@@ -178,11 +178,11 @@ func (v *View) findSpaceID(auxv io.Reader) {
 	}
 }
 
-// findWitness finds the fork sentinel: a page that the process wrote and may not write any
+// findForkSentinel finds the fork sentinel: a page that the process wrote and may not write any
 // more, such as one that a dynamic loader has relocated. It is shared as long as there is a
 // child that has not executed a program. A program that is linked statically at a fixed address
 // has no such page. It is assumed not to fork while it is read.
-func (v *View) findWitness() {
+func (v *View) findForkSentinel() {
 	for i := range v.maps {
 		m := &v.maps[i]
 		if m.Perm == procmem.PermRead && m.HasFile() && m.Usage != nil && m.Usage.Anonymous > 0 {

@@ -85,7 +85,7 @@ func (p *Process) viewOf(tid int, dir *os.File) (*View, error) {
 	}
 	v.findUnreachable(p, dir)
 	v.spans = spansOf(v.maps)
-	v.findWitness()
+	v.findForkSentinel()
 	return v, nil
 }
 

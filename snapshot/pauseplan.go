@@ -33,7 +33,7 @@ type pausePlan struct {
 func (f *pauser) classify(ov *overlay, fresh []procmem.Range) (*pausePlan, error) {
 	m := &pausePlan{f: f, ov: ov}
 	ov.maps = f.maps
-	m.sortShared()
+	m.classifyShared()
 	k := 0
 	for i := range f.maps {
 		mp := &f.maps[i]

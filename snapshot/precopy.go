@@ -19,9 +19,9 @@ var ErrBusy = errors.New("the process writes its memory faster than it can be co
 const (
 	maxRounds = 16
 	maxVain   = 2
-	// fewBytes is written in any case in the time that a pause takes to begin. Below it,
+	// restBytes is written in any case in the time that a pause takes to begin. Below it,
 	// another round is of no use.
-	fewBytes = 256 << 10
+	restBytes = 256 << 10
 	// copySpeed is the speed of a copy during a pause, in bytes a second. runTime is the cost
 	// of each run of pages besides, to find it and to read it apart from others.
 	copySpeed = 4 << 30
@@ -114,7 +114,7 @@ func (f *pauser) rounds(ctx context.Context) (rest uint64, err error) {
 		}
 		f.s.Rounds++
 		took := time.Since(began)
-		little := written.Bytes <= fewBytes
+		little := written.Bytes <= restBytes
 		if round > 1 && written.Bytes > last/4*3 {
 			vain++ // a machine that is busy for a moment causes this, too
 		}

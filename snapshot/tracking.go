@@ -92,8 +92,8 @@ type sharedNow struct {
 	present pageset.Set // offsets of pages that the process has in its page tables
 }
 
-// sortShared finds out which pages of tracked shared memory were written.
-func (m *pausePlan) sortShared() {
+// classifyShared finds out which pages of tracked shared memory were written.
+func (m *pausePlan) classifyShared() {
 	if m.f.tracker == nil {
 		for _, t := range m.f.shared {
 			m.f.s.tear(t.object, tornBeyond)

@@ -193,7 +193,7 @@ func (t *Tracker) copyShared(ctx context.Context, o *Shared, m *procmem.Mapping,
 				return written, context.Cause(ctx)
 			}
 			written.add(Work{gap.Size(), 1})
-			if err := t.copyBehind(gap, mem); err != nil {
+			if err := t.copyBacking(gap, mem); err != nil {
 				return written, err
 			}
 		}
@@ -201,8 +201,8 @@ func (t *Tracker) copyShared(ctx context.Context, o *Shared, m *procmem.Mapping,
 	return written, nil
 }
 
-// copyBehind copies a range from its backing memory.
-func (t *Tracker) copyBehind(r procmem.Range, mem procmem.Memory) error {
+// copyBacking copies a range from its backing memory.
+func (t *Tracker) copyBacking(r procmem.Range, mem procmem.Memory) error {
 	for !r.Empty() {
 		b, err := t.freeBatch()
 		if err != nil {

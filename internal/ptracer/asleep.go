@@ -25,8 +25,8 @@ const (
 	// firstInquiry is when the threads that have not stopped yet are first looked at. Most stop
 	// in a tenth of that.
 	firstInquiry = 250 * time.Microsecond
-	// fewPending bounds the number of threads that are looked at so early.
-	fewPending = 16
+	// maxEarlyInquiries bounds the number of threads that are looked at so early.
+	maxEarlyInquiries = 16
 )
 
 // Reasons why the registers of a thread are missing or not whole.

@@ -324,7 +324,7 @@ func (t *Tracer) Wait(ctx context.Context) error {
 			return nil
 		}
 		// Looking at many threads takes its time, in which they may have stopped.
-		if waited >= next && (len(pending) <= fewPending || waited > 5*time.Millisecond) {
+		if waited >= next && (len(pending) <= maxEarlyInquiries || waited > 5*time.Millisecond) {
 			t.inquire(pending)
 			next = time.Since(began) + max(firstInquiry, waited/4)
 		}
