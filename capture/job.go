@@ -20,7 +20,7 @@ import (
 // that are known only after its end.
 type Result struct {
 	*core.Report
-	Image *procmem.Image
+	Image *procmem.Image // what the core tells of the process
 }
 
 // job is one call of this package.

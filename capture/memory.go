@@ -73,10 +73,10 @@ func Memory(ctx context.Context, p *process.Process, folder string, o Options, f
 
 // Prediction is what a core of a process would be.
 type Prediction struct {
-	Image       *procmem.Image // without the threads
-	MemoryBytes uint64         // memory in the core, zeros included
-	DataBytes   uint64         // the part of it that is more than holes in a file, at most
-	Methods     []snapshot.Estimate
+	Image       *procmem.Image      // without the threads
+	MemoryBytes uint64              // memory in the core, zeros included
+	DataBytes   uint64              // the part of it that is more than holes in a file, at most
+	Methods     []snapshot.Estimate // what is expected of each method
 }
 
 // Predict returns what a core of a process would be now. It holds nothing, and watches a

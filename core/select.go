@@ -37,8 +37,8 @@ const (
 // Segment is one PT_LOAD of a core.
 type Segment struct {
 	procmem.Range
-	Perm   procmem.Perm
-	Dumped bool // the core holds all of it (p_filesz is p_memsz) or nothing (0)
+	Perm   procmem.Perm // of the mapping
+	Dumped bool         // the core holds all of it (p_filesz is p_memsz) or nothing (0)
 }
 
 // hugeUntouched is the size, in bytes, from which the core names untouched anonymous memory but

@@ -25,7 +25,7 @@ const (
 
 // sums holds the checksums of pages, each less (exclusive or) that of a page of zeros. So a
 // page of which nothing is known is one of zeros. Since the CRC is linear, a page may be
-// written in parts: its value is the exclusive or of the parts' values, each with zeros around
+// written in parts. Its value is the exclusive or of the parts' values, each with zeros around
 // it. The methods may be called from several goroutines at once for different pages.
 type sums struct {
 	mu     sync.Mutex

@@ -10,10 +10,11 @@ import (
 	"github.com/procmem/procmem"
 )
 
-// A file may be on a server that does not answer: the target itself, a server that hangs, or
-// one behind a network that is down. A thread that opens or reads the file then waits in the
-// kernel. With FUSE, that thread cannot even be ended (fs/fuse/dev.c, request_wait_answer).
-// /proc/PID/mountinfo tells without asking a server which file systems have one.
+// A file may be on a server that does not answer. That may be the target itself, a server that
+// hangs, or one behind a network that is down. A thread that opens or reads the file then waits
+// in the kernel. With FUSE, that thread cannot even be ended (fs/fuse/dev.c,
+// request_wait_answer). /proc/PID/mountinfo tells without asking a server which file systems
+// have one.
 
 // served are the file systems with a server that is not the kernel.
 var served = map[string]bool{

@@ -19,23 +19,23 @@ import (
 // takes half the time, and
 //
 //   - pins what it reads. For that the kernel gives the process a copy of each
-//     anonymous page that it shares with its children (mm/gup.c, gup_must_unshare):
-//     memory that it did not have before. So before a block is read that way, the
-//     pagemap is asked which of its pages are the process's alone, or a file's. Of
-//     these nothing is copied.
+//     anonymous page that it shares with its children (mm/gup.c, gup_must_unshare).
+//     That is memory that it did not have before. So before a block is read that
+//     way, the pagemap is asked which of its pages are the process's alone, or a
+//     file's. Of these nothing is copied.
 //   - takes a pid. After an exec, that has another address space, and after the end
 //     of the process it may be another process. So each call reads the address-space
 //     id, too. Its data count if /proc/PID/mem has the same id.
 //
 // Two effects remain. If the process forks between the look and the read, the pages of one
 // block, 2 MiB at most, are copied after all. And a page that was shared once may still be held
-// without a mapping, such as by a list of the kernel or the swap entry of another process. Then
-// the process is given a copy in its place.
+// without a mapping, by a list of the kernel or another process's swap entry. Then the
+// process is given a copy in its place.
 
-// AssumeStopped tells the view that all threads of the process are held still, so that its
-// address space stays what it is, and nothing becomes shared. tracer runs a function on the
-// thread that traces the target, and may be nil. Some kernels let no other thread read what the
-// target itself may not (PROC_MEM_FORCE, 6.12).
+// AssumeStopped tells the view that all threads of the process are held still. Its address
+// space then stays what it is, and nothing becomes shared. tracer runs a function on the thread
+// that traces the target, and may be nil. Some kernels let no other thread read what the target
+// itself may not (PROC_MEM_FORCE, 6.12).
 func (v *View) AssumeStopped(tracer func(func())) {
 	v.stopped = true
 	v.tracer = tracer
@@ -179,9 +179,9 @@ func (v *View) findSpaceID(auxv io.Reader) {
 }
 
 // findForkSentinel finds the fork sentinel: a page that the process wrote and may not write any
-// more, such as one that a dynamic loader has relocated. It is shared as long as there is a
-// child that has not executed a program. A program that is linked statically at a fixed address
-// has no such page. It is assumed not to fork while it is read.
+// more. A dynamic loader leaves such pages where it has relocated. It is shared as long as
+// there is a child that has not executed a program. A program that is linked statically at a
+// fixed address has no such page. It is assumed not to fork while it is read.
 func (v *View) findForkSentinel() {
 	for i := range v.maps {
 		m := &v.maps[i]

@@ -2,9 +2,9 @@ package process
 
 import "io"
 
-// readAhead reads r in a goroutine of its own while earlier bytes are worked on. The kernel
-// takes as long to print the smaps of a process with 60,000 mappings as parsing them takes, and
-// the process may be held meanwhile. stop must be called before r is closed.
+// readAhead reads r in a goroutine of its own while earlier bytes are worked on. For a process
+// with 60,000 mappings, the kernel takes as long to print smaps as parsing takes. The process
+// may be held meanwhile. stop must be called before r is closed.
 func readAhead(r io.Reader) (out io.Reader, stop func()) {
 	const size, depth = 64 << 10, 4
 	a := &ahead{full: make(chan chunk, depth), free: make(chan []byte, depth), done: make(chan struct{})}

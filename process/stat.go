@@ -98,7 +98,7 @@ func ParseStat(r io.Reader) (*Stat, error) {
 // does not print keep their zero value.
 type Status struct {
 	Name       string
-	State      byte
+	State      byte // as in Stat
 	TGID       int
 	PPID       int
 	TracerPID  int
@@ -107,7 +107,7 @@ type Status struct {
 	NSTGID     []int
 	Threads    int
 	SigPending uint64 // of the thread (SigPnd)
-	SigBlocked uint64
+	SigBlocked uint64 // SigBlk; in both, bit i is signal i+1
 	CapEff     uint64
 	CapPerm    uint64 // CapPrm
 	Seccomp    int    // 0 none, 1 strict, 2 filter

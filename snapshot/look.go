@@ -86,7 +86,7 @@ type look struct {
 	text   []byte                // of /proc/PID/maps, once refresh has read it
 	maps   []procmem.Mapping     // the mappings in text, with what is known of each
 	stale  bool                  // only the line in text is known of some mappings
-	around map[holders.ID]around // who else has which shared memory
+	around map[holders.ID]around // users of the shared memory outside of the process
 	undo   cleanup
 }
 

@@ -106,7 +106,7 @@ func (s *Snapshot) tear(o *object, why string) {
 	s.sortTorn()
 }
 
-// lookAround finds out who else may write to objects, once for each object.
+// lookAround finds the other processes that may write to objects, once for each object.
 func (l *look) lookAround(view *process.View, objects []*object) {
 	unknown := slices.DeleteFunc(slices.Clone(objects), func(o *object) bool {
 		_, ok := l.around[o.id]
@@ -132,8 +132,8 @@ type around struct {
 	open   bool // the process itself has it open for writing
 }
 
-// lookFor finds out who may write to objects. It leaves out this process, and processes that
-// share the target's memory and are held with it.
+// lookFor finds the processes that may write to objects. It leaves out this process, and
+// processes that share the target's memory and are held with it.
 func lookFor(p *process.Process, view *process.View, objects []*object) map[holders.ID]around {
 	out := make(map[holders.ID]around, len(objects))
 	if len(objects) == 0 {

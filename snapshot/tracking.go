@@ -265,8 +265,8 @@ func (f *pauser) confirm(o *sharedNow) {
 	f.s.tear(o.t.object, tornWritten)
 }
 
-// lookAgain finds out, after the pause, who may have written to shared memory that seemed to
-// have no other users before.
+// lookAgain finds, after the pause, processes that may have written to shared memory that
+// seemed to have no other users before.
 func (f *pauser) lookAgain() {
 	released := ticks()
 	unknown := slices.DeleteFunc(objectsOf(f.sharedMappings(f.maps)), func(o *object) bool { return f.around[o.id].reason() != "" })

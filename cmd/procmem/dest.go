@@ -61,8 +61,8 @@ func checkURL(name string) error {
 }
 
 // checkStdout returns an error where stdout is closed. The Go runtime has then opened /dev/null
-// in its place, for reading, too. A user who has redirected stdout so cannot be told from that,
-// and keeps nothing either.
+// in its place, for reading, too. A redirection of stdout to /dev/null for both cannot be told
+// from that, and keeps nothing either.
 func checkStdout() error {
 	var null, st unix.Stat_t
 	flags, err := unix.FcntlInt(1, unix.F_GETFL, 0)

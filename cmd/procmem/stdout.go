@@ -6,8 +6,8 @@ import (
 )
 
 // untilDone is a Writer that gives up when its context ends. A write to w may last as long as
-// the other end of a pipe is not read, and a held target must not wait for that. After an
-// error, p may still be read.
+// the other end of a pipe is not read. A held target must not wait for that. After an error, p
+// may still be read.
 type untilDone struct {
 	ctx  context.Context
 	work chan []byte

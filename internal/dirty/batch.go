@@ -58,8 +58,8 @@ func (b *batch) put(store Store, buf []byte) {
 }
 
 // copyBatches copies one batch after the other. The first round writes its batches in the
-// background. Reading is not in the background: a reader holds the lock of the address space,
-// and the process would wait while the reader waits for a processor.
+// background. Reading is not in the background, because a reader holds the lock of the address
+// space. If it waited for a processor, the process would wait, too.
 func (t *Tracker) copyBatches() {
 	thread := background.New()
 	defer thread.Close()

@@ -20,10 +20,11 @@ import (
 // written since. A write to a protected page goes on at once and ends the protection
 // (userfaultfd(2), UFFD_FEATURE_WP_ASYNC of kernel 6.7; fs/proc/task_mmu.c, PAGEMAP_SCAN).
 //
-// A page is trusted to be as it was copied if it is present and protected, and its mapping has
-// been tracked since before the copy. No other page is trusted. A dropped page is absent,
-// and comes back without protection. A new or moved mapping is not tracked. A protected page
-// need not be copied, such as one that could not be read: nothing is known of it.
+// A page is trusted to be as it was copied on three conditions. It is present, it is protected,
+// and its mapping has been tracked since before the copy. No other page is trusted. A dropped
+// page is absent, and comes back without protection. A new or moved mapping is not tracked. A
+// protected page need not be copied, such as one that could not be read: nothing is known of
+// it.
 //
 // A Tracker is not safe for concurrent use.
 type Tracker struct {

@@ -93,8 +93,8 @@ func (u *untracker) rest() {
 	}
 }
 
-// touching returns the leading mappings that touch each other: as many as one step can handle,
-// of at most size bytes together, or the first one alone.
+// touching returns leading mappings that touch each other, or the first one alone. They are as
+// many as one step can handle, and at most size bytes together.
 func touching(maps []procmem.Mapping, size uint64) []procmem.Mapping {
 	n := 1
 	for n < len(maps) && n < registerStep && maps[n].Start == maps[n-1].End && uint64(maps[n].End-maps[0].Start) <= size {

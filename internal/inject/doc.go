@@ -6,7 +6,7 @@
 // back, and nothing is left in it.
 //
 // What could hurt a target, and what prevents it:
-//   - Registers that are not its own, when the tracer dies: only a helper calls, and
+//   - Registers that are not its own, when the tracer dies: only a helper calls.
 //     Injector.call ends with the registers restored or with the thread gone.
 //   - A call in the wrong place: see Injector.fit.
 //   - A child that stays: it is traced from birth, ends with the helper, and is reaped.

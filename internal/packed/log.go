@@ -295,9 +295,9 @@ func (l *Log) Confirm(mem procmem.Sparse) {
 	}
 }
 
-// Settle returns where the memory of ranges lies in the plain core: where the log has it, or
-// after the log, in the order of addresses. Ranges must be ascending and disjoint. Each place
-// lies in one of them. Put must not be called after Settle.
+// Settle returns where the memory of ranges lies in the plain core. That is where the log has
+// it, or after the log, in the order of addresses. Ranges must be ascending and disjoint. Each
+// place lies in one of them. Put must not be called after Settle.
 func (l *Log) Settle(ranges []procmem.Range) ([]pageset.Place, error) {
 	if len(l.places) > 0 {
 		if err := l.readBack(); err != nil {

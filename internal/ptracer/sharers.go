@@ -17,8 +17,9 @@ import (
 
 // Other processes may have the memory of the target. These are children of vfork(2) and
 // posix_spawn(3) until they execute a program, and those of clone(2) with CLONE_VM. They write
-// to it as its threads do, so they are held with it. Each has a tracer of its own: PTRACE_SEIZE
-// of a process in exec waits for the end of that, and the target must not wait with it.
+// to it as its threads do, so they are held with it. Each has a tracer of its own, because
+// PTRACE_SEIZE of a process in exec waits for the end of the exec. The target must not wait
+// with it.
 //
 // All processes are looked at before the pause. In the pause, only those with later ids are: a
 // held process has no more children.

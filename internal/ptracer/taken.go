@@ -14,8 +14,8 @@ import (
 type Taken struct {
 	TID     int
 	Regsets []procmem.Regset
-	Blocked uint64
-	Pending uint64
+	Blocked uint64  // mask of signals; bit i is signal i+1
+	Pending uint64  // the same
 	Reason  *Reason // why the registers are missing or not whole; nil: they are whole
 	// Call is the system call in which the thread was given up. The thread may have gone on
 	// since. It is nil for threads that were not given up, and where the call is not known.

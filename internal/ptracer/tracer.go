@@ -197,7 +197,7 @@ func (t *Tracer) Held(tid int) bool { return t.threads[tid] != nil && t.threads[
 // threads is no pause.
 //
 // Stop finds threads that are born meanwhile by looking again until there are no others. A look
-// that finds nothing new does not suffice: the kernel ends the list of threads where it comes
+// that finds nothing new does not suffice. The kernel ends the list of threads where it comes
 // to one that exits at that moment.
 //
 // Stop fails with procmem.ErrGone where no thread is left, with the cause of ctx where that
