@@ -54,12 +54,12 @@ const (
 type footprint struct {
 	forkroom.Footprint
 	threads          int
-	wanted           uint64  // bytes to copy
-	uncopied         uint64  // bytes that a fork does not copy
+	wanted           uint64  // to copy, in bytes
+	uncopied         uint64  // bytes that a fork does not copy, and that we do
 	inPause          uint64  // bytes that precopy copies during the pause
 	torn, tornByFork uint64  // bytes of shared memory that precopy and fork read after it
 	busy             float64 // threads that run at a time
-	stopped          string  // why it does not run: by job control, or frozen; "" where it may
+	stopped          string  // why it does not run: job control, or frozen; "" where it may run
 }
 
 // measure returns the footprint of the process. Where there is much memory, it ends at least
@@ -187,8 +187,8 @@ func (f *pauser) estimates(x *footprint) []Estimate {
 	}
 }
 
-// canClone returns why no system call can be run in a process, as far as that is known without
-// stopping it.
+// canClone returns why no thread of a process can be given a child, as far as that is known
+// without stopping it.
 func canClone(p *process.Process) (err error) {
 	tids, err := p.Threads()
 	if err != nil {
@@ -202,8 +202,8 @@ func canClone(p *process.Process) (err error) {
 	return err
 }
 
-// canCall tells why no system call can be run in a process, as far as that is
-// known without stopping it.
+// canCall returns why no system call can be run in a process, as far as that is known without
+// stopping it.
 func canCall(p *process.Process, arch procmem.Arch) error {
 	if arch != inject.Arch {
 		return fmt.Errorf("it takes a system call in the target, which is not done for %v", arch)

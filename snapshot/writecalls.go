@@ -17,8 +17,8 @@ import (
 	"github.com/procmem/procmem/process"
 )
 
-// writeCalls returns how often a process has called write(2) and its like so far, from
-// /proc/PID/io. What io_uring, AIO and splice(2) write is not counted.
+// writeCalls returns how often a process has called write(2) and similar calls so far, from
+// /proc/PID/io. It does not count writes of io_uring, AIO and splice(2).
 func writeCalls(p *process.Process) (uint64, error) {
 	f, err := p.Open("io")
 	if err != nil {
@@ -37,8 +37,8 @@ func writeCalls(p *process.Process) (uint64, error) {
 	return 0, fmt.Errorf("parse io: no syscw in %d bytes", len(text))
 }
 
-// hasRings reports whether a process may write to files by io_uring or AIO. maps
-// are its mappings.
+// hasRings reports whether a process may write to files by io_uring or AIO. maps are its
+// mappings. It reports true where the kernel does not tell.
 func hasRings(p *process.Process, maps []procmem.Mapping) bool {
 	for i := range maps {
 		if strings.HasPrefix(maps[i].Path, "/[aio]") || strings.HasPrefix(maps[i].Path, "anon_inode:[io_uring]") {
@@ -69,9 +69,9 @@ func isRing(dir *os.File, name string) bool {
 	return err == nil && strings.HasPrefix(string(link[:n]), "anon_inode:[io_uring]")
 }
 
-// ticks returns the time in the unit of process.Process.StartTime, which is 10 ms.
+// ticks returns the time since boot in the unit of process.Process.StartTime, which is 10 ms.
 func ticks() uint64 {
 	var t unix.Timespec
-	_ = unix.ClockGettime(unix.CLOCK_BOOTTIME, &t) // cannot fail
+	_ = unix.ClockGettime(unix.CLOCK_BOOTTIME, &t) // it cannot fail
 	return uint64(t.Nano()) / uint64(10*time.Millisecond)
 }

@@ -1,8 +1,8 @@
 // Package forkroom tells whether the limits of a process leave room for a fork of it, and for
-// the copies of its pages that the fork makes it have. Start with Check.
+// the copies of pages that follow from the fork. Start with Check.
 //
-// It reads control groups of both versions, the pools of huge pages, and what the machine
-// has left. Not promised: that a process does not grow into the room afterwards.
+// It reads control groups of both versions, the pools of huge pages, and what the machine has
+// left. The process may still grow into that room afterwards.
 package forkroom
 
 import (
@@ -18,19 +18,18 @@ import (
 	"github.com/procmem/procmem/process"
 )
 
-// Footprint is what a process has, as far as a fork of it costs.
+// Footprint is what decides how much room a fork of a process takes.
 type Footprint struct {
 	Mappings         int
 	Pages, HugePages uint64 // entries of page tables
-	Private          uint64 // bytes of which writes make copies after a fork
-	Huge             uint64 // likewise, in pages of hugetlb
-	HugeUnreserved   uint64 // of those, bytes for whose copies nothing is set aside
+	Private          uint64 // bytes whose pages the process's writes copy after a fork
+	Huge             uint64 // the same, in pages of hugetlb
+	HugeUnreserved   uint64 // bytes of Huge whose copies have no reserved pages
 }
 
-// Check returns why a process should not be made to fork, nil where it may. Where its
-// limits refuse the fork itself, nothing happens to it. But the memory that is copied
-// after the fork, when it writes, is charged to it as well: where that does not fit, the
-// kernel may end the target.
+// Check returns why a process should not be made to fork, or nil. A limit that refuses the fork
+// itself does no harm. But the memory that the process's writes copy after the fork is charged
+// to it, too. Where that does not fit, the kernel may end the target.
 func Check(p *process.Process, x *Footprint) error {
 	if err := hugeRoom(p, x, hugePools); err != nil {
 		return err
@@ -54,8 +53,7 @@ func Check(p *process.Process, x *Footprint) error {
 type need struct {
 	tables uint64 // at once
 	copies uint64 // until the copy ends, if the process writes all its memory
-	// alone tells that where memory runs out the kernel ends the copy before
-	// the process.
+	// alone says that the kernel ends the copy before the process where memory runs out.
 	alone bool
 }
 
@@ -103,7 +101,7 @@ func (x *Footprint) AddCopies(maps []procmem.Mapping) {
 // forkFits returns an error that names the limit that a fork would exceed. text is
 // /proc/PID/cgroup. first says that the copy can be made the first to end.
 func forkFits(c *cgroups, text string, x *Footprint, first bool) error {
-	pids, _ := c.of(text, "pids") // what cannot be seen the fork itself finds out
+	pids, _ := c.of(text, "pids") // the fork itself finds out what cannot be seen
 	for _, g := range pids {
 		if err := g.processRoom(); err != nil {
 			return err

@@ -85,8 +85,8 @@ const buryTries = 50
 // lasting are the reasons why no call can be made as long as all threads are held.
 var lasting = []error{procmem.ErrGone, ErrSignalled, errNotStopped, errCodeMode, errDispatch, errShadow, errRseq}
 
-// mayAnswer reports whether a thread that is held may make a call though none was found, or
-// the one that was did not answer: the kernel refused what is asked of one for a moment.
+// mayAnswer reports whether a held thread may still make a call, although no thread was found
+// or the one found did not answer. The kernel refuses such questions for moments.
 func (c *Injector) mayAnswer(err error) bool {
 	return (errors.Is(err, errNotStopped) || errors.Is(err, procmem.ErrGone)) && c.t.Process().Exists() &&
 		slices.ContainsFunc(c.t.Threads(), func(tid int) bool { return c.t.Held(tid) && c.t.Signal(tid) == 0 })

@@ -119,7 +119,7 @@ func persist(tid int, f func() error) (err error) {
 	return err
 }
 
-// isStopped is one system call in a held thread.
+// isStopped reports whether a thread is at a stop of its tracer.
 func isStopped(tid int) bool {
 	text, err := privilege.ReadProc(tid, "stat")
 	if err != nil {
@@ -129,7 +129,7 @@ func isStopped(tid int) bool {
 	return err == nil && st.State == 't'
 }
 
-// execution is one system call in a thread that is held.
+// execution is one system call in a held thread.
 type execution struct {
 	wait     func() (unix.WaitStatus, error) // waits for the next stop
 	tid      int
@@ -191,7 +191,7 @@ func (x *execution) run(regs []byte, pc uint64, r request) (res result, err erro
 			if refused = x.admit(options, pc, r); refused != nil {
 				x.cancel(regs)
 			} else if r.number == callExitGroup {
-				// The end is not waited for here: that would take the news of it.
+				// Waiting for the end here would take the news of it.
 				return res, persist(x.tid, func() error { return sys.ContinueToSyscall(x.tid) })
 			}
 		default:

@@ -202,10 +202,9 @@ func (a *agent) fork(p *process.Process) (child *agent, err error) {
 		return nil, err
 	}
 	child = &agent{Forked: Forked{PID: res.child}, c: a.c, filtered: a.filtered}
-	// Where memory is short it is the one to go. The agent shares this setting with
-	// the target, and so does not get it.
-	// Without the right to write to the files of another user it fails; then there was
-	// room for twice as much (package forkroom).
+	// Where memory is short, the copy should end first. The agent shares this setting with the
+	// target, and so does not get it. The write fails without the right to write to files of
+	// another user. Then there was room for twice as much (package forkroom).
 	_ = os.WriteFile(privilege.ProcPath(child.PID, "oom_score_adj"), []byte("1000"), 0)
 	if child.Inner, err = innerPID(p, child.PID); err != nil {
 		return child, err

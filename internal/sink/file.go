@@ -99,8 +99,8 @@ func openDirect(f *os.File) *os.File {
 	return d
 }
 
-// claim makes sure that f is ours alone, and empty: what a killed run left
-// backingMemory is taken over, what a running one writes is not.
+// claim makes sure that f is ours alone, and empty. What a killed run has left is taken over,
+// and what a running one writes is not.
 func claim(f *os.File, name string) error {
 	if err := unix.Flock(int(f.Fd()), unix.LOCK_EX|unix.LOCK_NB); err != nil {
 		if err == unix.EWOULDBLOCK {
