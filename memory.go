@@ -13,10 +13,9 @@ type Memory interface {
 	// caller must not change the slice.
 	Mappings() ([]Mapping, error)
 
-	// ReadAt reads len(p) bytes that begin at addr. It reads up to the first
-	// byte that it cannot, and then returns the count together with a
-	// *FaultError that holds the address of that byte and the reason.
-	// n == len(p) if and only if err == nil. It is safe for concurrent use.
+	// ReadAt reads len(p) bytes that begin at addr. It reads up to the first byte that it
+	// cannot. Then it returns the count and a *FaultError with the address of that byte and the
+	// reason. n == len(p) if and only if err == nil. It is safe for concurrent use.
 	ReadAt(p []byte, addr Addr) (n int, err error)
 }
 

@@ -115,8 +115,8 @@ func threadOf(tid int) int {
 	return st.TGID
 }
 
-// innerMatches finds processes that have the id pid inside a pid namespace
-// below this one: their names, and the id that the last one has here.
+// innerMatches finds processes that have the id pid inside a pid namespace below this one. It
+// returns their names, and the id that the last one has here.
 func innerMatches(pid int) (names []string, here int) {
 	const most = 4
 	pids, _ := process.List()

@@ -55,9 +55,9 @@ type Heat struct {
 	Changed  uint64 // bytes that differ
 	Pages    uint64 // in which they lie
 	Changes  uint64 // as Join yields them
-	// Spots are the changed pages by place: each is as long a part of the
-	// mapping as the others, but for the last, which may be shorter. There are MaxSpots
-	// at most, and none is less than a page.
+	// Spots are the changed pages by place. All spots are parts of the mapping of the same
+	// length, but the last may be shorter. There are MaxSpots at most, and none is less than a
+	// page.
 	Spots []uint64
 }
 

@@ -11,11 +11,10 @@
 // place. So two processes whose addresses were laid out at random (ASLR)
 // have little in common, and two moments of one process all that has stayed.
 //
-// Memory that was never touched equals zeros, and nothing is read if neither
-// side holds anything. What one of the two cannot show, because a core does
-// not hold it or the kernel refuses it, is no difference: it is listed as
-// missing. Memory of a running process is compared while it changes, and may
-// be torn.
+// Memory that was never touched equals zeros, and nothing is read if neither side holds
+// anything. Memory that one of the two cannot show is no difference, but is listed as missing.
+// A core may not hold it, or the kernel may refuse it. Memory of a running process is compared
+// while it changes, and may be torn.
 //
 // Not promised: that all differences of mappings are found if one side is a
 // core of another program. Such a core may not tell names, or which mappings

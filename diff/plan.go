@@ -9,8 +9,8 @@ import (
 	"github.com/procmem/procmem/internal/pipe"
 )
 
-// mergeGap is how far areas may be from each other that are asked about at once:
-// each question of where data is has a price, and so has what lies between.
+// mergeGap is how far apart areas may be that are asked about at once. Each question where data
+// is has a price, and so has the memory between.
 const mergeGap = 16 << 20
 
 // cursor walks along ranges that ascend.
@@ -99,8 +99,8 @@ func (s *side) at(a procmem.Addr) (data, swapped bool, until procmem.Addr) {
 	return data, swapped, until
 }
 
-// probeFrom is the size from which it is worth while to ask for the first byte
-// of what may be data: a core may promise any amount, and hold none.
+// probeFrom is the size from which it is worthwhile to ask for the first byte of what may be
+// data. A core may promise any amount, and hold none.
 const probeFrom = pipe.BlockSize
 
 // look returns how far memory from the start of r on is alike: missing, where
@@ -233,9 +233,9 @@ func (p *planner) piece(i int, r procmem.Range, a, b *side, dataA, dataB bool) {
 	}
 }
 
-// guards reports whether what one memory lacks at a has just guarded other
-// memory, such as that behind the stack of a thread: nobody may use it, before
-// and after, and the other memory has nothing there.
+// guards reports whether what one memory lacks at a has only guarded other memory, such as that
+// after the stack of a thread. It may not be used, before and after, and the other memory has
+// nothing there.
 func (p *planner) guards(a procmem.Addr, err error, data bool) bool {
 	if !errors.Is(err, procmem.ErrNotDumped) || data {
 		return false

@@ -184,9 +184,9 @@ func (o *object) sort() {
 	}
 }
 
-// better compares two names of one address: what has a size is better, then
-// what has fewer underscores in front, which a library keeps for itself, then
-// the shorter one, then the one that the file has first.
+// better compares two names of one address. A name with a size is better, then one with fewer
+// leading underscores, because libraries keep those for themselves. Then the shorter name is
+// better, then the one that the file has first.
 func (o *object) better(a, b symbol) int {
 	if a.sized != b.sized {
 		if a.sized {

@@ -50,9 +50,8 @@ type Table struct {
 	left  budget
 }
 
-// run is mappings of one file that follow upon each other, perhaps with
-// anonymous ones between them, and the anonymous ones that touch the last: its
-// .bss.
+// run is consecutive mappings of one file, maybe with anonymous ones between them, and the
+// anonymous ones that touch the last: its .bss.
 type run struct {
 	first, last int // in maps, of the file; inclusive
 	limit       procmem.Addr
@@ -254,8 +253,8 @@ func (t *Table) fileOf(m *procmem.Mapping) *object {
 	return f
 }
 
-// read returns nil where the file cannot be had, or is no ELF file that makes
-// sense: names are an extra, without which all else works.
+// read returns nil where the file cannot be opened, or is no ELF file that makes sense. Names
+// are an extra, without which all else works.
 func (t *Table) read(m *procmem.Mapping) *object {
 	f, err := t.open(m)
 	if err != nil {

@@ -29,10 +29,9 @@ type Target struct {
 	Core    *core.File
 }
 
-// Open resolves a TARGET: a process id, the word self, the name of one
-// process, or the path of a core file, plain or compressed (see core.Open).
-// A word that names a core in the working directory means that file. A path
-// with a slash always means a file.
+// Open resolves a TARGET. That is a process id, the word self, the name of one process, or the
+// path of a core file, plain or compressed (see core.Open). A word that names a core in the
+// working directory means that file. A path with a slash always means a file.
 //
 // It fails with a *SyntaxError, a *ManyError if several processes have the
 // name, process.ErrNoProcess, a *ProcessError, or as core.Open does.

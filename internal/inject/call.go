@@ -92,7 +92,7 @@ func (c *Injector) restore(tid int, regs []byte) error {
 		c.t.Forget(tid) // the thread was killed
 		return procmem.ErrGone
 	}
-	// The thread is not stopped: an existing thread answers ESRCH for no other reason.
+	// The thread exists and is not stopped: persist has looked.
 	w := waiter{c: c, tid: tid}
 	for {
 		sys.Interrupt(tid)
@@ -107,8 +107,9 @@ func (c *Injector) restore(tid int, regs []byte) error {
 	}
 }
 
-// persist repeats what has failed, unless the thread is gone or not stopped. The thread is not
-// as it was, so giving up would harm the target.
+// persist repeats what has failed, unless the thread is gone or not stopped. For a moment the
+// kernel may answer ESRCH for a stopped thread, so /proc decides. The thread is not as it was,
+// so giving up would harm the target.
 func persist(tid int, f func() error) (err error) {
 	for range 100 {
 		if err = f(); err == nil || errors.Is(err, unix.ESRCH) && !isStopped(tid) {
