@@ -42,25 +42,24 @@ type Resident interface {
 
 // Reasons for a fault; FaultError.Err is one of these or a syscall.Errno.
 var (
-	// ErrNotMapped: no mapping holds the address.
+	// ErrNotMapped reports that no mapping holds the address.
 	ErrNotMapped = errors.New("not mapped")
-	// ErrDevice: the mapping belongs to a device (io or pf in VmFlags), and
-	// reading it could have an effect on the hardware. It is never read.
+	// ErrDevice reports a mapping of a device (io or pf in VmFlags). Reading it could have an
+	// effect on the hardware, so it is never read.
 	ErrDevice = errors.New("device memory is never read")
-	// ErrNotDumped: the core file names the mapping and does not hold its
-	// bytes.
+	// ErrNotDumped reports that the core file names the mapping and does not hold its bytes.
 	ErrNotDumped = errors.New("not in the core file")
-	// ErrUntouched: the page is not present, and only reading it, which
-	// would allocate it, could tell what it holds.
+	// ErrUntouched reports a page that is not present. Only reading could tell what it holds,
+	// and reading would allocate it.
 	ErrUntouched = errors.New("not touched by the target, and reading would allocate it")
-	// ErrGone: the process has exited, or has executed another program,
-	// since it was opened.
+	// ErrGone reports that the process has exited, or has executed another program, since it
+	// was opened.
 	ErrGone = errors.New("the process is gone")
-	// ErrUnreadable: the kernel refuses the page (EIO or EFAULT): a guard
-	// page, memfd_secret, [vvar], beyond the end of the file, or a page
-	// that a userfaultfd handler has yet to fill.
+	// ErrUnreadable reports that the kernel refuses the page (EIO or EFAULT). It is a guard
+	// page, memfd_secret, [vvar], beyond the end of the file, or a page that a userfaultfd
+	// handler has yet to fill.
 	ErrUnreadable = errors.New("mapped, but the kernel refuses to read it")
-	// ErrTruncated: the core file ends before the bytes that it promises.
+	// ErrTruncated reports that the core file ends before the bytes that it promises.
 	ErrTruncated = errors.New("the core file is truncated here")
 )
 
@@ -68,8 +67,8 @@ var (
 type FaultError struct {
 	Addr Addr
 	Err  error
-	// Until is where the fault ends, as far as that is known without trying:
-	// each address from Addr up to it fails for the same reason. 0 is unknown.
+	// Until is where the fault ends, as far as that is known without trying. Each address from
+	// Addr up to it fails for the same reason. 0 means unknown.
 	Until Addr
 }
 

@@ -246,10 +246,10 @@ func (r *Report) holding(me *process.Status, p *process.Process, status *process
 	}
 }
 
-// tracerOf returns the first thread that is traced, and by whom: a tracer
-// attaches to threads, not to processes.
+// tracerOf returns the first thread that is traced, and its tracer. A tracer attaches to
+// threads, not to processes.
 func tracerOf(p *process.Process, status *process.Status) (tid, tracer int) {
-	const most = 1000 // a pool of more threads is one that nobody traces in part
+	const most = 1000 // a larger pool of threads is not traced in part
 	if status.TracerPID != 0 {
 		return p.PID(), status.TracerPID
 	}

@@ -190,9 +190,9 @@ func moreRights(me *process.Status) string {
 	return "sudo procmem …, or once, for a group whose members, from their next login on, may read and hold every process: " + setcap()
 }
 
-// setcap is what gives the file of this program capabilities, for a group
-// alone: they are those of whoever may run it. chown(1) comes first, since it
-// takes them away.
+// setcap returns the commands that give the file of this program capabilities, for a group
+// alone. All users that may run the file have them. chown(1) comes first, because it takes them
+// away.
 func setcap() string {
 	file := "$(command -v procmem)"
 	if exe, err := os.Executable(); err == nil && exe != "" && unix.Access(exe, unix.F_OK) == nil {

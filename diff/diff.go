@@ -136,7 +136,7 @@ func (d *Diff) Done() int64 { return d.done.Load() }
 // left before its end, it is what had been counted by then.
 func (d *Diff) Stats() Stats { return d.stats }
 
-// errLeft is why a comparison ends whose changes nobody wants any more.
+// errLeft ends a comparison whose changes are no longer wanted.
 var errLeft = errors.New("the loop was left")
 
 // Changes compares the memory, and yields what differs, ascending. Both
@@ -190,8 +190,8 @@ func newComparison(d *Diff) *comparison {
 		plan: planner{a: d.a, b: d.b, maps: [2][]procmem.Mapping{d.maps, d.mapsB}, areas: d.areas, swapped: d.o.Swapped, absent: make([]uint64, len(d.areas))}}
 }
 
-// run compares everything. The first memory is what the pipe carries; whoever
-// has read a block of it reads the same of the second.
+// run compares everything. The pipe carries the first memory. The goroutine that has read a
+// block of it reads the same block of the second.
 func (r *comparison) run(ctx context.Context) error {
 	faults, err := pipe.New().Run(ctx, r.a, r.plan.extents, pipe.Work{
 		Each: r.each,

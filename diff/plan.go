@@ -161,7 +161,7 @@ type planner struct {
 
 	yield func(pipe.Extent) bool
 	last  procmem.Range // that is to be yielded
-	ended bool          // nobody wants more
+	ended bool          // no more is wanted
 }
 
 // extents yields what is to be read of both memories.

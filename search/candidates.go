@@ -14,9 +14,9 @@ import (
 	"github.com/procmem/procmem"
 )
 
-// A file of candidates holds the places where a value may be that somebody is
-// looking for, with what each held when it was last looked at. It is written
-// and read as a stream, and in frames, each of which can be worked on alone:
+// A file of candidates holds the places where a wanted value may be, with what each held when
+// it was last looked at. It is written and read as a stream, and in frames, each of which can
+// be worked on alone:
 //
 //	"procmem candidates 1\n"
 //	length, CRC-32C and bytes of the head: CandidateInfo in JSON

@@ -41,7 +41,7 @@ func (s *Searcher) Text(ctx context.Context, mem procmem.Memory, add func(text [
 	}
 }
 
-// errStopped: nobody wants more.
+// errStopped reports that no more matches are wanted.
 var errStopped = errors.New("stopped")
 
 // run is one call of Matches or Text. Blocks are scanned by goroutines of the
@@ -66,7 +66,7 @@ type run struct {
 // nowhere is where no match begins: the last address is in no range.
 const nowhere = ^procmem.Addr(0)
 
-// run returns no error where nobody wants more.
+// run returns no error where no more matches are wanted.
 func (r *run) run(ctx context.Context) error {
 	s := r.s
 	s.stats = Stats{}

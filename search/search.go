@@ -69,7 +69,7 @@ func (s *Searcher) size() {
 // must be called after the iteration.
 func (s *Searcher) Stats() Stats { return s.stats }
 
-// compile chooses who looks for each pattern, which may change in the slice.
+// compile chooses the finder of each pattern. It may change patterns in the slice.
 func (e *engine) compile(patterns []Pattern) {
 	var literals []int
 	for i := range patterns {

@@ -245,8 +245,8 @@ func (o *object) lookup(v uint64) (name string, offset uint64, ok bool) {
 	return string(o.text(o.symbols[label])), v - o.symbols[label].value, true
 }
 
-// maxFound is how many symbols of one name are found. Who asks for one wants to
-// know whether there is another.
+// maxFound is how many symbols of one name are found. A caller that asks for one wants to know
+// whether there is another.
 const maxFound = 1000
 
 // find returns the symbols of that name.

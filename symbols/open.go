@@ -83,8 +83,8 @@ func openBelowRoot(pid int, path string) (*file, error) {
 	return newFile(regular.OpenBelow(root, path))
 }
 
-// server is a memory that opens files which are on a server itself: whoever does that may
-// wait without end.
+// server is a memory that itself opens files on a server. Opening such a file may take for
+// ever.
 type server interface {
 	Served(m *procmem.Mapping) (f interface {
 		io.ReaderAt

@@ -387,8 +387,8 @@ func (s Spec) place(ms []procmem.Mapping, rd reading, rs []procmem.Range) ([]pro
 	return []procmem.Range{r}, nil
 }
 
-// clip ends r, whose length nobody asked for, where the memory mapped at its
-// start ends. Where none is mapped, r stays, for the fault to be reported.
+// clip ends r, whose length was not given, where the memory mapped at its start ends. Where
+// none is mapped, r stays, for the fault to be reported.
 func clip(ms []procmem.Mapping, r procmem.Range) procmem.Range {
 	i := procmem.FindMapping(ms, r.Start)
 	if i == len(ms) || !ms[i].Contains(r.Start) {
