@@ -10,8 +10,8 @@ import (
 	"github.com/procmem/procmem"
 )
 
-// Verify takes no room in the page cache for a core that is on the disk alone,
-// and finds what is damaged of one that is there, or partly, or not.
+// Verify takes no room in the page cache for a core that is on the disk alone. It finds damage
+// in a core that is in the cache, partly or not at all.
 func TestVerifyLeavesTheCacheAlone(t *testing.T) {
 	const size = 16 << 20
 	mem := newFake(anon(0x10000, 0x10000+size, rw, ""))

@@ -37,9 +37,9 @@ func stale(a procmem.Addr) []byte {
 	return bytes.Repeat([]byte("staleXYZ"), page/8)
 }
 
-// grown is a process while it runs: what its segments are at first, and its
-// memory in the end, in which the heap has grown and lost a page, a mapping
-// has gone, one has come, and one has other permissions in its middle.
+// grown is a process while it runs: its segments at first, and its memory in the end. The heap
+// has grown and lost a page. A mapping has gone, one has come, and one has other permissions in
+// its middle.
 func grown(a procmem.Arch) (first []Segment, img *procmem.Image, m *fakeMemory) {
 	r := procmem.PermRead
 	first = []Segment{

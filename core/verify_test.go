@@ -179,7 +179,7 @@ func TestSumOfParts(t *testing.T) {
 	}
 }
 
-// A core of somebody else has no checksums, and Verify says so.
+// A core of another program has no checksums, and Verify says so.
 func TestVerifyForeign(t *testing.T) {
 	img, fake := scene(procmem.AMD64)
 	b, _ := writeCore(t, img, fake, Select(img, fake, FilterDefault), false, &Report{})

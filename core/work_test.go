@@ -32,8 +32,8 @@ func processorTime() time.Duration {
 	return time.Duration(u.Utime.Nano() + u.Stime.Nano())
 }
 
-// A process that maps a file ten thousand times, whose headers name
-// notes that are not there or are as large as notes may be, is no endless work.
+// A process may map a file ten thousand times, whose headers name notes that are missing or as
+// large as notes may be. That is no endless work.
 func TestWorkOfIdentity(t *testing.T) {
 	const n = 10_000
 	for what, off := range map[string]uint64{"in the page": 0, "nowhere": 1 << 40} {

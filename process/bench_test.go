@@ -11,8 +11,8 @@ import (
 	"github.com/procmem/procmem/internal/testproc"
 )
 
-// A running process of 1 GiB is read as process_vm_readv(2) alone would, and as
-// a view does, by as many threads in blocks of the same size.
+// A running process of 1 GiB is read by process_vm_readv(2) alone, and by a view, with as many
+// threads and blocks of the same size.
 func BenchmarkRead(b *testing.B) {
 	const size = 1 << 30
 	p := testproc.Start(b, testproc.Many, "fill", fmt.Sprint(size), "random")

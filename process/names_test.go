@@ -153,8 +153,8 @@ func TestEmptyNames(t *testing.T) {
 	}
 }
 
-// Arguments that nobody serves are not waited for, and those that are all
-// memory are not all read.
+// Arguments in memory that is not served are not waited for. Arguments that are all memory are
+// not all read.
 func TestCmdlineIsBounded(t *testing.T) {
 	file, release := testproc.StuckFile(t)
 	defer release()

@@ -52,10 +52,9 @@ func rewrite(t testing.TB, pid int, a procmem.Addr, n int) {
 	}
 }
 
-// memoryOf tells the memory that processes have, and share with one another,
-// of the mapping at a and on the stack. Whether it is dirty is left aside: in
-// place of a page that nobody shares any more the kernel may give the process a
-// copy, which is not.
+// memoryOf tells the memory that processes have, and share with one another, of the mapping at
+// a and on the stack. Whether it is dirty is left aside. In place of a page that is no longer
+// shared, the kernel may give the process a copy, which is not dirty.
 func memoryOf(t testing.TB, a procmem.Addr, pids ...int) string {
 	t.Helper()
 	var out []string
@@ -113,9 +112,8 @@ func pinned(t *testing.T, v *View, r procmem.Range, block procmem.Addr) (n uint6
 	return n
 }
 
-// What a process shares with its child is read without either having more
-// memory afterwards, whenever the child was made, and what is its own is
-// pinned.
+// Reading what a process shares with its child gives neither more memory, whenever the child
+// was made. What is its own is pinned.
 func TestSharedIsNotCopied(t *testing.T) {
 	for _, pages := range []string{"small", "huge", "once huge"} {
 		for _, whose := range []string{"parent", "parent, before", "child", "parent, stopped", "child, stopped"} {
@@ -178,9 +176,8 @@ func testShared(t *testing.T, whose, pages string) {
 	}
 }
 
-// unshare has some pages of m be of the parent or the child alone, and returns
-// how much of that may be pinned, in bytes: nothing of a huge page that is
-// shared in part.
+// unshare has some pages of m be of the parent or the child alone. It returns how many bytes of
+// that may be pinned: nothing of a huge page that is shared in part.
 func unshare(t *testing.T, parent, child int, m testproc.Map, pages string) (own uint64) {
 	t.Helper()
 	for at := m.Start; at < m.End; at += hugeSize {
@@ -422,8 +419,8 @@ func TestReadPresent(t *testing.T) {
 	}
 }
 
-// ReadWritten reads many ranges at once, up to one that it cannot read, and
-// nothing of a process that has a child, which would be given copies.
+// ReadWritten reads many ranges at once, up to one that it cannot read. It reads nothing of a
+// process that has a child, which would be given copies.
 func TestReadWritten(t *testing.T) {
 	p := testproc.Start(t, testproc.Kids, "--ballast", "16M")
 	m := p.Map(t, "ballast")

@@ -106,8 +106,8 @@ func read(t *testing.T, mem procmem.Memory, r procmem.Range) []byte {
 	return b
 }
 
-// A thread that leaves state D while the process is held writes what it was asked for
-// and stops: it runs no code of its own before the process goes on.
+// A thread that leaves state D while the process is held writes what it was asked for and
+// stops. It runs no code of its own before the process goes on.
 func TestAsleepStopsOnItsWayOut(t *testing.T) {
 	p := startSlurper(t, 1)
 	proc := open(t, p.Proc)

@@ -167,7 +167,7 @@ func TestForkSharesFiles(t *testing.T) {
 	p.Cmd(t, "ping")
 }
 
-// When the keeper is killed the copy ends, which is told, and the target lives.
+// When the helper is killed, the copy ends. That is reported, and the target lives.
 func TestForkKeeperKilled(t *testing.T) {
 	p := testproc.Start(t, testproc.Kids, "--ballast", "1M")
 	before := testproc.TracesOf(t, p.PID())
@@ -206,7 +206,7 @@ func readFile(t testing.TB, path string) []byte {
 	return b
 }
 
-// The copy is ended by somebody else, as the kernel does for want of memory.
+// Another process ends the copy, as the kernel does for want of memory.
 func TestForkCopyKilled(t *testing.T) {
 	p := testproc.Start(t, testproc.Kids)
 	before := testproc.TracesOf(t, p.PID())

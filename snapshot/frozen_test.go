@@ -17,7 +17,7 @@ import (
 
 var freezes = flag.Int("freezes", 8, "how often TestFrozenMeanwhile freezes, for each method and version")
 
-// untouched waits until nobody is busy with the target any more, and lets it look at
+// untouched waits until no helper works on the target any more, and lets the target look at
 // itself.
 func untouched(t *testing.T, p *testproc.Proc) {
 	t.Helper()
@@ -70,8 +70,8 @@ func TestFrozenBefore(t *testing.T) {
 	}
 }
 
-// A process may be frozen at any moment, and stay so for long: whoever takes a moment of
-// it is done, or let go, before it is thawed. Then all is undone, and it is unharmed.
+// A process may be frozen at any moment, and stay so for long. Take has returned before the
+// thaw, with a moment or an error. After the thaw all is undone, and the process is unharmed.
 func TestFrozenMeanwhile(t *testing.T) {
 	for version, group := range testproc.Freezers(t) {
 		for _, method := range []Method{MethodAuto, MethodStop, MethodFork, MethodPrecopy} {

@@ -50,8 +50,8 @@ func TestMain(m *testing.M) {
 	os.Exit(m.Run())
 }
 
-// holdInSteps holds the process, but attaches and asks it to stop in two
-// steps, each of which ends with a line on stdout and waits for one on stdin.
+// holdInSteps holds the process, but attaches and asks it to stop in two steps. Each step ends
+// with a line on stdout and waits for one on stdin.
 func holdInSteps(pid int) {
 	in := bufio.NewReader(os.Stdin)
 	step := func(what string, err error) {

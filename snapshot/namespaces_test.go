@@ -25,8 +25,8 @@ func inNamespace(t *testing.T, what string, args ...string) *testproc.Proc {
 	return p
 }
 
-// The first child in a pid namespace is its init, and the last: a copy of the
-// process would be both. So it is not made, by whoever is asked.
+// The first child in a pid namespace is its init, and its end lets no other follow. A copy of
+// the process would be that child, so no thread may make it.
 func TestForkPreparedNamespace(t *testing.T) {
 	for _, what := range []string{"pid", "time"} {
 		t.Run(what, func(t *testing.T) {

@@ -60,9 +60,9 @@ type layout struct {
 	store  *testproc.Pages
 }
 
-// newLayout builds an overlay of n pages as fork and precopy do: runs that are
-// kept and runs that are not, of data, zeros and faults, in an arena that has
-// too little room, with and without a store.
+// newLayout builds an overlay of n pages as fork and precopy do. It has runs that are kept and
+// runs that are not, of data, zeros and faults. The arena has too little room, with and without
+// a store.
 func newLayout(random *rand.Rand, withStore bool) layout {
 	const first = procmem.Addr(0x7f0000000000)
 	n := 1 + random.IntN(60)

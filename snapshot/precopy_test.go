@@ -55,8 +55,8 @@ func (c *copying) freeze() {
 	}
 }
 
-// checkStore requires that the store holds what the moment is said to have
-// there, and nothing else: whoever writes a core takes all of it.
+// checkStore requires that the store holds what the moment is said to have there, and nothing
+// else. A core takes all of the store.
 func (c *copying) checkStore() {
 	c.t.Helper()
 	ov := c.s.Sparse.(*overlay)
@@ -124,8 +124,8 @@ next:
 	return out
 }
 
-// A round after which there is as much left as before it may be the machine's
-// doing: there is one more, and another one in vain is the last.
+// A round after which as much is left as before it may be the machine's doing. So there is one
+// more, and another one in vain is the last.
 func TestRoundInVain(t *testing.T) {
 	for _, c := range []struct {
 		busy   string // rounds before which the process writes all again
@@ -376,9 +376,8 @@ func TestPrecopyTooMuch(t *testing.T) {
 	}
 }
 
-// A target whose memory is written all the time without a bound is taken all
-// the same, and is one moment: the counters of its writer, which goes through
-// its pages in order, differ by one at most.
+// A target that writes its memory all the time is taken without a bound, too, and is one
+// moment. Its writer goes through the pages in order, so its counters differ by one at most.
 func TestPrecopyUnbounded(t *testing.T) {
 	p := testproc.Start(t, testproc.Witness, "--pages", "16384")
 	s := takeBy(t, p, MethodPrecopy, Options{})

@@ -9,8 +9,8 @@ import (
 	"github.com/procmem/procmem/internal/testproc"
 )
 
-// A signal that is about to be delivered when a thread stops is delivered
-// when it goes on, also where that is because the tracer was killed.
+// A signal that is about to be delivered when a thread stops is delivered when the thread goes
+// on. That holds where the tracer was killed, too.
 func TestSignalAboutToBeDelivered(t *testing.T) {
 	for _, end := range []string{"release", "kill"} {
 		t.Run(end, func(t *testing.T) {

@@ -9,9 +9,8 @@ import (
 	"github.com/procmem/procmem/internal/testproc"
 )
 
-// Shared memory that is too large to be copied during the pause is tracked, in all
-// of its mappings, and is as it is at the pause. (The oracle is the process itself,
-// in which nothing goes on.)
+// Shared memory that is too large for the pause is tracked, in all of its mappings, and is as
+// it is at the pause. (The oracle is the process itself, in which nothing goes on.)
 func TestSharedChanges(t *testing.T) {
 	for _, c := range []struct {
 		name, prepare, change string

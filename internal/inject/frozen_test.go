@@ -12,9 +12,9 @@ import (
 	"github.com/procmem/procmem/internal/testproc"
 )
 
-// A group that is frozen when the registers of a thread are already those of a call: of
-// version 2 the call is given up at once, of version 1 whoever waits for it is told that
-// it takes a while. The thread has its registers back in any case.
+// A group is frozen when the registers of a thread are already those of a call. With version 2
+// the call is given up at once. With version 1 the process that waits for it is told that it
+// takes a while. The thread has its registers back in any case.
 func TestFrozenInCall(t *testing.T) {
 	for version, group := range testproc.Freezers(t) {
 		t.Run(version, func(t *testing.T) {

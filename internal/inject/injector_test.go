@@ -383,8 +383,7 @@ func TestAgentKilledAtOnce(t *testing.T) {
 	p.Cmd(t, "ping")
 }
 
-// A call that is not the one that was meant is none: whatever the instruction is
-// that somebody has put there.
+// A call that is not the requested one is prevented, whatever instruction has been put there.
 func TestForeignCall(t *testing.T) {
 	p := testproc.Start(t, testproc.Hunter)
 	proc := open(t, p)
@@ -426,8 +425,8 @@ func TestOwnVDSO(t *testing.T) {
 	}
 }
 
-// An agent that runs after all, as one does whose helper is killed at its birth,
-// ends itself and nothing else, also where the target handles SIGSEGV.
+// An agent runs after all if its helper is killed at its birth. It then ends itself and nothing
+// else, even where the target handles SIGSEGV.
 func TestAgentThatRuns(t *testing.T) {
 	for _, v := range []testproc.Variant{testproc.Torture, testproc.GoProg} {
 		p := testproc.Start(t, v)

@@ -23,8 +23,8 @@ import (
 
 const page = procmem.PageSize
 
-// changing is a process that is copied while it goes on: what each page of its
-// mappings holds now, nil for one that does not exist.
+// changing is a process that is copied while it goes on. It has what each page of its mappings
+// holds now, nil for one that does not exist.
 type changing struct {
 	maps  []procmem.Mapping
 	pages map[procmem.Addr][]byte

@@ -12,8 +12,8 @@ import (
 	"github.com/procmem/procmem/process"
 )
 
-// A wait for a thread that goes on and does not stop has a bound, and goes on to
-// its stop where it is given more time.
+// A wait for a running thread that does not stop has a bound. With more time, it lasts until
+// the thread stops.
 func TestAwait(t *testing.T) {
 	p := testproc.Start(t, testproc.Kids)
 	proc, err := process.Open(p.PID())
