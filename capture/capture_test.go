@@ -151,7 +151,7 @@ func TestToWriter(t *testing.T) {
 	}
 }
 
-// A library user who asks for nothing gets the short pause, and nothing in a folder.
+// A call of the library with zero options gets the short pause, and nothing in a folder.
 func TestDefault(t *testing.T) {
 	if err := snapshotTracks(t); err != nil {
 		t.Skip(err)

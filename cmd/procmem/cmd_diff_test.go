@@ -17,8 +17,8 @@ import (
 	"github.com/procmem/procmem/internal/testproc"
 )
 
-// What a process has changed since is found at the addresses at which it did
-// that: at the edges of pages and mappings, in a core and in the process.
+// What a process has changed is found at the addresses where it did so: at boundaries of pages
+// and mappings, in a core and in the process.
 func TestDiffFindsChanges(t *testing.T) {
 	zoo := testproc.Start(t, testproc.Zoo, "--nospin", "--only", "anon,memfd,shared,file,thp", "--memfd", "16M")
 	pid := strconv.Itoa(zoo.PID())
@@ -93,7 +93,7 @@ func TestDiffAfter(t *testing.T) {
 	}
 }
 
-// Who waits can be interrupted, and leaves nothing behind.
+// A waiting diff can be interrupted, and leaves nothing behind.
 func TestDiffAfterInterrupted(t *testing.T) {
 	kids := testproc.Start(t, testproc.Kids)
 	dir := t.TempDir()

@@ -67,7 +67,7 @@ func TestSearchNeedles(t *testing.T) {
 	}
 }
 
-// Who stops a search that saves leaves nothing half-written, and what was there
+// An interrupted search that saves leaves nothing half-written, and keeps what was there
 // before.
 func TestSearchInterrupted(t *testing.T) {
 	zoo := testproc.Start(t, testproc.Kids, "--ballast", "16M")

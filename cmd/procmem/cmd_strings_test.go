@@ -89,9 +89,9 @@ func encode(text string, encoding string) []byte {
 
 var encodings = []string{"s", "S", "l", "b", "L", "B"}
 
-// stringsContent is random bytes, printable ones and zeros by turns, with texts
-// of each encoding at any alignment, across pages, the two mappings, and the
-// blocks that are read at once; and one that is longer than a block.
+// stringsContent is random bytes, printable ones and zeros by turns. It has texts of each
+// encoding at any alignment, across pages, the two mappings, and the blocks that are read at
+// once. One text is longer than a block.
 func stringsContent(size int) []byte {
 	rnd := rand.New(rand.NewPCG(1, 2))
 	b := make([]byte, size)

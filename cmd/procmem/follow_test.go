@@ -140,8 +140,8 @@ func (f *followed) String() string {
 	return b.String()
 }
 
-// Pointers of every kind lead where the program says, in the process, in its
-// core and in a compressed core, on 64 and on 32 bits.
+// Pointers of every kind lead where the program says: in the process, in its core and in a
+// compressed core, of 64 and of 32 bits.
 func TestFollow(t *testing.T) {
 	for name, flags := range map[string][]string{"64": nil, "32": {"-m32"}} {
 		t.Run(name, func(t *testing.T) {

@@ -184,8 +184,8 @@ func TestCompressedCore(t *testing.T) {
 	})
 }
 
-// Memory that stays as it is lies in a compressed core as it does in the
-// process, in one piece: it was compressed in the order of addresses.
+// Memory that stays as it is lies in one piece in a compressed core, as in the process, because
+// it was compressed in the order of addresses.
 func TestCompressedAhead(t *testing.T) {
 	p := testproc.Start(t, testproc.Many, "fill", "256M", "mixed")
 	dir, pid := t.TempDir(), strconv.Itoa(p.PID())
@@ -207,9 +207,8 @@ func TestCompressedAhead(t *testing.T) {
 	}
 }
 
-// The headers of a compressed core are in frames without a checksum, so that
-// they can be read all the same: who reads memory by headers that are damaged
-// is told, as is who unpacks it.
+// The headers of a compressed core are in frames without a checksum, so damaged ones can still
+// be read. Reading memory by damaged headers gives a notice, and so does unpacking.
 func TestDamagedHead(t *testing.T) {
 	p := testproc.Start(t, testproc.Many, "fill", "1M")
 	zst, _ := compressedCore(t, p)
@@ -237,7 +236,7 @@ func TestDamagedHead(t *testing.T) {
 	fails(t, 1, `1 part damaged|[0-9]+ parts damaged`, "verify", bad)
 }
 
-// Who reads a page of a large core does not read the core.
+// Reading a page of a large core does not read the core.
 func TestReadInPlace(t *testing.T) {
 	p := testproc.Start(t, testproc.Many, "fill", "32M")
 	zst, _ := compressedCore(t, p)
@@ -559,7 +558,7 @@ func TestVerifyNamesThePage(t *testing.T) {
 	}
 }
 
-// A core in which nobody has put checksums.
+// A core without checksums.
 func TestVerifyWithoutChecksums(t *testing.T) {
 	p := testproc.Start(t, testproc.Kids)
 	prefix := filepath.Join(t.TempDir(), "core")

@@ -150,7 +150,7 @@ func TestProgressOfUnpacking(t *testing.T) {
 	}
 }
 
-// Who has nothing to tell is not ended by the signal either.
+// The signal does not end a command without progress either.
 func TestSignalWithoutProgress(t *testing.T) {
 	p := testproc.Start(t, testproc.Kids)
 	msgs, stderr, err := os.Pipe()
@@ -199,7 +199,7 @@ func terminal(t *testing.T) (slave *os.File, text func() string) {
 			mu.Lock()
 			all = append(all, buf[:n]...)
 			mu.Unlock()
-			if err != nil { // EIO: nobody has it open any more
+			if err != nil { // EIO: it is not open any more
 				return
 			}
 		}
@@ -305,8 +305,8 @@ func TestNoProgressInPipe(t *testing.T) {
 	}
 }
 
-// Who enters a phase may hold a process: nothing waits for stderr, whether its
-// terminal is stopped or nobody reads its pipe.
+// Code that enters a phase may hold a process. So it never waits for stderr, whether its
+// terminal is stopped or its pipe has no reader.
 func TestProgressNeverWaits(t *testing.T) {
 	r, w := io.Pipe()
 	p := &progress{out: w, stop: make(chan struct{}), stopped: make(chan struct{})}
@@ -314,7 +314,7 @@ func TestProgressNeverWaits(t *testing.T) {
 	signals <- syscall.SIGUSR1
 	go p.run(signals, true)
 	first := make([]byte, 1)
-	if _, err := r.Read(first); err != nil { // the rest of the line has nobody
+	if _, err := r.Read(first); err != nil { // the rest of the line has no reader
 		t.Fatal(err)
 	}
 	told := make(chan bool)

@@ -225,9 +225,8 @@ func TestCoreToStore(t *testing.T) {
 	ok(t, "verify", s.get(t, "dir/core.packed.zst"))
 }
 
-// A signal while a part is on its way: procmem ends, the server has forgotten
-// what it got, and the target, which notices whatever is done to it, has
-// noticed nothing.
+// A signal comes while a part is on its way. procmem ends, and the server has forgotten what it
+// got. The target, which notices all that is done to it, has noticed nothing.
 func TestInterruptedUpload(t *testing.T) {
 	s := startStore(t)
 	p := testproc.Start(t, testproc.Torture)
@@ -244,7 +243,7 @@ func TestInterruptedUpload(t *testing.T) {
 	}
 }
 
-// procmem is killed in mid-upload: somebody has the server forget what it got.
+// procmem is killed in mid-upload. The abort helper has the server forget what it got.
 func TestKilledUpload(t *testing.T) {
 	s := startStore(t)
 	p := testproc.Start(t, testproc.Torture)
@@ -260,8 +259,8 @@ func TestKilledUpload(t *testing.T) {
 	}
 }
 
-// interrupt sends procmem a signal when a part is at the server and another is
-// on its way, and waits until nobody is left who could write to its stderr.
+// interrupt sends procmem a signal when a part is at the server and another is on its way. It
+// waits until no process is left that could write to its stderr.
 func (s *store) interrupt(t *testing.T, sig syscall.Signal, args ...string) (cmd *exec.Cmd, msg string) {
 	t.Helper()
 	first, arrived, end := make(chan struct{}), make(chan struct{}, 100), make(chan struct{})
@@ -316,8 +315,8 @@ func unharmed(t *testing.T, p *testproc.Proc) {
 	}
 }
 
-// The server refuses what comes next, and what was lost is said. One that is
-// away is waited for, and who does not want that can end it.
+// The server refuses what comes next, and procmem says what was lost. It waits for a server
+// that is away, and a signal can end that.
 func TestUploadFails(t *testing.T) {
 	s := startStore(t)
 	p := testproc.Start(t, testproc.Torture)
