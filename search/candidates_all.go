@@ -9,10 +9,9 @@ import (
 	"github.com/procmem/procmem"
 )
 
-// EveryPosition makes a candidate of each position that a value can have: of
-// all multiples of the alignment, in memory that is there as a Searcher
-// defines it. It is for a value of which nothing is known yet. Its use of
-// memory does not depend on how many there are.
+// EveryPosition makes a candidate of each position that a value can have. These are all
+// multiples of the alignment, in memory that is there as a Searcher defines it. It is for a
+// value of which nothing is known yet. Its use of memory does not depend on how many there are.
 func EveryPosition(ctx context.Context, mem procmem.Memory, o Options, to *CandidateWriter) (Stats, error) {
 	var stats Stats
 	next, stop := iter.Pull2(present(mem, o, &stats))

@@ -118,8 +118,8 @@ func (l *look) lookAround(view *process.View, objects []*object) {
 	}
 }
 
-// stillFile is the time after which nobody writes to a file on a disk that has not changed. It
-// is longer than the kernel leaves pages unwritten.
+// stillFile is the time after which a file on a disk that has not changed counts as not being
+// written. It is longer than the kernel leaves pages unwritten.
 const stillFile = 2 * time.Minute
 
 // around is what is known of an object outside of the process.

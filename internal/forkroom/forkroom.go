@@ -1,5 +1,5 @@
 // Package forkroom tells whether the limits of a process leave room for a fork of it, and for
-// the copies of pages that follow from the fork. Start with Check.
+// the copies of pages that follow. Start with Check.
 //
 // It reads control groups of both versions, the pools of huge pages, and what the machine has
 // left. The process may still grow into that room afterwards.
