@@ -25,7 +25,7 @@ func tellWaits(p *process.Process) {
 }
 
 // exitPatience is how long a command may take to undo its work after a signal.
-const exitPatience = 10 * time.Second
+const exitPatience = 30 * time.Second
 
 // bounded is the number of running operations that end by themselves before long, however long
 // that takes on a busy machine.
