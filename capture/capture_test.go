@@ -93,6 +93,9 @@ func TestToFile(t *testing.T) {
 				if _, err := ToFile(t.Context(), open(t, p), path, o); !errors.Is(err, os.ErrExist) {
 					t.Errorf("a file that exists: %v", err)
 				}
+				if m != snapshot.MethodAuto {
+					return
+				}
 				o.Replace = true
 				if _, err := ToFile(t.Context(), open(t, p), path, o); err != nil {
 					t.Errorf("a file to be replaced: %v", err)
@@ -119,6 +122,9 @@ func TestToWriter(t *testing.T) {
 	for _, m := range methods {
 		for _, spool := range []Spool{{}, SpoolIn(t.TempDir()), NoSpool} {
 			for name, z := range map[string]Compression{"plain": Uncompressed, "zstd": Zstd} {
+				if z == Zstd && spool != (Spool{}) {
+					continue // nothing of it depends on the spool
+				}
 				t.Run(string(m)+"/"+name, func(t *testing.T) {
 					var w expecting
 					o := Options{Method: m, Compress: z, Spool: spool, Creator: "test"}
