@@ -17,7 +17,7 @@ demo: build ## a sample process, read and dumped, and its core in gdb
 
 # What runs procmem as a program, or one goroutine, has nothing for the race
 # detector. What takes longest comes first.
-UNRACED := ./harm ./fidelity ./access ./internal/dfa ./symbols ./internal/testproc ./internal/zenc
+UNRACED := ./harm ./fidelity ./access ./capture ./internal/dfa ./symbols ./internal/testproc ./internal/zenc
 LONG    := ./snapshot ./cmd/procmem ./core ./search
 PACKAGES = $(patsubst $(shell $(GO) list -m)%,.%,$(shell $(GO) list ./...))
 
