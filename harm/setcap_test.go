@@ -208,7 +208,7 @@ func TestSetcapThreads(t *testing.T) {
 }
 
 // The process that it runs beside itself has no more to say than it.
-func TestSetcapKeeper(t *testing.T) {
+func TestSetcapHelper(t *testing.T) {
 	c := setcap(t)
 	target := c.start(t, testproc.Many, "fill", "256M", "--writer", "0")
 	cmd := c.command(c.dir(t), "core", "--method", "fork", "-o", "-", strconv.Itoa(target.PID()))
@@ -230,7 +230,7 @@ func TestSetcapKeeper(t *testing.T) {
 		found++
 	}
 	if found != 1 {
-		t.Errorf("%d keepers", found)
+		t.Errorf("%d helpers", found)
 	}
 	r.signal(syscall.SIGTERM)
 	<-r.done

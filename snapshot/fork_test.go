@@ -96,7 +96,7 @@ func TestForkLeavesNothing(t *testing.T) {
 			t.Errorf("left: %+v; before: %+v", now, before)
 		}
 		if k := helpers(p.PID()); len(k) > 0 {
-			t.Errorf("keepers %v are still there", k)
+			t.Errorf("helpers %v are still there", k)
 		}
 	}
 	if got := p.CmdInts(t, "spin"); got[1] != 0 {
@@ -168,13 +168,13 @@ func TestForkSharesFiles(t *testing.T) {
 }
 
 // When the helper is killed, the copy ends. That is reported, and the target lives.
-func TestForkKeeperKilled(t *testing.T) {
+func TestForkHelperKilled(t *testing.T) {
 	p := testproc.Start(t, testproc.Kids, "--ballast", "1M")
 	before := testproc.TracesOf(t, p.PID())
 	s := takeBy(t, p, MethodFork, Options{})
 	child, k := childOf(t, p.PID()), helpers(p.PID())
 	if len(k) != 1 {
-		t.Fatalf("keepers %v; want one", k)
+		t.Fatalf("helpers %v; want one", k)
 	}
 	syscall.Kill(k[0], syscall.SIGKILL)
 	testproc.Until(t, "the copy to end", func() bool {
@@ -298,12 +298,12 @@ func TestKilledTool(t *testing.T) {
 						testproc.Until(t, "tracking to end", func() bool { return len(helpers(p.PID())) == 0 })
 						testproc.UntouchedSince(t, p.PID(), before)
 					} else if len(helpers(p.PID())) != 1 {
-						t.Errorf("keepers %v; want one", helpers(p.PID()))
+						t.Errorf("helpers %v; want one", helpers(p.PID()))
 					}
 				}
 				s.kill()
 				testproc.UntouchedSince(t, p.PID(), before)
-				testproc.Until(t, "the keeper to end", func() bool { return len(helpers(p.PID())) == 0 })
+				testproc.Until(t, "the helper to end", func() bool { return len(helpers(p.PID())) == 0 })
 				waitStates(t, p, states)
 				p.Cmd(t, "ping")
 			})
@@ -325,12 +325,12 @@ func TestKilledToolWhileItCopies(t *testing.T) {
 				s.expect("begun")
 				s.next()
 				// What happens next differs from try to try.
-				testproc.Until(t, "a keeper", func() bool { return len(helpers(p.PID())) > 0 || i%2 == 0 || m == MethodPrecopy })
+				testproc.Until(t, "a helper", func() bool { return len(helpers(p.PID())) > 0 || i%2 == 0 || m == MethodPrecopy })
 				for range i * 10 {
 					testproc.TracesOf(t, p.PID())
 				}
 				s.kill()
-				testproc.Until(t, "the keeper to end", func() bool { return len(helpers(p.PID())) == 0 })
+				testproc.Until(t, "the helper to end", func() bool { return len(helpers(p.PID())) == 0 })
 				testproc.UntouchedSince(t, p.PID(), before)
 				waitStates(t, p, running)
 			}
@@ -385,7 +385,7 @@ func TestTakeCancelled(t *testing.T) {
 			t.Errorf("%s left: %+v; before: %+v", m, now, before)
 		}
 		if k := helpers(p.PID()); len(k) > 0 {
-			t.Errorf("%s: keepers %v are still there", m, k)
+			t.Errorf("%s: helpers %v are still there", m, k)
 		}
 		p.Cmd(t, "ping")
 	}

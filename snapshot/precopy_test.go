@@ -287,7 +287,7 @@ func TestPrecopyLeavesNothing(t *testing.T) {
 			t.Errorf("left: %+v; before: %+v", now, before)
 		}
 		if k := helpers(p.PID()); len(k) > 0 {
-			t.Errorf("keepers %v are still there", k)
+			t.Errorf("helpers %v are still there", k)
 		}
 	}
 	if got := p.CmdInts(t, "spin"); got[1] != 0 {
@@ -334,7 +334,7 @@ func TestPrecopyBusy(t *testing.T) {
 			t.Errorf("%d pages are left in the store", n)
 		}
 		if k := helpers(p.PID()); len(k) > 0 {
-			t.Errorf("keepers %v are still there", k)
+			t.Errorf("helpers %v are still there", k)
 		}
 		p.Cmd(t, "ping")
 	}

@@ -24,7 +24,7 @@ import (
 )
 
 // calling runs f with a caller on a process all of whose threads are held. The
-// test does the work of a keeper, which must be a process of its own only
+// test does the work of a helper, which must be a process of its own only
 // because the tool may be killed.
 func calling(t testing.TB, p *process.Process, f func(c *Injector)) {
 	t.Helper()
