@@ -91,13 +91,23 @@ func (t *Tracer) findNewSharers() bool {
 	s.born = last
 	var tids []int
 	for tid := first; tid <= last; tid++ {
-		tids = append(tids, tid)
+		if t.threads[tid] == nil && !ownTask(tid) {
+			tids = append(tids, tid)
+		}
 	}
 	t.addSharers(tids, func(task, tid int) bool {
 		same, _ := sys.SameMemory(task, tid)
 		return same
 	})
 	return len(s.held) > before
+}
+
+// ownTask reports whether a task has ended, or is a thread of this program or of the one that has
+// started it as its helper. To ask about others is handed to another thread, which takes its time
+// on a busy machine, and most tasks that are born during a pause are threads of ours.
+func ownTask(tid int) bool {
+	st, err := taskStatus(tid)
+	return err != nil || st.TGID == os.Getpid() || st.TGID == os.Getppid()
 }
 
 // addSharers adds the processes of those tasks that share the memory.
