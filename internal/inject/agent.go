@@ -88,7 +88,7 @@ var lasting = []error{procmem.ErrGone, ErrSignalled, errNotStopped, errCodeMode,
 // mayAnswer reports whether a held thread may still make a call, although no thread was found
 // or the one found did not answer. The kernel refuses such questions for moments.
 func (c *Injector) mayAnswer(err error) bool {
-	return (errors.Is(err, errNotStopped) || errors.Is(err, procmem.ErrGone)) && c.t.Process().Exists() &&
+	return (errors.Is(err, errNotStopped) || errors.Is(err, procmem.ErrGone) || errors.Is(err, ErrSignalled)) && c.t.Process().Exists() &&
 		slices.ContainsFunc(c.t.Threads(), func(tid int) bool { return c.t.Held(tid) && c.t.Signal(tid) == 0 })
 }
 
