@@ -35,11 +35,18 @@ var faultErrors = map[string][]unix.Errno{
 // is not asked for.
 var faultTimes = []int{1, 1, 3, 40}
 
+// longFaults is from how many points on the longest of them are injected: make torture does.
+const longFaults = 100
+
 // Whatever system call of procmem fails, the target is none the worse for it,
 // procmem ends, and there is no half core.
 func TestFaults(t *testing.T) {
 	calls := slices.Sorted(maps.Keys(faultErrors))
 	n := (*points + len(allMethods) - 1) / len(allMethods)
+	howOften := faultTimes
+	if *points < longFaults {
+		howOften = faultTimes[:3]
+	}
 	forEachMethod(t, allMethods, func(t *testing.T, method string) {
 		random := random(t)
 		v := &victim{}
@@ -59,7 +66,7 @@ func TestFaults(t *testing.T) {
 			f := fault{helper: w.helper, call: w.call, n: random.IntN(counts[w])}
 			if f.kill = !f.helper && random.IntN(8) == 0; !f.kill {
 				f.errno = faultErrors[w.call][random.IntN(len(faultErrors[w.call]))]
-				f.times = faultTimes[random.IntN(len(faultTimes))]
+				f.times = howOften[random.IntN(len(howOften))]
 			}
 			if w.call == "pread64" { // 40 are all that there are at the end of a helper
 				f.times = min(f.times, 3)
