@@ -71,6 +71,9 @@ func (a *agent) bury() (err error) {
 		if err == nil || errors.Is(err, ErrFrozen) || slices.Contains(lasting, err) && !a.c.mayAnswer(err) {
 			return err
 		}
+		if errors.Is(err, ErrSignalled) { // there are as many signals as the target likes
+			tries += 9
+		}
 		if errors.Is(err, ErrExec) { // probably it has executed a program, and then waits for nothing
 			tries += 4
 		}
