@@ -16,7 +16,8 @@ demo: build ## a sample process, read and dumped, and its core in gdb
 	@./demo/run ./procmem
 
 # What runs procmem as a program, or one goroutine, has nothing for the race
-# detector. What takes longest comes first.
+# detector. Compressing under it takes capture minutes; the packages below it do
+# the concurrent work, and have the detector. What takes longest comes first.
 UNRACED := ./harm ./fidelity ./access ./capture ./internal/dfa ./symbols ./internal/testproc ./internal/zenc
 LONG    := ./snapshot ./cmd/procmem ./core ./search
 PACKAGES = $(patsubst $(shell $(GO) list -m)%,.%,$(shell $(GO) list ./...))

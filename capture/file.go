@@ -216,7 +216,7 @@ func (j *job) unnamed(ctx context.Context, dir string, f **os.File) (*core.File,
 		if have, err := regular.Room(filepath.Join(dir, "core")); err == nil && have < p.data {
 			return nil, &NoRoomError{Path: dir, Need: p.data, Have: have}
 		}
-		if *f, err = sink.Unnamed(dir); err != nil {
+		if *f, err = regular.Unnamed(dir); err != nil {
 			return nil, err
 		}
 		if w, err = core.NewFileWriter(*f, p.arch, p.segs); err != nil {

@@ -45,16 +45,16 @@ func (h *helper) fork(wait bool) error {
 		n.Late = h.awaitWord()
 	}
 	n.Child = child.Forked
-	if len(h.left) > 0 && h.p.Frozen() != "" { // the copy can be read before the target is thawed
-		n.Pause = time.Since(n.Time)
+	early := len(h.left) > 0 && h.p.Frozen() != "" // the copy can be read before the target is thawed
+	if early {
+		t.Do(t.LetSharersGo)
+		n.Pause, n.Unheld = time.Since(n.Time), t.Unheld()
 		_ = h.tell(&n)
-		t.Do(func() { h.buryLeft(c) })
-		t.LetGo()
-		_ = h.reapLeft()
-	} else {
-		t.Do(func() { h.buryLeft(c) })
-		t.LetGo()
-		_ = h.reapLeft()
+	}
+	t.Do(func() { h.buryLeft(c) })
+	t.LetGo()
+	_ = h.reapLeft()
+	if !early {
 		n.Pause, n.Unheld = t.Pause(), t.Unheld()
 		_ = h.tell(&n)
 	}

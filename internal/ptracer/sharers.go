@@ -210,9 +210,10 @@ func (t *Tracer) refused() int {
 	return 0
 }
 
-// letSharersGo lets them go, and notes those that went on meanwhile. A process in exec writes
-// nothing to the memory that it had, unless the exec fails.
-func (t *Tracer) letSharersGo() {
+// LetSharersGo lets the processes go that share the memory, before the threads, and notes those that
+// went on meanwhile. A process in exec writes nothing to the memory that it had, unless the exec
+// fails. Only the tracing thread may call it.
+func (t *Tracer) LetSharersGo() {
 	t.unheld = append(t.unheld, t.sharers.unheld...)
 	for _, s := range t.sharers.held {
 		if s.late && !s.told && t.stillShares(s) && !executes(s.p) {

@@ -8,6 +8,8 @@ import (
 	"syscall"
 
 	"golang.org/x/sys/unix"
+
+	"github.com/procmem/procmem/internal/regular"
 )
 
 // Dir is a new folder that appears under its name only when it is whole.
@@ -85,7 +87,7 @@ func (d *Dir) Reserve(n int64) (err error) {
 
 // Fits fails with EFBIG if no file in the folder can have size bytes.
 func (d *Dir) Fits(size int64) error {
-	f, err := Unnamed(d.Partial())
+	f, err := regular.Unnamed(d.Partial())
 	if err != nil {
 		return err
 	}

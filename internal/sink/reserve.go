@@ -7,6 +7,8 @@ import (
 	"sync"
 
 	"golang.org/x/sys/unix"
+
+	"github.com/procmem/procmem/internal/regular"
 )
 
 // reserve is room on a disk that nobody else can take: a file without a name
@@ -29,7 +31,7 @@ func newReserve(dir string, n int64) (*reserve, error) {
 	if n <= 0 {
 		return nil, nil
 	}
-	f, err := Unnamed(dir)
+	f, err := regular.Unnamed(dir)
 	if err != nil {
 		return nil, nil
 	}

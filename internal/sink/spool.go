@@ -27,7 +27,7 @@ type Spool struct {
 // the machine. It is read back sooner then, but finding memory for it may
 // take longer than writing it.
 func NewSpool(dir string, cache bool) (*Spool, error) {
-	f, err := Unnamed(dir)
+	f, err := regular.Unnamed(dir)
 	if err != nil {
 		return nil, fmt.Errorf("create spool: %w", err)
 	}
@@ -46,9 +46,6 @@ func mayCache() int64 {
 	free, _ := sys.AvailableMemory()
 	return int64(free / 16)
 }
-
-// Unnamed is regular.Unnamed.
-func Unnamed(dir string) (*os.File, error) { return regular.Unnamed(dir) }
 
 // Close gives back the room that the spool takes.
 func (s *Spool) Close() { s.file.close() }
