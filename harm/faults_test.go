@@ -80,6 +80,21 @@ func TestFaults(t *testing.T) {
 	})
 }
 
+// The kernel says for a while that a thread is gone which stands where it was stopped. Its registers
+// are put back all the same.
+func TestThreadsThatSeemGone(t *testing.T) {
+	v := &victim{}
+	v.start(t)
+	counts := cleanCalls(t, v, "precopy", []string{"ptrace"})
+	n := counts[where{helper: true, call: "ptrace"}]
+	if n < 20 {
+		t.Fatalf("the helper calls ptrace %d times: %v", n, counts)
+	}
+	for at := n / 2; at < n; at += max(n/20, 1) { // the agent is born in the first half
+		inject(t, v, "precopy", fault{helper: true, call: "ptrace", n: at, errno: unix.ESRCH, times: 40})
+	}
+}
+
 // cleanCalls counts the calls of runs in which nothing fails.
 func cleanCalls(t *testing.T, v *victim, method string, calls []string) map[where]int {
 	t.Helper()

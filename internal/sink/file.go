@@ -10,7 +10,6 @@ import (
 	"path/filepath"
 	"syscall"
 
-	"github.com/procmem/procmem/internal/regular"
 	"golang.org/x/sys/unix"
 )
 
@@ -309,6 +308,3 @@ func (s *File) close() {
 	}
 	s.direct, s.f = nil, nil
 }
-
-// Room is regular.Room.
-func Room(path string) (uint64, error) { return regular.Room(path) }

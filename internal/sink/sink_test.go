@@ -384,19 +384,6 @@ func TestWriteAt(t *testing.T) {
 	}
 }
 
-func TestRoom(t *testing.T) {
-	room, err := Room(filepath.Join(t.TempDir(), "out"))
-	if err != nil || room == 0 {
-		t.Errorf("%d, %v", room, err)
-	}
-	if _, err := Room("/nonexistent/out"); !errors.Is(err, os.ErrNotExist) {
-		t.Errorf("%v; want %v", err, os.ErrNotExist)
-	}
-	if room, err := Room("/proc/out"); err != nil || room != 0 {
-		t.Errorf("/proc has room for %d bytes, %v", room, err)
-	}
-}
-
 // Whether a file can be long enough is known in advance, and leaves nothing.
 func TestFits(t *testing.T) {
 	d, err := CreateDir(filepath.Join(t.TempDir(), "out"), func(string) bool { return false })
