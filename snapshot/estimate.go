@@ -2,19 +2,13 @@ package snapshot
 
 import (
 	"cmp"
-	"errors"
 	"fmt"
-	"os"
 	"slices"
 	"strings"
 	"time"
 
-	"golang.org/x/sys/unix"
-
 	"github.com/procmem/procmem"
 	"github.com/procmem/procmem/internal/forkroom"
-	"github.com/procmem/procmem/internal/inject"
-	"github.com/procmem/procmem/internal/privilege"
 	"github.com/procmem/procmem/internal/ptracer"
 	"github.com/procmem/procmem/internal/sys"
 	"github.com/procmem/procmem/process"
@@ -110,11 +104,6 @@ func (f *pauser) measure() (x footprint, err error) {
 	return x, nil
 }
 
-// seconds returns how long so many bytes take at a speed in bytes a second.
-func seconds(bytes uint64, speed float64) time.Duration {
-	return time.Duration(float64(bytes) / speed * float64(time.Second))
-}
-
 func (x *footprint) stopping() time.Duration {
 	// In a crowd of threads, those that sleep are stopped before the pause.
 	return stopBase + time.Duration(min(x.threads, ptracer.Crowd))*stopThread
@@ -185,71 +174,6 @@ func (f *pauser) estimates(x *footprint) []Estimate {
 		{MethodFork, x.fork(), x.tornByFork, fork},
 		{MethodStop, x.stop(), 0, stop},
 	}
-}
-
-// canClone returns why no thread of a process can be given a child, as far as that is known
-// without stopping it.
-func canClone(p *process.Process) (err error) {
-	tids, err := p.Threads()
-	if err != nil {
-		return err
-	}
-	for _, tid := range tids[:min(len(tids), inject.MaxCandidates)] {
-		if err = p.CheckChildNamespaces(tid); err == nil {
-			return nil
-		}
-	}
-	return err
-}
-
-// canCall returns why no system call can be run in a process, as far as that is known without
-// stopping it.
-func canCall(p *process.Process, arch procmem.Arch) error {
-	if arch != inject.Arch {
-		return fmt.Errorf("it takes a system call in the target, which is not done for %v", arch)
-	}
-	if st, err := p.Status(); err == nil && st.Seccomp != 0 && !capable(unix.CAP_SYS_ADMIN) {
-		return inject.ErrSeccomp
-	}
-	if group := p.Frozen(); group != "" {
-		return fmt.Errorf("%w (%s)", inject.ErrFrozen, group)
-	}
-	return nil
-}
-
-// capable reports whether this process has a capability.
-func capable(c int) bool {
-	pid, err := process.Self()
-	if err != nil {
-		return false
-	}
-	self, err := process.Open(pid)
-	if err != nil {
-		return false
-	}
-	defer self.Close()
-	st, err := self.Status()
-	return err == nil && (st.CapEff|privilege.Held())&(1<<c) != 0
-}
-
-// canTrack returns why writes cannot be tracked. It looks for PAGEMAP_SCAN, which came with the
-// same kernel as the write protection.
-func canTrack() error {
-	self, err := process.Open(os.Getpid())
-	if err != nil {
-		return err
-	}
-	defer self.Close()
-	f, err := self.Open("pagemap")
-	if err != nil {
-		return err
-	}
-	defer f.Close()
-	_, _, err = sys.PagemapQuery(f.Fd(), sys.Scan{Any: sys.PagePresent, Return: sys.PagePresent}, make([]sys.PageRegion, 1))
-	if err != nil {
-		return errors.New("it takes kernel 6.7 (userfaultfd with asynchronous write protection)")
-	}
-	return nil
 }
 
 // list returns estimates in one line.

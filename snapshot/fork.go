@@ -2,10 +2,10 @@ package snapshot
 
 import (
 	"bytes"
+	"cmp"
 	"context"
 	"errors"
 	"fmt"
-	"iter"
 	"os"
 	"slices"
 	"strings"
@@ -243,19 +243,6 @@ func (o *overlay) keepTouched(view *process.View, m *procmem.Mapping) {
 	}
 }
 
-// touched reads existing pages from the process itself, and not from their files.
-type touched struct{ *process.View }
-
-func (t touched) ReadAt(p []byte, a procmem.Addr) (int, error) { return t.ReadPresent(p, a) }
-
-// present yields what there is to copy of a mapping.
-func present(view *process.View, m *procmem.Mapping) iter.Seq2[procmem.Range, error] {
-	if view.Unseen(m) || m.Shared() && view.Remote(m) {
-		return view.Present(m.Range)
-	}
-	return view.Data(m.Range)
-}
-
 // openCopy makes the copy of the process the memory of the moment.
 func (f *pauser) openCopy(pid int, ov *overlay) error {
 	s := f.s
@@ -281,7 +268,7 @@ func (f *pauser) openCopy(pid int, ov *overlay) error {
 			maps = append(maps[:len(maps):len(maps)], *m)
 		}
 	}
-	slices.SortFunc(maps, func(a, b procmem.Mapping) int { return compareAddr(a.Start, b.Start) })
+	slices.SortFunc(maps, func(a, b procmem.Mapping) int { return cmp.Compare(a.Start, b.Start) })
 	s.img.Mappings, ov.maps = maps, maps
 	s.Sparse = ov
 	s.alive = func() error {

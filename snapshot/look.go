@@ -190,3 +190,12 @@ func sameLine(a, b *procmem.Mapping) bool {
 	return a.Range == b.Range && a.Perm == b.Perm && a.Offset == b.Offset && a.Inode == b.Inode &&
 		a.Major == b.Major && a.Minor == b.Minor && a.Path == b.Path
 }
+
+// known returns the ids of the threads that were looked at.
+func known(infos map[int]procmem.Thread) map[int]bool {
+	ids := make(map[int]bool, len(infos))
+	for tid := range infos {
+		ids[tid] = true
+	}
+	return ids
+}

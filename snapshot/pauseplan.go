@@ -2,9 +2,6 @@ package snapshot
 
 import (
 	"context"
-	"os"
-
-	"golang.org/x/sys/unix"
 
 	"github.com/procmem/procmem"
 	"github.com/procmem/procmem/internal/dirty"
@@ -205,54 +202,5 @@ func (m *pausePlan) copy(ctx context.Context) {
 	m.ov.keep(m.f.view, m.whole)
 }
 
-// settle makes the moment the memory of the snapshot. The store forgets what it has of other
-// moments.
-func (f *pauser) settle(ov *overlay, m *pausePlan) error {
-	for _, r := range m.known {
-		ov.held.Add(r)
-	}
-	for spilled := range ov.arena.spilled.Ranges(everything) {
-		ov.held.Add(spilled)
-	}
-	if t := f.tracker; t != nil {
-		for have := range t.Stored.Ranges(everything) {
-			for stale := range ov.held.Gaps(have) {
-				if err := f.store.Forget(stale); err != nil {
-					return err
-				}
-			}
-		}
-	}
-	ov.base = f.view.Backing(f.maps)
-	f.s.img.Mappings, f.s.Sparse = f.maps, ov
-	return ov.seal()
-}
-
 // everything is the range of all addresses that can hold pages of a process.
 var everything = procmem.Range{End: 1 << 63}
-
-// presentReader reads pages that exist, of a process that may run. It does not ask whether they
-// exist. It reads /proc/PID/mem alone, because process_vm_readv(2) makes the process copy what
-// it shares with its children (see process.View).
-type presentReader struct {
-	mem *os.File
-}
-
-// ReadAt and Mappings implement procmem.Memory.
-func (r presentReader) ReadAt(p []byte, a procmem.Addr) (int, error) {
-	done := 0
-	for done < len(p) {
-		n, err := unix.Pread(int(r.mem.Fd()), p[done:], int64(a)+int64(done))
-		switch {
-		case err == unix.EINTR:
-		case err != nil:
-			return done, &procmem.FaultError{Addr: a + procmem.Addr(done), Err: procmem.ErrUnreadable}
-		case n == 0:
-			return done, &procmem.FaultError{Addr: a + procmem.Addr(done), Err: procmem.ErrGone}
-		}
-		done += max(n, 0)
-	}
-	return done, nil
-}
-
-func (r presentReader) Mappings() ([]procmem.Mapping, error) { return nil, nil }

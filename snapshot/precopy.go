@@ -22,12 +22,6 @@ const (
 	// restBytes is written in any case in the time that a pause takes to begin. Below it,
 	// another round is of no use.
 	restBytes = 256 << 10
-	// copySpeed is the speed of a copy during a pause, in bytes a second. runTime is the cost
-	// of each run of pages besides, to find it and to read it apart from others.
-	copySpeed = 4 << 30
-	runTime   = 1500 * time.Nanosecond
-	// pauseBase is about the length of a pause in which nothing is copied.
-	pauseBase = time.Millisecond
 )
 
 // errNoStore says why nothing can be copied while the process goes on.
@@ -150,11 +144,6 @@ func (f *pauser) watch(began time.Time) func(procmem.Addr) error {
 		}
 		return nil
 	}
-}
-
-// estimate returns about how long a pause takes in which this work is done.
-func (f *pauser) estimate(w dirty.Work) time.Duration {
-	return pauseBase + seconds(w.Bytes+f.inPause, copySpeed) + time.Duration(w.Runs)*runTime
 }
 
 // privateFiles returns the ranges in which pages may be a file's.

@@ -153,3 +153,30 @@ func (s *Snapshot) addThread(t procmem.Thread, leader bool) {
 		s.threads[0] = t
 	}
 }
+
+// addThreads completes what the tracer took with what was known of the threads before they were
+// stopped.
+func (s *Snapshot) addThreads(pid int, infos map[int]procmem.Thread, threads []ptracer.Taken) {
+	for _, th := range threads {
+		t, ok := infos[th.TID]
+		if !ok {
+			t.TID = th.TID
+		}
+		if th.Info != nil {
+			t = *th.Info
+		}
+		t.Regsets = th.Regsets
+		if th.Reason != nil {
+			t.Err = th.Reason
+		} else {
+			t.Blocked, t.Pending = th.Blocked, th.Pending
+		}
+		s.addThread(t, th.TID == pid)
+	}
+}
+
+// Torn is memory whose bytes may be of another moment than the rest.
+type Torn struct {
+	procmem.Range
+	Reason string // one clause for people
+}

@@ -9,7 +9,6 @@ import (
 
 	"github.com/procmem/procmem"
 	"github.com/procmem/procmem/internal/dirty"
-	"github.com/procmem/procmem/internal/pageset"
 	"github.com/procmem/procmem/internal/ptracer"
 	"github.com/procmem/procmem/process"
 )
@@ -39,16 +38,6 @@ func (f *pauser) size() (n uint64) {
 		}
 	}
 	return n
-}
-
-// sharedMappings returns the mappings of maps that share memory and are wanted.
-func (f *pauser) sharedMappings(maps []procmem.Mapping) (out []procmem.Mapping) {
-	for i := range maps {
-		if m := &maps[i]; m.Shared() && !m.Special() && !m.Device() && pageset.Overlaps(f.wanted, m.Range) {
-			out = append(out, *m)
-		}
-	}
-	return out
 }
 
 // holdOpen holds the process until Release.
@@ -136,34 +125,4 @@ func (b *subject) holdAll(ctx context.Context, s *Snapshot) error {
 	arch := b.img.Arch
 	t.Begin(func() { s.addThreads(b.p.PID(), b.infos, t.Take(arch)) })
 	return nil
-}
-
-// addThreads completes what the tracer took with what was known of the threads before they were
-// stopped.
-func (s *Snapshot) addThreads(pid int, infos map[int]procmem.Thread, threads []ptracer.Taken) {
-	for _, th := range threads {
-		t, ok := infos[th.TID]
-		if !ok {
-			t.TID = th.TID
-		}
-		if th.Info != nil {
-			t = *th.Info
-		}
-		t.Regsets = th.Regsets
-		if th.Reason != nil {
-			t.Err = th.Reason
-		} else {
-			t.Blocked, t.Pending = th.Blocked, th.Pending
-		}
-		s.addThread(t, th.TID == pid)
-	}
-}
-
-// known returns the ids of the threads that were looked at.
-func known(infos map[int]procmem.Thread) map[int]bool {
-	ids := make(map[int]bool, len(infos))
-	for tid := range infos {
-		ids[tid] = true
-	}
-	return ids
 }

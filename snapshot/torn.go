@@ -5,45 +5,53 @@ import (
 	"slices"
 
 	"github.com/procmem/procmem"
+	"github.com/procmem/procmem/internal/pageset"
+	"github.com/procmem/procmem/internal/ptracer"
 	"github.com/procmem/procmem/process"
 )
 
-// Torn is memory whose bytes may be of another moment than the rest.
-type Torn struct {
-	procmem.Range
-	Reason string // one clause for people
+// Reasons for Torn. object.go has those that name other processes.
+const (
+	tornBeyond  = "shared, and too large to be copied during the pause: it was copied later"
+	tornWritten = "shared: the process has it open, and may have written to it by a system call, which leaves no trace in page tables"
+	tornServer  = "shared, and its file is on a server: what the process has not touched was read after the pause"
+	tornCall    = "a thread that could not be stopped is in a system call that may write to it"
+)
+
+// tearCalls notes as torn what system calls may write to while the process is held. These are
+// the calls of threads that were not waited for. mem is the process's memory, in which calls
+// may name ranges.
+func (s *Snapshot) tearCalls(calls []*process.Syscall, mem procmem.Memory) {
+	for _, r := range pageset.Merge(ptracer.Writes(s.img.Arch, calls, mem)) {
+		for _, part := range s.writable(r) {
+			s.Torn = append(s.Torn, Torn{part, tornCall})
+		}
+	}
+	s.sortTorn()
 }
 
-// Reasons for Torn; shared.go has others.
-const (
-	tornServer = "shared, and its file is on a server: what the process has not touched was read after the pause"
-	tornCall   = "a thread that could not be stopped is in a system call that may write to it"
-)
+// writable returns the parts of r that are mapped and that the process may write to.
+func (s *Snapshot) writable(r procmem.Range) (out []procmem.Range) {
+	maps := s.img.Mappings
+	for i := procmem.FindMapping(maps, r.Start); i < len(maps) && maps[i].Start < r.End; i++ {
+		if maps[i].Perm&procmem.PermWrite != 0 {
+			out = append(out, maps[i].Range.Intersect(r))
+		}
+	}
+	return pageset.Merge(out)
+}
+
+// tear notes that an object may be of another moment, unless why is empty.
+func (s *Snapshot) tear(o *object, why string) {
+	for i := range o.maps {
+		r := o.maps[i].Range
+		if why != "" && !slices.ContainsFunc(s.Torn, func(t Torn) bool { return t.Range == r }) {
+			s.Torn = append(s.Torn, Torn{r, why})
+		}
+	}
+	s.sortTorn()
+}
 
 func (s *Snapshot) sortTorn() {
 	slices.SortStableFunc(s.Torn, func(a, b Torn) int { return cmp.Compare(a.Start, b.Start) })
 }
-
-// dataSize returns how many bytes of r there are to copy.
-func dataSize(mem procmem.Sparse, r procmem.Range) (n uint64) {
-	for d, err := range mem.Data(r) {
-		if err != nil {
-			return n
-		}
-		n += d.Size()
-	}
-	return n
-}
-
-// presentSize returns how many bytes of a mapping keep would copy.
-func presentSize(view *process.View, m *procmem.Mapping) (n uint64) {
-	for d, err := range present(view, m) {
-		if err != nil {
-			return n
-		}
-		n += d.Size()
-	}
-	return n
-}
-
-func compareAddr(a, b procmem.Addr) int { return cmp.Compare(a, b) }

@@ -25,14 +25,6 @@ import (
 // earlier change might still be under way, and the clock of files ticks in milliseconds.
 const quietFile = 100 * time.Millisecond
 
-// tracking is an object that is copied while the process goes on.
-type tracking struct {
-	dirty.Shared
-	object *object
-	began  process.FileState // before anything was copied
-	quiet  bool              // it had not changed for quietFile by then
-}
-
 // track has objects tracked in the next rounds, with all of their mappings.
 func (f *pauser) track(objects []*object) {
 	before := f.shared

@@ -1,0 +1,114 @@
+package snapshot
+
+import (
+	"bytes"
+	"context"
+	"errors"
+	"time"
+
+	"github.com/procmem/procmem"
+	"github.com/procmem/procmem/internal/inject"
+	"github.com/procmem/procmem/internal/ptracer"
+)
+
+// errTooMuch reports that a pause would have exceeded its bound, and was ended at once.
+var errTooMuch = errors.New("more was written than can be copied within the bound of the pause")
+
+// pauseFor holds the process, copies what has not been copied, and lets it go on. rest is about
+// the number of bytes to copy. errTooMuch reports that there was more than the bound allows,
+// and that nothing was kept.
+func (f *pauser) pauseFor(ctx context.Context, rest uint64) (err error) {
+	s := f.s
+	ov := &overlay{store: f.store}
+	if ov.arena, err = newArena(2*rest+f.inPause+(1<<20), f.store); err != nil {
+		return err
+	}
+	f.o.step(StepPause, 0)
+	s.tracer = ptracer.New(f.p)
+	s.tracer.Known = known(f.infos)
+	s.tracer.HoldSharers(true)
+	s.Unheld = nil
+	var m *pausePlan
+	var threads []ptracer.Taken
+	// One thread does all of it, because handing over takes time on a busy machine.
+	s.tracer.Do(func() {
+		if m, err = f.hold(ctx, ov); err == nil {
+			threads = s.tracer.Take(f.img.Arch)
+		}
+		s.tracer.LetAllGo()
+	})
+	s.letGo()
+	if err != nil {
+		ov.arena.close()
+		return err
+	}
+	s.undo.add(func() error { ov.arena.close(); return nil })
+	s.threads = nil
+	s.addThreads(f.p.PID(), f.infos, threads)
+	f.lookAgain()
+	if err := f.settle(ov, m); err != nil {
+		return err
+	}
+	s.tearCalls(callsOf(threads), s.Sparse)
+	return nil
+}
+
+// hold stops the process and copies what has not been copied. It runs on the tracing thread.
+func (f *pauser) hold(ctx context.Context, ov *overlay) (*pausePlan, error) {
+	if err := f.s.tracer.StopAll(ctx); err != nil {
+		return nil, err
+	}
+	if err := mapsAreFree(f.s.tracer, f.p); err != nil {
+		return nil, err
+	}
+	f.s.taken = time.Now()
+	if !f.sameProgram() {
+		return nil, inject.ErrExec
+	}
+	text, err := f.readMaps()
+	if err != nil {
+		return nil, err
+	}
+	var fresh []procmem.Range
+	if !bytes.Equal(text, f.text) {
+		if fresh, err = f.update(text); err != nil {
+			return nil, err
+		}
+	}
+	if err := f.scan(); err != nil {
+		return nil, err
+	}
+	m, err := f.classify(ov, fresh)
+	if err != nil {
+		return nil, err
+	}
+	if f.o.MaxPause > 0 && f.estimate(m.work()) > f.o.MaxPause {
+		f.text = nil // the next plan has to see what is fresh
+		return nil, errTooMuch
+	}
+	m.copy(ctx)
+	return m, ov.arena.err
+}
+
+// settle makes the moment the memory of the snapshot. The store forgets what it has of other
+// moments.
+func (f *pauser) settle(ov *overlay, m *pausePlan) error {
+	for _, r := range m.known {
+		ov.held.Add(r)
+	}
+	for spilled := range ov.arena.spilled.Ranges(everything) {
+		ov.held.Add(spilled)
+	}
+	if t := f.tracker; t != nil {
+		for have := range t.Stored.Ranges(everything) {
+			for stale := range ov.held.Gaps(have) {
+				if err := f.store.Forget(stale); err != nil {
+					return err
+				}
+			}
+		}
+	}
+	ov.base = f.view.Backing(f.maps)
+	f.s.img.Mappings, f.s.Sparse = f.maps, ov
+	return ov.seal()
+}
