@@ -306,15 +306,3 @@ func missingText(r *core.Report) string {
 }
 
 func count(n int, what string) string { return units.Count(n, what) }
-
-// duration prints milliseconds with about three digits.
-func duration(ms float64) string {
-	d := time.Duration(ms * float64(time.Millisecond))
-	switch {
-	case d >= 10*time.Second:
-		return d.Round(100 * time.Millisecond).String()
-	case d >= time.Second:
-		return d.Round(10 * time.Millisecond).String()
-	}
-	return d.Round(10 * time.Microsecond).String()
-}

@@ -150,13 +150,6 @@ func threadsJSON(t *target.Target, img *procmem.Image, pause time.Duration, know
 	return out
 }
 
-func state(b byte) string {
-	if b == 0 {
-		return ""
-	}
-	return string(rune(b))
-}
-
 // threadsTable prints the registers that known returns, unless known is nil.
 func threadsTable(img *procmem.Image, g *globals, known func(procmem.Arch, *procmem.Thread) []procmem.Register) error {
 	color := g.color.Enabled(os.Stdout)
@@ -210,8 +203,4 @@ func registerLines(regs []procmem.Register) error {
 		}
 	}
 	return nil
-}
-
-func milliseconds(d time.Duration) float64 {
-	return float64(d.Microseconds()) / 1000
 }
