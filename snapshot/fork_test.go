@@ -320,13 +320,13 @@ func TestKilledToolWhileItCopies(t *testing.T) {
 			p.Cmd(t, "touch untouched")
 			p.WaitBlocked(t, 9)
 			before, running := testproc.TracesOf(t, p.PID()), states(p)
-			for i := range 20 {
+			for i := range *kills {
 				s := beginTake(t, p.PID(), m)
 				s.expect("begun")
 				s.next()
 				// What happens next differs from try to try.
 				testproc.Until(t, "a helper", func() bool { return len(helpers(p.PID())) > 0 || i%2 == 0 || m == MethodPrecopy })
-				for range i * 10 {
+				for range i % 20 * 10 {
 					testproc.TracesOf(t, p.PID())
 				}
 				s.kill()

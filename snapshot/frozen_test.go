@@ -15,7 +15,10 @@ import (
 	"github.com/procmem/procmem/internal/testproc"
 )
 
-var freezes = flag.Int("freezes", 8, "how often TestFrozenMeanwhile freezes, for each method and version")
+var (
+	freezes = flag.Int("freezes", 5, "how often TestFrozenMeanwhile freezes, for each method and version")
+	kills   = flag.Int("kills", 7, "how often TestKilledToolWhileItCopies kills the tool, for each method")
+)
 
 // untouched waits until no helper works on the target any more, and lets the target look at
 // itself.

@@ -11,6 +11,7 @@ import (
 
 	"github.com/procmem/procmem"
 	"github.com/procmem/procmem/internal/inject"
+	"github.com/procmem/procmem/internal/sys"
 	"github.com/procmem/procmem/process"
 )
 
@@ -93,8 +94,8 @@ func (t *taking) prepare(l *look) (err error) {
 const maxTries = 4
 
 // by takes a moment by one method. It begins again where the process has executed another
-// program meanwhile, or a signal has interrupted. What an attempt in vain left in the store is
-// forgotten.
+// program meanwhile, a signal has interrupted, or the kernel was short of memory for a moment.
+// What an attempt in vain left in the store is forgotten.
 func (t *taking) by(ctx context.Context, m Method, bound time.Duration) (*Snapshot, error) {
 	for try := 1; ; try++ {
 		s, err := t.once(ctx, m, bound)
@@ -107,7 +108,12 @@ func (t *taking) by(ctx context.Context, m Method, bound time.Duration) (*Snapsh
 			}
 		}
 		vanished := errors.Is(err, unix.ESRCH) // the first thread vanishes while another one executes a program
-		if !errors.Is(err, inject.ErrExec) && !errors.Is(err, inject.ErrSignalled) && !vanished || try == maxTries {
+		again := errors.Is(err, inject.ErrExec) || errors.Is(err, inject.ErrSignalled) || vanished
+		if errors.Is(err, unix.ENOMEM) && try == 1 { // the kernel gets pages back; a limit stays
+			again = true
+			sys.Nap(shortOfMemory)
+		}
+		if !again || try == maxTries {
 			if vanished {
 				err = fmt.Errorf("%w: %w", procmem.ErrGone, err)
 			}
@@ -115,6 +121,9 @@ func (t *taking) by(ctx context.Context, m Method, bound time.Duration) (*Snapsh
 		}
 	}
 }
+
+// shortOfMemory is how long the kernel is given to get memory back.
+const shortOfMemory = 50 * time.Millisecond
 
 func (t *taking) once(ctx context.Context, m Method, bound time.Duration) (*Snapshot, error) {
 	f, err := t.begin(m, bound)

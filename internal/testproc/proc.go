@@ -119,7 +119,7 @@ func (p *Proc) start(t testing.TB) error {
 func (p *Proc) end(t testing.TB) {
 	if t.Failed() { // it may have ended, and that be why
 		stat, err := os.ReadFile(fmt.Sprintf("/proc/%d/stat", p.PID()))
-		t.Logf("testproc: %s: %s%v%s", p.cmd.Path, stat, err, p.stderr())
+		t.Logf("testproc: %s: %s%v%s%s", p.cmd.Path, stat, err, p.stderr(), memoryLeft())
 	}
 	p.Kill()
 	done := make(chan error, 1)
@@ -136,6 +136,17 @@ func (p *Proc) end(t testing.TB) {
 	case <-time.After(deadline):
 		t.Errorf("testproc: %s (pid %d) was killed and does not end: a thread of this test may still trace it", p.cmd.Path, p.PID())
 	}
+}
+
+// memoryLeft tells how much memory the machine and the control group of the tests have.
+func memoryLeft() (out string) {
+	for _, path := range []string{"/proc/meminfo", "/proc/self/cgroup", "/sys/fs/cgroup/memory/memory.failcnt", "/proc/sys/vm/overcommit_memory"} {
+		b, err := os.ReadFile(path)
+		if err == nil {
+			out += fmt.Sprintf("\n%s: %.180s", path, b)
+		}
+	}
+	return out
 }
 
 // startFromLastingThread starts cmd from an OS thread that never ends: the

@@ -6,7 +6,6 @@
 #include <poll.h>
 #include <stddef.h>
 #include <sys/epoll.h>
-#include <sys/resource.h>
 #include <sys/select.h>
 
 // What must stay zero.
@@ -14,6 +13,15 @@ static int64_t registers, returned, slept, early, rseq_lost, ticks_wrong, values
 // What tells that there is progress, and how often epoll_wait gave EINTR,
 // which any stop by a tracer makes it do.
 static int64_t wakes, spins, increments, ticks, values, writes, eintr;
+
+// breathe sleeps for three times as long as a thread has worked, so that the
+// threads that never wait leave the machine a processor. A scheduler may let
+// all others starve for a minute while a group of threads takes all of it.
+static uint64_t breathe(uint64_t began) {
+	uint64_t worked = now_ns() - began;
+	sleep_ns(3 * (worked < 3000000 ? worked : 3000000));
+	return now_ns();
+}
 
 // ---- all registers hold known values, in a loop and in a system call ----
 
@@ -88,9 +96,8 @@ static void init_registers(void) {
 }
 
 static void spin(struct thread *t) {
-	setpriority(PRIO_PROCESS, t->tid, 10);
 	settle(t);
-	for (;; add(&spins, 1)) {
+	for (uint64_t began = now_ns();; add(&spins, 1), began = breathe(began)) {
 		struct held out = {0};
 		torture_hold(&known, &out, 1000000, width);
 		if (memcmp(&out, &known, sizeof out)) add(&registers, 1);
@@ -114,9 +121,9 @@ static long call(long number, const long *args) {
 static void init_registers(void) { say("no registers this is not amd64"); }
 
 static void spin(struct thread *t) {
-	setpriority(PRIO_PROCESS, t->tid, 10);
 	settle(t);
-	for (;; add(&spins, 1)) {}
+	for (uint64_t began = now_ns();; began = breathe(began))
+		for (int i = 0; i < 100000; i++) add(&spins, 1);
 }
 
 static long call(long number, const long *a) {
@@ -305,9 +312,8 @@ static void sequences(struct thread *t) {
 	struct rseq_area *area = &own_area;
 	if (&__rseq_size && __rseq_size) area = (void *)((char *)__builtin_thread_pointer() + __rseq_offset);
 	else if (syscall(334 /* rseq */, area, sizeof *area, 0, 0x53053053)) die("rseq");
-	setpriority(PRIO_PROCESS, t->tid, 10);
 	settle(t);
-	for (;;) {
+	for (uint64_t began = now_ns();; began = breathe(began)) {
 		for (int n = 0; n < 1000;)
 			if (torture_rseq(area, per_cpu) == 0) n++;
 		add(&increments, 1000);
@@ -447,7 +453,9 @@ static void write_and_verify(struct thread *t) {
 	uint64_t value[PAGES] = {0}, random = stamp;
 	char *p = new_pages();
 	settle(t);
+	uint64_t began = now_ns();
 	for (uint64_t n = 1;; n++) {
+		if (n % 256 == 0) began = breathe(began);
 		random = mix(random);
 		size_t i = random % PAGES, end = i + 4 < PAGES ? i + 4 : PAGES;
 		if (!holds(p + i * PAGE, value[i])) add(&memory, 1);
