@@ -11,6 +11,7 @@ import (
 
 	"github.com/procmem/procmem"
 	"github.com/procmem/procmem/internal/privilege"
+	"github.com/procmem/procmem/internal/ptracer"
 	"github.com/procmem/procmem/internal/sys"
 	"github.com/procmem/procmem/process"
 )
@@ -63,12 +64,18 @@ func (c *Injector) withAgent(born func(Forked), f func(*agent) error) (left *For
 
 // bury has a thread of the target take the news that the task has ended. All threads are held.
 // Once we have taken the news, it is the target's, and any of its threads that goes on and
-// waits gets it. A failure without a lasting reason is tried again.
-func (a *agent) bury() (err error) {
+// waits gets it.
+func (a *agent) bury() error {
 	a.take()
+	return a.c.bury(&a.Forked)
+}
+
+// bury has a held thread of the target take the news of a task that has ended, which we have
+// taken. A failure without a lasting reason is tried again.
+func (c *Injector) bury(f *Forked) (err error) {
 	for tries := 0; tries < buryTries; tries++ {
-		err = a.c.one(func(tid int, regs []byte) error { return a.waitIn(a.c, tid, regs) })
-		if err == nil || errors.Is(err, ErrFrozen) || slices.Contains(lasting, err) && !a.c.mayAnswer(err) {
+		err = c.one(func(tid int, regs []byte) error { return f.waitIn(c, tid, regs) })
+		if err == nil || errors.Is(err, ErrFrozen) || slices.Contains(lasting, err) && !c.mayAnswer(err) {
 			return err
 		}
 		if errors.Is(err, ErrSignalled) { // there are as many signals as the target likes
@@ -217,7 +224,7 @@ func (a *agent) stands() error {
 		return err
 	}
 	if err == nil && status.Stopped() {
-		err = persist(a.PID, func() error { return sys.SetOptions(a.PID, unix.PTRACE_O_EXITKILL) })
+		err = ptracer.Persist(a.PID, func() error { return sys.SetOptions(a.PID, unix.PTRACE_O_EXITKILL) })
 	}
 	if err == nil {
 		a.regs, err = getRegs(a.PID)

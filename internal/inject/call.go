@@ -1,7 +1,6 @@
 package inject
 
 import (
-	"bytes"
 	"cmp"
 	"errors"
 	"time"
@@ -9,9 +8,8 @@ import (
 	"golang.org/x/sys/unix"
 
 	"github.com/procmem/procmem"
-	"github.com/procmem/procmem/internal/privilege"
+	"github.com/procmem/procmem/internal/ptracer"
 	"github.com/procmem/procmem/internal/sys"
-	"github.com/procmem/procmem/process"
 )
 
 // errForeign reports that the thread was about to make another call than it was told to,
@@ -84,7 +82,7 @@ func (c *Injector) filtered(tid int) (bool, error) {
 // restore gives the thread its registers back. It must not go on with those of a call, even if
 // all else has failed.
 func (c *Injector) restore(tid int, regs []byte) error {
-	err := persist(tid, func() error { return setRegs(tid, regs) })
+	err := ptracer.Persist(tid, func() error { return setRegs(tid, regs) })
 	if err == nil {
 		return nil
 	}
@@ -92,7 +90,7 @@ func (c *Injector) restore(tid int, regs []byte) error {
 		c.t.Forget(tid) // the thread was killed
 		return procmem.ErrGone
 	}
-	// The thread exists and is not stopped: persist has looked.
+	// The thread exists and is not stopped: Persist has looked.
 	w := waiter{c: c, tid: tid}
 	for {
 		sys.Interrupt(tid)
@@ -101,33 +99,10 @@ func (c *Injector) restore(tid int, regs []byte) error {
 			c.t.Forget(tid)
 			return procmem.ErrGone
 		}
-		if persist(tid, func() error { return setRegs(tid, regs) }) == nil {
+		if ptracer.Persist(tid, func() error { return setRegs(tid, regs) }) == nil {
 			return nil
 		}
 	}
-}
-
-// persist repeats what has failed, unless the thread is gone or not stopped. For a moment the
-// kernel may answer ESRCH for a stopped thread, so /proc decides. The thread is not as it was,
-// so giving up would harm the target.
-func persist(tid int, f func() error) (err error) {
-	for range 100 {
-		if err = f(); err == nil || errors.Is(err, unix.ESRCH) && !isStopped(tid) {
-			return err
-		}
-		sys.Nap(time.Millisecond)
-	}
-	return err
-}
-
-// isStopped reports whether a thread is at a stop of its tracer.
-func isStopped(tid int) bool {
-	text, err := privilege.ReadProc(tid, "stat")
-	if err != nil {
-		return false
-	}
-	st, err := process.ParseStat(bytes.NewReader(text))
-	return err == nil && st.State == 't'
 }
 
 // execution is one system call in a held thread.
@@ -149,9 +124,9 @@ func (x *execution) run(regs []byte, pc uint64, r request) (res result, err erro
 	if x.ours {
 		options |= unix.PTRACE_O_EXITKILL
 	}
-	err = persist(x.tid, func() error { return sys.SetOptions(x.tid, options) })
+	err = ptracer.Persist(x.tid, func() error { return sys.SetOptions(x.tid, options) })
 	if err == nil {
-		err = setRegs(x.tid, regs)
+		err = ptracer.Persist(x.tid, func() error { return setRegs(x.tid, regs) })
 	}
 	if errors.Is(err, unix.ESRCH) {
 		err = procmem.ErrGone
@@ -161,7 +136,7 @@ func (x *execution) run(regs []byte, pc uint64, r request) (res result, err erro
 	}
 	var refused error
 	for entered := false; ; {
-		if err := persist(x.tid, func() error { return sys.ContinueToSyscall(x.tid) }); err != nil {
+		if err := ptracer.Persist(x.tid, func() error { return sys.ContinueToSyscall(x.tid) }); err != nil {
 			return res, procmem.ErrGone
 		}
 		status, err := x.wait()
@@ -173,7 +148,7 @@ func (x *execution) run(regs []byte, pc uint64, r request) (res result, err erro
 		}
 		switch event := int(status) >> 16; {
 		case event == sys.EventClone:
-			err := persist(x.tid, func() (err error) { res.child, err = sys.EventMessage(x.tid); return err })
+			err := ptracer.Persist(x.tid, func() (err error) { res.child, err = sys.EventMessage(x.tid); return err })
 			if err != nil {
 				return res, err
 			}
@@ -193,7 +168,7 @@ func (x *execution) run(regs []byte, pc uint64, r request) (res result, err erro
 				x.cancel(regs)
 			} else if r.number == callExitGroup {
 				// Waiting for the end here would take the news of it.
-				return res, persist(x.tid, func() error { return sys.ContinueToSyscall(x.tid) })
+				return res, ptracer.Persist(x.tid, func() error { return sys.ContinueToSyscall(x.tid) })
 			}
 		default:
 			res, err := x.finish(options, res)
@@ -222,13 +197,13 @@ func (x *execution) admit(options uintptr, pc uint64, r request) error {
 
 // cancel turns the call of a thread at its entry to the kernel into none.
 func (x *execution) cancel(regs []byte) {
-	_ = persist(x.tid, func() error { return setRegs(x.tid, noCall(regs)) })
+	_ = ptracer.Persist(x.tid, func() error { return setRegs(x.tid, noCall(regs)) })
 }
 
 // finish reads the result at the exit of the call. It must not fail, so it allocates nothing.
 func (x *execution) finish(options uintptr, res result) (result, error) {
 	if x.filtered {
-		_ = persist(x.tid, func() error { return sys.SetOptions(x.tid, options) })
+		_ = ptracer.Persist(x.tid, func() error { return sys.SetOptions(x.tid, options) })
 	}
 	info, err := x.info()
 	switch {
@@ -246,7 +221,7 @@ func (x *execution) finish(options uintptr, res result) (result, error) {
 
 // info returns the system call at which the thread has stopped.
 func (x *execution) info() (info sys.SyscallInfo, err error) {
-	err = persist(x.tid, func() (err error) { info, err = sys.GetSyscallInfo(x.tid); return err })
+	err = ptracer.Persist(x.tid, func() (err error) { info, err = sys.GetSyscallInfo(x.tid); return err })
 	return info, err
 }
 

@@ -152,7 +152,7 @@ func (c *Injector) candidates() (tids []int, regs map[int][]byte) {
 			continue
 		}
 		var r []byte
-		if persist(tid, func() (err error) { r, err = getRegs(tid); return err }) != nil {
+		if ptracer.Persist(tid, func() (err error) { r, err = getRegs(tid); return err }) != nil {
 			continue
 		}
 		regs[tid] = r

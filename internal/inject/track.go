@@ -122,7 +122,7 @@ func (h *helper) held(f func(c *Injector) error) error {
 func (h *helper) buryLeft(c *Injector) {
 	h.left = slices.DeleteFunc(h.left, func(f Forked) bool {
 		for {
-			err := c.one(func(tid int, regs []byte) error { return f.waitIn(c, tid, regs) })
+			err := c.bury(&f)
 			if !errors.Is(err, ErrFrozen) {
 				return err == nil
 			}

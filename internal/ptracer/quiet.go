@@ -79,7 +79,7 @@ func (t *Tracer) letQuietGo() {
 	n := 0
 	for _, tid := range t.tids {
 		if th := t.threads[tid]; t.isEarly(tid) && th.stopped {
-			sys.Detach(tid, th.signal)
+			detach(tid, th)
 			if n++; n%batch == 0 {
 				sys.Nap(100 * time.Microsecond) // for the threads that work
 			}

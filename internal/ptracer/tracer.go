@@ -124,7 +124,7 @@ func (t *Tracer) LetAllGo() {
 	// Threads go on in the order in which they were stopped, the quiet ones last.
 	for _, tid := range t.tids {
 		if th := t.threads[tid]; th.stopped && !t.isEarly(tid) {
-			sys.Detach(tid, th.signal) // ESRCH: it was killed
+			detach(tid, th)
 		}
 	}
 	if !t.began.IsZero() {
