@@ -325,7 +325,7 @@ func (e *frameEncoder) values(values []byte) byte {
 	at := len(e.out)
 	e.out = append(e.out, zeroBitmap[:bitmap]...)
 	for i := range n {
-		if v := values[i*e.size:][:e.size]; rawValue(v, binary.LittleEndian) != 0 {
+		if v := values[i*e.size:][:e.size]; !isZero(v) {
 			e.out[at+i/8] |= 1 << (i % 8)
 			e.out = append(e.out, v...)
 		}
@@ -350,7 +350,7 @@ func countNonZero(values []byte, size int) (n int) {
 		}
 	default:
 		for ; len(values) > 0; values = values[size:] {
-			if rawValue(values[:size], binary.LittleEndian) != 0 {
+			if !isZero(values[:size]) {
 				n++
 			}
 		}
@@ -358,18 +358,8 @@ func countNonZero(values []byte, size int) (n int) {
 	return n
 }
 
-// rawValue returns the bits of a value of 1, 2, 4 or 8 bytes.
-func rawValue(v []byte, order binary.ByteOrder) uint64 {
-	switch len(v) {
-	case 1:
-		return uint64(v[0])
-	case 2:
-		return uint64(order.Uint16(v))
-	case 4:
-		return uint64(order.Uint32(v))
-	}
-	return order.Uint64(v)
-}
+// isZero reports whether a value is all zeros.
+func isZero(v []byte) bool { return string(v) == string(zeroBitmap[:len(v)]) }
 
 // seal ends the frame that pages are added to.
 func (e *frameEncoder) seal() {

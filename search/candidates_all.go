@@ -7,6 +7,7 @@ import (
 	"iter"
 
 	"github.com/procmem/procmem"
+	"github.com/procmem/procmem/internal/present"
 )
 
 // EveryPosition makes a candidate of each position that a value can have. These are all
@@ -14,7 +15,8 @@ import (
 // value of which nothing is known yet. Its use of memory does not depend on how many there are.
 func EveryPosition(ctx context.Context, mem procmem.Memory, o Options, to *CandidateWriter) (Stats, error) {
 	var stats Stats
-	next, stop := iter.Pull2(present(mem, o, &stats))
+	there := present.NewPlan(mem, o.In, o.Swapped)
+	next, stop := iter.Pull2(joined(there.Ranges()))
 	defer stop()
 	info := to.Info()
 	jobs := make([]*scanJob, candidateWorkers()+2)
@@ -34,6 +36,7 @@ func EveryPosition(ctx context.Context, mem procmem.Memory, o Options, to *Candi
 		}
 		return to.frames(&j.enc)
 	})
+	stats.Swapped = there.Swapped()
 	return stats, err
 }
 
@@ -161,27 +164,30 @@ func (j *scanJob) flush() {
 	}
 }
 
-// present yields the memory that is to be read, ascending; neighbours are one.
-func present(mem procmem.Memory, o Options, stats *Stats) iter.Seq2[procmem.Range, error] {
+// joined yields ranges that ascend; neighbours are one.
+func joined(ranges iter.Seq2[procmem.Range, error]) iter.Seq2[procmem.Range, error] {
 	return func(yield func(procmem.Range, error) bool) {
-		r := &run{s: &Searcher{o: o}, mem: mem}
 		var last procmem.Range
-		for x := range r.plan() {
-			if x.Start == last.End {
-				last.End = x.End
+		var failed error
+		for r, err := range ranges {
+			if err != nil {
+				failed = err
+				break
+			}
+			if r.Start == last.End {
+				last.End = r.End
 				continue
 			}
 			if !last.Empty() && !yield(last, nil) {
 				return
 			}
-			last = x.Range
+			last = r
 		}
-		stats.Swapped = r.s.stats.Swapped
 		if !last.Empty() && !yield(last, nil) {
 			return
 		}
-		if r.planErr != nil {
-			yield(procmem.Range{}, r.planErr)
+		if failed != nil {
+			yield(procmem.Range{}, failed)
 		}
 	}
 }

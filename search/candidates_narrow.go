@@ -3,11 +3,9 @@ package search
 import (
 	"bytes"
 	"context"
-	"encoding/binary"
 	"errors"
 	"io"
 	"iter"
-	"math"
 	"runtime"
 	"slices"
 	"sync"
@@ -33,8 +31,9 @@ const (
 // Narrowing says which candidates stay, and what becomes of them.
 type Narrowing struct {
 	Change Change
-	// Value is what a candidate must hold now; the zero Pattern allows all.
-	Value Pattern
+	// Value reports whether a candidate may hold these bytes now, such as Pattern.Holds; nil
+	// allows all. It is called by several goroutines at once.
+	Value func(now []byte) bool
 	// In is where candidates stay; nil is everywhere.
 	In []procmem.Range
 	// Swapped has memory read that is swapped out. Else its candidates stay,
@@ -103,8 +102,7 @@ func Narrow(ctx context.Context, mem procmem.Memory, from *CandidateReader, n Na
 
 // condition returns what is asked of a value that was old.
 func (n *Narrowing) condition(info *CandidateInfo) func(old, now []byte) bool {
-	value := n.Value.number
-	less := lessOf(info)
+	less := info.Type.Less(info.Options())
 	return func(old, now []byte) bool {
 		switch n.Change {
 		case Changed:
@@ -124,32 +122,8 @@ func (n *Narrowing) condition(info *CandidateInfo) func(old, now []byte) bool {
 				return false
 			}
 		}
-		return value == nil || value.holds(now)
+		return n.Value == nil || n.Value(now)
 	}
-}
-
-// lessOf returns what compares two values.
-func lessOf(info *CandidateInfo) func(a, b []byte) bool {
-	order := binary.ByteOrder(binary.LittleEndian)
-	if info.BigEndian {
-		order = binary.BigEndian
-	}
-	shift := 64 - 8*info.size()
-	switch {
-	case info.Type == F32:
-		return func(a, b []byte) bool {
-			return math.Float32frombits(order.Uint32(a)) < math.Float32frombits(order.Uint32(b))
-		}
-	case info.Type == F64:
-		return func(a, b []byte) bool {
-			return math.Float64frombits(order.Uint64(a)) < math.Float64frombits(order.Uint64(b))
-		}
-	case info.Type.signed():
-		return func(a, b []byte) bool {
-			return int64(rawValue(a, order)<<shift) < int64(rawValue(b, order)<<shift)
-		}
-	}
-	return func(a, b []byte) bool { return rawValue(a, order) < rawValue(b, order) }
 }
 
 // narrowJob is a frame that is worked on.
@@ -246,7 +220,7 @@ func (j *narrowJob) sure(from, end int, now []byte) {
 // whole is sure for a page that is full of candidates and has not changed,
 // which most have not. It does nothing about others.
 func (j *narrowJob) whole(from, end int, now []byte) bool {
-	if j.unit != j.size || end-from != procmem.PageSize/j.unit || j.n.Value.number != nil {
+	if j.unit != j.size || end-from != procmem.PageSize/j.unit || j.n.Value != nil {
 		return false
 	}
 	old := j.old.values[from*j.size : end*j.size]

@@ -48,7 +48,7 @@ func FuzzParseValue(f *testing.F) {
 			first := &number{size: p.number.size, bigEndian: big, spans: []valueRange{{x.first, 0}}}
 			last := &number{size: p.number.size, bigEndian: big, spans: []valueRange{{(x.first + x.more) & first.keep(), 0}}}
 			for _, b := range [][]byte{must(first.bytes()), must(last.bytes())} {
-				if x.first&^first.keep() != 0 || x.more&^first.keep() != 0 || !p.at(b, 0) {
+				if x.first&^first.keep() != 0 || x.more&^first.keep() != 0 || !p.at(b, 0) || !p.Holds(b) {
 					t.Fatalf("%q: %x is not in %+v", s, b, p.number)
 				}
 			}

@@ -8,8 +8,8 @@ import (
 	"slices"
 
 	"github.com/procmem/procmem"
-	"github.com/procmem/procmem/internal/pageset"
 	"github.com/procmem/procmem/internal/pipe"
+	"github.com/procmem/procmem/internal/present"
 )
 
 // Matches yields what is found in mem, ascending by address, then by the
@@ -246,86 +246,18 @@ func (r *run) mapping(a procmem.Addr) *procmem.Mapping {
 // plan yields what is searched: what is there, in the ranges that are asked for.
 func (r *run) plan() iter.Seq[pipe.Extent] {
 	return func(yield func(pipe.Extent) bool) {
-		for _, in := range normalized(r.s.o.In) {
-			for data, err := range r.there(in) {
-				if err != nil {
-					r.planErr = err
-					return
-				}
-				if !yield(pipe.Extent{Range: data}) {
-					return
-				}
+		there := present.NewPlan(r.mem, r.s.o.In, r.s.o.Swapped)
+		defer func() { r.s.stats.Swapped = there.Swapped() }()
+		for x, err := range there.Ranges() {
+			if err != nil {
+				r.planErr = err
+				return
 			}
-			r.countSwapped(in)
-		}
-	}
-}
-
-// normalized returns the ranges ascending and without overlaps; nil is all
-// addresses.
-func normalized(ranges []procmem.Range) []procmem.Range {
-	if ranges == nil {
-		return []procmem.Range{{End: ^procmem.Addr(0)}}
-	}
-	return pageset.Merge(slices.Clone(ranges))
-}
-
-// there yields the memory in a range that is to be read.
-func (r *run) there(in procmem.Range) iter.Seq2[procmem.Range, error] {
-	if m, ok := r.mem.(procmem.Resident); ok && !r.s.o.Swapped {
-		return m.Resident(in)
-	}
-	if m, ok := r.mem.(procmem.Sparse); ok {
-		return m.Data(in)
-	}
-	return func(yield func(procmem.Range, error) bool) {
-		maps, err := r.mem.Mappings()
-		if err != nil {
-			yield(procmem.Range{}, err)
-			return
-		}
-		for i := procmem.FindMapping(maps, in.Start); i < len(maps) && maps[i].Start < in.End; i++ {
-			if x := maps[i].Intersect(in); !x.Empty() && !yield(x, nil) {
+			if !yield(pipe.Extent{Range: x}) {
 				return
 			}
 		}
 	}
-}
-
-// countSwapped counts what Data has and Resident has not. Both change as the
-// process runs.
-func (r *run) countSwapped(in procmem.Range) {
-	resident, ok1 := r.mem.(procmem.Resident)
-	sparse, ok2 := r.mem.(procmem.Sparse)
-	if !ok1 || !ok2 || r.s.o.Swapped || !r.maySwap(in) {
-		return
-	}
-	all, there := size(sparse.Data(in)), size(resident.Resident(in))
-	r.s.stats.Swapped += max(all, there) - there
-}
-
-// maySwap reports whether the mappings tell that any part of a range was
-// swapped out, or do not tell.
-func (r *run) maySwap(in procmem.Range) bool {
-	maps, err := r.mem.Mappings()
-	if err != nil {
-		return true
-	}
-	for i := procmem.FindMapping(maps, in.Start); i < len(maps) && maps[i].Start < in.End; i++ {
-		if u := maps[i].Usage; u == nil || u.Swap > 0 {
-			return true
-		}
-	}
-	return false
-}
-
-func size(ranges iter.Seq2[procmem.Range, error]) (n uint64) {
-	for r, err := range ranges {
-		if err == nil {
-			n += r.Size()
-		}
-	}
-	return n
 }
 
 // contextReader finds what lies on either side of a match.
@@ -361,7 +293,7 @@ func (c *contextReader) read(buf *[]byte, a procmem.Addr, n int, last bool) []by
 		whole.End = ^procmem.Addr(0)
 	}
 	from, to := -1, -1 // the last run of bytes that were read
-	for there, err := range c.r.there(whole) {
+	for there, err := range present.In(c.r.mem, whole, c.r.s.o.Swapped) {
 		if err != nil {
 			break
 		}

@@ -28,6 +28,12 @@ type Pattern struct {
 // String returns the pattern as it was written; a literal is its text.
 func (p Pattern) String() string { return p.text }
 
+// Holds reports whether a value in memory is one that p matches, wherever it lies. It is false
+// for bytes of another size, and for patterns that are no number or pointer.
+func (p Pattern) Holds(value []byte) bool {
+	return p.number != nil && len(value) == p.number.size && p.number.holds(value)
+}
+
 // Literal returns a pattern that matches these bytes. With fold, ASCII
 // letters match either case. It fails if b is empty or longer than
 // MaxLength.

@@ -459,3 +459,57 @@ func TestGroupsOfLiterals(t *testing.T) {
 		t.Errorf("looks at every %v bytes, and %v are left; want %v", steps, rest, want)
 	}
 }
+
+// A value is held wherever it lies, and only by a number of its size.
+func TestHolds(t *testing.T) {
+	b := []byte{0x88, 0x77, 0x66, 0x55}
+	for _, c := range []struct {
+		p    Pattern
+		b    []byte
+		want bool
+	}{
+		{must(ParseValue(U32, "0x55667788", ValueOptions{})), b, true},
+		{must(ParseValue(U32, "0x55667788", ValueOptions{BigEndian: true})), b, false},
+		{must(ParseValue(U32, "0x55667788", ValueOptions{Align: 4096})), b, true},
+		{must(ParseValue(U32, "1..0x55667788", ValueOptions{})), b, true},
+		{must(ParseValue(U32, "1..2", ValueOptions{})), b, false},
+		{must(ParseValue(U16, "0x7788", ValueOptions{})), b, false},
+		{must(ParseValue(U64, "0x55667788", ValueOptions{})), b, false},
+		{must(PointerTo(procmem.Range{Start: 0x55667780, End: 0x55667790}, ValueOptions{Word: 4})), b, true},
+		{must(Literal(b, false)), b, false},
+		{Pattern{}, b, false},
+		{Pattern{}, nil, false},
+	} {
+		if c.p.Holds(c.b) != c.want {
+			t.Errorf("%v holds %x: %v", c.p, c.b, !c.want)
+		}
+	}
+}
+
+// One value is less than another as a number of its type.
+func TestLess(t *testing.T) {
+	for _, c := range []struct {
+		typ  Type
+		o    ValueOptions
+		a, b []byte
+		want bool
+	}{
+		{U8, ValueOptions{}, []byte{1}, []byte{0xff}, true},
+		{I8, ValueOptions{}, []byte{1}, []byte{0xff}, false},
+		{U16, ValueOptions{}, []byte{2, 1}, []byte{1, 2}, true},
+		{U16, ValueOptions{BigEndian: true}, []byte{2, 1}, []byte{1, 2}, false},
+		{I16, ValueOptions{BigEndian: true}, []byte{0xff, 0}, []byte{0, 0}, true},
+		{I64, ValueOptions{}, []byte{7: 0x80}, []byte{7: 0x7f}, true},
+		{U64, ValueOptions{}, []byte{7: 0x80}, []byte{7: 0x7f}, false},
+		{Ptr, ValueOptions{Word: 4}, []byte{3: 0x7f}, []byte{3: 0x80}, true},
+		{Ptr, ValueOptions{}, []byte{7: 0x7f}, []byte{7: 0x80}, true},
+		{F64, ValueOptions{BigEndian: true}, []byte{0xbf, 0xf0, 7: 0}, []byte{0x3f, 0xf0, 7: 0}, true},
+		{F64, ValueOptions{BigEndian: true}, []byte{0x3f, 0xf0, 7: 0}, []byte{0x7f, 0xf8, 7: 0}, false},
+		{F32, ValueOptions{BigEndian: true}, []byte{0x3f, 0x80, 0, 0}, []byte{0x40, 0, 0, 0}, true},
+	} {
+		less := c.typ.Less(c.o)
+		if less(c.a, c.b) != c.want || less(c.a, c.a) || c.want && less(c.b, c.a) {
+			t.Errorf("%v %+v: %x is less than %x: %v", c.typ, c.o, c.a, c.b, !c.want)
+		}
+	}
+}

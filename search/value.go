@@ -318,6 +318,24 @@ func (n *number) load(b []byte) uint64 {
 // keep is the bits that a number has.
 func (n *number) keep() uint64 { return math.MaxUint64 >> (64 - 8*uint(n.size)) }
 
+// Less returns what reports whether one value in memory is less than another, as numbers of the
+// type. That is never true of a NaN. Both must have the size of the type.
+func (t Type) Less(o ValueOptions) func(a, b []byte) bool {
+	n := &number{size: t.Size(o.word()), bigEndian: o.BigEndian}
+	shift := 64 - 8*n.size
+	switch {
+	case t == F32:
+		return func(a, b []byte) bool {
+			return math.Float32frombits(uint32(n.load(a))) < math.Float32frombits(uint32(n.load(b)))
+		}
+	case t == F64:
+		return func(a, b []byte) bool { return math.Float64frombits(n.load(a)) < math.Float64frombits(n.load(b)) }
+	case t.signed():
+		return func(a, b []byte) bool { return int64(n.load(a)<<shift) < int64(n.load(b)<<shift) }
+	}
+	return func(a, b []byte) bool { return n.load(a) < n.load(b) }
+}
+
 // holds reports whether the value at the start of b is wanted.
 func (n *number) holds(b []byte) bool {
 	for _, s := range n.spans {

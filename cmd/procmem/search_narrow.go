@@ -114,9 +114,11 @@ func (o *searchFlags) narrow(ctx context.Context, g *globals, s *searched) error
 	if o.set("value") {
 		vo := info.Options()
 		vo.Tolerance = o.tolerance
-		if n.Value, err = search.ParseValue(info.Type, o.value, vo); err != nil {
+		value, err := search.ParseValue(info.Type, o.value, vo)
+		if err != nil {
 			return usageError{err}
 		}
+		n.Value = value.Holds
 	}
 	var save *saver
 	if o.save != "" {
