@@ -14,6 +14,8 @@ import (
 	"github.com/procmem/procmem"
 )
 
+const page = procmem.PageSize
+
 // fake is memory in pages: what a page holds, nil where it cannot be read.
 type fake struct {
 	base   procmem.Addr

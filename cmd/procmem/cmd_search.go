@@ -12,6 +12,7 @@ import (
 	"github.com/spf13/cobra"
 
 	"github.com/procmem/procmem"
+	"github.com/procmem/procmem/candidates"
 	"github.com/procmem/procmem/internal/units"
 	"github.com/procmem/procmem/search"
 )
@@ -354,7 +355,7 @@ func (c *matchCounter) end() error {
 // searchOutput prints matches, or their number.
 type searchOutput interface {
 	match(m *search.Match) error
-	candidate(c search.Candidate, info *search.CandidateInfo) error
+	candidate(c candidates.Candidate, info *candidates.Info) error
 	count(pattern string, n uint64, several bool) error
 	end() error
 }

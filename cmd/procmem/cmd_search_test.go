@@ -17,6 +17,7 @@ import (
 	"testing"
 
 	"github.com/procmem/procmem"
+	"github.com/procmem/procmem/candidates"
 	"github.com/procmem/procmem/internal/testproc"
 	"github.com/procmem/procmem/search"
 )
@@ -184,15 +185,15 @@ func TestSearchOtherProgram(t *testing.T) {
 		t.Errorf("status %d: %s%s", status, out, msg)
 	}
 	for _, c := range []struct {
-		was, now search.Origin
+		was, now candidates.Origin
 		want     string
 	}{
-		{search.Origin{PID: 5, Start: 1}, search.Origin{PID: 5, Start: 2}, "another process that had the pid 5"},
-		{search.Origin{PID: 5, Boot: "a"}, search.Origin{PID: 5, Boot: "b"}, "another process that had the pid 5"},
-		{search.Origin{PID: 5}, search.Origin{PID: 6}, "of process 5, and this is process 6"},
-		{search.Origin{PID: 5}, search.Origin{PID: 5}, ""},
-		{search.Origin{Core: "a"}, search.Origin{PID: 5}, ""},
-		{search.Origin{PID: 5}, search.Origin{Core: "a"}, ""},
+		{candidates.Origin{PID: 5, Start: 1}, candidates.Origin{PID: 5, Start: 2}, "another process that had the pid 5"},
+		{candidates.Origin{PID: 5, Boot: "a"}, candidates.Origin{PID: 5, Boot: "b"}, "another process that had the pid 5"},
+		{candidates.Origin{PID: 5}, candidates.Origin{PID: 6}, "of process 5, and this is process 6"},
+		{candidates.Origin{PID: 5}, candidates.Origin{PID: 5}, ""},
+		{candidates.Origin{Core: "a"}, candidates.Origin{PID: 5}, ""},
+		{candidates.Origin{PID: 5}, candidates.Origin{Core: "a"}, ""},
 	} {
 		if err := sameTarget("f", c.was, c.now); (err == nil) != (c.want == "") || err != nil && !strings.Contains(err.Error(), c.want) {
 			t.Errorf("%v then %v: %v, want %q", c.was, c.now, err, c.want)

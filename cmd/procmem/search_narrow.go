@@ -13,6 +13,7 @@ import (
 	"strings"
 
 	"github.com/procmem/procmem"
+	"github.com/procmem/procmem/candidates"
 	"github.com/procmem/procmem/internal/sink"
 	"github.com/procmem/procmem/search"
 )
@@ -27,7 +28,7 @@ func (o *searchFlags) everything(ctx context.Context, g *globals, s *searched) e
 		return err
 	}
 	defer save.abort()
-	stats, err := search.EveryPosition(ctx, s.mem, search.Options{In: s.in, Swapped: o.swapped}, save.w)
+	stats, err := candidates.EveryPosition(ctx, s.mem, search.Options{In: s.in, Swapped: o.swapped}, save.w)
 	if err != nil {
 		return o.narrowError(s, err)
 	}
@@ -46,12 +47,12 @@ func (o *searchFlags) everything(ctx context.Context, g *globals, s *searched) e
 }
 
 // info returns the description of the candidates of this search.
-func (o *searchFlags) info(s *searched) search.CandidateInfo {
+func (o *searchFlags) info(s *searched) candidates.Info {
 	typ := search.Ptr // unless --type says something else
 	if t, err := search.ParseType(o.typ); err == nil {
 		typ = t
 	}
-	info := search.CandidateInfo{Type: typ, Align: o.align, BigEndian: o.bigEndian, Word: s.word, Origin: s.origin()}
+	info := candidates.Info{Type: typ, Align: o.align, BigEndian: o.bigEndian, Word: s.word, Origin: s.origin()}
 	if info.Align == 0 {
 		info.Align = typ.Size(s.word)
 	}
@@ -59,12 +60,12 @@ func (o *searchFlags) info(s *searched) search.CandidateInfo {
 }
 
 // origin returns what tells the target from others.
-func (s *searched) origin() search.Origin {
+func (s *searched) origin() candidates.Origin {
 	if c := s.Core; c != nil {
-		return search.Origin{Core: s.Word}
+		return candidates.Origin{Core: s.Word}
 	}
 	p := s.Process
-	o := search.Origin{PID: p.PID(), Start: p.StartTime()}
+	o := candidates.Origin{PID: p.PID(), Start: p.StartTime()}
 	if b, err := os.ReadFile("/proc/sys/kernel/random/boot_id"); err == nil {
 		o.Boot = strings.TrimSpace(string(b))
 	}
@@ -80,7 +81,7 @@ func (s *searched) origin() search.Origin {
 // sameTarget refuses candidates of another process. Those of a core may be used with all cores
 // and processes, and those of a process with all cores. The user knows what these have in
 // common.
-func sameTarget(path string, was, now search.Origin) error {
+func sameTarget(path string, was, now candidates.Origin) error {
 	switch {
 	case was.Core != "" || now.Core != "" || was == now:
 		return nil
@@ -99,7 +100,7 @@ func (o *searchFlags) narrow(ctx context.Context, g *globals, s *searched) error
 		return err
 	}
 	defer f.Close()
-	from, err := search.OpenCandidates(bufio.NewReaderSize(f, 1<<20))
+	from, err := candidates.Open(bufio.NewReaderSize(f, 1<<20))
 	if err != nil {
 		return fmt.Errorf("%s: %w", o.from, err)
 	}
@@ -107,7 +108,7 @@ func (o *searchFlags) narrow(ctx context.Context, g *globals, s *searched) error
 	if err := sameTarget(o.from, info.Origin, s.origin()); err != nil {
 		return err
 	}
-	n := search.Narrowing{Change: o.change(), Swapped: o.swapped}
+	n := candidates.Narrowing{Change: o.change(), Swapped: o.swapped}
 	if o.in != nil || o.perm != "" {
 		n.In = s.in
 	}
@@ -132,14 +133,14 @@ func (o *searchFlags) narrow(ctx context.Context, g *globals, s *searched) error
 	return o.narrowInto(ctx, g, s, from, n, save)
 }
 
-func (o *searchFlags) narrowInto(ctx context.Context, g *globals, s *searched, from *search.CandidateReader, n search.Narrowing, save *saver) error {
+func (o *searchFlags) narrowInto(ctx context.Context, g *globals, s *searched, from *candidates.Reader, n candidates.Narrowing, save *saver) error {
 	ctx, cancel := context.WithCancelCause(ctx)
 	defer cancel(nil)
 	info := from.Info()
 	out := o.output(g, s, nil)
 	most, printed := o.limit(), uint64(0)
 	if !o.count {
-		n.Each = func(c search.Candidate) bool {
+		n.Each = func(c candidates.Candidate) bool {
 			if err := out.candidate(c, &info); err != nil {
 				cancel(ownError{stdoutError(err)})
 			}
@@ -150,7 +151,7 @@ func (o *searchFlags) narrowInto(ctx context.Context, g *globals, s *searched, f
 			return printed < most
 		}
 	}
-	found, err := search.Narrow(ctx, s.mem, from, n)
+	found, err := candidates.Narrow(ctx, s.mem, from, n)
 	if err != nil && !errors.Is(err, errEnough) {
 		_ = out.end() // prints what has been found
 		return o.narrowError(s, err)
@@ -190,7 +191,7 @@ func (o *searchFlags) narrowError(s *searched, err error) error {
 	if own, ok := errors.AsType[ownError](err); ok {
 		return own.error
 	}
-	if _, ok := errors.AsType[*search.DamagedError](err); ok {
+	if _, ok := errors.AsType[*candidates.DamagedError](err); ok {
 		return fmt.Errorf("%s: %w", o.from, err)
 	}
 	return s.wrap(err)
@@ -199,51 +200,51 @@ func (o *searchFlags) narrowError(s *searched, err error) error {
 // errEnough reports that no more candidates are to be printed.
 var errEnough = errors.New("enough")
 
-func (o *searchFlags) change() search.Change {
+func (o *searchFlags) change() candidates.Change {
 	switch {
 	case o.changed:
-		return search.Changed
+		return candidates.Changed
 	case o.unchanged:
-		return search.Unchanged
+		return candidates.Unchanged
 	case o.increased:
-		return search.Increased
+		return candidates.Increased
 	case o.decreased:
-		return search.Decreased
+		return candidates.Decreased
 	}
-	return search.AnyChange
+	return candidates.AnyChange
 }
 
 // tellNarrowed prints which candidates could not be looked at.
-func tellNarrowed(n search.Narrowed) {
+func tellNarrowed(n candidates.Narrowed) {
 	if n.Swapped > 0 {
-		notice("%s swapped out, and kept: whether they still fit is not known (--swapped reads them, which brings them back into memory)", candidates(n.Swapped))
+		notice("%s swapped out, and kept: whether they still fit is not known (--swapped reads them, which brings them back into memory)", countCandidates(n.Swapped))
 	}
 	if n.Lost > 0 {
-		notice("%s where nothing can be read any more", candidates(n.Lost))
+		notice("%s where nothing can be read any more", countCandidates(n.Lost))
 	}
 }
 
-func candidates(n uint64) string { return count(int(n), "candidate") }
+func countCandidates(n uint64) string { return count(int(n), "candidate") }
 
 // tellSaved prints what is in a file of candidates, of which some were printed.
 func tellSaved(path string, n, printed uint64, listed bool) {
 	if listed && n > printed {
-		notice("%s in %s; %d not shown", candidates(n), path, n-printed)
+		notice("%s in %s; %d not shown", countCandidates(n), path, n-printed)
 		return
 	}
-	notice("%s in %s", candidates(n), path)
+	notice("%s in %s", countCandidates(n), path)
 }
 
 // saver writes a file of candidates.
 type saver struct {
-	w      *search.CandidateWriter
+	w      *candidates.Writer
 	file   *sink.File
 	stream *sink.Stream
 	last   procmem.Addr
 }
 
 // newSaver begins a file. It replaces only another file of candidates.
-func newSaver(path string, info search.CandidateInfo) (*saver, error) {
+func newSaver(path string, info candidates.Info) (*saver, error) {
 	replace, err := holdsCandidates(path)
 	if err != nil {
 		return nil, err
@@ -253,7 +254,7 @@ func newSaver(path string, info search.CandidateInfo) (*saver, error) {
 		return nil, err
 	}
 	s := &saver{file: f, stream: sink.NewStream(f)}
-	if s.w, err = search.NewCandidateWriter(ownWriter{s.stream}, info); err != nil {
+	if s.w, err = candidates.NewWriter(ownWriter{s.stream}, info); err != nil {
 		f.Abort()
 		return nil, err
 	}
@@ -276,7 +277,7 @@ func holdsCandidates(path string) (bool, error) {
 			return false, err
 		}
 		defer f.Close()
-		if _, err := search.OpenCandidates(f); !errors.Is(err, search.ErrNotCandidates) {
+		if _, err := candidates.Open(f); !errors.Is(err, candidates.ErrFormat) {
 			return true, nil // maybe damaged
 		}
 	}

@@ -13,6 +13,7 @@ import (
 	"time"
 
 	"github.com/procmem/procmem"
+	"github.com/procmem/procmem/candidates"
 	"github.com/procmem/procmem/internal/term"
 	"github.com/procmem/procmem/search"
 	"github.com/procmem/procmem/symbols"
@@ -182,7 +183,7 @@ func pointer(b []byte, bigEndian bool) procmem.Addr {
 	return procmem.Addr(order.Uint64(b))
 }
 
-func (l *matchLines) candidate(c search.Candidate, info *search.CandidateInfo) error {
+func (l *matchLines) candidate(c candidates.Candidate, info *candidates.Info) error {
 	f := &l.find
 	*f = term.Find{Addr: c.Addr, Place: l.places.name(c.Addr), Value: formatValue(info.Type, c.Now, info.BigEndian), Match: c.Now}
 	if string(c.Value) != string(c.Now) {
@@ -248,7 +249,7 @@ func (j *matchJSON) match(m *search.Match) error {
 	return j.print(&f)
 }
 
-func (j *matchJSON) candidate(c search.Candidate, info *search.CandidateInfo) error {
+func (j *matchJSON) candidate(c candidates.Candidate, info *candidates.Info) error {
 	f := j.found(c.Addr, c.Now)
 	f.Value, f.Was = formatValue(info.Type, c.Now, info.BigEndian), formatValue(info.Type, c.Value, info.BigEndian)
 	return j.print(&f)

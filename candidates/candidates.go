@@ -1,4 +1,4 @@
-package search
+package candidates
 
 import (
 	"bytes"
@@ -12,6 +12,7 @@ import (
 	"math/bits"
 
 	"github.com/procmem/procmem"
+	"github.com/procmem/procmem/search"
 )
 
 // A file of candidates holds the places where a wanted value may be, with what each held when
@@ -19,7 +20,7 @@ import (
 // be worked on alone:
 //
 //	"procmem candidates 1\n"
-//	length, CRC-32C and bytes of the head: CandidateInfo in JSON
+//	length, CRC-32C and bytes of the head: Info in JSON
 //	frames: length, CRC-32C and bytes
 //	0, CRC-32C of the next 8 bytes, and the number of candidates in them
 //
@@ -39,7 +40,7 @@ import (
 //	  2  a bitmap of those that are not zero, and these
 //
 // whichever is shortest.
-const candidateMagic = "procmem candidates 1\n"
+const fileMagic = "procmem candidates 1\n"
 
 // Limits of what is in a frame, which bound the memory that it takes to work
 // on one.
@@ -76,37 +77,37 @@ type Origin struct {
 	Core    string `json:"core,omitempty"`    // the path; "" for a process
 }
 
-// CandidateInfo is what all candidates of a file have in common.
-type CandidateInfo struct {
-	Type      Type   `json:"-"`
-	Align     int    `json:"align"` // in bytes
-	BigEndian bool   `json:"big_endian"`
-	Word      int    `json:"word"` // bytes of a pointer
-	Origin    Origin `json:"origin"`
+// Info is what all candidates of a file have in common.
+type Info struct {
+	Type      search.Type `json:"-"`
+	Align     int         `json:"align"` // in bytes
+	BigEndian bool        `json:"big_endian"`
+	Word      int         `json:"word"` // bytes of a pointer
+	Origin    Origin      `json:"origin"`
 }
 
-// candidateHead is the head of a file.
-type candidateHead struct {
+// fileHead is the head of a file.
+type fileHead struct {
 	TypeName string `json:"type"`
-	CandidateInfo
+	Info
 }
 
 // Options returns the options with which a value for these candidates is
 // parsed.
-func (i *CandidateInfo) Options() ValueOptions {
-	return ValueOptions{Align: i.Align, BigEndian: i.BigEndian, Word: i.Word}
+func (i *Info) Options() search.ValueOptions {
+	return search.ValueOptions{Align: i.Align, BigEndian: i.BigEndian, Word: i.Word}
 }
 
 // size returns the bytes of a value.
-func (i *CandidateInfo) size() int { return i.Type.Size(i.Word) }
+func (i *Info) size() int { return i.Type.Size(i.Word) }
 
 // unit returns the bytes between two places in a page that are told apart.
-func (i *CandidateInfo) unit() int {
+func (i *Info) unit() int {
 	return min(procmem.PageSize, 1<<bits.TrailingZeros(uint(i.Align)))
 }
 
 // check returns why no candidates can be like this.
-func (i *CandidateInfo) check() error {
+func (i *Info) check() error {
 	if i.Word != 4 && i.Word != 8 {
 		return fmt.Errorf("pointers of %d bytes", i.Word)
 	}
@@ -123,11 +124,11 @@ type Candidate struct {
 	Now   []byte // by Narrow: what is there now
 }
 
-// CandidateWriter writes a file of candidates. The file is complete after
+// Writer writes a file of candidates. The file is complete after
 // Close. It is not safe for concurrent use.
-type CandidateWriter struct {
+type Writer struct {
 	w      io.Writer
-	info   CandidateInfo
+	info   Info
 	size   int
 	enc    frameEncoder
 	page   uint64 // for which slots and values are
@@ -137,36 +138,36 @@ type CandidateWriter struct {
 	total  uint64
 }
 
-// NewCandidateWriter returns a writer of candidates to w, and writes the
+// NewWriter returns a writer of candidates to w, and writes the
 // head of the file.
-func NewCandidateWriter(w io.Writer, info CandidateInfo) (*CandidateWriter, error) {
+func NewWriter(w io.Writer, info Info) (*Writer, error) {
 	if err := info.check(); err != nil {
 		return nil, fmt.Errorf("write candidates: %w", err)
 	}
-	head, err := json.Marshal(candidateHead{info.Type.String(), info})
+	head, err := json.Marshal(fileHead{info.Type.String(), info})
 	if err != nil {
 		return nil, err
 	}
 	if len(head) > maxHeadBytes {
 		return nil, errors.New("write candidates: the name of the core is too long")
 	}
-	b := binary.LittleEndian.AppendUint32([]byte(candidateMagic), uint32(len(head)))
+	b := binary.LittleEndian.AppendUint32([]byte(fileMagic), uint32(len(head)))
 	b = binary.LittleEndian.AppendUint32(b, crc32.Checksum(head, castagnoli))
 	if _, err := w.Write(append(b, head...)); err != nil {
 		return nil, err
 	}
-	return &CandidateWriter{w: w, info: info, size: info.size(), enc: newFrameEncoder(&info)}, nil
+	return &Writer{w: w, info: info, size: info.size(), enc: newFrameEncoder(&info)}, nil
 }
 
-// Info returns the argument of NewCandidateWriter.
-func (w *CandidateWriter) Info() CandidateInfo { return w.info }
+// Info returns the argument of NewWriter.
+func (w *Writer) Info() Info { return w.info }
 
 // Count returns how many candidates have been added.
-func (w *CandidateWriter) Count() uint64 { return w.total }
+func (w *Writer) Count() uint64 { return w.total }
 
 // Add adds a candidate. Its address must be above the one before it, and
 // aligned.
-func (w *CandidateWriter) Add(a procmem.Addr, value []byte) error {
+func (w *Writer) Add(a procmem.Addr, value []byte) error {
 	unit := uint64(w.enc.unit)
 	if uint64(a) < w.next || uint64(a) > math.MaxUint64-uint64(w.size) || uint64(a)%unit != 0 || len(value) != w.size {
 		return fmt.Errorf("write candidates: %v does not fit", a)
@@ -185,7 +186,7 @@ func (w *CandidateWriter) Add(a procmem.Addr, value []byte) error {
 }
 
 // flushPage ends the page that Add has gathered.
-func (w *CandidateWriter) flushPage() error {
+func (w *Writer) flushPage() error {
 	if len(w.slots) == 0 {
 		return nil
 	}
@@ -198,7 +199,7 @@ func (w *CandidateWriter) flushPage() error {
 }
 
 // flush writes the frames that Add has made.
-func (w *CandidateWriter) flush() error {
+func (w *Writer) flush() error {
 	w.enc.seal()
 	_, err := w.w.Write(w.enc.out)
 	w.enc.reset()
@@ -207,7 +208,7 @@ func (w *CandidateWriter) flush() error {
 
 // frames writes what another encoder has made, of pages above all that came
 // before. A file is written by this or by Add.
-func (w *CandidateWriter) frames(e *frameEncoder) error {
+func (w *Writer) frames(e *frameEncoder) error {
 	if e.total == 0 {
 		return nil
 	}
@@ -218,7 +219,7 @@ func (w *CandidateWriter) frames(e *frameEncoder) error {
 }
 
 // Close writes the end of the file. It does not close the underlying writer.
-func (w *CandidateWriter) Close() error {
+func (w *Writer) Close() error {
 	if err := w.flushPage(); err != nil {
 		return err
 	}
@@ -243,7 +244,7 @@ type frameEncoder struct {
 	total      uint64 // candidates in all frames
 }
 
-func newFrameEncoder(info *CandidateInfo) frameEncoder {
+func newFrameEncoder(info *Info) frameEncoder {
 	return frameEncoder{size: info.size(), unit: info.unit()}
 }
 

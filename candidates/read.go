@@ -1,4 +1,4 @@
-package search
+package candidates
 
 import (
 	"encoding/binary"
@@ -12,10 +12,11 @@ import (
 	"math/bits"
 
 	"github.com/procmem/procmem"
+	"github.com/procmem/procmem/search"
 )
 
-// ErrNotCandidates reports that a file is no file of candidates.
-var ErrNotCandidates = errors.New("not a file of candidates, as procmem search --save writes them")
+// ErrFormat reports that a file is no file of candidates.
+var ErrFormat = errors.New("not a file of candidates, as procmem search --save writes them")
 
 // DamagedError reports that a file of candidates is not as it was written.
 type DamagedError struct {
@@ -27,29 +28,29 @@ func (e *DamagedError) Error() string {
 	return fmt.Sprintf("the file of candidates is damaged: at offset %d: %s", e.Off, e.Why)
 }
 
-// CandidateReader reads a file of candidates from front to back. It is not
+// Reader reads a file of candidates from front to back. It is not
 // safe for concurrent use.
-type CandidateReader struct {
+type Reader struct {
 	r     io.Reader
 	off   int64
-	info  CandidateInfo
+	info  Info
 	next  uint64 // the least page number that may come
 	total uint64
 }
 
-// OpenCandidates reads the head of a file of candidates from r, which should
-// be buffered. It fails with ErrNotCandidates, a *DamagedError, or as r does.
-func OpenCandidates(r io.Reader) (*CandidateReader, error) {
-	c := &CandidateReader{r: r}
-	var magic [len(candidateMagic)]byte
-	if err := c.read(magic[:]); err != nil || string(magic[:]) != candidateMagic {
+// Open reads the head of a file of candidates from r, which should
+// be buffered. It fails with ErrFormat, a *DamagedError, or as r does.
+func Open(r io.Reader) (*Reader, error) {
+	c := &Reader{r: r}
+	var magic [len(fileMagic)]byte
+	if err := c.read(magic[:]); err != nil || string(magic[:]) != fileMagic {
 		if _, cut := errors.AsType[*DamagedError](err); err != nil && !cut {
 			return nil, err
 		}
-		if v := len(candidateMagic) - 2; string(magic[:v]) == candidateMagic[:v] {
+		if v := len(fileMagic) - 2; string(magic[:v]) == fileMagic[:v] {
 			return nil, errors.New("the file of candidates was written by another version of procmem")
 		}
-		return nil, ErrNotCandidates
+		return nil, ErrFormat
 	}
 	var b [8]byte
 	if err := c.read(b[:]); err != nil {
@@ -66,11 +67,11 @@ func OpenCandidates(r io.Reader) (*CandidateReader, error) {
 	if crc32.Checksum(text, castagnoli) != binary.LittleEndian.Uint32(b[4:]) {
 		return nil, c.damaged("wrong checksum of the head")
 	}
-	var head candidateHead
+	var head fileHead
 	err := json.Unmarshal(text, &head)
 	if err == nil {
-		c.info = head.CandidateInfo
-		c.info.Type, err = ParseType(head.TypeName)
+		c.info = head.Info
+		c.info.Type, err = search.ParseType(head.TypeName)
 	}
 	if err == nil {
 		err = c.info.check()
@@ -82,11 +83,11 @@ func OpenCandidates(r io.Reader) (*CandidateReader, error) {
 }
 
 // Info returns what the candidates have in common.
-func (c *CandidateReader) Info() CandidateInfo { return c.info }
+func (c *Reader) Info() Info { return c.info }
 
 // All yields the candidates that have not been read yet, ascending. Their
 // values are valid until the next one. An error ends the sequence.
-func (c *CandidateReader) All() iter.Seq2[Candidate, error] {
+func (c *Reader) All() iter.Seq2[Candidate, error] {
 	return func(yield func(Candidate, error) bool) {
 		var raw []byte
 		var f frame
@@ -111,12 +112,12 @@ func (c *CandidateReader) All() iter.Seq2[Candidate, error] {
 	}
 }
 
-func (c *CandidateReader) damaged(format string, args ...any) error {
+func (c *Reader) damaged(format string, args ...any) error {
 	return &DamagedError{c.off, fmt.Sprintf(format, args...)}
 }
 
 // read fills p.
-func (c *CandidateReader) read(p []byte) error {
+func (c *Reader) read(p []byte) error {
 	n, err := io.ReadFull(c.r, p)
 	c.off += int64(n)
 	if err == io.EOF || err == io.ErrUnexpectedEOF {
@@ -127,7 +128,7 @@ func (c *CandidateReader) read(p []byte) error {
 
 // frame reads the bytes of the next frame, whose checksum is right, into buf
 // or a larger one. io.EOF is the end of a whole file.
-func (c *CandidateReader) frame(buf []byte) ([]byte, error) {
+func (c *Reader) frame(buf []byte) ([]byte, error) {
 	var b [8]byte
 	if err := c.read(b[:]); err != nil {
 		return buf, err
@@ -154,7 +155,7 @@ func (c *CandidateReader) frame(buf []byte) ([]byte, error) {
 
 // end reads what follows the last frame, and returns io.EOF where that is
 // right.
-func (c *CandidateReader) end(sum uint32) error {
+func (c *Reader) end(sum uint32) error {
 	var b [9]byte
 	if err := c.read(b[:8]); err != nil {
 		return err
@@ -175,7 +176,7 @@ func (c *CandidateReader) end(sum uint32) error {
 
 // decode reads a frame into f. It must be called for each in order, before the
 // next is read.
-func (c *CandidateReader) decode(f *frame, raw []byte) error {
+func (c *Reader) decode(f *frame, raw []byte) error {
 	if err := f.decode(&c.info, raw); err != nil {
 		return c.damaged("%v", err)
 	}
@@ -202,7 +203,7 @@ type framePage struct {
 }
 
 // all yields the candidates of the frame.
-func (f *frame) all(info *CandidateInfo) iter.Seq2[procmem.Addr, []byte] {
+func (f *frame) all(info *Info) iter.Seq2[procmem.Addr, []byte] {
 	size, unit := info.size(), info.unit()
 	return func(yield func(procmem.Addr, []byte) bool) {
 		i := 0
@@ -226,7 +227,7 @@ type frameDecoder struct {
 var errFrame = errors.New("a frame makes no sense, although its checksum is right")
 
 // decode reads a frame.
-func (f *frame) decode(info *CandidateInfo, b []byte) error {
+func (f *frame) decode(info *Info, b []byte) error {
 	f.pages, f.slots, f.values = f.pages[:0], f.slots[:0], f.values[:0]
 	d := frameDecoder{b, info.size(), info.unit()}
 	for len(d.b) > 0 {

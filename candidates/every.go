@@ -1,4 +1,4 @@
-package search
+package candidates
 
 import (
 	"context"
@@ -8,18 +8,19 @@ import (
 
 	"github.com/procmem/procmem"
 	"github.com/procmem/procmem/internal/present"
+	"github.com/procmem/procmem/search"
 )
 
 // EveryPosition makes a candidate of each position that a value can have. These are all
 // multiples of the alignment, in memory that is there as a Searcher defines it. It is for a
 // value of which nothing is known yet. Its use of memory does not depend on how many there are.
-func EveryPosition(ctx context.Context, mem procmem.Memory, o Options, to *CandidateWriter) (Stats, error) {
-	var stats Stats
+func EveryPosition(ctx context.Context, mem procmem.Memory, o search.Options, to *Writer) (search.Stats, error) {
+	var stats search.Stats
 	there := present.NewPlan(mem, o.In, o.Swapped)
 	next, stop := iter.Pull2(joined(there.Ranges()))
 	defer stop()
 	info := to.Info()
-	jobs := make([]*scanJob, candidateWorkers()+2)
+	jobs := make([]*scanJob, workers()+2)
 	for i := range jobs {
 		jobs[i] = &scanJob{mem: mem, info: &info, enc: newFrameEncoder(&info), buf: make([]byte, (runPages+1)*procmem.PageSize)}
 	}
@@ -83,7 +84,7 @@ func (c *cutter) fill(j *scanJob) error {
 // scanJob is memory all of which becomes candidates.
 type scanJob struct {
 	mem    procmem.Memory
-	info   *CandidateInfo
+	info   *Info
 	base   procmem.Addr    // of buf
 	parts  []procmem.Range // where candidates begin
 	beyond procmem.Addr    // where those of the last part may end

@@ -1,4 +1,4 @@
-package search
+package candidates
 
 import (
 	"bytes"
@@ -17,6 +17,7 @@ import (
 	"testing"
 
 	"github.com/procmem/procmem"
+	"github.com/procmem/procmem/search"
 )
 
 const page = procmem.PageSize
@@ -108,9 +109,9 @@ type known struct {
 	value string
 }
 
-func readAll(t testing.TB, file []byte) (CandidateInfo, []known) {
+func readAll(t testing.TB, file []byte) (Info, []known) {
 	t.Helper()
-	r, err := OpenCandidates(bytes.NewReader(file))
+	r, err := Open(bytes.NewReader(file))
 	if err != nil {
 		t.Fatal(err)
 	}
@@ -124,10 +125,10 @@ func readAll(t testing.TB, file []byte) (CandidateInfo, []known) {
 	return r.Info(), got
 }
 
-func writeAll(t testing.TB, info CandidateInfo, all []known) []byte {
+func writeAll(t testing.TB, info Info, all []known) []byte {
 	t.Helper()
 	var file bytes.Buffer
-	w, err := NewCandidateWriter(&file, info)
+	w, err := NewWriter(&file, info)
 	if err != nil {
 		t.Fatal(err)
 	}
@@ -146,15 +147,15 @@ func writeAll(t testing.TB, info CandidateInfo, all []known) []byte {
 }
 
 // randomInfo is candidates of any kind.
-func randomInfo(rnd *rand.Rand) CandidateInfo {
-	types := TypeNames()
-	typ, _ := ParseType(types[rnd.IntN(len(types))])
-	return CandidateInfo{Type: typ, Align: 1 << rnd.IntN(5), BigEndian: rnd.IntN(2) == 0, Word: 4 << rnd.IntN(2)}
+func randomInfo(rnd *rand.Rand) Info {
+	types := search.TypeNames()
+	typ, _ := search.ParseType(types[rnd.IntN(len(types))])
+	return Info{Type: typ, Align: 1 << rnd.IntN(5), BigEndian: rnd.IntN(2) == 0, Word: 4 << rnd.IntN(2)}
 }
 
 // What is written is read: dense and sparse, equal, zero and random values, far
 // apart, in any number.
-func TestCandidatesRoundTrip(t *testing.T) {
+func TestRoundTrip(t *testing.T) {
 	rnd := rand.New(rand.NewPCG(1, 2))
 	for round := range 30 {
 		info := randomInfo(rnd)
@@ -188,7 +189,7 @@ func TestCandidatesRoundTrip(t *testing.T) {
 			t.Fatalf("round %d: %+v and %d candidates, want %+v and %d", round, got, len(back), info, len(all))
 		}
 	}
-	none := CandidateInfo{Type: U8, Align: 1, Word: 8}
+	none := Info{Type: search.U8, Align: 1, Word: 8}
 	if _, back := readAll(t, writeAll(t, none, nil)); len(back) != 0 {
 		t.Error("candidates out of nothing")
 	}
@@ -204,9 +205,9 @@ func (r rngReader) Read(p []byte) (int, error) {
 }
 
 // Candidates take little room.
-func TestCandidatesCompact(t *testing.T) {
+func TestCompact(t *testing.T) {
 	rnd := rand.New(rand.NewPCG(1, 3))
-	info := CandidateInfo{Type: U32, Align: 4, Word: 8}
+	info := Info{Type: search.U32, Align: 4, Word: 8}
 	const n = 1 << 18
 	for _, c := range []struct {
 		name string
@@ -234,8 +235,8 @@ func TestCandidatesCompact(t *testing.T) {
 }
 
 // A writer takes what ascends, is aligned and has the size.
-func TestCandidateWriterRefuses(t *testing.T) {
-	w, err := NewCandidateWriter(io.Discard, CandidateInfo{Type: U32, Align: 4, Word: 8})
+func TestWriterRefuses(t *testing.T) {
+	w, err := NewWriter(io.Discard, Info{Type: search.U32, Align: 4, Word: 8})
 	if err != nil {
 		t.Fatal(err)
 	}
@@ -250,8 +251,8 @@ func TestCandidateWriterRefuses(t *testing.T) {
 			t.Errorf("%v with %d bytes is taken", c.a, c.size)
 		}
 	}
-	for _, info := range []CandidateInfo{{Type: U32, Align: 0, Word: 8}, {Type: U32, Align: 4, Word: 3}, {Align: 1, Word: 8, Origin: Origin{Core: strings.Repeat("x", maxHeadBytes)}}} {
-		if _, err := NewCandidateWriter(io.Discard, info); err == nil {
+	for _, info := range []Info{{Type: search.U32, Align: 0, Word: 8}, {Type: search.U32, Align: 4, Word: 3}, {Align: 1, Word: 8, Origin: Origin{Core: strings.Repeat("x", maxHeadBytes)}}} {
+		if _, err := NewWriter(io.Discard, info); err == nil {
 			t.Errorf("%.200v is taken", info)
 		}
 	}
@@ -259,7 +260,7 @@ func TestCandidateWriterRefuses(t *testing.T) {
 
 // sample is a file that has all kinds of pages.
 func sample(t testing.TB) []byte {
-	info := CandidateInfo{Type: U16, Align: 2, Word: 8, Origin: Origin{PID: 1, Start: 2, Boot: "x"}}
+	info := Info{Type: search.U16, Align: 2, Word: 8, Origin: Origin{PID: 1, Start: 2, Boot: "x"}}
 	var all []known
 	for i := range 2048 {
 		all = append(all, known{procmem.Addr(0x10000 + 2*i), "ab"})
@@ -274,10 +275,10 @@ func sample(t testing.TB) []byte {
 }
 
 // No byte can be changed, and nothing taken away or added, without notice.
-func TestCandidatesDamaged(t *testing.T) {
+func TestDamaged(t *testing.T) {
 	file := sample(t)
 	read := func(b []byte) error {
-		r, err := OpenCandidates(bytes.NewReader(b))
+		r, err := Open(bytes.NewReader(b))
 		if err != nil {
 			return err
 		}
@@ -297,7 +298,7 @@ func TestCandidatesDamaged(t *testing.T) {
 		if read(b) == nil {
 			t.Fatalf("byte %d of %d can be changed", i, len(file))
 		}
-		if err := read(file[:i]); err == nil || i > len(candidateMagic) && !strings.Contains(err.Error(), "cut off") {
+		if err := read(file[:i]); err == nil || i > len(fileMagic) && !strings.Contains(err.Error(), "cut off") {
 			t.Fatalf("cut off at %d of %d: %v", i, len(file), err)
 		}
 	}
@@ -308,16 +309,16 @@ func TestCandidatesDamaged(t *testing.T) {
 		"":                         "not a file of candidates",
 		"\x7fELF":                  "not a file of candidates",
 		strings.Repeat("x", 10000): "not a file of candidates",
-		strings.Replace(candidateMagic, "1", "2", 1) + "abc": "another version",
-		candidateMagic:                          "cut off",
-		candidateMagic + "\xff\xff\xff\xff____": "a head of",
+		strings.Replace(fileMagic, "1", "2", 1) + "abc": "another version",
+		fileMagic:                          "cut off",
+		fileMagic + "\xff\xff\xff\xff____": "a head of",
 	} {
 		if err := read([]byte(text)); err == nil || !strings.Contains(err.Error(), want) {
 			t.Errorf("%.40q: %v, want %s", text, err, want)
 		}
 	}
 	failing := errors.New("the disk is broken")
-	if _, err := OpenCandidates(io.MultiReader(strings.NewReader(candidateMagic[:4]), iotestErr{failing})); !errors.Is(err, failing) {
+	if _, err := Open(io.MultiReader(strings.NewReader(fileMagic[:4]), iotestErr{failing})); !errors.Is(err, failing) {
 		t.Errorf("%v, want %v", err, failing)
 	}
 }
@@ -336,7 +337,7 @@ func rewrite(t testing.TB, head []byte, total uint64, frames ...[]byte) []byte {
 		out = append(out, e.out...)
 	}
 	var end bytes.Buffer
-	w := CandidateWriter{w: &end, total: total, enc: frameEncoder{size: 1, unit: 1}}
+	w := Writer{w: &end, total: total, enc: frameEncoder{size: 1, unit: 1}}
 	if err := w.Close(); err != nil {
 		t.Fatal(err)
 	}
@@ -344,9 +345,9 @@ func rewrite(t testing.TB, head []byte, total uint64, frames ...[]byte) []byte {
 }
 
 // Frames that make no sense are refused although their checksums are right.
-func TestCandidatesHostile(t *testing.T) {
+func TestHostile(t *testing.T) {
 	var head bytes.Buffer
-	if _, err := NewCandidateWriter(&head, CandidateInfo{Type: U32, Align: 4, Word: 8}); err != nil {
+	if _, err := NewWriter(&head, Info{Type: search.U32, Align: 4, Word: 8}); err != nil {
 		t.Fatal(err)
 	}
 	const same, list = valuesSame << 2, placesList
@@ -385,7 +386,7 @@ func TestCandidatesHostile(t *testing.T) {
 		"far beyond the last page": {1, [][]byte{cat(binary.AppendUvarint(nil, math.MaxUint64), one[1:])}, false},
 		"more than a frame holds":  {1024 * maxFramePages, [][]byte{everything}, false},
 	} {
-		r, err := OpenCandidates(bytes.NewReader(rewrite(t, head.Bytes(), c.total, c.frames...)))
+		r, err := Open(bytes.NewReader(rewrite(t, head.Bytes(), c.total, c.frames...)))
 		if err != nil {
 			t.Fatal(err)
 		}
@@ -399,7 +400,7 @@ func TestCandidatesHostile(t *testing.T) {
 }
 
 // oldValues takes what there is as candidates, in the simplest way.
-func naivePositions(m *pagedMemory, info CandidateInfo, o Options) []known {
+func naivePositions(m *pagedMemory, info Info, o search.Options) []known {
 	var all []known
 	readable := func(a procmem.Addr) bool {
 		return m.readable(a.PageDown()) && m.pages[a.PageDown()] != nil &&
@@ -474,9 +475,9 @@ func TestEveryPosition(t *testing.T) {
 		if round%8 == 0 {
 			info.Align = 2 * page
 		}
-		o := Options{In: randomRanges(rnd), Swapped: rnd.IntN(2) == 0}
+		o := search.Options{In: randomRanges(rnd), Swapped: rnd.IntN(2) == 0}
 		var file bytes.Buffer
-		w, err := NewCandidateWriter(&file, info)
+		w, err := NewWriter(&file, info)
 		if err != nil {
 			t.Fatal(err)
 		}
@@ -515,15 +516,15 @@ func TestEveryPosition(t *testing.T) {
 
 // Positions are found that lie across the seam of two jobs, and one byte that
 // changes is noticed wherever it is.
-func TestCandidateSeams(t *testing.T) {
+func TestSeams(t *testing.T) {
 	const pages, start = 2*runPages + 5, 0x10000
 	m := newPagedMemory()
 	rnd := rand.New(rand.NewPCG(1, 6))
 	m.add(start, pages, func(b []byte) bool { rngReader{rnd}.Read(b); return true })
-	for _, info := range []CandidateInfo{{Type: U64, Align: 1, Word: 8}, {Type: U64, Align: 8, Word: 8}} {
+	for _, info := range []Info{{Type: search.U64, Align: 1, Word: 8}, {Type: search.U64, Align: 8, Word: 8}} {
 		var file bytes.Buffer
-		w, _ := NewCandidateWriter(&file, info)
-		if _, err := EveryPosition(t.Context(), m, Options{}, w); err != nil {
+		w, _ := NewWriter(&file, info)
+		if _, err := EveryPosition(t.Context(), m, search.Options{}, w); err != nil {
 			t.Fatal(err)
 		}
 		if err := w.Close(); err != nil {
@@ -541,7 +542,7 @@ func TestCandidateSeams(t *testing.T) {
 		for _, off := range []int{0, 7, 8, page - 1, page, runPages*page - 1, runPages * page, pages*page - 1} {
 			b := &m.pages[procmem.Addr(start+off).PageDown()][off%page]
 			*b++
-			r, err := OpenCandidates(bytes.NewReader(file.Bytes()))
+			r, err := Open(bytes.NewReader(file.Bytes()))
 			if err != nil {
 				t.Fatal(err)
 			}
@@ -564,7 +565,7 @@ func TestNarrow(t *testing.T) {
 	rnd := rand.New(rand.NewPCG(1, 5))
 	for round := range 50 {
 		m, info := randomMemory(rnd), randomInfo(rnd)
-		old := naivePositions(m, info, Options{Swapped: true})
+		old := naivePositions(m, info, search.Options{Swapped: true})
 		some := old[:0]
 		for _, c := range old {
 			if round%3 > 0 || rnd.IntN(30) == 0 {
@@ -590,7 +591,7 @@ func TestNarrow(t *testing.T) {
 		text := ""
 		if rnd.IntN(2) == 0 {
 			text = "1..100"
-			p, err := ParseValue(info.Type, text, info.Options())
+			p, err := search.ParseValue(info.Type, text, info.Options())
 			if err != nil {
 				t.Fatal(err)
 			}
@@ -600,7 +601,7 @@ func TestNarrow(t *testing.T) {
 	}
 }
 
-func checkNarrow(t *testing.T, name string, m *pagedMemory, info CandidateInfo, old []known, n Narrowing) {
+func checkNarrow(t *testing.T, name string, m *pagedMemory, info Info, old []known, n Narrowing) {
 	t.Helper()
 	var want, read []known
 	wants := Narrowed{Before: uint64(len(old))}
@@ -631,7 +632,7 @@ func checkNarrow(t *testing.T, name string, m *pagedMemory, info CandidateInfo, 
 	wants.Kept = uint64(len(want))
 	var file bytes.Buffer
 	var err error
-	if n.Save, err = NewCandidateWriter(&file, info); err != nil {
+	if n.Save, err = NewWriter(&file, info); err != nil {
 		t.Fatal(err)
 	}
 	var got []known
@@ -639,7 +640,7 @@ func checkNarrow(t *testing.T, name string, m *pagedMemory, info CandidateInfo, 
 		got = append(got, known{c.Addr, string(c.Value) + " " + string(c.Now)})
 		return true
 	}
-	r, err := OpenCandidates(bytes.NewReader(writeAll(t, info, old)))
+	r, err := Open(bytes.NewReader(writeAll(t, info, old)))
 	if err != nil {
 		t.Fatal(err)
 	}
@@ -666,26 +667,26 @@ func TestChange(t *testing.T) {
 	nan, negZero := math.Float32bits(float32(math.NaN())), uint32(1<<31)
 	f := func(v float32) uint32 { return math.Float32bits(v) }
 	for _, c := range []struct {
-		typ                           Type
+		typ                           search.Type
 		old, now                      uint32
 		changed, increased, decreased bool
 	}{
-		{U32, 1, 2, true, true, false},
-		{U32, 1, 1 << 31, true, true, false},
-		{I32, 1, 1 << 31, true, false, true},
-		{I32, 5, 5, false, false, false},
-		{I32, math.MaxUint32, 0, true, true, false},
-		{F32, f(1), f(2), true, true, false},
-		{F32, f(-1), f(-2), true, false, true},
-		{F32, f(-1), f(1), true, true, false},
-		{F32, nan, nan, false, false, false},
-		{F32, nan, f(1), true, false, false},
-		{F32, f(1), nan, true, false, false},
-		{F32, 0, negZero, true, false, false},
-		{F32, f(1), f(float32(math.Inf(1))), true, true, false},
+		{search.U32, 1, 2, true, true, false},
+		{search.U32, 1, 1 << 31, true, true, false},
+		{search.I32, 1, 1 << 31, true, false, true},
+		{search.I32, 5, 5, false, false, false},
+		{search.I32, math.MaxUint32, 0, true, true, false},
+		{search.F32, f(1), f(2), true, true, false},
+		{search.F32, f(-1), f(-2), true, false, true},
+		{search.F32, f(-1), f(1), true, true, false},
+		{search.F32, nan, nan, false, false, false},
+		{search.F32, nan, f(1), true, false, false},
+		{search.F32, f(1), nan, true, false, false},
+		{search.F32, 0, negZero, true, false, false},
+		{search.F32, f(1), f(float32(math.Inf(1))), true, true, false},
 	} {
 		for _, big := range []bool{false, true} {
-			info := CandidateInfo{Type: c.typ, Align: 4, Word: 8, BigEndian: big}
+			info := Info{Type: c.typ, Align: 4, Word: 8, BigEndian: big}
 			old, now := binary.LittleEndian.AppendUint32(nil, c.old), binary.LittleEndian.AppendUint32(nil, c.now)
 			if big {
 				slices.Reverse(old)
@@ -706,17 +707,17 @@ func TestChange(t *testing.T) {
 func TestNarrowFails(t *testing.T) {
 	m := newPagedMemory()
 	m.add(0x100000, 2000, func(b []byte) bool { b[5] = 1; return true })
-	info := CandidateInfo{Type: U32, Align: 4, Word: 8}
+	info := Info{Type: search.U32, Align: 4, Word: 8}
 	var file bytes.Buffer
-	w, _ := NewCandidateWriter(&file, info)
-	if _, err := EveryPosition(t.Context(), m, Options{}, w); err != nil {
+	w, _ := NewWriter(&file, info)
+	if _, err := EveryPosition(t.Context(), m, search.Options{}, w); err != nil {
 		t.Fatal(err)
 	}
 	if err := w.Close(); err != nil {
 		t.Fatal(err)
 	}
 	narrow := func(ctx context.Context, b []byte, n Narrowing) error {
-		r, err := OpenCandidates(bytes.NewReader(b))
+		r, err := Open(bytes.NewReader(b))
 		if err != nil {
 			t.Fatal(err)
 		}
@@ -730,7 +731,7 @@ func TestNarrowFails(t *testing.T) {
 		t.Error("a file that is cut off is taken")
 	}
 	full := errors.New("no space")
-	if err := narrow(t.Context(), file.Bytes(), Narrowing{Save: &CandidateWriter{w: failingWriter{full}}}); !errors.Is(err, full) {
+	if err := narrow(t.Context(), file.Bytes(), Narrowing{Save: &Writer{w: failingWriter{full}}}); !errors.Is(err, full) {
 		t.Errorf("%v, want %v", err, full)
 	}
 	ended := errors.New("enough")
@@ -748,7 +749,7 @@ func TestNarrowFails(t *testing.T) {
 	if err := narrow(t.Context(), file.Bytes(), Narrowing{}); !errors.Is(err, procmem.ErrGone) {
 		t.Errorf("%v, want %v", err, procmem.ErrGone)
 	}
-	if _, err := EveryPosition(t.Context(), m, Options{}, w); !errors.Is(err, procmem.ErrGone) {
+	if _, err := EveryPosition(t.Context(), m, search.Options{}, w); !errors.Is(err, procmem.ErrGone) {
 		t.Errorf("%v, want %v", err, procmem.ErrGone)
 	}
 }
@@ -772,9 +773,9 @@ func (m endless) ReadAt(p []byte, a procmem.Addr) (int, error) {
 }
 
 // Ten million candidates take no more memory than some.
-func TestCandidatesMemory(t *testing.T) {
+func TestMemory(t *testing.T) {
 	const n, most = 10 << 20, 24 << 20
-	info := CandidateInfo{Type: U32, Align: 4, Word: 8}
+	info := Info{Type: search.U32, Align: 4, Word: 8}
 	m := endless{procmem.Range{Start: 0x10000000, End: 0x10000000 + 4*n}}
 	path := t.TempDir() + "/candidates"
 	peak := func(f func(w io.Writer)) int64 {
@@ -795,8 +796,8 @@ func TestCandidatesMemory(t *testing.T) {
 		return grown
 	}
 	grown := peak(func(out io.Writer) {
-		w, _ := NewCandidateWriter(out, info)
-		if _, err := EveryPosition(t.Context(), m, Options{}, w); err != nil || w.Count() != n {
+		w, _ := NewWriter(out, info)
+		if _, err := EveryPosition(t.Context(), m, search.Options{}, w); err != nil || w.Count() != n {
 			t.Fatal(err, w.Count())
 		}
 		if err := w.Close(); err != nil {
@@ -812,11 +813,11 @@ func TestCandidatesMemory(t *testing.T) {
 			t.Fatal(err)
 		}
 		defer f.Close()
-		r, err := OpenCandidates(f)
+		r, err := Open(f)
 		if err != nil {
 			t.Fatal(err)
 		}
-		w, _ := NewCandidateWriter(out, info)
+		w, _ := NewWriter(out, info)
 		got, err := Narrow(t.Context(), m, r, Narrowing{Change: Unchanged, Save: w})
 		if err != nil || got != (Narrowed{Before: n, Kept: n}) {
 			t.Fatal(err, got)
@@ -846,20 +847,20 @@ func status(t *testing.T, name string) int64 {
 	return 0
 }
 
-// FuzzCandidates: any file is refused or yields ascending candidates, which
+// FuzzOpen: any file is refused or yields ascending candidates, which
 // make the same file again in another writer's eyes.
-func FuzzCandidates(f *testing.F) {
+func FuzzOpen(f *testing.F) {
 	file := sample(f)
 	f.Add(file)
 	f.Add(file[:len(file)/2])
-	f.Add([]byte(candidateMagic))
+	f.Add([]byte(fileMagic))
 	f.Fuzz(func(t *testing.T, b []byte) {
-		r, err := OpenCandidates(bytes.NewReader(fixSums(b)))
+		r, err := Open(bytes.NewReader(fixSums(b)))
 		if err != nil {
 			return
 		}
 		info := r.Info()
-		w, err := NewCandidateWriter(io.Discard, info)
+		w, err := NewWriter(io.Discard, info)
 		if err != nil {
 			t.Fatalf("%+v can be read and not be written: %v", info, err)
 		}
@@ -880,7 +881,7 @@ func FuzzCandidates(f *testing.F) {
 // fixSums makes all checksums right, so that what they guard is reached.
 func fixSums(b []byte) []byte {
 	b = slices.Clone(b)
-	for at := len(candidateMagic); at+8 <= len(b); {
+	for at := len(fileMagic); at+8 <= len(b); {
 		n := int(binary.LittleEndian.Uint32(b[at:]))
 		size := n
 		if n == 0 {
@@ -900,12 +901,12 @@ func checksum(p []byte) uint32 { return crc32.Checksum(p, castagnoli) }
 
 func BenchmarkNarrow(b *testing.B) {
 	const n = 16 << 20
-	info := CandidateInfo{Type: U32, Align: 4, Word: 8}
+	info := Info{Type: search.U32, Align: 4, Word: 8}
 	m := newPagedMemory()
 	m.add(0x10000000, 4*n/page, func(p []byte) bool { rngReader{rand.New(rand.NewPCG(1, 2))}.Read(p); return true })
 	var file bytes.Buffer
-	w, _ := NewCandidateWriter(&file, info)
-	if _, err := EveryPosition(b.Context(), m, Options{}, w); err != nil {
+	w, _ := NewWriter(&file, info)
+	if _, err := EveryPosition(b.Context(), m, search.Options{}, w); err != nil {
 		b.Fatal(err)
 	}
 	if err := w.Close(); err != nil {
@@ -915,8 +916,8 @@ func BenchmarkNarrow(b *testing.B) {
 	b.Run("all", func(b *testing.B) {
 		b.SetBytes(4 * n)
 		for b.Loop() {
-			w, _ := NewCandidateWriter(io.Discard, info)
-			if _, err := EveryPosition(b.Context(), m, Options{}, w); err != nil {
+			w, _ := NewWriter(io.Discard, info)
+			if _, err := EveryPosition(b.Context(), m, search.Options{}, w); err != nil {
 				b.Fatal(err)
 			}
 		}
@@ -925,8 +926,8 @@ func BenchmarkNarrow(b *testing.B) {
 		b.Run(name, func(b *testing.B) {
 			b.SetBytes(4 * n)
 			for b.Loop() {
-				r, _ := OpenCandidates(bytes.NewReader(file.Bytes()))
-				w, _ := NewCandidateWriter(io.Discard, info)
+				r, _ := Open(bytes.NewReader(file.Bytes()))
+				w, _ := NewWriter(io.Discard, info)
 				if _, err := Narrow(b.Context(), m, r, Narrowing{Change: c, Save: w}); err != nil {
 					b.Fatal(err)
 				}

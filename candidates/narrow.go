@@ -1,4 +1,4 @@
-package search
+package candidates
 
 import (
 	"bytes"
@@ -41,7 +41,7 @@ type Narrowing struct {
 	Swapped bool
 	// Save takes the candidates that stay, with the value they have now; nil
 	// takes none.
-	Save *CandidateWriter
+	Save *Writer
 	// Each is called for those that stay and were read, ascending, until it
 	// returns false; nil takes none.
 	Each func(Candidate) bool
@@ -62,12 +62,12 @@ const runPages = 64
 // allows. Its use of memory does not depend on how many there are. It fails
 // if the file or mem fails, or with the error of ctx; what n.Save has taken
 // is useless then.
-func Narrow(ctx context.Context, mem procmem.Memory, from *CandidateReader, n Narrowing) (Narrowed, error) {
+func Narrow(ctx context.Context, mem procmem.Memory, from *Reader, n Narrowing) (Narrowed, error) {
 	var stats Narrowed
 	info := from.Info()
 	var stopped atomic.Bool // results for Each
 	stopped.Store(n.Each == nil)
-	jobs := make([]*narrowJob, candidateWorkers()+2)
+	jobs := make([]*narrowJob, workers()+2)
 	for i := range jobs {
 		jobs[i] = newNarrowJob(&info, mem, &n)
 	}
@@ -101,7 +101,7 @@ func Narrow(ctx context.Context, mem procmem.Memory, from *CandidateReader, n Na
 }
 
 // condition returns what is asked of a value that was old.
-func (n *Narrowing) condition(info *CandidateInfo) func(old, now []byte) bool {
+func (n *Narrowing) condition(info *Info) func(old, now []byte) bool {
 	less := info.Type.Less(info.Options())
 	return func(old, now []byte) bool {
 		switch n.Change {
@@ -129,7 +129,7 @@ func (n *Narrowing) condition(info *CandidateInfo) func(old, now []byte) bool {
 // narrowJob is a frame that is worked on.
 type narrowJob struct {
 	n          *Narrowing
-	info       *CandidateInfo
+	info       *Info
 	size, unit int
 	mem        procmem.Memory
 	resident   procmem.Resident // nil where nothing is swapped out, or all is to be read
@@ -149,7 +149,7 @@ type narrowJob struct {
 	swapped, lost uint64
 }
 
-func newNarrowJob(info *CandidateInfo, mem procmem.Memory, n *Narrowing) *narrowJob {
+func newNarrowJob(info *Info, mem procmem.Memory, n *Narrowing) *narrowJob {
 	j := &narrowJob{n: n, info: info, size: info.size(), unit: info.unit(), mem: mem, in: n.In, keep: n.condition(info),
 		enc: newFrameEncoder(info), buf: make([]byte, (runPages+1)*procmem.PageSize)}
 	if r, ok := mem.(procmem.Resident); ok && !n.Swapped {
@@ -367,8 +367,8 @@ func swappedOut(mem procmem.Resident, r procmem.Range) ([]procmem.Range, error) 
 	return out, nil
 }
 
-// candidateWorkers is how many goroutines work on candidates.
-func candidateWorkers() int { return max(2, min(4, runtime.GOMAXPROCS(0))) }
+// workers is how many goroutines work on candidates.
+func workers() int { return max(2, min(4, runtime.GOMAXPROCS(0))) }
 
 // inOrder fills one job after the other by next, until that returns io.EOF, has
 // several goroutines work on them, and hands them to emit in the order in which
@@ -387,7 +387,7 @@ func inOrder[J any](ctx context.Context, jobs []J, next, work, emit func(J) erro
 	todo := make(chan *ticket)
 	order := make(chan *ticket, len(jobs))
 	var wg sync.WaitGroup
-	for range candidateWorkers() {
+	for range workers() {
 		wg.Go(func() {
 			for t := range todo {
 				t.done <- work(t.job)
