@@ -19,7 +19,7 @@ demo: build ## a sample process, read and dumped, and its core in gdb
 # detector. Compressing under it takes capture minutes; the packages below it do
 # the concurrent work, and have the detector. What takes longest comes first.
 UNRACED := ./harm ./fidelity ./access ./capture ./internal/dfa ./symbols ./internal/testproc ./internal/zenc
-LONG    := ./snapshot ./cmd/procmem ./core ./search
+LONG    := ./snapshot ./cmd/procmem ./core ./search ./candidates
 PACKAGES = $(patsubst $(shell $(GO) list -m)%,.%,$(shell $(GO) list ./...))
 
 test: test-deps ## every test, with the race detector

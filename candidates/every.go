@@ -11,9 +11,13 @@ import (
 	"github.com/procmem/procmem/search"
 )
 
-// EveryPosition makes a candidate of each position that a value can have. These are all
-// multiples of the alignment, in memory that is there as a Searcher defines it. It is for a
-// value of which nothing is known yet. Its use of memory does not depend on how many there are.
+// EveryPosition makes a candidate of each position that a value can have, for a value of which
+// nothing is known yet. These are all multiples of the alignment, in memory that a
+// search.Searcher would search.
+//
+// It adds them to a Writer without candidates, which it does not close. It fails as that does,
+// if mem is gone or cannot tell what it holds, or with the cause of ctx. Memory that cannot be
+// read is among the Faults. Options.Context means nothing here.
 func EveryPosition(ctx context.Context, mem procmem.Memory, o search.Options, to *Writer) (search.Stats, error) {
 	var stats search.Stats
 	there := present.NewPlan(mem, o.In, o.Swapped)

@@ -4,11 +4,8 @@ import (
 	"bytes"
 	"context"
 	"errors"
-	"io"
 	"iter"
-	"runtime"
 	"slices"
-	"sync"
 	"sync/atomic"
 
 	"github.com/procmem/procmem"
@@ -31,16 +28,16 @@ const (
 // Narrowing says which candidates stay, and what becomes of them.
 type Narrowing struct {
 	Change Change
-	// Value reports whether a candidate may hold these bytes now, such as Pattern.Holds; nil
-	// allows all. It is called by several goroutines at once.
+	// Value reports whether a candidate may hold this value now, as search.Pattern.Holds does;
+	// nil allows all. It must be safe for concurrent use.
 	Value func(now []byte) bool
-	// In is where candidates stay; nil is everywhere.
+	// In is where candidates stay, ascending and without overlaps; nil is everywhere.
 	In []procmem.Range
 	// Swapped has memory read that is swapped out. Else its candidates stay,
 	// with the value they had.
 	Swapped bool
-	// Save takes the candidates that stay, with the value they have now; nil
-	// takes none.
+	// Save takes the candidates that stay, with the value they have now; nil takes none. Its
+	// Info must be that of the Reader, but for the Origin. It is not closed.
 	Save *Writer
 	// Each is called for those that stay and were read, ascending, until it
 	// returns false; nil takes none.
@@ -55,13 +52,9 @@ type Narrowed struct {
 	Lost    uint64 // could not be read
 }
 
-// runPages is how much memory is read at once, in pages.
-const runPages = 64
-
-// Narrow looks at the candidates of from in mem, and keeps those that n
-// allows. Its use of memory does not depend on how many there are. It fails
-// if the file or mem fails, or with the error of ctx; what n.Save has taken
-// is useless then.
+// Narrow looks at the candidates of from in mem, and keeps those that n allows. It fails as
+// from and n.Save do, if mem is gone or cannot tell what it holds, or with the cause of ctx.
+// What n.Save has taken is useless then.
 func Narrow(ctx context.Context, mem procmem.Memory, from *Reader, n Narrowing) (Narrowed, error) {
 	var stats Narrowed
 	info := from.Info()
@@ -365,65 +358,4 @@ func swappedOut(mem procmem.Resident, r procmem.Range) ([]procmem.Range, error) 
 		}
 	}
 	return out, nil
-}
-
-// workers is how many goroutines work on candidates.
-func workers() int { return max(2, min(4, runtime.GOMAXPROCS(0))) }
-
-// inOrder fills one job after the other by next, until that returns io.EOF, has
-// several goroutines work on them, and hands them to emit in the order in which
-// they came. Jobs are used again. Nothing runs any more when it returns.
-func inOrder[J any](ctx context.Context, jobs []J, next, work, emit func(J) error) error {
-	ctx, cancel := context.WithCancelCause(ctx)
-	defer cancel(nil)
-	type ticket struct {
-		job  J
-		done chan error
-	}
-	free := make(chan *ticket, len(jobs))
-	for _, j := range jobs {
-		free <- &ticket{j, make(chan error, 1)}
-	}
-	todo := make(chan *ticket)
-	order := make(chan *ticket, len(jobs))
-	var wg sync.WaitGroup
-	for range workers() {
-		wg.Go(func() {
-			for t := range todo {
-				t.done <- work(t.job)
-			}
-		})
-	}
-	wg.Go(func() {
-		defer close(order)
-		defer close(todo)
-		for {
-			var t *ticket
-			select {
-			case t = <-free:
-			case <-ctx.Done():
-				return
-			}
-			if err := next(t.job); errors.Is(err, io.EOF) {
-				return
-			} else if err != nil {
-				cancel(err)
-				return
-			}
-			order <- t
-			todo <- t
-		}
-	})
-	for t := range order {
-		err := <-t.done
-		if err == nil && ctx.Err() == nil {
-			err = emit(t.job)
-		}
-		if err != nil {
-			cancel(err)
-		}
-		free <- t
-	}
-	wg.Wait()
-	return context.Cause(ctx)
 }
