@@ -142,11 +142,6 @@ func (n *number) next(b []byte, i, span int) int {
 	return len(b)
 }
 
-// in reports whether the number at the start of b is in s.
-func (n *number) in(b []byte, s valueRange) bool {
-	return (n.load(b)-s.first)&n.keep() <= s.more
-}
-
 // index returns the offset of the first number in b that is in s, or -1.
 func (n *number) index(b []byte, s valueRange) int {
 	if !n.bigEndian {

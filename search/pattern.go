@@ -3,6 +3,8 @@ package search
 import (
 	"errors"
 	"fmt"
+	"math"
+	"math/bits"
 	"slices"
 	"strings"
 	"unicode/utf16"
@@ -114,6 +116,57 @@ func nibble(c byte) (value, mask byte, ok bool) {
 		return c | 0x20 - 'a' + 10, 0xf, true
 	}
 	return 0, 0, false
+}
+
+// ParseValue parses a number, decimal or, with the prefix 0x, hexadecimal. A
+// range such as 10..20 includes both ends. Floating-point numbers may have
+// an exponent, or be inf or nan.
+func ParseValue(t Type, s string, o ValueOptions) (Pattern, error) {
+	low, high, isRange := strings.Cut(s, "..")
+	if !isRange {
+		high = low
+	}
+	n := &number{size: t.Size(o.word()), bigEndian: o.BigEndian}
+	var err error
+	if t.float() {
+		n.spans, err = floatRanges(t, low, high, isRange, o.Tolerance)
+	} else {
+		n.spans, err = integerRange(t, low, high, 8*n.size)
+	}
+	if err != nil {
+		return Pattern{}, fmt.Errorf("parse %v %q: %w", t, s, err)
+	}
+	return n.pattern(s, o)
+}
+
+// PointerTo returns a pattern that matches pointers to any address of r.
+func PointerTo(r procmem.Range, o ValueOptions) (Pattern, error) {
+	n := &number{size: o.word(), bigEndian: o.BigEndian}
+	limit := uint64(math.MaxUint64) >> (64 - 8*uint(n.size))
+	switch {
+	case r.Empty():
+		return Pattern{}, fmt.Errorf("pointer to %v: the range is empty", r)
+	case uint64(r.Start) > limit:
+		return Pattern{}, fmt.Errorf("pointer to %v: beyond what a pointer of %d bytes can hold", r, n.size)
+	}
+	last := min(uint64(r.End-1), limit)
+	n.spans = []valueRange{{uint64(r.Start), last - uint64(r.Start)}}
+	return n.pattern(r.String(), o)
+}
+
+// pattern makes a pattern of n.
+func (n *number) pattern(text string, o ValueOptions) (Pattern, error) {
+	if w := o.word(); w != 4 && w != 8 {
+		return Pattern{}, fmt.Errorf("pointers of %d bytes: want 4 or 8", w)
+	}
+	align := o.Align
+	if align == 0 {
+		align = n.size
+	}
+	if align < 0 || bits.OnesCount(uint(align)) != 1 {
+		return Pattern{}, fmt.Errorf("alignment %d is not a power of two", align)
+	}
+	return Pattern{text: text, number: n, align: uint64(align)}, nil
 }
 
 // fixed returns the length of every match, or 0 where they differ.

@@ -5,12 +5,9 @@ import (
 	"errors"
 	"fmt"
 	"math"
-	"math/bits"
 	"slices"
 	"strconv"
 	"strings"
-
-	"github.com/procmem/procmem"
 )
 
 // Type tells how bytes stand for a number.
@@ -100,57 +97,6 @@ type number struct {
 // valueRange is the unsigned integers first to first+more, modulo 2^64 or what the
 // size allows: a span of signed ones goes past the greatest to the smallest.
 type valueRange struct{ first, more uint64 }
-
-// ParseValue parses a number, decimal or, with the prefix 0x, hexadecimal. A
-// range such as 10..20 includes both ends. Floating-point numbers may have
-// an exponent, or be inf or nan.
-func ParseValue(t Type, s string, o ValueOptions) (Pattern, error) {
-	low, high, isRange := strings.Cut(s, "..")
-	if !isRange {
-		high = low
-	}
-	n := &number{size: t.Size(o.word()), bigEndian: o.BigEndian}
-	var err error
-	if t.float() {
-		n.spans, err = floatRanges(t, low, high, isRange, o.Tolerance)
-	} else {
-		n.spans, err = integerRange(t, low, high, 8*n.size)
-	}
-	if err != nil {
-		return Pattern{}, fmt.Errorf("parse %v %q: %w", t, s, err)
-	}
-	return n.pattern(s, o)
-}
-
-// PointerTo returns a pattern that matches pointers to any address of r.
-func PointerTo(r procmem.Range, o ValueOptions) (Pattern, error) {
-	n := &number{size: o.word(), bigEndian: o.BigEndian}
-	limit := uint64(math.MaxUint64) >> (64 - 8*uint(n.size))
-	switch {
-	case r.Empty():
-		return Pattern{}, fmt.Errorf("pointer to %v: the range is empty", r)
-	case uint64(r.Start) > limit:
-		return Pattern{}, fmt.Errorf("pointer to %v: beyond what a pointer of %d bytes can hold", r, n.size)
-	}
-	last := min(uint64(r.End-1), limit)
-	n.spans = []valueRange{{uint64(r.Start), last - uint64(r.Start)}}
-	return n.pattern(r.String(), o)
-}
-
-// pattern makes a pattern of n.
-func (n *number) pattern(text string, o ValueOptions) (Pattern, error) {
-	if w := o.word(); w != 4 && w != 8 {
-		return Pattern{}, fmt.Errorf("pointers of %d bytes: want 4 or 8", w)
-	}
-	align := o.Align
-	if align == 0 {
-		align = n.size
-	}
-	if align < 0 || bits.OnesCount(uint(align)) != 1 {
-		return Pattern{}, fmt.Errorf("alignment %d is not a power of two", align)
-	}
-	return Pattern{text: text, number: n, align: uint64(align)}, nil
-}
 
 func integerRange(t Type, low, high string, width int) ([]valueRange, error) {
 	first, err := parseInteger(low, t.signed(), width)
@@ -334,6 +280,11 @@ func (t Type) Less(o ValueOptions) func(a, b []byte) bool {
 		return func(a, b []byte) bool { return int64(n.load(a)<<shift) < int64(n.load(b)<<shift) }
 	}
 	return func(a, b []byte) bool { return n.load(a) < n.load(b) }
+}
+
+// in reports whether the number at the start of b is in s.
+func (n *number) in(b []byte, s valueRange) bool {
+	return (n.load(b)-s.first)&n.keep() <= s.more
 }
 
 // holds reports whether the value at the start of b is wanted.
