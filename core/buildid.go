@@ -6,6 +6,7 @@ import (
 	"slices"
 
 	"github.com/procmem/procmem"
+	"github.com/procmem/procmem/internal/elfcore"
 	"github.com/procmem/procmem/internal/pageset"
 )
 
@@ -80,19 +81,19 @@ func (d *identifier) pages(m *procmem.Mapping) []procmem.Range {
 }
 
 // notesOfPage returns the PT_NOTE headers in the first page of an ELF file.
-func notesOfPage(page []byte) []phdr {
-	h, err := decodeEHeader(page)
+func notesOfPage(page []byte) []elfcore.ProgHeader {
+	h, err := elfcore.DecodeHeader(page)
 	if err != nil {
 		return nil
 	}
-	var notes []phdr
-	step := phdrSize(h.class)
-	for k := range int(min(h.phnum, procmem.PageSize)) {
-		at := h.phoff + uint64(k*step)
-		if at < h.phoff || at+uint64(step) > uint64(len(page)) {
+	var notes []elfcore.ProgHeader
+	step := elfcore.ProgHeaderSize(h.Class)
+	for k := range int(min(h.Phnum, procmem.PageSize)) {
+		at := h.Phoff + uint64(k*step)
+		if at < h.Phoff || at+uint64(step) > uint64(len(page)) {
 			break
 		}
-		if p := decodePHdr(h.class, page[at:]); p.typ == uint32(elf.PT_NOTE) && p.filesz <= maxIdentityNote {
+		if p := elfcore.DecodeProgHeader(h.Class, page[at:]); p.Type == uint32(elf.PT_NOTE) && p.Filesz <= maxIdentityNote {
 			if notes = append(notes, p); len(notes) == maxIdentityNotes {
 				break
 			}
@@ -103,7 +104,7 @@ func notesOfPage(page []byte) []phdr {
 
 // buildID returns the address and size of the notes up to NT_GNU_BUILD_ID. ok is false where
 // that note is not in segment p of the file that mapping first begins.
-func (d *identifier) buildID(first int, p phdr) (procmem.Addr, uint64, bool) {
+func (d *identifier) buildID(first int, p elfcore.ProgHeader) (procmem.Addr, uint64, bool) {
 	const ntGNUBuildID = 3
 	file := &d.img.Mappings[first]
 	for i := first; i < min(len(d.img.Mappings), first+maxFileMappings); i++ {
@@ -111,19 +112,19 @@ func (d *identifier) buildID(first int, p phdr) (procmem.Addr, uint64, bool) {
 		if m.Path != file.Path || m.Inode != file.Inode {
 			break
 		}
-		if p.off < m.Offset || p.off-m.Offset >= m.Size() {
+		if p.Off < m.Offset || p.Off-m.Offset >= m.Size() {
 			continue
 		}
-		at := m.Start + procmem.Addr(p.off-m.Offset)
-		size := min(p.filesz, uint64(m.End-at))
+		at := m.Start + procmem.Addr(p.Off-m.Offset)
+		size := min(p.Filesz, uint64(m.End-at))
 		if d.read += size; d.read > maxIdentityRead {
 			break
 		}
 		b := make([]byte, size)
 		n, _ := d.mem.ReadAt(b, at)
-		var id *NoteInfo
+		var id *elfcore.NoteInfo
 		// A malformed note is the executable's problem, not the core's.
-		_ = scanNotes(bytes.NewReader(b[:n]), 0, int64(n), int64(n), func(note NoteInfo) bool {
+		_ = elfcore.ScanNotes(bytes.NewReader(b[:n]), 0, int64(n), int64(n), func(note elfcore.NoteInfo) bool {
 			if note.Name == "GNU" && note.Type == ntGNUBuildID {
 				id = &note
 			}

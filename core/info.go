@@ -7,6 +7,8 @@ import (
 	"strings"
 
 	"github.com/procmem/procmem"
+	"github.com/procmem/procmem/internal/checksums"
+	"github.com/procmem/procmem/internal/elfcore"
 )
 
 // Bounds, in bytes, of the descriptors that are kept in memory. The first is for lists (a
@@ -20,9 +22,9 @@ const (
 // noteReader gathers the contents of the notes.
 type noteReader struct {
 	f     *File
-	files []fileEntry
+	files []elfcore.FileEntry
 	maps  []procmem.Mapping
-	names string          // of the threads: text of the ntThreads note
+	names string          // of the threads: text of the NTThreads note
 	seen  map[string]bool // notes of the process that came already; the first of each counts
 }
 
@@ -39,7 +41,7 @@ func (f *File) readNotes(sections bool) {
 	switch {
 	case len(f.notes) == 0:
 		nr.damaged(0, f.size, errors.New("no program header leads to notes, which every core of a process has"))
-	case f.report != nil && f.sums == (fileRange{}) && f.promised() < maxSummed:
+	case f.report != nil && f.sums == (fileRange{}) && f.promised() < checksums.MaxSummed:
 		nr.damaged(f.notes[len(f.notes)-1].off, 0, errors.New("no checksums, which procmem has put here"))
 	}
 	if nr.maps != nil {
@@ -49,7 +51,7 @@ func (f *File) readNotes(sections bool) {
 		nameMappings(&f.img)
 	}
 	f.img.Exe = exePath(&f.img)
-	applyThreads(nr.names, f.img.Threads)
+	elfcore.ApplyThreads(nr.names, f.img.Threads)
 	f.applyReport()
 }
 
@@ -61,8 +63,8 @@ func (nr *noteReader) segment(s fileRange) {
 		nr.damaged(s.off, s.end-s.off, procmem.ErrTruncated)
 	}
 	for at := s.off; ; {
-		err := scanNotes(f.r, at, s.end, f.size, func(n NoteInfo) bool {
-			at = n.Offset + notePad(n.Size)
+		err := elfcore.ScanNotes(f.r, at, s.end, f.size, func(n elfcore.NoteInfo) bool {
+			at = n.Offset + elfcore.NotePad(n.Size)
 			if err := nr.take(n); err != nil {
 				nr.damaged(n.Offset, n.Size, err)
 			}
@@ -72,8 +74,8 @@ func (nr *noteReader) segment(s fileRange) {
 			return
 		}
 		end := min(s.end, f.size)
-		next := findOwnNote(f.r, at+4, end)
-		nr.damaged(at, next-at, err)
+		next := elfcore.FindOwnNote(f.r, at+4, end)
+		nr.damaged(at, next-at, formatError(err))
 		if at = next; next == end || len(f.broken) == maxBroken {
 			return
 		}
@@ -91,7 +93,7 @@ func (nr *noteReader) unnamed() {
 	for _, s := range f.notes {
 		at = max(at, s.end)
 	}
-	if at = findOwnNote(f.r, at, f.size); at < f.size {
+	if at = elfcore.FindOwnNote(f.r, at, f.size); at < f.size {
 		nr.segment(fileRange{at, f.size})
 		nr.damaged(at, f.size-at, errors.New("notes to which no program header leads"))
 	}
@@ -116,45 +118,45 @@ func (f *File) promised() (n uint64) {
 }
 
 // take reads one note.
-func (nr *noteReader) take(n NoteInfo) error {
+func (nr *noteReader) take(n elfcore.NoteInfo) error {
 	img := &nr.f.img
 	switch {
-	case n.Name == ownerCore && n.Type == procmem.NTPRStatus:
+	case n.Name == elfcore.OwnerCore && n.Type == procmem.NTPRStatus:
 		b, err := nr.desc(n, maxRegsetNote)
-		img.Threads = append(img.Threads, decodePRStatus(img.Arch, b)) // even with an error, since the next notes are not of the thread before
+		img.Threads = append(img.Threads, elfcore.DecodePRStatus(img.Arch, b)) // even with an error, since the next notes are not of the thread before
 		return err
-	case n.Name == ownerCore && n.Type == ntPRPSInfo && nr.first(n):
+	case n.Name == elfcore.OwnerCore && n.Type == elfcore.NTPRPSInfo && nr.first(n):
 		b, err := nr.desc(n, maxRegsetNote)
 		if err != nil {
 			return err
 		}
 		// A note of another size is passed over, because nothing else depends on it.
-		img.Process, _ = decodePRPSInfo(img.Arch, b)
-	case n.Name == ownerCore && n.Type == ntAuxv && nr.first(n):
+		img.Process, _ = elfcore.DecodePRPSInfo(img.Arch, b)
+	case n.Name == elfcore.OwnerCore && n.Type == elfcore.NTAuxv && nr.first(n):
 		b, err := nr.desc(n, maxRegsetNote)
 		img.Auxv, _ = img.Arch.TrimAuxv(b)
 		return err
-	case n.Name == ownerCore && n.Type == ntFile && nr.first(n):
+	case n.Name == elfcore.OwnerCore && n.Type == elfcore.NTFile && nr.first(n):
 		b, err := nr.desc(n, maxListNote)
 		if err != nil {
 			return err
 		}
-		nr.files, err = decodeFiles(img.Arch, b, n.Offset)
-		return err
-	case n.Name == ownerLinux && n.Type == ntXSaveLayout:
+		nr.files, err = elfcore.DecodeFiles(img.Arch, b, n.Offset)
+		return formatError(err)
+	case n.Name == elfcore.OwnerLinux && n.Type == elfcore.NTXSaveLayout:
 		b, err := nr.desc(n, maxRegsetNote)
 		img.XSaveLayout = b
 		return err
-	case n.Name == ownerCore && n.Type == procmem.NTFPRegset, n.Name == ownerLinux:
+	case n.Name == elfcore.OwnerCore && n.Type == procmem.NTFPRegset, n.Name == elfcore.OwnerLinux:
 		return nr.takeRegset(n)
-	case n.Name == ownerProcmem:
+	case n.Name == elfcore.OwnerProcmem:
 		return nr.takeOwn(n)
 	}
 	return nil
 }
 
 // takeRegset gives a register set to the thread whose PRSTATUS came last.
-func (nr *noteReader) takeRegset(n NoteInfo) error {
+func (nr *noteReader) takeRegset(n elfcore.NoteInfo) error {
 	threads := nr.f.img.Threads
 	if len(threads) == 0 || n.Size == 0 {
 		return nil
@@ -170,16 +172,16 @@ func (nr *noteReader) takeRegset(n NoteInfo) error {
 
 // takeOwn reads a note of procmem. One that makes no sense is passed over, because the others
 // tell nearly as much.
-func (nr *noteReader) takeOwn(n NoteInfo) error {
-	if n.Type == ntSums && n.Size >= sumsHead+4 && nr.first(n) {
+func (nr *noteReader) takeOwn(n elfcore.NoteInfo) error {
+	if n.Type == elfcore.NTSums && n.Size >= checksums.MinSize && nr.first(n) {
 		nr.f.sums = fileRange{n.Offset, n.Offset + n.Size}
 		return nil
 	}
-	if n.Type != ntMaps && n.Type != ntThreads && n.Type != ntReport || !nr.first(n) {
+	if n.Type != elfcore.NTMaps && n.Type != elfcore.NTThreads && n.Type != elfcore.NTReport || !nr.first(n) {
 		return nil
 	}
 	limit := int64(maxListNote)
-	if n.Type == ntReport {
+	if n.Type == elfcore.NTReport {
 		limit = maxReport
 	}
 	b, err := nr.desc(n, limit)
@@ -187,17 +189,17 @@ func (nr *noteReader) takeOwn(n NoteInfo) error {
 		return err
 	}
 	switch n.Type {
-	case ntMaps:
-		nr.maps, _ = decodeMaps(string(b))
-	case ntThreads:
+	case elfcore.NTMaps:
+		nr.maps, _ = elfcore.DecodeMaps(string(b))
+	case elfcore.NTThreads:
 		nr.names = string(b)
-	case ntReport:
+	case elfcore.NTReport:
 		nr.f.report, _ = decodeReport(b)
 	}
 	return nil
 }
 
-func (nr *noteReader) first(n NoteInfo) bool {
+func (nr *noteReader) first(n elfcore.NoteInfo) bool {
 	key := fmt.Sprintf("%s %d", n.Name, n.Type)
 	if nr.seen[key] {
 		return false
@@ -207,7 +209,7 @@ func (nr *noteReader) first(n NoteInfo) bool {
 }
 
 // desc reads a descriptor of at most limit bytes.
-func (nr *noteReader) desc(n NoteInfo, limit int64) ([]byte, error) {
+func (nr *noteReader) desc(n elfcore.NoteInfo, limit int64) ([]byte, error) {
 	if n.Size > limit {
 		return nil, &FormatError{n.Offset, fmt.Sprintf("note %s/%#x of %d bytes: more than the %d that are plausible", n.Name, n.Type, n.Size, limit)}
 	}

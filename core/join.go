@@ -5,15 +5,16 @@ import (
 	"slices"
 
 	"github.com/procmem/procmem"
+	"github.com/procmem/procmem/internal/elfcore"
 )
 
 // joinMappings makes mappings of segments, ascending and disjoint, and of the names in NT_FILE.
 // A segment may hold mappings of several files, and a mapping may be several segments. gdb
 // writes no program header for a mapping that it leaves out, while NT_FILE may still name it.
-func joinMappings(segs []segment, files []fileEntry) []procmem.Mapping {
+func joinMappings(segs []segment, files []elfcore.FileEntry) []procmem.Mapping {
 	files = disjointFiles(files)
 	ms := make([]procmem.Mapping, 0, max(len(segs), len(files)))
-	add := func(r procmem.Range, perm procmem.Perm, file *fileEntry) {
+	add := func(r procmem.Range, perm procmem.Perm, file *elfcore.FileEntry) {
 		if r.Empty() {
 			return
 		}
@@ -32,7 +33,7 @@ func joinMappings(segs []segment, files []fileEntry) []procmem.Mapping {
 	var at procmem.Addr
 	for len(segs) > 0 || len(files) > 0 {
 		var seg *segment
-		var file *fileEntry
+		var file *elfcore.FileEntry
 		next := ^procmem.Addr(0) // the next address where a segment or entry begins or ends
 		if len(segs) > 0 {
 			if s := &segs[0]; at >= s.Start {
@@ -68,9 +69,9 @@ func joinMappings(segs []segment, files []fileEntry) []procmem.Mapping {
 
 // disjointFiles returns the entries in ascending order without overlaps, in the same way as
 // sortSegments.
-func disjointFiles(files []fileEntry) []fileEntry {
+func disjointFiles(files []elfcore.FileEntry) []elfcore.FileEntry {
 	files = slices.Clone(files)
-	slices.SortStableFunc(files, func(a, b fileEntry) int { return cmp.Compare(a.Start, b.Start) })
+	slices.SortStableFunc(files, func(a, b elfcore.FileEntry) int { return cmp.Compare(a.Start, b.Start) })
 	kept := files[:0]
 	var end procmem.Addr
 	for _, e := range files {

@@ -6,6 +6,7 @@ import (
 	"math"
 
 	"github.com/procmem/procmem"
+	"github.com/procmem/procmem/internal/elfcore"
 	"github.com/procmem/procmem/internal/pageset"
 )
 
@@ -38,15 +39,15 @@ type layout struct {
 // newLayout returns a layout of segments, with room for notesBefore bytes of notes before them.
 // It fails where the segments are not ascending and page-aligned, or do not fit the ELF class.
 func newLayout(arch procmem.Arch, segs []Segment, notesBefore int64) (*layout, error) {
-	l := &layout{class: classOf(arch), segs: segs, offs: make([]int64, len(segs))}
+	l := &layout{class: elfcore.ClassOf(arch), segs: segs, offs: make([]int64, len(segs))}
 	var err error
-	if l.machine, err = machineOf(arch); err != nil {
+	if l.machine, err = elfcore.MachineOf(arch); err != nil {
 		return nil, fmt.Errorf("lay out core: %w", err)
 	}
 	if err := l.check(); err != nil {
 		return nil, fmt.Errorf("lay out core: %w", err)
 	}
-	l.headRoom = int64(ehdrSize(l.class)) + l.tableSize()
+	l.headRoom = int64(elfcore.HeaderSize(l.class)) + l.tableSize()
 	off := pageUp(l.headRoom + notesBefore)
 	if notesBefore == 0 {
 		l.headRoom = off // room for more program headers in the end
@@ -124,7 +125,7 @@ func (l *layout) placeNotes(off, standard, own int64) (size int64, err error) {
 	l.noteOff, l.noteSize = off, standard
 	l.ownOff, l.ownSize = max(l.memEnd, off+standard), own
 	size = l.ownOff + own
-	l.tableOff = int64(ehdrSize(l.class))
+	l.tableOff = int64(elfcore.HeaderSize(l.class))
 	if l.tableOff+l.tableSize() > l.headRoom {
 		l.tableOff = (size + 7) &^ 7
 		size = l.tableOff + l.tableSize()
@@ -152,32 +153,32 @@ func (l *layout) phnum() int { return len(l.segs) + noteSegments }
 // tableSize is the size, in bytes, of the program headers, and of the section header with their
 // number where one is needed.
 func (l *layout) tableSize() int64 {
-	n := int64(l.phnum()) * int64(phdrSize(l.class))
-	if l.phnum() >= maxPlainHeaders {
-		n += int64(shdrSize(l.class))
+	n := int64(l.phnum()) * int64(elfcore.ProgHeaderSize(l.class))
+	if l.phnum() >= elfcore.MaxPlainHeaders {
+		n += int64(elfcore.SectionHeaderSize(l.class))
 	}
 	return n
 }
 
 // headers returns the ELF header and the program headers.
 func (l *layout) headers() (head, table []byte) {
-	head = appendEHeader(nil, l.class, l.machine, l.phnum(), uint64(l.tableOff))
+	head = elfcore.AppendHeader(nil, l.class, l.machine, l.phnum(), uint64(l.tableOff))
 	b := make([]byte, 0, l.tableSize())
-	note := phdr{typ: uint32(elf.PT_NOTE), align: 4}
-	note.off, note.filesz = uint64(l.noteOff), uint64(l.noteSize)
-	b = appendPHdr(b, l.class, note)
+	note := elfcore.ProgHeader{Type: uint32(elf.PT_NOTE), Align: 4}
+	note.Off, note.Filesz = uint64(l.noteOff), uint64(l.noteSize)
+	b = elfcore.AppendProgHeader(b, l.class, note)
 	for i, s := range l.segs {
-		p := phdr{typ: uint32(elf.PT_LOAD), flags: permFlags(s.Perm), off: uint64(l.offs[i]),
-			vaddr: uint64(s.Start), memsz: s.Size(), align: procmem.PageSize}
+		p := elfcore.ProgHeader{Type: uint32(elf.PT_LOAD), Flags: elfcore.PermFlags(s.Perm), Off: uint64(l.offs[i]),
+			Vaddr: uint64(s.Start), Memsz: s.Size(), Align: procmem.PageSize}
 		if s.Dumped {
-			p.filesz = p.memsz
+			p.Filesz = p.Memsz
 		}
-		b = appendPHdr(b, l.class, p)
+		b = elfcore.AppendProgHeader(b, l.class, p)
 	}
-	note.off, note.filesz = uint64(l.ownOff), uint64(l.ownSize)
-	b = appendPHdr(b, l.class, note)
-	if l.phnum() >= maxPlainHeaders {
-		b = appendCountHeader(b, l.class, l.phnum())
+	note.Off, note.Filesz = uint64(l.ownOff), uint64(l.ownSize)
+	b = elfcore.AppendProgHeader(b, l.class, note)
+	if l.phnum() >= elfcore.MaxPlainHeaders {
+		b = elfcore.AppendCountHeader(b, l.class, l.phnum())
 	}
 	return head, b
 }

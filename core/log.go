@@ -6,6 +6,7 @@ import (
 	"sync/atomic"
 
 	"github.com/procmem/procmem"
+	"github.com/procmem/procmem/internal/checksums"
 	"github.com/procmem/procmem/internal/pageset"
 )
 
@@ -53,7 +54,7 @@ func NewLogWriter(dst Log, arch procmem.Arch, segs []Segment) (*Writer, error) {
 	}
 	dst.Begin(l.headRoom)
 	out := &logOutput{streamOutput: streamOutput{dst: dst}, log: dst, head: make([]byte, l.headRoom)}
-	return &Writer{l: l, out: out, sums: newSums(), log: dst, store: dst}, nil
+	return &Writer{l: l, out: out, sums: checksums.NewPages(), log: dst, store: dst}, nil
 }
 
 // Ahead says whether pages that are put from now on are likely to stay as they are. At first

@@ -13,6 +13,8 @@ import (
 	"syscall"
 
 	"github.com/procmem/procmem"
+	"github.com/procmem/procmem/internal/checksums"
+	"github.com/procmem/procmem/internal/elfcore"
 	"github.com/procmem/procmem/internal/packed"
 )
 
@@ -152,6 +154,22 @@ func kindOf(m os.FileMode) string {
 	return not
 }
 
+// FormatError reports that a file is no core file, or contradicts itself.
+type FormatError struct {
+	Off int64 // offset in the file, in bytes
+	Msg string
+}
+
+func (e *FormatError) Error() string { return fmt.Sprintf("offset %#x: %s", e.Off, e.Msg) }
+
+// formatError returns err as a *FormatError, where it is one of package elfcore.
+func formatError(err error) error {
+	if e, ok := errors.AsType[*elfcore.FormatError](err); ok {
+		return (*FormatError)(e)
+	}
+	return err
+}
+
 // HoleReaderAt is an io.ReaderAt that knows where its file holds only zeros. NewReader uses it
 // if its reader is one.
 type HoleReaderAt interface {
@@ -188,36 +206,36 @@ func newFile(r io.ReaderAt, size int64) (*File, error) {
 		return nil, err
 	}
 	f.sortSegments()
-	f.readNotes(h.shoff > 0)
+	f.readNotes(h.Shoff > 0)
 	f.compareParts()
 	return f, nil
 }
 
 // readHeader reads the ELF header. Its error says what the file is if it is no core.
-func (f *File) readHeader() (ehdr, error) {
+func (f *File) readHeader() (elfcore.Header, error) {
 	if f.size == 0 {
-		return ehdr{}, &FormatError{0, "not a core file: the file is empty"}
+		return elfcore.Header{}, &FormatError{0, "not a core file: the file is empty"}
 	}
 	var b [64]byte
 	n, err := f.r.ReadAt(b[:min(int64(len(b)), f.size)], 0)
 	if n == 0 && err != nil {
-		return ehdr{}, fmt.Errorf("read ELF header: %w", err)
+		return elfcore.Header{}, fmt.Errorf("read ELF header: %w", err)
 	}
-	h, err := decodeEHeader(b[:n])
+	h, err := elfcore.DecodeHeader(b[:n])
 	if err != nil {
-		return h, err
+		return h, formatError(err)
 	}
-	if h.typ != elf.ET_CORE {
-		what := map[elf.Type]string{elf.ET_EXEC: "executable", elf.ET_DYN: "shared object or executable", elf.ET_REL: "object file"}[h.typ]
-		return h, &FormatError{16, "not a core file: ELF " + cmp.Or(what, h.typ.String())}
+	if h.Type != elf.ET_CORE {
+		what := map[elf.Type]string{elf.ET_EXEC: "executable", elf.ET_DYN: "shared object or executable", elf.ET_REL: "object file"}[h.Type]
+		return h, &FormatError{16, "not a core file: ELF " + cmp.Or(what, h.Type.String())}
 	}
-	if f.img.Arch, err = procmem.ArchOf(h.class, h.machine); err != nil {
+	if f.img.Arch, err = procmem.ArchOf(h.Class, h.Machine); err != nil {
 		return h, &FormatError{18, err.Error()}
 	}
-	if want := phdrSize(h.class); int(h.phsize) != want {
-		return h, &FormatError{int64(ehdrSize(h.class)) - 10, fmt.Sprintf("program headers of %d bytes, want %d", h.phsize, want)}
+	if want := elfcore.ProgHeaderSize(h.Class); int(h.Phsize) != want {
+		return h, &FormatError{int64(elfcore.HeaderSize(h.Class)) - 10, fmt.Sprintf("program headers of %d bytes, want %d", h.Phsize, want)}
 	}
-	if h.phnum == maxPlainHeaders {
+	if h.Phnum == elfcore.MaxPlainHeaders {
 		if err := f.readHeaderCount(&h); err != nil {
 			return h, err
 		}
@@ -226,55 +244,51 @@ func (f *File) readHeader() (ehdr, error) {
 }
 
 // readHeaderCount finds the number of program headers where e_phnum cannot hold it.
-func (f *File) readHeaderCount(h *ehdr) error {
-	step := shdrSize(h.class)
-	if h.shoff == 0 || h.shoff > uint64(f.size) || uint64(f.size)-h.shoff < uint64(step) {
-		return &FormatError{int64(min(h.shoff, math.MaxInt64)), "the section header with the number of program headers is not in the file"}
+func (f *File) readHeaderCount(h *elfcore.Header) error {
+	step := elfcore.SectionHeaderSize(h.Class)
+	if h.Shoff == 0 || h.Shoff > uint64(f.size) || uint64(f.size)-h.Shoff < uint64(step) {
+		return &FormatError{int64(min(h.Shoff, math.MaxInt64)), "the section header with the number of program headers is not in the file"}
 	}
 	b := make([]byte, step)
-	if err := f.readFull(b, int64(h.shoff)); err != nil {
+	if err := f.readFull(b, int64(h.Shoff)); err != nil {
 		return fmt.Errorf("read section header: %w", err)
 	}
-	at := 44
-	if h.class == elf.ELFCLASS32 {
-		at = 28
-	}
-	h.phnum = le32(b[at:])
+	h.Phnum = elfcore.DecodeCountHeader(h.Class, b)
 	return nil
 }
 
 // readProgramHeaders keeps the segments and the places of the notes.
-func (f *File) readProgramHeaders(h ehdr) error {
-	step := phdrSize(h.class)
-	if h.phnum == 0 {
-		return &FormatError{int64(ehdrSize(h.class)) - 8, "no program headers"}
+func (f *File) readProgramHeaders(h elfcore.Header) error {
+	step := elfcore.ProgHeaderSize(h.Class)
+	if h.Phnum == 0 {
+		return &FormatError{int64(elfcore.HeaderSize(h.Class)) - 8, "no program headers"}
 	}
-	if h.phnum > maxHeaders {
-		return &FormatError{int64(ehdrSize(h.class)) - 8, fmt.Sprintf("%d program headers are more than a process can have mappings", h.phnum)}
+	if h.Phnum > maxHeaders {
+		return &FormatError{int64(elfcore.HeaderSize(h.Class)) - 8, fmt.Sprintf("%d program headers are more than a process can have mappings", h.Phnum)}
 	}
-	if table := uint64(h.phnum) * uint64(step); h.phoff > uint64(f.size) || table > uint64(f.size)-h.phoff {
-		return &FormatError{int64(min(h.phoff, math.MaxInt64)), fmt.Sprintf("%d program headers do not fit the file of %d bytes", h.phnum, f.size)}
+	if table := uint64(h.Phnum) * uint64(step); h.Phoff > uint64(f.size) || table > uint64(f.size)-h.Phoff {
+		return &FormatError{int64(min(h.Phoff, math.MaxInt64)), fmt.Sprintf("%d program headers do not fit the file of %d bytes", h.Phnum, f.size)}
 	}
-	chunk := make([]byte, min(int(h.phnum), 4096)*step)
-	off := int64(h.phoff)
+	chunk := make([]byte, min(int(h.Phnum), 4096)*step)
+	off := int64(h.Phoff)
 	var noteBytes int64
-	for left := int(h.phnum); left > 0; {
+	for left := int(h.Phnum); left > 0; {
 		b := chunk[:min(left*step, len(chunk))]
 		if err := f.readFull(b, off); err != nil {
 			return fmt.Errorf("read program headers at offset %#x: %w", off, err)
 		}
 		for ; len(b) > 0; b, off, left = b[step:], off+int64(step), left-1 {
-			p := decodePHdr(h.class, b)
-			switch elf.ProgType(p.typ) {
+			p := elfcore.DecodeProgHeader(h.Class, b)
+			switch elf.ProgType(p.Type) {
 			case elf.PT_LOAD:
 				if err := f.addSegment(p, off); err != nil {
 					return err
 				}
 			case elf.PT_NOTE:
-				if p.off > math.MaxInt64 || p.filesz > math.MaxInt64-p.off {
-					return &FormatError{off, fmt.Sprintf("notes at %#x+%#x: out of range", p.off, p.filesz)}
+				if p.Off > math.MaxInt64 || p.Filesz > math.MaxInt64-p.Off {
+					return &FormatError{off, fmt.Sprintf("notes at %#x+%#x: out of range", p.Off, p.Filesz)}
 				}
-				s := fileRange{int64(p.off), int64(p.off + p.filesz)}
+				s := fileRange{int64(p.Off), int64(p.Off + p.Filesz)}
 				// Many headers for the same notes would make a small file cost a lot.
 				if noteBytes += max(0, min(s.end, f.size)-s.off); noteBytes > f.size {
 					return &FormatError{off, "note segments overlap"}
@@ -287,22 +301,22 @@ func (f *File) readProgramHeaders(h ehdr) error {
 }
 
 // addSegment keeps a PT_LOAD, whose header lies at off.
-func (f *File) addSegment(p phdr, off int64) error {
+func (f *File) addSegment(p elfcore.ProgHeader, off int64) error {
 	switch {
-	case p.filesz > p.memsz:
-		return &FormatError{off, fmt.Sprintf("segment at address %#x: %#x bytes in the file for %#x in memory", p.vaddr, p.filesz, p.memsz)}
-	case p.vaddr > math.MaxUint64-p.memsz:
-		return &FormatError{off, fmt.Sprintf("segment at address %#x: %#x bytes leave the address space", p.vaddr, p.memsz)}
-	case p.off > math.MaxInt64 || p.filesz > math.MaxInt64-p.off:
-		return &FormatError{off, fmt.Sprintf("segment at address %#x: file offset %#x+%#x is out of range", p.vaddr, p.off, p.filesz)}
-	case p.memsz == 0:
+	case p.Filesz > p.Memsz:
+		return &FormatError{off, fmt.Sprintf("segment at address %#x: %#x bytes in the file for %#x in memory", p.Vaddr, p.Filesz, p.Memsz)}
+	case p.Vaddr > math.MaxUint64-p.Memsz:
+		return &FormatError{off, fmt.Sprintf("segment at address %#x: %#x bytes leave the address space", p.Vaddr, p.Memsz)}
+	case p.Off > math.MaxInt64 || p.Filesz > math.MaxInt64-p.Off:
+		return &FormatError{off, fmt.Sprintf("segment at address %#x: file offset %#x+%#x is out of range", p.Vaddr, p.Off, p.Filesz)}
+	case p.Memsz == 0:
 		return nil
 	}
-	start := procmem.Addr(p.vaddr)
+	start := procmem.Addr(p.Vaddr)
 	f.segs = append(f.segs, segment{
-		Range:  procmem.Range{Start: start, End: start + procmem.Addr(p.memsz)},
-		dumped: start + procmem.Addr(p.filesz),
-		off:    int64(p.off), perm: flagsPerm(p.flags),
+		Range:  procmem.Range{Start: start, End: start + procmem.Addr(p.Memsz)},
+		dumped: start + procmem.Addr(p.Filesz),
+		off:    int64(p.Off), perm: elfcore.FlagsPerm(p.Flags),
 	})
 	return nil
 }
@@ -343,8 +357,7 @@ func (f *File) compareParts() {
 	if f.sums == (fileRange{}) {
 		return
 	}
-	in := &sumsReader{r: io.NewSectionReader(f.r, f.sums.off, f.sums.end-f.sums.off)}
-	if spans, _, err := in.begin(); err == nil { // Verify reports damage of the note itself
+	if spans, err := checksums.ReadSpans(f.r, f.sums.off, f.sums.end-f.sums.off); err == nil { // Verify reports damage of the note itself
 		f.broken = append(f.broken, f.damagedSpans(spans)...)
 	}
 }
@@ -407,14 +420,22 @@ func (s *segment) inFile(size int64) procmem.Addr {
 	return s.Start + procmem.Addr(min(uint64(left), uint64(s.dumped-s.Start)))
 }
 
+// NoteInfo says what a note is and where its descriptor lies in the file.
+type NoteInfo struct {
+	Name   string `json:"name"`   // the owner
+	Type   uint32 `json:"type"`   // NT_*
+	Size   int64  `json:"size"`   // of the descriptor, in bytes
+	Offset int64  `json:"offset"` // of the descriptor in the file, in bytes
+}
+
 // Notes yields the notes in the order of the file.
 func (f *File) Notes() iter.Seq[NoteInfo] {
 	return func(yield func(NoteInfo) bool) {
 		more := true
 		for _, s := range f.notes {
 			// Opening the file has shown which notes cannot be read.
-			_ = scanNotes(f.r, s.off, s.end, f.size, func(n NoteInfo) bool {
-				more = yield(n)
+			_ = elfcore.ScanNotes(f.r, s.off, s.end, f.size, func(n elfcore.NoteInfo) bool {
+				more = yield(NoteInfo(n))
 				return more
 			})
 			if !more {

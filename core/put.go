@@ -20,7 +20,7 @@ func (w *Writer) Put(addr procmem.Addr, p []byte) error {
 		return errStream
 	}
 	w.loose.Store(true)
-	w.sums.set(addr, p)
+	w.sums.Set(addr, p)
 	if err := w.store.Put(addr, p); err != nil {
 		return fmt.Errorf("put %v into core: %w", addr, err)
 	}
@@ -33,7 +33,7 @@ func (w *Writer) Forget(r procmem.Range) error {
 	if w.stream != nil {
 		return errStream
 	}
-	w.sums.forget(r)
+	w.sums.Forget(r)
 	if err := w.store.Forget(r); err != nil {
 		return fmt.Errorf("forget %v in core: %w", r, err)
 	}
@@ -56,11 +56,11 @@ func (w *Writer) Settle(segs []Segment) error {
 	for x := range l.stretches {
 		dumped = append(dumped, x.Range)
 	}
-	w.sums.keep(dumped)
+	w.sums.Keep(dumped)
 	if w.log != nil { // the checksum of what is written again is taken again
 		for _, r := range dumped {
 			for lacks := range w.store.Lacks(r) {
-				w.sums.forget(lacks)
+				w.sums.Forget(lacks)
 			}
 		}
 	}

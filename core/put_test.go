@@ -15,6 +15,7 @@ import (
 	"testing"
 
 	"github.com/procmem/procmem"
+	"github.com/procmem/procmem/internal/elfcore"
 	"github.com/procmem/procmem/internal/sink"
 )
 
@@ -170,16 +171,16 @@ func checkNothingStale(t *testing.T, b []byte) {
 	if bytes.Contains(b, []byte("staleXYZ")) {
 		t.Error("stale bytes are left in the file")
 	}
-	h, err := decodeEHeader(b)
+	h, err := elfcore.DecodeHeader(b)
 	if err != nil {
 		t.Fatal(err)
 	}
 	rest := bytes.Clone(b)
-	clear(rest[:ehdrSize(h.class)])
-	clear(rest[h.phoff:][:int(h.phnum)*int(h.phsize)])
-	for i := range int(h.phnum) {
-		p := decodePHdr(h.class, b[int(h.phoff)+i*int(h.phsize):])
-		clear(rest[p.off : p.off+p.filesz])
+	clear(rest[:elfcore.HeaderSize(h.Class)])
+	clear(rest[h.Phoff:][:int(h.Phnum)*int(h.Phsize)])
+	for i := range int(h.Phnum) {
+		p := elfcore.DecodeProgHeader(h.Class, b[int(h.Phoff)+i*int(h.Phsize):])
+		clear(rest[p.Off : p.Off+p.Filesz])
 	}
 	for i, c := range rest {
 		if c != 0 {

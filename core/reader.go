@@ -1,7 +1,6 @@
 package core
 
 import (
-	"encoding/binary"
 	"errors"
 	"io"
 	"iter"
@@ -12,8 +11,6 @@ import (
 	"github.com/procmem/procmem"
 	"github.com/procmem/procmem/internal/pageset"
 )
-
-func le32(b []byte) uint32 { return binary.LittleEndian.Uint32(b) }
 
 // Mappings returns the mappings of the process. In a core that procmem wrote, they are as they
 // were in the process. In others, they come from program headers and file names. A mapping

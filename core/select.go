@@ -4,6 +4,7 @@ import (
 	"strings"
 
 	"github.com/procmem/procmem"
+	"github.com/procmem/procmem/internal/elfcore"
 )
 
 // Filter says which kinds of mappings go into a core, in the bits of /proc/PID/coredump_filter
@@ -89,7 +90,7 @@ func Select(img *procmem.Image, mem procmem.Memory, f Filter) []Segment {
 		}
 		segs = appendSplit(segs, m, pages)
 	}
-	return limitSegments(segs, maxPlainHeaders-noteSegments)
+	return limitSegments(segs, elfcore.MaxPlainHeaders-noteSegments)
 }
 
 // withoutHugeHoles returns r without the parts of at least hugeHole bytes that are known to

@@ -7,6 +7,7 @@ import (
 	"testing"
 
 	"github.com/procmem/procmem"
+	"github.com/procmem/procmem/internal/elfcore"
 )
 
 const (
@@ -28,15 +29,15 @@ func with(m procmem.Mapping, u procmem.Usage, flags procmem.VMFlags) procmem.Map
 // elfPage is the first page of an ELF file with a build id at the given
 // offset, whose note is the second of its segment.
 func elfPage(noteOff uint64) []byte {
-	b := appendEHeader(nil, elf.ELFCLASS64, elf.EM_X86_64, 2, 64)
+	b := elfcore.AppendHeader(nil, elf.ELFCLASS64, elf.EM_X86_64, 2, 64)
 	b[16] = byte(elf.ET_DYN)
-	b = appendPHdr(b, elf.ELFCLASS64, load(0, 0x1000, 0, 0x1000))
-	b = appendPHdr(b, elf.ELFCLASS64, phdr{typ: uint32(elf.PT_NOTE), off: noteOff, filesz: uint64(len(idNotes()))})
+	b = elfcore.AppendProgHeader(b, elf.ELFCLASS64, load(0, 0x1000, 0, 0x1000))
+	b = elfcore.AppendProgHeader(b, elf.ELFCLASS64, elfcore.ProgHeader{Type: uint32(elf.PT_NOTE), Off: noteOff, Filesz: uint64(len(idNotes()))})
 	return append(b, make([]byte, page-len(b))...)
 }
 
 func idNotes() []byte {
-	return appendNote(appendNote(nil, Note{"GNU", 5, make([]byte, 16)}), Note{"GNU", 3, []byte("01234567890123456789")})
+	return elfcore.AppendNote(elfcore.AppendNote(nil, elfcore.Note{Name: "GNU", Type: 5, Desc: make([]byte, 16)}), elfcore.Note{Name: "GNU", Type: 3, Desc: []byte("01234567890123456789")})
 }
 
 // shape tells a segment list as "whole", "none", "omit" or the dumped pages.

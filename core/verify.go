@@ -6,13 +6,13 @@ import (
 	"encoding/json"
 	"errors"
 	"fmt"
-	"hash/crc32"
 	"iter"
 	"os"
 	"slices"
 	"sync"
 
 	"github.com/procmem/procmem"
+	"github.com/procmem/procmem/internal/checksums"
 	"github.com/procmem/procmem/internal/pageset"
 	"github.com/procmem/procmem/internal/pipe"
 )
@@ -84,7 +84,7 @@ func (f *File) Verify(ctx context.Context, progress func(n int)) (*Verdict, erro
 type verifier struct {
 	f *File
 	Verdict
-	sums     *sums // nil where there are no usable ones
+	sums     *checksums.Pages // nil where there are no usable ones
 	progress func(n int)
 
 	mu sync.Mutex // guards Damaged
@@ -99,7 +99,7 @@ func (v *verifier) damaged(d Damage) {
 // load reads the checksums, and compares all parts but memory.
 func (v *verifier) load() {
 	f := v.f
-	spans, sums, err := readSums(f.r, f.sums.off, f.sums.end-f.sums.off, f.dumps)
+	spans, sums, err := checksums.Read(f.r, f.sums.off, f.sums.end-f.sums.off, f.dumps)
 	if err != nil {
 		v.damaged(Damage{Offset: f.sums.off, Size: f.sums.end - f.sums.off, Err: err})
 		return
@@ -109,6 +109,36 @@ func (v *verifier) load() {
 		v.damaged(d)
 	}
 }
+
+// damagedSpans returns those spans that are not as they were written. They do not overlap.
+func (f *File) damagedSpans(spans []checksums.Span) (out []Damage) {
+	left := min(maxParts, f.size)
+	for _, s := range spans {
+		reason := ErrChecksum
+		switch {
+		case s.Size < 0 || s.Off < 0 || s.Off > f.size-s.Size:
+			reason = procmem.ErrTruncated
+		case s.Size > left:
+			reason = errSpan
+		default:
+			left -= s.Size
+			same, err := s.Match(f.r)
+			if err != nil {
+				reason = err
+			} else if same {
+				continue
+			}
+		}
+		out = append(out, Damage{Offset: s.Off, Size: s.Size, Err: reason})
+	}
+	return out
+}
+
+// maxParts, in bytes, is more than headers and notes take in all: those of 150,000 threads. A
+// file that is one large hole may claim any size.
+const maxParts = 2 << 30
+
+var errSpan = errors.New("larger than all headers and notes can be")
 
 // dumps reports whether the core promises the bytes of all of r.
 func (f *File) dumps(r procmem.Range) bool {
@@ -186,8 +216,8 @@ func (v *verifier) zeros(r procmem.Range) {
 	if r.Empty() || v.sums == nil {
 		return
 	}
-	for x := range v.sums.extents(one(pageset.Place{Range: r}), false) {
-		v.damaged(Damage{Range: procmem.Range{Start: x.addr, End: x.addr + procmem.Addr(x.pages)*procmem.PageSize},
+	for x := range v.sums.Extents(one(pageset.Place{Range: r}), false) {
+		v.damaged(Damage{Range: procmem.Range{Start: x.Addr, End: x.Addr + procmem.Addr(x.Pages)*procmem.PageSize},
 			Err: ErrZeros})
 	}
 }
@@ -202,7 +232,7 @@ func (v *verifier) compare(p pipe.Piece) {
 	for at := 0; at < len(p.Bytes); at += procmem.PageSize {
 		a := p.Addr + procmem.Addr(at)
 		page := p.Bytes[at:min(at+procmem.PageSize, len(p.Bytes))]
-		if crc32.Checksum(page, castagnoli) != v.sums.of(a) {
+		if !v.sums.Match(a, page) {
 			v.damaged(Damage{Range: procmem.Range{Start: a, End: a + procmem.Addr(len(page))}, Err: ErrChecksum})
 		}
 	}

@@ -12,6 +12,8 @@ import (
 	"testing"
 
 	"github.com/procmem/procmem"
+	"github.com/procmem/procmem/internal/checksums"
+	"github.com/procmem/procmem/internal/elfcore"
 )
 
 func verify(t *testing.T, b []byte) *Verdict {
@@ -108,14 +110,14 @@ func checkFlip(t *testing.T, f *File, b []byte, off int64) {
 // inPart reports whether a byte of the file tells of the process, or where
 // memory lies.
 func inPart(f *File, off int64) bool {
-	spans, _, _ := readSums(f.r, f.sums.off, f.sums.end-f.sums.off, f.dumps) // none if they are what is changed
-	return slices.ContainsFunc(spans, func(s fileSpan) bool { return off >= s.off && off < s.off+s.size })
+	spans, _, _ := checksums.Read(f.r, f.sums.off, f.sums.end-f.sums.off, f.dumps) // none if they are what is changed
+	return slices.ContainsFunc(spans, func(s checksums.Span) bool { return off >= s.Off && off < s.Off+s.Size })
 }
 
 // padding reports whether a byte of the file that is in no part and no memory
 // is of nothing else either.
 func padding(f *File, off int64) bool {
-	head := f.sums.off - noteHeaderSize - notePad(int64(len(ownerProcmem))+1)
+	head := f.sums.off - elfcore.NoteHeaderSize - elfcore.NotePad(int64(len(elfcore.OwnerProcmem))+1)
 	return off < head || off >= f.sums.end
 }
 
@@ -156,26 +158,6 @@ func TestVerifyPut(t *testing.T) {
 	}
 	if v := verify(t, file.b); !v.Checked || len(v.Damaged) > 0 {
 		t.Fatalf("%+v", v)
-	}
-}
-
-// A page that comes in parts, with a fault between, has one checksum.
-func TestSumOfParts(t *testing.T) {
-	whole := make([]byte, page)
-	copy(whole[100:], "first")
-	copy(whole[3000:], "second")
-	s := newSums()
-	s.add(0x1000+100, whole[100:200])
-	s.add(0x1000+3000, whole[3000:3007])
-	s.add(0x1000+3007, whole[3007:])
-	one := newSums()
-	one.set(0x1000, whole)
-	if s.of(0x1000) != one.of(0x1000) || s.of(0x1000) == zeroSum || s.of(0x2000) != zeroSum {
-		t.Errorf("%#x, whole %#x", s.of(0x1000), one.of(0x1000))
-	}
-	one.forget(rng(0x1000, 0x2000))
-	if one.of(0x1000) != zeroSum {
-		t.Error("a page that was forgotten is not zeros")
 	}
 }
 
@@ -284,7 +266,8 @@ func TestHugeSpan(t *testing.T) {
 	if err != nil {
 		t.Fatal(err)
 	}
-	binary.LittleEndian.PutUint64(b[f.sums.off+sumsHead+8:], 1<<40)
+	// The length of the first span follows the head of 16 bytes and the offset.
+	binary.LittleEndian.PutUint64(b[f.sums.off+24:], 1<<40)
 	r := &holey{data: b}
 	c, err := NewReader(r, 1<<41)
 	if err != nil {

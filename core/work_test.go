@@ -7,6 +7,7 @@ import (
 	"time"
 
 	"github.com/procmem/procmem"
+	"github.com/procmem/procmem/internal/elfcore"
 )
 
 // everywhere reads the same page at each address, and counts.
@@ -37,9 +38,9 @@ func processorTime() time.Duration {
 func TestWorkOfIdentity(t *testing.T) {
 	const n = 10_000
 	for what, off := range map[string]uint64{"in the page": 0, "nowhere": 1 << 40} {
-		b := appendEHeader(nil, elf.ELFCLASS64, elf.EM_X86_64, 70, 64)
+		b := elfcore.AppendHeader(nil, elf.ELFCLASS64, elf.EM_X86_64, 70, 64)
 		for range 70 {
-			b = appendPHdr(b, elf.ELFCLASS64, phdr{typ: uint32(elf.PT_NOTE), off: off, filesz: maxIdentityNote})
+			b = elfcore.AppendProgHeader(b, elf.ELFCLASS64, elfcore.ProgHeader{Type: uint32(elf.PT_NOTE), Off: off, Filesz: maxIdentityNote})
 		}
 		mem := &everywhere{page: append(b, make([]byte, page-len(b))...)}
 		img := &procmem.Image{Arch: procmem.AMD64}

@@ -10,6 +10,8 @@ import (
 	"sync/atomic"
 
 	"github.com/procmem/procmem"
+	"github.com/procmem/procmem/internal/checksums"
+	"github.com/procmem/procmem/internal/elfcore"
 	"github.com/procmem/procmem/internal/pageset"
 	"github.com/procmem/procmem/internal/pipe"
 )
@@ -23,7 +25,7 @@ type Writer struct {
 
 	l      *layout
 	out    output
-	sums   *sums
+	sums   *checksums.Pages
 	stream *streamNotes // nil for a file
 	log    Log          // nil for a file that can be written anywhere
 	store  store        // what was put ahead of Copy
@@ -57,7 +59,7 @@ func NewFileWriter(dst io.WriterAt, arch procmem.Arch, segs []Segment) (*Writer,
 	if err != nil {
 		return nil, err
 	}
-	return &Writer{l: l, out: &fileOutput{dst: dst}, sums: newSums(),
+	return &Writer{l: l, out: &fileOutput{dst: dst}, sums: checksums.NewPages(),
 		store: pageset.NewStore(dst, slices.Collect(l.stretches), l.memEnd, l.limit())}, nil
 }
 
@@ -67,10 +69,10 @@ func NewFileWriter(dst io.WriterAt, arch procmem.Arch, segs []Segment) (*Writer,
 func NewStreamWriter(dst io.Writer, img *procmem.Image, segs []Segment) (*Writer, error) {
 	n := &streamNotes{}
 	var err error
-	if n.standard, err = encodeNotes(standardNotes(img)); err != nil {
+	if n.standard, err = elfcore.EncodeNotes(elfcore.StandardNotes(img)); err != nil {
 		return nil, fmt.Errorf("lay out core: %w", err)
 	}
-	if n.own, err = encodeNotes(ownNotes(img)); err != nil {
+	if n.own, err = elfcore.EncodeNotes(elfcore.OwnNotes(img)); err != nil {
 		return nil, fmt.Errorf("lay out core: %w", err)
 	}
 	l, err := newLayout(img.Arch, segs, int64(len(n.standard)))
@@ -78,8 +80,8 @@ func NewStreamWriter(dst io.Writer, img *procmem.Image, segs []Segment) (*Writer
 		return nil, err
 	}
 	n.room = reportRoom(len(segs), len(threadsMissing(img)))
-	w := &Writer{l: l, out: &streamOutput{dst: dst}, sums: newSums(), stream: n, store: pageset.NewStore(nil, nil, 0, 0)}
-	n.sums, n.extents = sumsSize(streamSpans, w.sums.extents(l.stretches, true))
+	w := &Writer{l: l, out: &streamOutput{dst: dst}, sums: checksums.NewPages(), stream: n, store: pageset.NewStore(nil, nil, 0, 0)}
+	n.sums, n.extents = checksums.Size(streamSpans, w.sums.Extents(l.stretches, true))
 	n.size, err = l.placeNotes(l.headRoom, int64(len(n.standard)), ownSize(int64(len(n.own)), n.room, n.sums))
 	if err != nil {
 		return nil, err
@@ -90,9 +92,9 @@ func NewStreamWriter(dst io.Writer, img *procmem.Image, segs []Segment) (*Writer
 // ownSize returns the size of the notes of procmem, in bytes: encoded ones, that of a report,
 // and that of checksums, if there are any.
 func ownSize(encoded, report, sums int64) int64 {
-	n := encoded + noteSize(ownerProcmem, report)
+	n := encoded + elfcore.NoteSize(elfcore.OwnerProcmem, report)
 	if sums > 0 {
-		n += noteSize(ownerProcmem, sums)
+		n += elfcore.NoteSize(elfcore.OwnerProcmem, sums)
 	}
 	return n
 }
@@ -158,7 +160,7 @@ func (w *Writer) plan(mem procmem.Memory) iter.Seq[pipe.Extent] {
 func (w *Writer) write(b *pipe.Block) error {
 	for _, p := range b.Pieces {
 		for d := range p.Data() {
-			w.sums.add(d.Addr, d.Bytes)
+			w.sums.Add(d.Addr, d.Bytes)
 			if err := w.out.put(int64(d.Addr)+b.Delta, d.Bytes); err != nil {
 				return err
 			}
@@ -170,7 +172,7 @@ func (w *Writer) write(b *pipe.Block) error {
 // sum takes the checksums of a block.
 func (w *Writer) sum(b *pipe.Block) error {
 	for _, p := range b.Pieces {
-		w.sums.add(p.Addr, p.Bytes)
+		w.sums.Add(p.Addr, p.Bytes)
 	}
 	return nil
 }
@@ -225,7 +227,7 @@ func (w *Writer) finishStream(r *Report) error {
 	if err != nil {
 		return err
 	}
-	own := appendNote(n.own, Note{ownerProcmem, ntReport, b})
+	own := elfcore.AppendNote(n.own, elfcore.Note{Name: elfcore.OwnerProcmem, Type: elfcore.NTReport, Desc: b})
 	if err := w.out.put(w.l.ownOff, own); err != nil {
 		return err
 	}
@@ -233,17 +235,21 @@ func (w *Writer) finishStream(r *Report) error {
 		return nil
 	}
 	head, table := w.l.headers()
-	spans := []fileSpan{spanOf(0, slices.Concat(head, table, n.standard)), spanOf(w.l.ownOff, own)}
-	return w.putSums(w.l.ownOff+int64(len(own)), n.sums, n.extents, spans, w.sums.extents(w.l.stretches, true))
+	spans := []checksums.Span{checksums.SpanOf(0, slices.Concat(head, table, n.standard)), checksums.SpanOf(w.l.ownOff, own)}
+	return w.putSums(w.l.ownOff+int64(len(own)), n.sums, n.extents, spans, w.sums.Extents(w.l.stretches, true))
 }
 
 // putSums writes the note of checksums at off.
-func (w *Writer) putSums(off, size int64, n uint64, spans []fileSpan, extents iter.Seq[pageSums]) error {
-	return writeSums(size, n, spans, extents, func(p []byte) error {
+func (w *Writer) putSums(off, size int64, n uint64, spans []checksums.Span, extents iter.Seq[checksums.Extent]) error {
+	put := func(p []byte) error {
 		err := w.out.put(off, p)
 		off += int64(len(p))
 		return err
-	})
+	}
+	if err := put(elfcore.AppendNoteHead(nil, elfcore.OwnerProcmem, elfcore.NTSums, size)); err != nil {
+		return err
+	}
+	return checksums.Write(n, spans, extents, put)
 }
 
 // fileSpans is the number of spans of a file that have checksums: header, program headers, and
@@ -251,15 +257,15 @@ func (w *Writer) putSums(off, size int64, n uint64, spans []fileSpan, extents it
 const fileSpans = 3
 
 func (w *Writer) finishFile(img *procmem.Image, r *Report) error {
-	notes, err := encodeNotes(standardNotes(img))
+	notes, err := elfcore.EncodeNotes(elfcore.StandardNotes(img))
 	if err != nil {
 		return err
 	}
-	own, err := encodeNotes(ownNotes(img))
+	own, err := elfcore.EncodeNotes(elfcore.OwnNotes(img))
 	if err != nil {
 		return err
 	}
-	sums, extents := sumsSize(fileSpans, w.sums.extents(w.l.stretches, false))
+	sums, extents := checksums.Size(fileSpans, w.sums.Extents(w.l.stretches, false))
 	// The report has sizes that its own length is part of. So it gets room for the longest
 	// numbers, filled up with spaces.
 	data := w.Written()
@@ -278,13 +284,13 @@ func (w *Writer) finishFile(img *procmem.Image, r *Report) error {
 	if b, err = r.encodePadded(room); err != nil {
 		return err
 	}
-	tail := append(notes, appendNote(own, Note{ownerProcmem, ntReport, b})...)
+	tail := append(notes, elfcore.AppendNote(own, elfcore.Note{Name: elfcore.OwnerProcmem, Type: elfcore.NTReport, Desc: b})...)
 	if err := w.out.put(w.l.noteOff, tail); err != nil {
 		return err
 	}
 	if sums > 0 {
-		spans := []fileSpan{spanOf(0, head), spanOf(w.l.tableOff, table), spanOf(w.l.noteOff, tail)}
-		if err := w.putSums(w.l.noteOff+int64(len(tail)), sums, extents, spans, w.sums.extents(w.l.stretches, false)); err != nil {
+		spans := []checksums.Span{checksums.SpanOf(0, head), checksums.SpanOf(w.l.tableOff, table), checksums.SpanOf(w.l.noteOff, tail)}
+		if err := w.putSums(w.l.noteOff+int64(len(tail)), sums, extents, spans, w.sums.Extents(w.l.stretches, false)); err != nil {
 			return err
 		}
 	}

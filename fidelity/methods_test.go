@@ -15,6 +15,7 @@ import (
 
 	"github.com/procmem/procmem"
 	"github.com/procmem/procmem/core"
+	"github.com/procmem/procmem/internal/elfcore"
 	"github.com/procmem/procmem/internal/testproc"
 )
 
@@ -191,14 +192,14 @@ func (c *corefile) timeless() procmem.Image {
 
 // standardNotes returns the notes that are not procmem's own, and not PRSTATUS,
 // all of which the image has.
-func (c *corefile) standardNotes(t *testing.T) []core.Note {
+func (c *corefile) standardNotes(t *testing.T) []elfcore.Note {
 	t.Helper()
 	f, err := os.Open(c.path)
 	if err != nil {
 		t.Fatal(err)
 	}
 	defer f.Close()
-	var notes []core.Note
+	var notes []elfcore.Note
 	for n := range c.Notes() {
 		if n.Name != "CORE" && n.Name != "LINUX" || n.Type == procmem.NTPRStatus {
 			continue
@@ -207,7 +208,7 @@ func (c *corefile) standardNotes(t *testing.T) []core.Note {
 		if _, err := f.ReadAt(desc, n.Offset); err != nil {
 			t.Fatal(err)
 		}
-		notes = append(notes, core.Note{Name: n.Name, Type: n.Type, Desc: desc})
+		notes = append(notes, elfcore.Note{Name: n.Name, Type: n.Type, Desc: desc})
 	}
 	return notes
 }

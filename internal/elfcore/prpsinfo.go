@@ -1,4 +1,4 @@
-package core
+package elfcore
 
 import (
 	"encoding/binary"
@@ -35,8 +35,8 @@ func prpsinfoOf(a procmem.Arch) prpsinfo {
 // processStates are the letters of pr_sname, in the order of pr_state.
 const processStates = "RSDTZW"
 
-// encodePRPSInfo returns the descriptor of the NT_PRPSINFO note.
-func encodePRPSInfo(a procmem.Arch, p *procmem.ProcessInfo) []byte {
+// EncodePRPSInfo returns the descriptor of the NT_PRPSINFO note.
+func EncodePRPSInfo(a procmem.Arch, p *procmem.ProcessInfo) []byte {
 	le := binary.LittleEndian
 	l := prpsinfoOf(a)
 	b := make([]byte, l.size)
@@ -81,8 +81,8 @@ func id16(id uint32) uint16 {
 	return uint16(id)
 }
 
-// decodePRPSInfo reads the descriptor of an NT_PRPSINFO note.
-func decodePRPSInfo(a procmem.Arch, b []byte) (procmem.ProcessInfo, error) {
+// DecodePRPSInfo reads the descriptor of an NT_PRPSINFO note.
+func DecodePRPSInfo(a procmem.Arch, b []byte) (procmem.ProcessInfo, error) {
 	le := binary.LittleEndian
 	l := prpsinfoOf(a)
 	if len(b) != l.size {

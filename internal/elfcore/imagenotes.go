@@ -1,4 +1,4 @@
-package core
+package elfcore
 
 import (
 	"encoding/binary"
@@ -17,10 +17,10 @@ const (
 	armVectorField = 16 // size of struct user_sve_header; its first u32 is the length in use
 )
 
-// standardNotes returns the notes of a process in the order of the kernel (fs/binfmt_elf.c,
+// StandardNotes returns the notes of a process in the order of the kernel (fs/binfmt_elf.c,
 // fill_note_info). The notes of the first thread have the process's own notes among them. The
 // other threads follow.
-func standardNotes(img *procmem.Image) []Note {
+func StandardNotes(img *procmem.Image) []Note {
 	var notes []Note
 	threads := img.Threads
 	if len(threads) == 0 { // readers want one, and the process's notes need a place
@@ -28,30 +28,30 @@ func standardNotes(img *procmem.Image) []Note {
 	}
 	for i := range threads {
 		t := &threads[i]
-		notes = append(notes, Note{ownerCore, procmem.NTPRStatus, encodePRStatus(img.Arch, t)})
+		notes = append(notes, Note{OwnerCore, procmem.NTPRStatus, EncodePRStatus(img.Arch, t)})
 		if i == 0 {
-			notes = append(notes, Note{ownerCore, ntPRPSInfo, encodePRPSInfo(img.Arch, &img.Process)})
+			notes = append(notes, Note{OwnerCore, NTPRPSInfo, EncodePRPSInfo(img.Arch, &img.Process)})
 		}
-		notes = append(notes, Note{ownerCore, ntSigInfo, encodeSigInfo(t)})
+		notes = append(notes, Note{OwnerCore, NTSigInfo, encodeSigInfo(t)})
 		if i == 0 {
 			if auxv, _ := img.Arch.TrimAuxv(img.Auxv); len(auxv) > 0 {
-				notes = append(notes, Note{ownerCore, ntAuxv, auxv})
+				notes = append(notes, Note{OwnerCore, NTAuxv, auxv})
 			}
-			notes = append(notes, Note{ownerCore, ntFile, encodeFiles(img.Arch, img.Mappings)})
+			notes = append(notes, Note{OwnerCore, NTFile, EncodeFiles(img.Arch, img.Mappings)})
 		}
 		notes = appendRegsets(notes, img.Arch, t)
 	}
 	if len(img.XSaveLayout) > 0 {
-		notes = append(notes, Note{ownerLinux, ntXSaveLayout, img.XSaveLayout})
+		notes = append(notes, Note{OwnerLinux, NTXSaveLayout, img.XSaveLayout})
 	}
 	return notes
 }
 
-// ownNotes returns the notes of procmem that are known before the memory has been copied.
-func ownNotes(img *procmem.Image) []Note {
+// OwnNotes returns the notes of procmem that are known before the memory has been copied.
+func OwnNotes(img *procmem.Image) []Note {
 	return []Note{
-		{ownerProcmem, ntMaps, encodeMaps(img.Mappings)},
-		{ownerProcmem, ntThreads, encodeThreads(img.Threads)},
+		{OwnerProcmem, NTMaps, EncodeMaps(img.Mappings)},
+		{OwnerProcmem, NTThreads, EncodeThreads(img.Threads)},
 	}
 }
 
@@ -79,9 +79,9 @@ func appendRegsets(notes []Note, a procmem.Arch, t *procmem.Thread) []Note {
 		if s.Type == procmem.NTPRStatus || len(data) == 0 {
 			continue
 		}
-		owner := ownerLinux
+		owner := OwnerLinux
 		if s.Type == procmem.NTFPRegset {
-			owner = ownerCore
+			owner = OwnerCore
 		}
 		notes = append(notes, Note{owner, s.Type, data})
 	}

@@ -1,4 +1,4 @@
-package core
+package elfcore
 
 import (
 	"bytes"
@@ -9,17 +9,17 @@ import (
 	"github.com/procmem/procmem"
 )
 
-// fileEntry is one line of the NT_FILE note: a mapping of a file.
-type fileEntry struct {
+// FileEntry is one line of the NT_FILE note: a mapping of a file.
+type FileEntry struct {
 	procmem.Range
 	Offset uint64 // of Start in the file, in bytes
 	Path   string
 }
 
-// encodeFiles returns the descriptor of the NT_FILE note (fs/binfmt_elf.c, fill_files_note). It
+// EncodeFiles returns the descriptor of the NT_FILE note (fs/binfmt_elf.c, fill_files_note). It
 // has the count and the page size, then {start, end, offset in pages} of each mapping with a
 // file, then as many names.
-func encodeFiles(a procmem.Arch, ms []procmem.Mapping) []byte {
+func EncodeFiles(a procmem.Arch, ms []procmem.Mapping) []byte {
 	put := func(b []byte, v uint64) []byte {
 		if a.WordSize() == 4 {
 			return binary.LittleEndian.AppendUint32(b, uint32(v))
@@ -41,9 +41,9 @@ func encodeFiles(a procmem.Arch, ms []procmem.Mapping) []byte {
 	return append(append(b, entries...), names...)
 }
 
-// decodeFiles reads the descriptor of an NT_FILE note. off is its offset in the file, for
+// DecodeFiles reads the descriptor of an NT_FILE note. off is its offset in the file, for
 // errors. The entries come in the order of the note.
-func decodeFiles(a procmem.Arch, b []byte, off int64) ([]fileEntry, error) {
+func DecodeFiles(a procmem.Arch, b []byte, off int64) ([]FileEntry, error) {
 	w := a.WordSize()
 	if len(b) < 2*w {
 		return nil, &FormatError{off, fmt.Sprintf("FILE note of %d bytes has no header", len(b))}
@@ -52,7 +52,7 @@ func decodeFiles(a procmem.Arch, b []byte, off int64) ([]fileEntry, error) {
 	if most := uint64(len(b)/w-2) / 3; count > most {
 		return nil, &FormatError{off, fmt.Sprintf("FILE note of %d bytes claims %d entries", len(b), count)}
 	}
-	entries := make([]fileEntry, count)
+	entries := make([]FileEntry, count)
 	names := b[w*(2+3*int(count)):]
 	for i := range entries {
 		e := b[w*(2+3*i):]
@@ -64,7 +64,7 @@ func decodeFiles(a procmem.Arch, b []byte, off int64) ([]fileEntry, error) {
 		if unit != 0 && pages > math.MaxUint64/unit {
 			return nil, &FormatError{off, fmt.Sprintf("FILE entry %d: offset of %d pages is out of range", i, pages)}
 		}
-		entries[i] = fileEntry{
+		entries[i] = FileEntry{
 			Range:  procmem.Range{Start: procmem.Addr(wordAt(a, e)), End: procmem.Addr(wordAt(a, e[w:]))},
 			Offset: pages * unit,
 			Path:   string(names[:end]),

@@ -1,4 +1,4 @@
-package core
+package elfcore
 
 import (
 	"encoding/binary"
@@ -47,9 +47,9 @@ func (l *prstatus) getWord(b []byte, at int) uint64 {
 	return binary.LittleEndian.Uint64(b[at:])
 }
 
-// encodePRStatus returns the descriptor of the thread's NT_PRSTATUS note. Unknown registers are
+// EncodePRStatus returns the descriptor of the thread's NT_PRSTATUS note. Unknown registers are
 // zeros.
-func encodePRStatus(a procmem.Arch, t *procmem.Thread) []byte {
+func EncodePRStatus(a procmem.Arch, t *procmem.Thread) []byte {
 	le := binary.LittleEndian
 	l := prstatusOf(a)
 	b := make([]byte, l.size)
@@ -72,9 +72,9 @@ func encodePRStatus(a procmem.Arch, t *procmem.Thread) []byte {
 	return b
 }
 
-// decodePRStatus reads the descriptor of an NT_PRSTATUS note. Where its size is not the
+// DecodePRStatus reads the descriptor of an NT_PRSTATUS note. Where its size is not the
 // architecture's, the result is a thread with Err set, so that it keeps its place in the list.
-func decodePRStatus(a procmem.Arch, b []byte) procmem.Thread {
+func DecodePRStatus(a procmem.Arch, b []byte) procmem.Thread {
 	le := binary.LittleEndian
 	l := prstatusOf(a)
 	if len(b) != l.size {

@@ -1,4 +1,4 @@
-package core
+package elfcore
 
 import (
 	"fmt"
@@ -7,9 +7,9 @@ import (
 	"github.com/procmem/procmem"
 )
 
-// encodeMaps returns the mappings as the text of /proc/PID/maps. It has what program headers
+// EncodeMaps returns the mappings as the text of /proc/PID/maps. It has what program headers
 // and NT_FILE lack: names such as [heap], sharing, devices and inodes.
-func encodeMaps(ms []procmem.Mapping) []byte {
+func EncodeMaps(ms []procmem.Mapping) []byte {
 	b := make([]byte, 0, 100*len(ms)+1)
 	for i := range ms {
 		b = append(append(b, ms[i].String()...), '\n')
@@ -20,8 +20,8 @@ func encodeMaps(ms []procmem.Mapping) []byte {
 	return b
 }
 
-// decodeMaps reads what encodeMaps wrote.
-func decodeMaps(text string) ([]procmem.Mapping, error) {
+// DecodeMaps reads what EncodeMaps wrote.
+func DecodeMaps(text string) ([]procmem.Mapping, error) {
 	var ms []procmem.Mapping
 	for line := range strings.Lines(text) {
 		if line = strings.TrimSuffix(line, "\n"); line == "" {

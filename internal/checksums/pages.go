@@ -1,4 +1,11 @@
-package core
+// Package checksums takes the checksums of a core file, and compares with them. They are CRC-32C,
+// one of each page of memory, and one of each span, which is a part of the file that is not
+// memory.
+//
+// A core keeps them in a note, whose descriptor Write encodes and Read decodes. Its bytes are
+// in docs/core-file.md. A descriptor to decode may be hostile. It gives an error, and never a
+// panic.
+package checksums
 
 import (
 	"bytes"
@@ -15,7 +22,9 @@ import (
 var castagnoli = crc32.MakeTable(crc32.Castagnoli)
 
 // zeroSum is the checksum of a page of zeros.
-var zeroSum = crc32.Checksum(zeroBlock[:procmem.PageSize], castagnoli)
+var zeroSum = crc32.Checksum(zeroPage[:], castagnoli)
+
+var zeroPage [procmem.PageSize]byte
 
 // chunkPages is the number of pages whose checksums are allocated together.
 const (
@@ -23,30 +32,30 @@ const (
 	chunkSize  = chunkPages * procmem.PageSize
 )
 
-// sums holds the checksums of pages, each less (exclusive or) that of a page of zeros. So a
+// Pages holds the checksums of pages, each less (exclusive or) that of a page of zeros. So a
 // page of which nothing is known is one of zeros. Since the CRC is linear, a page may be
 // written in parts. Its value is the exclusive or of the parts' values, each with zeros around
 // it. The methods may be called from several goroutines at once for different pages.
-type sums struct {
+type Pages struct {
 	mu     sync.Mutex
 	chunks map[procmem.Addr]*sumChunk // by address
 }
 
 type sumChunk [chunkPages]uint32
 
-func newSums() *sums { return &sums{chunks: make(map[procmem.Addr]*sumChunk)} }
+func NewPages() *Pages { return &Pages{chunks: make(map[procmem.Addr]*sumChunk)} }
 
-// set replaces the checksums of whole pages.
-func (s *sums) set(a procmem.Addr, p []byte) {
+// Set replaces the checksums of whole pages.
+func (s *Pages) Set(a procmem.Addr, p []byte) {
 	s.each(a, p, func(old, fresh uint32) uint32 { return fresh })
 }
 
-// add adds the bytes at a to pages of which the rest is zeros or was added.
-func (s *sums) add(a procmem.Addr, p []byte) {
+// Add adds the bytes at a to pages of which the rest is zeros or was added.
+func (s *Pages) Add(a procmem.Addr, p []byte) {
 	s.each(a, p, func(old, fresh uint32) uint32 { return old ^ fresh })
 }
 
-func (s *sums) each(a procmem.Addr, p []byte, change func(old, fresh uint32) uint32) {
+func (s *Pages) each(a procmem.Addr, p []byte, change func(old, fresh uint32) uint32) {
 	var chunk *sumChunk
 	var base procmem.Addr
 	for len(p) > 0 {
@@ -68,18 +77,18 @@ func (s *sums) each(a procmem.Addr, p []byte, change func(old, fresh uint32) uin
 // zeros alone.
 func sumOf(off int, p []byte) uint32 {
 	if len(p) == procmem.PageSize {
-		if bytes.Equal(p, zeroBlock[:procmem.PageSize]) { // comparing is faster than the checksum
+		if bytes.Equal(p, zeroPage[:]) { // comparing is faster than the checksum
 			return 0
 		}
 		return crc32.Checksum(p, castagnoli) ^ zeroSum
 	}
-	sum := crc32.Update(0, castagnoli, zeroBlock[:off])
+	sum := crc32.Update(0, castagnoli, zeroPage[:off])
 	sum = crc32.Update(sum, castagnoli, p)
-	return crc32.Update(sum, castagnoli, zeroBlock[:procmem.PageSize-off-len(p)]) ^ zeroSum
+	return crc32.Update(sum, castagnoli, zeroPage[:procmem.PageSize-off-len(p)]) ^ zeroSum
 }
 
 // chunk returns the chunk that begins at a. Where there is none, it returns a new one or nil.
-func (s *sums) chunk(a procmem.Addr, create bool) *sumChunk {
+func (s *Pages) chunk(a procmem.Addr, create bool) *sumChunk {
 	s.mu.Lock()
 	defer s.mu.Unlock()
 	c := s.chunks[a]
@@ -90,8 +99,8 @@ func (s *sums) chunk(a procmem.Addr, create bool) *sumChunk {
 	return c
 }
 
-// forget makes zeros of the pages of r.
-func (s *sums) forget(r procmem.Range) {
+// Forget makes zeros of the pages of r.
+func (s *Pages) Forget(r procmem.Range) {
 	s.mu.Lock()
 	defer s.mu.Unlock()
 	drop := func(base procmem.Addr, c *sumChunk) {
@@ -112,8 +121,8 @@ func (s *sums) forget(r procmem.Range) {
 	}
 }
 
-// keep makes zeros of all pages outside ascending ranges.
-func (s *sums) keep(ranges []procmem.Range) {
+// Keep makes zeros of all pages outside ascending ranges.
+func (s *Pages) Keep(ranges []procmem.Range) {
 	s.mu.Lock()
 	defer s.mu.Unlock()
 	for base, c := range s.chunks {
@@ -127,8 +136,11 @@ func (s *sums) keep(ranges []procmem.Range) {
 	}
 }
 
+// Match reports whether p is what the checksum of the page at a says.
+func (s *Pages) Match(a procmem.Addr, p []byte) bool { return crc32.Checksum(p, castagnoli) == s.of(a) }
+
 // of returns the checksum of a page.
-func (s *sums) of(page procmem.Addr) uint32 {
+func (s *Pages) of(page procmem.Addr) uint32 {
 	base := page &^ (chunkSize - 1)
 	if c := s.chunk(base, false); c != nil {
 		return c[(page-base)/procmem.PageSize] ^ zeroSum
@@ -137,7 +149,7 @@ func (s *sums) of(page procmem.Addr) uint32 {
 }
 
 // put sets the checksum of one page, less zeroSum.
-func (s *sums) put(page procmem.Addr, v uint32) {
+func (s *Pages) put(page procmem.Addr, v uint32) {
 	base := page &^ (chunkSize - 1)
 	if c := s.chunk(base, v != 0); c != nil {
 		c[(page-base)/procmem.PageSize] = v
@@ -146,7 +158,7 @@ func (s *sums) put(page procmem.Addr, v uint32) {
 
 // pieces yields the parts of r that lie in one chunk each, ascending, with their checksums.
 // Those are nil where all are of zeros.
-func (s *sums) pieces(r procmem.Range) iter.Seq2[procmem.Range, []uint32] {
+func (s *Pages) pieces(r procmem.Range) iter.Seq2[procmem.Range, []uint32] {
 	return func(yield func(procmem.Range, []uint32) bool) {
 		for !r.Empty() {
 			base := r.Start &^ (chunkSize - 1)

@@ -1,4 +1,4 @@
-package core
+package elfcore
 
 import (
 	"fmt"
@@ -13,9 +13,9 @@ var (
 	unescapeName = strings.NewReplacer(`\012`, "\n", `\134012`, `\012`)
 )
 
-// encodeThreads returns a line "TID STATE NAME" for each thread, because NT_PRSTATUS has no
+// EncodeThreads returns a line "TID STATE NAME" for each thread, because NT_PRSTATUS has no
 // place for the name and the state.
-func encodeThreads(threads []procmem.Thread) []byte {
+func EncodeThreads(threads []procmem.Thread) []byte {
 	b := make([]byte, 0, 30*len(threads)+1)
 	for i := range threads {
 		t := &threads[i]
@@ -31,9 +31,9 @@ func encodeThreads(threads []procmem.Thread) []byte {
 	return b
 }
 
-// applyThreads gives threads the names and states that encodeThreads wrote. Malformed lines are
+// ApplyThreads gives threads the names and states that EncodeThreads wrote. Malformed lines are
 // skipped.
-func applyThreads(text string, threads []procmem.Thread) {
+func ApplyThreads(text string, threads []procmem.Thread) {
 	byTID := make(map[int]*procmem.Thread, len(threads))
 	for i := range threads {
 		byTID[threads[i].TID] = &threads[i]

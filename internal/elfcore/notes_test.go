@@ -1,4 +1,4 @@
-package core
+package elfcore
 
 import (
 	"bytes"
@@ -10,6 +10,14 @@ import (
 
 	"github.com/procmem/procmem"
 )
+
+const rw = procmem.PermRead | procmem.PermWrite
+
+func rng(start, end procmem.Addr) procmem.Range { return procmem.Range{Start: start, End: end} }
+
+func anon(start, end procmem.Addr, perm procmem.Perm, path string) procmem.Mapping {
+	return procmem.Mapping{Range: rng(start, end), Perm: perm, Path: path}
+}
 
 // The offsets are those of the kernel's structures, written down here a second
 // time.
@@ -27,7 +35,7 @@ func TestPRStatus(t *testing.T) {
 			SystemTime: 3*time.Second + 250*time.Microsecond,
 			Regsets: []procmem.Regset{{Type: procmem.NTPRStatus, Data: bytes.Repeat([]byte{0xab}, c.arch.GPRSize())},
 				{Type: procmem.NTFPRegset, Data: []byte{1}}}}
-		b := encodePRStatus(c.arch, &th)
+		b := EncodePRStatus(c.arch, &th)
 		if len(b) != c.size {
 			t.Errorf("%v: %d bytes, want %d", c.arch, len(b), c.size)
 			continue
@@ -51,12 +59,12 @@ func TestPRStatus(t *testing.T) {
 				t.Errorf("%v: %s is not where it should be", c.arch, name)
 			}
 		}
-		back := decodePRStatus(c.arch, b)
+		back := DecodePRStatus(c.arch, b)
 		th.Regsets = th.Regsets[:1]
 		if !reflect.DeepEqual(back, th) {
 			t.Errorf("%v: decoded %+v", c.arch, back)
 		}
-		if th := decodePRStatus(c.arch, b[1:]); th.Err == nil {
+		if th := DecodePRStatus(c.arch, b[1:]); th.Err == nil {
 			t.Errorf("%v: a short note decodes", c.arch)
 		}
 	}
@@ -75,7 +83,7 @@ func TestPRPSInfo(t *testing.T) {
 		{procmem.ARM64, 136, 16, 20, 24, 40, true},
 		{procmem.I386, 124, 8, 10, 12, 28, false},
 	} {
-		b := encodePRPSInfo(c.arch, &p)
+		b := EncodePRPSInfo(c.arch, &p)
 		if len(b) != c.size {
 			t.Errorf("%v: %d bytes, want %d", c.arch, len(b), c.size)
 			continue
@@ -91,7 +99,7 @@ func TestPRPSInfo(t *testing.T) {
 			string(b[c.nam:c.nam+16]) != "a-name-of-more-\x00" || b[c.size-1] != 0 || b[c.size-2] != 'x' {
 			t.Errorf("%v: %q", c.arch, b)
 		}
-		back, err := decodePRPSInfo(c.arch, b)
+		back, err := DecodePRPSInfo(c.arch, b)
 		want := p
 		want.Name, want.Args = p.Name[:15], p.Args[:79]
 		if !c.wide {
@@ -102,19 +110,25 @@ func TestPRPSInfo(t *testing.T) {
 		}
 	}
 	for state, want := range map[byte]string{'R': "\x00R", 'S': "\x01S", 'D': "\x02D", 'T': "\x03T", 't': "\x03T", 'W': "\x05W", 0: "\x00R", 'I': "\x06."} {
-		if b := encodePRPSInfo(procmem.AMD64, &procmem.ProcessInfo{State: state}); string(b[:2]) != want {
+		if b := EncodePRPSInfo(procmem.AMD64, &procmem.ProcessInfo{State: state}); string(b[:2]) != want {
 			t.Errorf("state %q: %q, want %q", state, b[:2], want)
 		}
 	}
 }
 
 func TestNotesOrder(t *testing.T) {
-	img := fakeImage(procmem.AMD64, nil)
-	img.Threads[0].Regsets = append(img.Threads[0].Regsets, procmem.Regset{Type: procmem.NTX86ShStk, Data: make([]byte, 8)},
-		procmem.Regset{Type: procmem.NT386IOPerm})
+	gpr := procmem.Regset{Type: procmem.NTPRStatus, Data: make([]byte, procmem.AMD64.GPRSize())}
+	fp := procmem.Regset{Type: procmem.NTFPRegset, Data: make([]byte, 512)}
+	img := &procmem.Image{
+		Arch: procmem.AMD64, Auxv: append([]byte{6, 15: 0}, make([]byte, 16)...), XSaveLayout: make([]byte, 16),
+		Threads: []procmem.Thread{
+			{TID: 41, Regsets: []procmem.Regset{gpr, {Type: procmem.NTX86XState, Data: make([]byte, 832)}, fp,
+				{Type: procmem.NTX86ShStk, Data: make([]byte, 8)}, {Type: procmem.NT386IOPerm}}},
+			{TID: 42, Regsets: []procmem.Regset{gpr, fp}},
+		},
+	}
 	var got []string
-	img.XSaveLayout = make([]byte, 16)
-	for _, n := range standardNotes(img) {
+	for _, n := range StandardNotes(img) {
 		got = append(got, n.Name+noteName(n.Type))
 	}
 	want := "CORE.prstatus CORE.prpsinfo CORE.siginfo CORE.auxv CORE.file CORE.fp LINUX.xstate LINUX.204 " +
@@ -122,7 +136,7 @@ func TestNotesOrder(t *testing.T) {
 	if s := strings.Join(got, " "); s != want {
 		t.Errorf("got  %s\nwant %s", s, want)
 	}
-	if notes := standardNotes(&procmem.Image{Arch: procmem.AMD64}); len(notes) != 4 {
+	if notes := StandardNotes(&procmem.Image{Arch: procmem.AMD64}); len(notes) != 4 {
 		t.Errorf("no threads: %d notes", len(notes)) // PRSTATUS, PRPSINFO, SIGINFO, FILE
 	}
 }
@@ -143,9 +157,9 @@ func noteName(typ uint32) string {
 		return ".204"
 	case 0x205:
 		return ".205"
-	case ntFile:
+	case NTFile:
 		return ".file"
-	case ntSigInfo:
+	case NTSigInfo:
 		return ".siginfo"
 	}
 	return "?"
@@ -170,7 +184,7 @@ func TestRegsetsOfARM64(t *testing.T) {
 
 func TestNoteEncoding(t *testing.T) {
 	notes := []Note{{"CORE", 1, []byte("abcde")}, {"x", 0xffffffff, nil}, {"LINUX", 2, []byte("1234")}}
-	b, err := encodeNotes(notes)
+	b, err := EncodeNotes(notes)
 	if err != nil {
 		t.Fatal(err)
 	}
@@ -181,7 +195,7 @@ func TestNoteEncoding(t *testing.T) {
 		t.Errorf("got  %q\nwant %q", b, want)
 	}
 	var back []Note
-	err = scanNotes(bytes.NewReader(b), 0, int64(len(b)), int64(len(b)), func(n NoteInfo) bool {
+	err = ScanNotes(bytes.NewReader(b), 0, int64(len(b)), int64(len(b)), func(n NoteInfo) bool {
 		back = append(back, Note{n.Name, n.Type, append([]byte(nil), b[n.Offset:n.Offset+n.Size]...)})
 		return true
 	})
@@ -197,12 +211,12 @@ func TestFileNote(t *testing.T) {
 		{Range: rng(0x5000, 0x6000), Path: "/memfd:x\ny (deleted)", Inode: 2},
 	}
 	for _, a := range []procmem.Arch{procmem.AMD64, procmem.I386} {
-		b := encodeFiles(a, ms)
+		b := EncodeFiles(a, ms)
 		if len(b) != a.WordSize()*8+len(ms[0].Path)+len(ms[2].Path)+2 || b[len(b)-1] != 0 || b[2*a.WordSize()+2*a.WordSize()] != 2 {
 			t.Errorf("%v: %q", a, b)
 		}
-		got, err := decodeFiles(a, b, 0)
-		want := []fileEntry{{ms[0].Range, 0x2000, ms[0].Path}, {ms[2].Range, 0, ms[2].Path}}
+		got, err := DecodeFiles(a, b, 0)
+		want := []FileEntry{{ms[0].Range, 0x2000, ms[0].Path}, {ms[2].Range, 0, ms[2].Path}}
 		if err != nil || !reflect.DeepEqual(got, want) {
 			t.Errorf("%v: %v, %v", a, got, err)
 		}
@@ -215,72 +229,21 @@ func TestMapsNote(t *testing.T) {
 		anon(0x3000, 0x4000, rw|procmem.PermShared, ""),
 		anon(0xffffffffff600000, 0xffffffffff601000, procmem.PermExec, "[vsyscall]"),
 	}
-	text := encodeMaps(ms)
+	text := EncodeMaps(ms)
 	if want := "1000-3000 r-xp 00002000 fd:01 77 /a  b\\012c (deleted)\n3000-4000 rw-s 00000000 00:00 0\n"; !strings.HasPrefix(string(text), want) {
 		t.Errorf("%q", text)
 	}
-	got, err := decodeMaps(string(text))
+	got, err := DecodeMaps(string(text))
 	if err != nil || !reflect.DeepEqual(got, ms) {
 		t.Errorf("%v, %v", got, err)
 	}
-	if got, err := decodeMaps(string(encodeMaps(nil))); err != nil || got != nil {
+	if got, err := DecodeMaps(string(EncodeMaps(nil))); err != nil || got != nil {
 		t.Errorf("nothing: %v, %v", got, err)
 	}
 	for _, bad := range []string{"x", "1000 rw-p 0 0:0 0", "2000-1000 rw-p 0 0:0 0", "1000-2000 rw-p 0 0:0", "1000-2000 rwxy 0 0:0 0",
 		"1000-3000 rw-p 0 0:0 0\n2000-4000 rw-p 0 0:0 0"} {
-		if ms, err := decodeMaps(bad); err == nil || ms != nil {
+		if ms, err := DecodeMaps(bad); err == nil || ms != nil {
 			t.Errorf("%q decodes to %v", bad, ms)
 		}
-	}
-}
-
-func TestJoinMappings(t *testing.T) {
-	seg := func(start, end procmem.Addr, perm procmem.Perm) segment {
-		return segment{Range: rng(start, end), perm: perm}
-	}
-	rx := procmem.PermRead | procmem.PermExec
-	segs := []segment{
-		seg(0x1000, 0x2000, rx), seg(0x2000, 0x4000, rx), // one mapping in two parts
-		seg(0x4000, 0x8000, rw),                          // two files and the anonymous rest
-		seg(0x9000, 0xa000, rw), seg(0xa000, 0xb000, rw), // two anonymous mappings
-	}
-	files := []fileEntry{
-		{rng(0xc000, 0xd000), 0x5000, "/only named"},
-		{rng(0x4000, 0x5000), 0x1000, "/b"}, {rng(0x5000, 0x6000), 0, "/c"},
-		{rng(0x1000, 0x4000), 0, "/a"},
-		{rng(0x3000, 0x4000), 0, "/hidden"}, {rng(0xe000, 0xe000), 0, "/empty"},
-	}
-	var got []string
-	for _, m := range joinMappings(segs, files) {
-		got = append(got, m.String())
-	}
-	want := []string{
-		"1000-4000 r-xp 00000000 00:00 0 /a", "4000-5000 rw-p 00001000 00:00 0 /b", "5000-6000 rw-p 00000000 00:00 0 /c",
-		"6000-8000 rw-p 00000000 00:00 0", "9000-a000 rw-p 00000000 00:00 0", "a000-b000 rw-p 00000000 00:00 0",
-		"c000-d000 ---p 00005000 00:00 0 /only named",
-	}
-	if !reflect.DeepEqual(got, want) {
-		t.Errorf("got\n%s\nwant\n%s", strings.Join(got, "\n"), strings.Join(want, "\n"))
-	}
-}
-
-// A thread that runs on a stack of its own making does not hide the stack.
-func TestStackName(t *testing.T) {
-	img := fakeImage(procmem.AMD64, []procmem.Mapping{anon(0x1000, 0x2000, rw, ""), anon(0x7000, 0x9000, rw, "")})
-	sp := make([]byte, procmem.AMD64.GPRSize())
-	binary.LittleEndian.PutUint64(sp[19*8:], 0x1800)
-	img.Threads[0].Regsets[0].Data = sp
-	img.Auxv = nil
-	for _, w := range []uint64{procmem.ATExecFn, 0x8ff0, 0, 0} {
-		img.Auxv = binary.LittleEndian.AppendUint64(img.Auxv, w)
-	}
-	nameMappings(img)
-	if img.Mappings[1].Path != "[stack]" || img.Mappings[0].Path != "" {
-		t.Errorf("%v", img.Mappings)
-	}
-	img.Mappings[1].Path, img.Auxv = "", nil
-	nameMappings(img)
-	if img.Mappings[0].Path != "[stack]" {
-		t.Errorf("%v", img.Mappings)
 	}
 }
