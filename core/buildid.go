@@ -51,9 +51,16 @@ func (d *identifier) look(i int, header bool) {
 	if header {
 		d.add(m.Start, 1)
 	}
-	for _, p := range notesOfPage(page) {
+	looked := 0
+	for p := range elfcore.NotesOfPage(page) {
+		if p.Filesz > maxIdentityNote {
+			continue
+		}
 		if a, size, ok := d.buildID(i, p); ok {
 			d.add(a, size)
+		}
+		if looked++; looked == maxIdentityNotes {
+			break
 		}
 	}
 }
@@ -80,31 +87,9 @@ func (d *identifier) pages(m *procmem.Mapping) []procmem.Range {
 	return pageset.Merge(in)
 }
 
-// notesOfPage returns the PT_NOTE headers in the first page of an ELF file.
-func notesOfPage(page []byte) []elfcore.ProgHeader {
-	h, err := elfcore.DecodeHeader(page)
-	if err != nil {
-		return nil
-	}
-	var notes []elfcore.ProgHeader
-	step := elfcore.ProgHeaderSize(h.Class)
-	for k := range int(min(h.Phnum, procmem.PageSize)) {
-		at := h.Phoff + uint64(k*step)
-		if at < h.Phoff || at+uint64(step) > uint64(len(page)) {
-			break
-		}
-		if p := elfcore.DecodeProgHeader(h.Class, page[at:]); p.Type == uint32(elf.PT_NOTE) && p.Filesz <= maxIdentityNote {
-			if notes = append(notes, p); len(notes) == maxIdentityNotes {
-				break
-			}
-		}
-	}
-	return notes
-}
-
 // buildID returns the address and size of the notes up to NT_GNU_BUILD_ID. ok is false where
 // that note is not in segment p of the file that mapping first begins.
-func (d *identifier) buildID(first int, p elfcore.ProgHeader) (procmem.Addr, uint64, bool) {
+func (d *identifier) buildID(first int, p elf.ProgHeader) (procmem.Addr, uint64, bool) {
 	const ntGNUBuildID = 3
 	file := &d.img.Mappings[first]
 	for i := first; i < min(len(d.img.Mappings), first+maxFileMappings); i++ {
@@ -135,14 +120,4 @@ func (d *identifier) buildID(first int, p elfcore.ProgHeader) (procmem.Addr, uin
 		}
 	}
 	return 0, 0, false
-}
-
-func compareRanges(a, b procmem.Range) int {
-	switch {
-	case a.Start < b.Start:
-		return -1
-	case a.Start > b.Start:
-		return 1
-	}
-	return 0
 }

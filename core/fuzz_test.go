@@ -6,7 +6,6 @@ import (
 	"testing"
 
 	"github.com/procmem/procmem"
-	"github.com/procmem/procmem/internal/elfcore"
 )
 
 // FuzzReader opens anything, and uses all of what opens.
@@ -58,31 +57,6 @@ func FuzzReader(f *testing.F) {
 			if _, err := file.ReadAt(buf[:1], m.Start); err == nil {
 				t.Fatalf("%v is said to be truncated, and reads", m)
 			}
-		}
-	})
-}
-
-// FuzzFileNote decodes anything as NT_FILE, and what it accepts survives being
-// joined with a segment.
-func FuzzFileNote(f *testing.F) {
-	f.Fuzz(func(t *testing.T, b []byte, small bool) {
-		arch := procmem.AMD64
-		if small {
-			arch = procmem.I386
-		}
-		entries, err := elfcore.DecodeFiles(arch, b, 0)
-		if err != nil {
-			if entries != nil {
-				t.Fatal("entries and an error")
-			}
-			return
-		}
-		var end procmem.Addr
-		for _, m := range joinMappings([]segment{{Range: rng(0x1000, 0x80000000), perm: rw}}, entries) {
-			if m.Empty() || m.Start < end {
-				t.Fatalf("%v is empty or overlaps", m.Range)
-			}
-			end = m.End
 		}
 	})
 }

@@ -19,7 +19,7 @@ import (
 
 // craft returns a core of the given headers with tail behind them, not sane
 // in any way that it is not made to be.
-func craft(phnum int, phdrs []elfcore.ProgHeader, tail []byte) []byte {
+func craft(phnum int, phdrs []elf.ProgHeader, tail []byte) []byte {
 	b := elfcore.AppendHeader(nil, elf.ELFCLASS64, elf.EM_X86_64, phnum, 64)
 	for _, p := range phdrs {
 		b = elfcore.AppendProgHeader(b, elf.ELFCLASS64, p)
@@ -27,13 +27,13 @@ func craft(phnum int, phdrs []elfcore.ProgHeader, tail []byte) []byte {
 	return append(b, tail...)
 }
 
-func load(vaddr, memsz, off, filesz uint64) elfcore.ProgHeader {
-	return elfcore.ProgHeader{Type: uint32(elf.PT_LOAD), Flags: 6, Vaddr: vaddr, Memsz: memsz, Off: off, Filesz: filesz}
+func load(vaddr, memsz, off, filesz uint64) elf.ProgHeader {
+	return elf.ProgHeader{Type: elf.PT_LOAD, Flags: 6, Vaddr: vaddr, Memsz: memsz, Off: off, Filesz: filesz}
 }
 
 // noteCore is a core whose only segment holds these bytes as notes.
 func noteCore(notes []byte) []byte {
-	return craft(1, []elfcore.ProgHeader{{Type: uint32(elf.PT_NOTE), Off: 64 + 56, Filesz: uint64(len(notes))}}, notes)
+	return craft(1, []elf.ProgHeader{{Type: elf.PT_NOTE, Off: 64 + 56, Filesz: uint64(len(notes))}}, notes)
 }
 
 func patch(b []byte, at int, v ...byte) []byte {
@@ -46,16 +46,16 @@ func patch(b []byte, at int, v ...byte) []byte {
 const notes = 64 + 56
 
 func TestHostile(t *testing.T) {
-	good := craft(1, []elfcore.ProgHeader{load(0x1000, 0x1000, 0x78, 0)}, nil)
+	good := craft(1, []elf.ProgHeader{load(0x1000, 0x1000, 0x78, 0)}, nil)
 	if _, err := NewReader(bytes.NewReader(good), int64(len(good))); err != nil {
 		t.Fatal(err)
 	}
-	extended := elfcore.AppendCountHeader(craft(1, []elfcore.ProgHeader{load(0x1000, 0x1000, 0, 0)}, nil), elf.ELFCLASS64, math.MaxUint32)
+	extended := elfcore.AppendCountHeader(craft(1, []elf.ProgHeader{load(0x1000, 0x1000, 0, 0)}, nil), elf.ELFCLASS64, math.MaxUint32)
 	extended = patch(extended, 56, 0xff, 0xff)
 	extended = patch(extended, 40, 64+56)
-	many := make([]elfcore.ProgHeader, 40)
+	many := make([]elf.ProgHeader, 40)
 	for i := range many {
-		many[i] = elfcore.ProgHeader{Type: uint32(elf.PT_NOTE), Off: 64, Filesz: 40*56 - 100}
+		many[i] = elf.ProgHeader{Type: elf.PT_NOTE, Off: 64, Filesz: 40*56 - 100}
 	}
 	for name, c := range map[string]struct {
 		b    []byte
@@ -78,11 +78,11 @@ func TestHostile(t *testing.T) {
 		"table beyond the end":   {patch(good, 32, 0, 0, 0, 0, 0, 0, 0, 0x80), math.MaxInt64, "do not fit"},
 		"2^32 headers":           {extended, 56, "4294967295 program headers"},
 		"count header missing":   {patch(good, 56, 0xff, 0xff), 0, "section header"},
-		"filesz above memsz":     {craft(1, []elfcore.ProgHeader{load(0x1000, 0x1000, 0, 0x1001)}, nil), 64, "0x1001 bytes in the file"},
-		"address wraps":          {craft(1, []elfcore.ProgHeader{load(0xfffffffffffff000, 0x2000, 0, 0)}, nil), 64, "address space"},
-		"offset wraps":           {craft(1, []elfcore.ProgHeader{load(0x1000, math.MaxUint64-0x1000, 0xf000000000000000, 0x1000)}, nil), 64, "out of range"},
-		"offset and size wrap":   {craft(1, []elfcore.ProgHeader{load(0x1000, math.MaxInt64, 0x1000, math.MaxInt64)}, nil), 64, "out of range"},
-		"notes wrap":             {craft(1, []elfcore.ProgHeader{{Type: uint32(elf.PT_NOTE), Off: 1, Filesz: math.MaxInt64}}, nil), 64, "out of range"},
+		"filesz above memsz":     {craft(1, []elf.ProgHeader{load(0x1000, 0x1000, 0, 0x1001)}, nil), 64, "0x1001 bytes in the file"},
+		"address wraps":          {craft(1, []elf.ProgHeader{load(0xfffffffffffff000, 0x2000, 0, 0)}, nil), 64, "address space"},
+		"offset wraps":           {craft(1, []elf.ProgHeader{load(0x1000, math.MaxUint64-0x1000, 0xf000000000000000, 0x1000)}, nil), 64, "out of range"},
+		"offset and size wrap":   {craft(1, []elf.ProgHeader{load(0x1000, math.MaxInt64, 0x1000, math.MaxInt64)}, nil), 64, "out of range"},
+		"notes wrap":             {craft(1, []elf.ProgHeader{{Type: elf.PT_NOTE, Off: 1, Filesz: math.MaxInt64}}, nil), 64, "out of range"},
 		"notes overlap":          {craft(40, many, nil), 64 + 56, "overlap"},
 	} {
 		f, err := NewReader(bytes.NewReader(c.b), int64(len(c.b)))
@@ -125,7 +125,7 @@ func TestBrokenNotes(t *testing.T) {
 		"FILE entry missing":     {fileNote(2, 4096, 0, 4096, 0), notes + 20, "claims 2 entries"},
 		"FILE without names":     {fileNote(1, 4096, 0, 4096, 0), notes + 20, "0 names for 1 entries"},
 		"FILE offset":            {fileNote(1, 4096, 0, 4096, math.MaxUint64, 0), notes + 20, "out of range"},
-		"no notes":               {craft(1, []elfcore.ProgHeader{load(0x1000, 0x1000, 0x78, 0)}, nil), 0, "no program header leads to notes"},
+		"no notes":               {craft(1, []elf.ProgHeader{load(0x1000, 0x1000, 0x78, 0)}, nil), 0, "no program header leads to notes"},
 	} {
 		f, err := NewReader(bytes.NewReader(c.b), int64(len(c.b)))
 		if err != nil {
@@ -281,7 +281,7 @@ func TestOverlap(t *testing.T) {
 	tail = append(tail, bytes.Repeat([]byte("-"), page/2)...) // hidden
 	tail = append(tail, bytes.Repeat([]byte("b"), page/2)...)
 	tail = append(tail, bytes.Repeat([]byte("c"), page)...)
-	b := craft(4, []elfcore.ProgHeader{
+	b := craft(4, []elf.ProgHeader{
 		load(0x2000, page, at+page, page),       // half hidden by the next
 		load(0x1800, page, at, page),            //
 		load(0x1800, 3*page, at+2*page, page/2), // behind both, and not dumped
@@ -299,7 +299,7 @@ func TestOverlap(t *testing.T) {
 		}
 	}
 	// One that is dumped and only partly hidden keeps what belongs to it.
-	b = craft(2, []elfcore.ProgHeader{load(0x2000, page, at+page, page), load(0x1800, page, at, page)}, nil)
+	b = craft(2, []elf.ProgHeader{load(0x2000, page, at+page, page), load(0x1800, page, at, page)}, nil)
 	b = append(b, make([]byte, at-len(b))...)
 	b = append(b, tail...)
 	if f, err = NewReader(bytes.NewReader(b), int64(len(b))); err != nil {
@@ -369,7 +369,7 @@ func TestOddReport(t *testing.T) {
 // A file that claims terabytes and holds nothing must cost nothing.
 func TestSparseHostile(t *testing.T) {
 	path := filepath.Join(t.TempDir(), "core")
-	b := craft(2, []elfcore.ProgHeader{{Type: uint32(elf.PT_NOTE), Off: 4096, Filesz: 1 << 40}, load(0x1000, 1<<41, 1<<40, 1<<41)}, nil)
+	b := craft(2, []elf.ProgHeader{{Type: elf.PT_NOTE, Off: 4096, Filesz: 1 << 40}, load(0x1000, 1<<41, 1<<40, 1<<41)}, nil)
 	if err := os.WriteFile(path, b, 0o600); err != nil {
 		t.Fatal(err)
 	}

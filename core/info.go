@@ -1,10 +1,10 @@
 package core
 
 import (
+	"cmp"
 	"errors"
 	"fmt"
 	"slices"
-	"strings"
 
 	"github.com/procmem/procmem"
 	"github.com/procmem/procmem/internal/checksums"
@@ -47,10 +47,10 @@ func (f *File) readNotes(sections bool) {
 	if nr.maps != nil {
 		f.img.Mappings = nr.maps
 	} else {
-		f.img.Mappings = joinMappings(f.segs, nr.files)
-		nameMappings(&f.img)
+		f.img.Mappings = elfcore.JoinMappings(f.loads(), nr.files)
+		elfcore.NameMappings(&f.img)
 	}
-	f.img.Exe = exePath(&f.img)
+	f.img.Exe = elfcore.ExePath(&f.img)
 	elfcore.ApplyThreads(nr.names, f.img.Threads)
 	f.applyReport()
 }
@@ -107,6 +107,15 @@ func (nr *noteReader) damaged(off, size int64, err error) {
 	if len(nr.f.broken) < maxBroken {
 		nr.f.broken = append(nr.f.broken, Damage{Offset: off, Size: size, Err: err})
 	}
+}
+
+// loads returns the memory of the segments, ascending and disjoint.
+func (f *File) loads() []elfcore.Load {
+	loads := make([]elfcore.Load, len(f.segs))
+	for i, s := range f.segs {
+		loads[i] = elfcore.Load{Range: s.Range, Perm: s.perm}
+	}
+	return loads
 }
 
 // promised returns how many bytes of memory the file should hold.
@@ -231,7 +240,7 @@ func (f *File) applyReport() {
 			f.lost = append(f.lost, procmem.Fault{Range: m.Range, Err: fmt.Errorf("%w: %s", procmem.ErrNotDumped, m.Error)})
 		}
 	}
-	slices.SortStableFunc(f.lost, func(a, b procmem.Fault) int { return compareRanges(a.Range, b.Range) })
+	slices.SortStableFunc(f.lost, func(a, b procmem.Fault) int { return cmp.Compare(a.Start, b.Start) })
 	kept := f.lost[:0]
 	for _, l := range f.lost {
 		if k := len(kept); k > 0 {
@@ -252,21 +261,4 @@ func (f *File) applyReport() {
 			t.Err = errors.New(text)
 		}
 	}
-}
-
-// exePath returns the path of the executable: the file with its program headers, or with its
-// entry point.
-func exePath(img *procmem.Image) string {
-	for _, typ := range [2]uint64{procmem.ATPhdr, procmem.ATEntry} {
-		v, ok := img.Arch.AuxvValue(img.Auxv, typ)
-		if !ok {
-			continue
-		}
-		a := procmem.Addr(v)
-		if i := procmem.FindMapping(img.Mappings, a); i < len(img.Mappings) && img.Mappings[i].Contains(a) &&
-			strings.HasPrefix(img.Mappings[i].Path, "/") {
-			return img.Mappings[i].Path
-		}
-	}
-	return ""
 }

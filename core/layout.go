@@ -164,11 +164,11 @@ func (l *layout) tableSize() int64 {
 func (l *layout) headers() (head, table []byte) {
 	head = elfcore.AppendHeader(nil, l.class, l.machine, l.phnum(), uint64(l.tableOff))
 	b := make([]byte, 0, l.tableSize())
-	note := elfcore.ProgHeader{Type: uint32(elf.PT_NOTE), Align: 4}
+	note := elf.ProgHeader{Type: elf.PT_NOTE, Align: 4}
 	note.Off, note.Filesz = uint64(l.noteOff), uint64(l.noteSize)
 	b = elfcore.AppendProgHeader(b, l.class, note)
 	for i, s := range l.segs {
-		p := elfcore.ProgHeader{Type: uint32(elf.PT_LOAD), Flags: elfcore.PermFlags(s.Perm), Off: uint64(l.offs[i]),
+		p := elf.ProgHeader{Type: elf.PT_LOAD, Flags: elfcore.PermFlags(s.Perm), Off: uint64(l.offs[i]),
 			Vaddr: uint64(s.Start), Memsz: s.Size(), Align: procmem.PageSize}
 		if s.Dumped {
 			p.Filesz = p.Memsz

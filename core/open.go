@@ -279,7 +279,7 @@ func (f *File) readProgramHeaders(h elfcore.Header) error {
 		}
 		for ; len(b) > 0; b, off, left = b[step:], off+int64(step), left-1 {
 			p := elfcore.DecodeProgHeader(h.Class, b)
-			switch elf.ProgType(p.Type) {
+			switch p.Type {
 			case elf.PT_LOAD:
 				if err := f.addSegment(p, off); err != nil {
 					return err
@@ -301,7 +301,7 @@ func (f *File) readProgramHeaders(h elfcore.Header) error {
 }
 
 // addSegment keeps a PT_LOAD, whose header lies at off.
-func (f *File) addSegment(p elfcore.ProgHeader, off int64) error {
+func (f *File) addSegment(p elf.ProgHeader, off int64) error {
 	switch {
 	case p.Filesz > p.Memsz:
 		return &FormatError{off, fmt.Sprintf("segment at address %#x: %#x bytes in the file for %#x in memory", p.Vaddr, p.Filesz, p.Memsz)}

@@ -2,6 +2,7 @@ package core
 
 import (
 	"bytes"
+	"cmp"
 	"debug/elf"
 	"errors"
 	"fmt"
@@ -423,7 +424,7 @@ func TestToolsReadPieces(t *testing.T) {
 		a := 0x10000 + i*2*page
 		segs = append(segs, Segment{rng(a, a+page), procmem.PermRead, true})
 	}
-	slices.SortFunc(segs, func(a, b Segment) int { return compareRanges(a.Range, b.Range) })
+	slices.SortFunc(segs, func(a, b Segment) int { return cmp.Compare(a.Start, b.Start) })
 	if err := w.Settle(segs); err != nil {
 		t.Fatal(err)
 	}

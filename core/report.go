@@ -2,6 +2,7 @@ package core
 
 import (
 	"bytes"
+	"cmp"
 	"encoding/json"
 	"errors"
 	"slices"
@@ -91,7 +92,7 @@ func (r *Report) addFaults(faults []procmem.Fault) {
 	for _, f := range faults {
 		r.Missing = append(r.Missing, Missing{f.Range, f.Size(), f.Err.Error()})
 	}
-	slices.SortStableFunc(r.Missing, func(a, b Missing) int { return compareRanges(a.Range, b.Range) })
+	slices.SortStableFunc(r.Missing, func(a, b Missing) int { return cmp.Compare(a.Start, b.Start) })
 	r.fillLists()
 }
 

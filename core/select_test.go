@@ -32,7 +32,7 @@ func elfPage(noteOff uint64) []byte {
 	b := elfcore.AppendHeader(nil, elf.ELFCLASS64, elf.EM_X86_64, 2, 64)
 	b[16] = byte(elf.ET_DYN)
 	b = elfcore.AppendProgHeader(b, elf.ELFCLASS64, load(0, 0x1000, 0, 0x1000))
-	b = elfcore.AppendProgHeader(b, elf.ELFCLASS64, elfcore.ProgHeader{Type: uint32(elf.PT_NOTE), Off: noteOff, Filesz: uint64(len(idNotes()))})
+	b = elfcore.AppendProgHeader(b, elf.ELFCLASS64, elf.ProgHeader{Type: elf.PT_NOTE, Off: noteOff, Filesz: uint64(len(idNotes()))})
 	return append(b, make([]byte, page-len(b))...)
 }
 

@@ -2,6 +2,7 @@ package core
 
 import (
 	"bytes"
+	"cmp"
 	"context"
 	"encoding/json"
 	"errors"
@@ -76,7 +77,7 @@ func (f *File) Verify(ctx context.Context, progress func(n int)) (*Verdict, erro
 	if err := v.memory(ctx); err != nil {
 		return nil, err
 	}
-	slices.SortStableFunc(v.Damaged, func(a, b Damage) int { return compareRanges(a.Range, b.Range) })
+	slices.SortStableFunc(v.Damaged, func(a, b Damage) int { return cmp.Compare(a.Start, b.Start) })
 	v.join()
 	return &v.Verdict, nil
 }

@@ -40,7 +40,7 @@ func TestWorkOfIdentity(t *testing.T) {
 	for what, off := range map[string]uint64{"in the page": 0, "nowhere": 1 << 40} {
 		b := elfcore.AppendHeader(nil, elf.ELFCLASS64, elf.EM_X86_64, 70, 64)
 		for range 70 {
-			b = elfcore.AppendProgHeader(b, elf.ELFCLASS64, elfcore.ProgHeader{Type: uint32(elf.PT_NOTE), Off: off, Filesz: maxIdentityNote})
+			b = elfcore.AppendProgHeader(b, elf.ELFCLASS64, elf.ProgHeader{Type: elf.PT_NOTE, Off: off, Filesz: maxIdentityNote})
 		}
 		mem := &everywhere{page: append(b, make([]byte, page-len(b))...)}
 		img := &procmem.Image{Arch: procmem.AMD64}

@@ -4,6 +4,8 @@ import (
 	"bytes"
 	"reflect"
 	"testing"
+
+	"github.com/procmem/procmem"
 )
 
 // FuzzNotes scans anything as notes, in a file that may be cut off.
@@ -18,6 +20,31 @@ func FuzzNotes(f *testing.F) {
 			last = n.Offset + n.Size
 			return true
 		})
+	})
+}
+
+// FuzzFileNote decodes anything as NT_FILE, and what it accepts survives being
+// joined with a segment.
+func FuzzFileNote(f *testing.F) {
+	f.Fuzz(func(t *testing.T, b []byte, small bool) {
+		arch := procmem.AMD64
+		if small {
+			arch = procmem.I386
+		}
+		entries, err := DecodeFiles(arch, b, 0)
+		if err != nil {
+			if entries != nil {
+				t.Fatal("entries and an error")
+			}
+			return
+		}
+		var end procmem.Addr
+		for _, m := range JoinMappings([]Load{{rng(0x1000, 0x80000000), rw}}, entries) {
+			if m.Empty() || m.Start < end {
+				t.Fatalf("%v is empty or overlaps", m.Range)
+			}
+			end = m.End
+		}
 	})
 }
 

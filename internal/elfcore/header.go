@@ -5,6 +5,7 @@ import (
 	"debug/elf"
 	"encoding/binary"
 	"fmt"
+	"iter"
 
 	"github.com/procmem/procmem"
 )
@@ -12,14 +13,6 @@ import (
 // MaxPlainHeaders is PN_XNUM. An e_phnum of that value says that sh_info of the first section
 // header has the number of program headers.
 const MaxPlainHeaders = 0xffff
-
-// FormatError reports that headers or notes are none, or contradict themselves.
-type FormatError struct {
-	Off int64 // offset in the file, in bytes
-	Msg string
-}
-
-func (e *FormatError) Error() string { return fmt.Sprintf("offset %#x: %s", e.Off, e.Msg) }
 
 // Header is the part of an ELF header that matters here.
 type Header struct {
@@ -30,12 +23,6 @@ type Header struct {
 	Shoff   uint64
 	Phnum   uint32
 	Phsize  uint16
-}
-
-// ProgHeader is a program header of either class.
-type ProgHeader struct {
-	Type, Flags                      uint32
-	Off, Vaddr, Filesz, Memsz, Align uint64
 }
 
 // HeaderSize returns the size of the ELF header, in bytes.
@@ -141,17 +128,17 @@ func DecodeCountHeader(c elf.Class, b []byte) uint32 {
 }
 
 // AppendProgHeader appends one program header.
-func AppendProgHeader(b []byte, c elf.Class, p ProgHeader) []byte {
+func AppendProgHeader(b []byte, c elf.Class, p elf.ProgHeader) []byte {
 	le := binary.LittleEndian
-	b = le.AppendUint32(b, p.Type)
+	b = le.AppendUint32(b, uint32(p.Type))
 	if c == elf.ELFCLASS64 {
-		b = le.AppendUint32(b, p.Flags)
+		b = le.AppendUint32(b, uint32(p.Flags))
 	}
 	for _, v := range [5]uint64{p.Off, p.Vaddr, 0, p.Filesz, p.Memsz} {
 		b = appendWord(b, c, v)
 	}
 	if c == elf.ELFCLASS32 {
-		b = le.AppendUint32(b, p.Flags)
+		b = le.AppendUint32(b, uint32(p.Flags))
 	}
 	return appendWord(b, c, p.Align)
 }
@@ -204,20 +191,20 @@ func DecodeHeader(b []byte) (Header, error) {
 }
 
 // DecodeProgHeader reads one program header. b holds at least ProgHeaderSize bytes.
-func DecodeProgHeader(c elf.Class, b []byte) ProgHeader {
+func DecodeProgHeader(c elf.Class, b []byte) elf.ProgHeader {
 	le := binary.LittleEndian
 	if c == elf.ELFCLASS32 {
 		w := func(at int) uint64 { return uint64(le.Uint32(b[at:])) }
-		return ProgHeader{Type: le.Uint32(b), Off: w(4), Vaddr: w(8), Filesz: w(16), Memsz: w(20), Flags: le.Uint32(b[24:]), Align: w(28)}
+		return elf.ProgHeader{Type: elf.ProgType(le.Uint32(b)), Off: w(4), Vaddr: w(8), Filesz: w(16), Memsz: w(20), Flags: elf.ProgFlag(le.Uint32(b[24:])), Align: w(28)}
 	}
 	w := func(at int) uint64 { return le.Uint64(b[at:]) }
-	return ProgHeader{Type: le.Uint32(b), Flags: le.Uint32(b[4:]), Off: w(8), Vaddr: w(16), Filesz: w(32), Memsz: w(40), Align: w(48)}
+	return elf.ProgHeader{Type: elf.ProgType(le.Uint32(b)), Flags: elf.ProgFlag(le.Uint32(b[4:])), Off: w(8), Vaddr: w(16), Filesz: w(32), Memsz: w(40), Align: w(48)}
 }
 
 // The flags of a PT_LOAD and procmem's permissions have the same three bits in another order.
 
 // PermFlags returns the flags of a segment with permissions p.
-func PermFlags(p procmem.Perm) uint32 {
+func PermFlags(p procmem.Perm) elf.ProgFlag {
 	var f elf.ProgFlag
 	if p&procmem.PermRead != 0 {
 		f |= elf.PF_R
@@ -228,13 +215,12 @@ func PermFlags(p procmem.Perm) uint32 {
 	if p&procmem.PermExec != 0 {
 		f |= elf.PF_X
 	}
-	return uint32(f)
+	return f
 }
 
 // FlagsPerm returns the permissions of a segment with these flags.
-func FlagsPerm(flags uint32) procmem.Perm {
+func FlagsPerm(f elf.ProgFlag) procmem.Perm {
 	var p procmem.Perm
-	f := elf.ProgFlag(flags)
 	if f&elf.PF_R != 0 {
 		p |= procmem.PermRead
 	}
@@ -245,4 +231,25 @@ func FlagsPerm(flags uint32) procmem.Perm {
 		p |= procmem.PermExec
 	}
 	return p
+}
+
+// NotesOfPage yields the PT_NOTE headers that the first page of an ELF file holds. Where the
+// page is of no ELF file, there are none.
+func NotesOfPage(page []byte) iter.Seq[elf.ProgHeader] {
+	return func(yield func(elf.ProgHeader) bool) {
+		h, err := DecodeHeader(page)
+		if err != nil {
+			return
+		}
+		step := ProgHeaderSize(h.Class)
+		for k := range int(min(h.Phnum, procmem.PageSize)) {
+			at := h.Phoff + uint64(k*step)
+			if at < h.Phoff || at+uint64(step) > uint64(len(page)) {
+				return
+			}
+			if p := DecodeProgHeader(h.Class, page[at:]); p.Type == elf.PT_NOTE && !yield(p) {
+				return
+			}
+		}
+	}
 }

@@ -1,20 +1,26 @@
-package core
+package elfcore
 
 import (
 	"cmp"
 	"slices"
+	"strings"
 
 	"github.com/procmem/procmem"
-	"github.com/procmem/procmem/internal/elfcore"
 )
 
-// joinMappings makes mappings of segments, ascending and disjoint, and of the names in NT_FILE.
+// Load is the memory of a PT_LOAD.
+type Load struct {
+	procmem.Range
+	Perm procmem.Perm
+}
+
+// JoinMappings makes mappings of segments, ascending and disjoint, and of the names in NT_FILE.
 // A segment may hold mappings of several files, and a mapping may be several segments. gdb
 // writes no program header for a mapping that it leaves out, while NT_FILE may still name it.
-func joinMappings(segs []segment, files []elfcore.FileEntry) []procmem.Mapping {
+func JoinMappings(segs []Load, files []FileEntry) []procmem.Mapping {
 	files = disjointFiles(files)
 	ms := make([]procmem.Mapping, 0, max(len(segs), len(files)))
-	add := func(r procmem.Range, perm procmem.Perm, file *elfcore.FileEntry) {
+	add := func(r procmem.Range, perm procmem.Perm, file *FileEntry) {
 		if r.Empty() {
 			return
 		}
@@ -32,8 +38,8 @@ func joinMappings(segs []segment, files []elfcore.FileEntry) []procmem.Mapping {
 	// Walk along both lists; at is the address that the walk has reached.
 	var at procmem.Addr
 	for len(segs) > 0 || len(files) > 0 {
-		var seg *segment
-		var file *elfcore.FileEntry
+		var seg *Load
+		var file *FileEntry
 		next := ^procmem.Addr(0) // the next address where a segment or entry begins or ends
 		if len(segs) > 0 {
 			if s := &segs[0]; at >= s.Start {
@@ -52,7 +58,7 @@ func joinMappings(segs []segment, files []elfcore.FileEntry) []procmem.Mapping {
 		r := procmem.Range{Start: at, End: next}
 		switch {
 		case seg != nil:
-			add(r, seg.perm, file)
+			add(r, seg.Perm, file)
 		case file != nil:
 			add(r, 0, file)
 		}
@@ -67,11 +73,11 @@ func joinMappings(segs []segment, files []elfcore.FileEntry) []procmem.Mapping {
 	return ms
 }
 
-// disjointFiles returns the entries in ascending order without overlaps, in the same way as
-// sortSegments.
-func disjointFiles(files []elfcore.FileEntry) []elfcore.FileEntry {
+// disjointFiles returns the entries in ascending order without overlaps. An address in two of
+// them belongs to the one that starts lower, or comes first.
+func disjointFiles(files []FileEntry) []FileEntry {
 	files = slices.Clone(files)
-	slices.SortStableFunc(files, func(a, b elfcore.FileEntry) int { return cmp.Compare(a.Start, b.Start) })
+	slices.SortStableFunc(files, func(a, b FileEntry) int { return cmp.Compare(a.Start, b.Start) })
 	kept := files[:0]
 	var end procmem.Addr
 	for _, e := range files {
@@ -88,11 +94,11 @@ func disjointFiles(files []elfcore.FileEntry) []elfcore.FileEntry {
 	return kept
 }
 
-// nameMappings finds the vDSO and the stack of the first thread among anonymous mappings. The
+// NameMappings finds the vDSO and the stack of the first thread among anonymous mappings. The
 // kernel puts the executable's path at the top of the stack, and its address into the auxiliary
 // vector. That holds even where the thread runs on a stack of its own making. Without it, the
 // stack pointer decides.
-func nameMappings(img *procmem.Image) {
+func NameMappings(img *procmem.Image) {
 	name := func(at uint64, path string) bool {
 		a := procmem.Addr(at)
 		i := procmem.FindMapping(img.Mappings, a)
@@ -118,4 +124,21 @@ func nameMappings(img *procmem.Image) {
 		}
 		return
 	}
+}
+
+// ExePath returns the path of the executable: the file with its program headers, or with its
+// entry point.
+func ExePath(img *procmem.Image) string {
+	for _, typ := range [2]uint64{procmem.ATPhdr, procmem.ATEntry} {
+		v, ok := img.Arch.AuxvValue(img.Auxv, typ)
+		if !ok {
+			continue
+		}
+		a := procmem.Addr(v)
+		if i := procmem.FindMapping(img.Mappings, a); i < len(img.Mappings) && img.Mappings[i].Contains(a) &&
+			strings.HasPrefix(img.Mappings[i].Path, "/") {
+			return img.Mappings[i].Path
+		}
+	}
+	return ""
 }
