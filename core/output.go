@@ -92,3 +92,34 @@ func (o *streamOutput) write(p []byte) error {
 }
 
 func (o *streamOutput) bytes() int64 { return o.pos.Load() }
+
+// logOutput appends to a log. Bytes for the head wait until the first byte of the head is put,
+// which comes last.
+type logOutput struct {
+	streamOutput
+	log   Log
+	head  []byte
+	begun bool
+	had   atomic.Int64 // length of the log before Copy
+}
+
+func (o *logOutput) put(off int64, p []byte) error {
+	if off < int64(len(o.head)) {
+		copy(o.head[off:], p)
+		if off > 0 {
+			return nil
+		}
+		return o.log.WriteHead(o.head)
+	}
+	if !o.begun {
+		o.begun = true
+		o.pos.Store(o.log.Len())
+		o.had.Store(o.log.Len())
+	}
+	return o.streamOutput.put(off, p)
+}
+
+// finish has nothing to do, because what is put last is at the end.
+func (o *logOutput) finish(int64) error { return nil }
+
+func (o *logOutput) bytes() int64 { return o.pos.Load() - o.had.Load() }

@@ -1,15 +1,11 @@
 package core
 
 import (
-	"errors"
 	"fmt"
 	"iter"
 
 	"github.com/procmem/procmem"
 )
-
-// errStream says why memory cannot be put ahead of Copy, or taken back.
-var errStream = errors.New("a stream takes its memory in order")
 
 // Put writes whole pages into the core ahead of Copy, over what was put there before. Copy then
 // leaves them out. Put may be called from several goroutines at once for different pages. Pages
@@ -40,33 +36,10 @@ func (w *Writer) Forget(r procmem.Range) error {
 	return nil
 }
 
-// Settle replaces the segments, and forgets what was put outside the dumped ones. It may be
-// called more than once, but not concurrently with other methods. It fails where the segments
-// are not ascending and page-aligned or do not fit a core, and for a stream.
-func (w *Writer) Settle(segs []Segment) error {
-	if w.stream != nil {
-		return errStream
-	}
-	l, err := w.l.settle(segs, w.store)
-	if err != nil {
-		return fmt.Errorf("lay out core: %w", err)
-	}
-	w.l = l
-	var dumped []procmem.Range
-	for x := range l.stretches {
-		dumped = append(dumped, x.Range)
-	}
-	w.sums.Keep(dumped)
-	if w.log != nil { // the checksum of what is written again is taken again
-		for _, r := range dumped {
-			for lacks := range w.store.Lacks(r) {
-				w.sums.Forget(lacks)
-			}
-		}
-	}
-	w.loose.Store(false)
-	return nil
-}
+// Ahead says whether pages that are put from now on are likely to stay as they are. At first
+// they are not. It reports whether that makes a difference. If it does, Put is best called with
+// ascending addresses.
+func (w *Writer) Ahead(likely bool) bool { return w.log != nil && w.log.Ahead(likely) }
 
 // ReadAt reads back what was put and not forgotten. The destination must be an io.ReaderAt. For
 // other memory it fails with procmem.ErrNotMapped.

@@ -35,13 +35,6 @@ const (
 	FilterAll Filter = 0x1ff | filterDontDump
 )
 
-// Segment is one PT_LOAD of a core.
-type Segment struct {
-	procmem.Range
-	Perm   procmem.Perm // of the mapping
-	Dumped bool         // the core holds all of it (p_filesz is p_memsz) or nothing (0)
-}
-
 // hugeUntouched is the size, in bytes, from which the core names untouched anonymous memory but
 // does not hold it. Smaller memory is held as a hole, which costs nothing in a file and little
 // in a stream. That spares lldb and drgn a range that they cannot read.

@@ -1,12 +1,9 @@
 package core
 
 import (
-	"bytes"
 	"cmp"
 	"context"
-	"encoding/json"
 	"errors"
-	"fmt"
 	"iter"
 	"os"
 	"slices"
@@ -17,41 +14,6 @@ import (
 	"github.com/procmem/procmem/internal/pageset"
 	"github.com/procmem/procmem/internal/pipe"
 )
-
-// Damage is a part of a core that is not as it was written: a range of memory, or another part
-// of the file.
-type Damage struct {
-	procmem.Range       // of memory; empty for another part of the file
-	Offset        int64 // of the other part in the file, in bytes; 0 for memory
-	Size          int64 // of either, in bytes
-	// Err says what shows the damage. It is procmem.ErrTruncated where the file ends before the
-	// part, ErrChecksum or ErrZeros where a checksum shows it, and otherwise the error of
-	// reading.
-	Err error
-}
-
-// Damage that checksums show.
-var (
-	// ErrChecksum reports bytes that differ from those of which the checksum was taken.
-	ErrChecksum = errors.New("not what its checksum says")
-	// ErrZeros reports a hole of the file where the checksum is that of data.
-	ErrZeros = errors.New("zeros in place of data")
-)
-
-// MarshalJSON returns the object that docs/json.md describes: range, offset, bytes, and the
-// text of Err as the reason.
-func (d Damage) MarshalJSON() ([]byte, error) {
-	var b bytes.Buffer
-	enc := json.NewEncoder(&b)
-	enc.SetEscapeHTML(false)
-	err := enc.Encode(struct {
-		procmem.Range
-		Offset int64  `json:"offset"`
-		Size   int64  `json:"bytes"`
-		Reason string `json:"reason"`
-	}{d.Range, d.Offset, d.Size, d.Err.Error()})
-	return b.Bytes(), err
-}
 
 // Verdict is the result of Verify.
 type Verdict struct {
@@ -110,36 +72,6 @@ func (v *verifier) load() {
 		v.damaged(d)
 	}
 }
-
-// damagedSpans returns those spans that are not as they were written. They do not overlap.
-func (f *File) damagedSpans(spans []checksums.Span) (out []Damage) {
-	left := min(maxParts, f.size)
-	for _, s := range spans {
-		reason := ErrChecksum
-		switch {
-		case s.Size < 0 || s.Off < 0 || s.Off > f.size-s.Size:
-			reason = procmem.ErrTruncated
-		case s.Size > left:
-			reason = errSpan
-		default:
-			left -= s.Size
-			same, err := s.Match(f.r)
-			if err != nil {
-				reason = err
-			} else if same {
-				continue
-			}
-		}
-		out = append(out, Damage{Offset: s.Off, Size: s.Size, Err: reason})
-	}
-	return out
-}
-
-// maxParts, in bytes, is more than headers and notes take in all: those of 150,000 threads. A
-// file that is one large hole may claim any size.
-const maxParts = 2 << 30
-
-var errSpan = errors.New("larger than all headers and notes can be")
 
 // dumps reports whether the core promises the bytes of all of r.
 func (f *File) dumps(r procmem.Range) bool {
@@ -255,12 +187,4 @@ func (v *verifier) join() {
 		}
 	}
 	v.Damaged = kept
-}
-
-// String returns the part and what is wrong with it, for people.
-func (d Damage) String() string {
-	if d.Empty() {
-		return fmt.Sprintf("file offset %#x, %d bytes: %v", d.Offset, d.Size, d.Err)
-	}
-	return fmt.Sprintf("%v: %v", d.Range, d.Err)
 }

@@ -2,6 +2,7 @@ package core
 
 import (
 	"context"
+	"errors"
 	"fmt"
 	"io"
 	"iter"
@@ -63,6 +64,17 @@ func NewFileWriter(dst io.WriterAt, arch procmem.Arch, segs []Segment) (*Writer,
 		store: pageset.NewStore(dst, slices.Collect(l.stretches), l.memEnd, l.limit())}, nil
 }
 
+// NewLogWriter is NewFileWriter for a Log. One goroutine at a time writes to the Log.
+func NewLogWriter(dst Log, arch procmem.Arch, segs []Segment) (*Writer, error) {
+	l, err := newLayout(arch, segs, 0)
+	if err != nil {
+		return nil, err
+	}
+	dst.Begin(l.headRoom)
+	out := &logOutput{streamOutput: streamOutput{dst: dst}, log: dst, head: make([]byte, l.headRoom)}
+	return &Writer{l: l, out: out, sums: checksums.NewPages(), log: dst, store: dst}, nil
+}
+
 // NewStreamWriter returns a Writer to a destination that takes one byte after the other. The
 // image must be complete, threads included, because it comes first. NewStreamWriter fails where
 // image or segments do not fit a core.
@@ -115,6 +127,37 @@ func (w *Writer) Size() int64 {
 // Faults returns the ranges that Copy could not read, ascending and merged. In the core they
 // are zeros.
 func (w *Writer) Faults() []procmem.Fault { return w.faults }
+
+// errStream says why memory cannot be put ahead of Copy, or taken back.
+var errStream = errors.New("a stream takes its memory in order")
+
+// Settle replaces the segments, and forgets what was put outside the dumped ones. It may be
+// called more than once, but not concurrently with other methods. It fails where the segments
+// are not ascending and page-aligned or do not fit a core, and for a stream.
+func (w *Writer) Settle(segs []Segment) error {
+	if w.stream != nil {
+		return errStream
+	}
+	l, err := w.l.settle(segs, w.store)
+	if err != nil {
+		return fmt.Errorf("lay out core: %w", err)
+	}
+	w.l = l
+	var dumped []procmem.Range
+	for x := range l.stretches {
+		dumped = append(dumped, x.Range)
+	}
+	w.sums.Keep(dumped)
+	if w.log != nil { // the checksum of what is written again is taken again
+		for _, r := range dumped {
+			for lacks := range w.store.Lacks(r) {
+				w.sums.Forget(lacks)
+			}
+		}
+	}
+	w.loose.Store(false)
+	return nil
+}
 
 // Copy reads the memory of all dumped segments, without what has been put, and writes it.
 // Memory that cannot be read is no error: Faults lists it. Copy fails with the error of the
