@@ -19,7 +19,7 @@ type FormatError struct {
 
 func (e *FormatError) Error() string { return fmt.Sprintf("offset %#x: %s", e.Off, e.Msg) }
 
-// formatError returns err as a *FormatError, where it is one of package elfcore.
+// formatError returns err as a *FormatError where it is one of package elfcore.
 func formatError(err error) error {
 	if e, ok := errors.AsType[*elfcore.FormatError](err); ok {
 		return (*FormatError)(e)

@@ -136,6 +136,9 @@ func TestBrokenNotes(t *testing.T) {
 		if len(d) != 1 || d[0].Offset != c.off || !strings.Contains(d[0].Err.Error(), c.want) {
 			t.Errorf("%s: %+v", name, d)
 		}
+		if _, ok := errors.AsType[*FormatError](d[0].Err); ok != (name != "no notes") {
+			t.Errorf("%s: error is a %T", name, d[0].Err)
+		}
 		v, err := f.Verify(t.Context(), nil)
 		if err != nil || v.Checked || len(v.Damaged) != 1 {
 			t.Errorf("%s: %+v, %v", name, v, err)

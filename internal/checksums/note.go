@@ -32,12 +32,11 @@ const (
 // MinSize is the size, in bytes, of the smallest descriptor.
 const MinSize = headSize + 4
 
-// Extent are the checksums of consecutive pages, each less zeroSum. Where sums is nil, the
-// pages are zeros.
+// Extent has the checksums of consecutive pages.
 type Extent struct {
-	Addr  procmem.Addr
-	Pages int
-	sums  []uint32
+	Addr  procmem.Addr // of the first page
+	Pages int          // number of pages
+	sums  []uint32     // each less zeroSum; nil where the pages are zeros
 }
 
 // Extents yields the checksums of places, at most a chunk at a time. zeros says whether pages
@@ -73,7 +72,7 @@ const MaxSummed = 1 << 39
 // Size returns the size of the descriptor in bytes, and the number of extents. Both are 0
 // where it would be too large for a note, so about 4 TiB of memory have no checksums.
 func Size(spans int, extents iter.Seq[Extent]) (size int64, n uint64) {
-	size = headSize + spanSize*int64(spans) + 4
+	size = MinSize + spanSize*int64(spans)
 	for x := range extents {
 		size += extentSize + 4*int64(x.Pages)
 		n++
@@ -85,7 +84,7 @@ func Size(spans int, extents iter.Seq[Extent]) (size int64, n uint64) {
 }
 
 // Write writes the descriptor in small parts, because that of a large process is long. n is the
-// number of extents, as Size returns it for the same extents.
+// number of extents, as Size returns it for the same extents. Write fails with the error of put.
 func Write(n uint64, spans []Span, extents iter.Seq[Extent], put func([]byte) error) error {
 	le := binary.LittleEndian
 	b := make([]byte, 0, 64<<10)

@@ -1,5 +1,5 @@
-// Package checksums takes the checksums of a core file, and compares with them. They are CRC-32C,
-// one of each page of memory, and one of each span, which is a part of the file that is not
+// Package checksums takes the checksums of a core file, and compares with them. There is a
+// CRC-32C of each page of memory, and of each span, which is a part of the file that is not
 // memory.
 //
 // A core keeps them in a note, whose descriptor Write encodes and Read decodes. Its bytes are
@@ -24,6 +24,7 @@ var castagnoli = crc32.MakeTable(crc32.Castagnoli)
 // zeroSum is the checksum of a page of zeros.
 var zeroSum = crc32.Checksum(zeroPage[:], castagnoli)
 
+// zeroPage is a page of zeros.
 var zeroPage [procmem.PageSize]byte
 
 // chunkPages is the number of pages whose checksums are allocated together.
@@ -43,6 +44,7 @@ type Pages struct {
 
 type sumChunk [chunkPages]uint32
 
+// NewPages returns the checksums of memory that is zeros.
 func NewPages() *Pages { return &Pages{chunks: make(map[procmem.Addr]*sumChunk)} }
 
 // Set replaces the checksums of whole pages.

@@ -2,7 +2,8 @@ package elfcore
 
 import "fmt"
 
-// FormatError reports that headers or notes are none, or contradict themselves.
+// FormatError reports bytes that are no header of an ELF file, or headers and notes that
+// contradict themselves.
 type FormatError struct {
 	Off int64 // offset in the file, in bytes
 	Msg string

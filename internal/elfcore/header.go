@@ -14,7 +14,7 @@ import (
 // header has the number of program headers.
 const MaxPlainHeaders = 0xffff
 
-// Header is the part of an ELF header that matters here.
+// Header is the part of an ELF header that matters here, of either class (elf(5), Elf64_Ehdr).
 type Header struct {
 	Class   elf.Class
 	Type    elf.Type
@@ -117,8 +117,8 @@ func AppendCountHeader(b []byte, c elf.Class, phnum int) []byte {
 	return append(b, h...)
 }
 
-// DecodeCountHeader returns the number of program headers. b holds at least SectionHeaderSize
-// bytes.
+// DecodeCountHeader returns the number of program headers that the first section header has. b
+// holds at least SectionHeaderSize bytes.
 func DecodeCountHeader(c elf.Class, b []byte) uint32 {
 	at := 44
 	if c == elf.ELFCLASS32 {
@@ -127,7 +127,7 @@ func DecodeCountHeader(c elf.Class, b []byte) uint32 {
 	return le32(b[at:])
 }
 
-// AppendProgHeader appends one program header.
+// AppendProgHeader appends one program header, whose physical address is 0.
 func AppendProgHeader(b []byte, c elf.Class, p elf.ProgHeader) []byte {
 	le := binary.LittleEndian
 	b = le.AppendUint32(b, uint32(p.Type))

@@ -8,7 +8,7 @@ import (
 	"github.com/procmem/procmem"
 )
 
-// Load is the memory of a PT_LOAD.
+// Load is the memory of a PT_LOAD, whether or not the file holds it.
 type Load struct {
 	procmem.Range
 	Perm procmem.Perm

@@ -32,7 +32,7 @@ const (
 	NTMaps       = 0x70726f63 // text of /proc/PID/maps
 	NTReport     = 0x70726f64 // Report as JSON, maybe padded with spaces
 	NTThreads    = 0x70726f65 // a line "TID STATE NAME" for each thread
-	NTSums       = 0x70726f66 // checksums, by package checksums
+	NTSums       = 0x70726f66 // checksums, which package checksums encodes
 )
 
 // Note is one ELF note.
@@ -49,7 +49,7 @@ const NoteHeaderSize = 12
 // 64-bit files, too (fs/binfmt_elf.c, notesize).
 func NotePad(n int64) int64 { return (n + 3) &^ 3 }
 
-// NoteSize returns the bytes that a note takes in a file.
+// NoteSize returns the bytes that a note with a descriptor of desc bytes takes in a file.
 func NoteSize(name string, desc int64) int64 {
 	return NoteHeaderSize + NotePad(int64(len(name))+1) + NotePad(desc)
 }
