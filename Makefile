@@ -7,7 +7,7 @@ TOOLS   := $(GO) tool -modfile=tools/go.mod
 TEST_PACKAGES := binutils elfutils gcc gcc-multilib gdb libcap2-bin lldb musl-tools nodejs openjdk-17-jdk-headless \
 	postgresql python3 redis-server redis-tools strace tmux util-linux zstd
 
-.PHONY: build demo test test-deps torture check bench engines fuzz man clean
+.PHONY: build demo test race test-deps torture check bench engines fuzz man clean
 
 build: ## the static binary
 	CGO_ENABLED=0 $(GO) build -trimpath -ldflags '-s -w -X main.version=$(VERSION)' -o procmem ./cmd/procmem
@@ -17,14 +17,21 @@ demo: build ## a sample process, read and dumped, and its core in gdb
 
 # What runs procmem as a program, or one goroutine, has nothing for the race
 # detector. Compressing under it takes capture minutes; the packages below it do
-# the concurrent work, and have the detector. What takes longest comes first.
-UNRACED := ./harm ./fidelity ./access ./capture ./internal/dfa ./symbols ./internal/testproc ./internal/zenc
-LONG    := ./snapshot ./cmd/procmem ./core ./search ./candidates
+# the concurrent work, and have the detector. snapshot and the command have it for
+# a part of each table, and whole in "make race". What takes longest comes first.
+UNRACED := ./harm ./fidelity ./snapshot ./cmd/procmem ./capture ./access ./internal/dfa ./symbols ./internal/testproc ./internal/zenc
+SHORT   := ./snapshot
 PACKAGES = $(patsubst $(shell $(GO) list -m)%,.%,$(shell $(GO) list ./...))
+RACED    = $(filter-out $(UNRACED),$(PACKAGES))
+TEST     = PROCMEM_TEST_ALL=1 $(GO) test -count=1 -timeout 25m
 
-test: test-deps ## every test, with the race detector
-	PROCMEM_TEST_ALL=1 $(GO) test -count=1 -timeout 25m $(UNRACED)
-	PROCMEM_TEST_ALL=1 CGO_ENABLED=1 $(GO) test -race -count=1 -timeout 25m $(LONG) $(filter-out $(UNRACED) $(LONG),$(PACKAGES))
+test: test-deps ## every test
+	$(TEST) $(UNRACED)
+	CGO_ENABLED=1 $(TEST) -race $(RACED)
+	CGO_ENABLED=1 $(TEST) -race -short $(SHORT)
+
+race: test-deps ## every test with the race detector, as far as it has something to look at
+	CGO_ENABLED=1 $(TEST) -race ./snapshot ./cmd/procmem $(RACED)
 
 test-deps:
 	@./scripts/install $(TEST_PACKAGES)

@@ -35,18 +35,11 @@ var faultErrors = map[string][]unix.Errno{
 // is not asked for.
 var faultTimes = []int{1, 1, 3, 40}
 
-// longFaults is from how many points on the longest of them are injected: make torture does.
-const longFaults = 100
-
 // Whatever system call of procmem fails, the target is none the worse for it,
 // procmem ends, and there is no half core.
 func TestFaults(t *testing.T) {
 	calls := slices.Sorted(maps.Keys(faultErrors))
 	n := (*points + len(allMethods) - 1) / len(allMethods)
-	howOften := faultTimes
-	if *points < longFaults {
-		howOften = faultTimes[:3]
-	}
 	forEachMethod(t, allMethods, func(t *testing.T, method string) {
 		random := random(t)
 		v := &victim{}
@@ -66,7 +59,7 @@ func TestFaults(t *testing.T) {
 			f := fault{helper: w.helper, call: w.call, n: random.IntN(counts[w])}
 			if f.kill = !f.helper && random.IntN(8) == 0; !f.kill {
 				f.errno = faultErrors[w.call][random.IntN(len(faultErrors[w.call]))]
-				f.times = howOften[random.IntN(len(howOften))]
+				f.times = faultTimes[random.IntN(len(faultTimes))]
 			}
 			if w.call == "pread64" { // 40 are all that there are at the end of a helper
 				f.times = min(f.times, 3)
@@ -80,19 +73,24 @@ func TestFaults(t *testing.T) {
 	})
 }
 
-// The kernel says for a while that a thread is gone which stands where it was stopped. Its registers
-// are put back all the same.
-func TestThreadsThatSeemGone(t *testing.T) {
-	v := &victim{}
-	v.start(t)
-	counts := cleanCalls(t, v, "precopy", []string{"ptrace"})
-	n := counts[where{helper: true, call: "ptrace"}]
-	if n < 20 {
-		t.Fatalf("the helper calls ptrace %d times: %v", n, counts)
-	}
-	for at := n / 2; at < n; at += max(n/20, 1) { // the agent is born in the first half
-		inject(t, v, "precopy", fault{helper: true, call: "ptrace", n: at, errno: unix.ESRCH, times: 40})
-	}
+// The kernel refuses for a while all that is asked of threads which stand where they were stopped.
+// They get their registers back, and are let go with the signals that they were about to take, and
+// none of them sees a task of ours.
+func TestHeldThreadsCannotBeAsked(t *testing.T) {
+	forEachMethod(t, []string{"precopy", "fork"}, func(t *testing.T, method string) {
+		v := &victim{}
+		v.start(t)
+		counts := cleanCalls(t, v, method, []string{"ptrace"})
+		n := counts[where{helper: true, call: "ptrace"}]
+		if n < 20 {
+			t.Fatalf("the helper calls ptrace %d times: %v", n, counts)
+		}
+		for at := n / 4; at < n; at += max(n/16, 1) {
+			for _, e := range []unix.Errno{unix.ESRCH, unix.EIO} {
+				inject(t, v, method, fault{helper: true, call: "ptrace", n: at, errno: e, times: 40})
+			}
+		}
+	})
 }
 
 // cleanCalls counts the calls of runs in which nothing fails.

@@ -184,6 +184,7 @@ func startServer(t *testing.T) (target *exec.Cmd, dir string, end func()) {
 func TestTargetServesTheOutput(t *testing.T) {
 	for _, words := range []string{"core -a --method stop", "core --compress zstd --method stop", "core -a --method precopy", "core -a --method fork", "core -a"} {
 		t.Run(words, func(t *testing.T) {
+			t.Parallel() // most of it is waiting
 			target, dir, end := startServer(t)
 			r := begin(t, exec.Command(program, append(strings.Fields(words), "-o", dir+"/core", strconv.Itoa(target.Process.Pid))...)).wait(t)
 			if strings.HasSuffix(words, "stop") {
