@@ -8,6 +8,7 @@ import (
 	"golang.org/x/sys/unix"
 
 	"github.com/procmem/procmem/internal/privilege"
+	"github.com/procmem/procmem/internal/procfs"
 	"github.com/procmem/procmem/process"
 )
 
@@ -108,7 +109,7 @@ func threadOf(tid int) int {
 		return 0
 	}
 	defer f.Close()
-	st, err := process.ParseStatus(f)
+	st, err := procfs.ParseStatus(f)
 	if err != nil || st.TGID == tid {
 		return 0
 	}

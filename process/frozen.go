@@ -6,6 +6,8 @@ import (
 	"path/filepath"
 	"strconv"
 	"strings"
+
+	"github.com/procmem/procmem/internal/procfs"
 )
 
 // Frozen returns the control group that has the process frozen, or is about to freeze it. No
@@ -81,7 +83,7 @@ func (g freezer) frozen() string {
 // ThreadFrozen reports whether a control group has a thread frozen. The thread goes on after
 // the thaw.
 func (p *Process) ThreadFrozen(tid int) bool {
-	where, err := parse(p, "task/"+strconv.Itoa(tid)+"/wchan", readSmall)
+	where, err := parse(p, "task/"+strconv.Itoa(tid)+"/wchan", procfs.ReadSmall)
 	if err != nil {
 		return false
 	}

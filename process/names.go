@@ -13,6 +13,7 @@ import (
 
 	"github.com/procmem/procmem"
 	"github.com/procmem/procmem/internal/privilege"
+	"github.com/procmem/procmem/internal/procfs"
 )
 
 // Names are for people. A name that cannot be read costs nothing else.
@@ -57,7 +58,7 @@ func (p *Process) longExe() (string, error) {
 	if err != nil {
 		return "", err
 	}
-	at := procmem.Addr(auxvValue(auxv, procmem.ATPhdr))
+	at := procmem.Addr(procfs.AuxvValue(auxv, procmem.ATPhdr))
 	if i := procmem.FindMapping(ms, at); i < len(ms) && ms[i].Contains(at) && ms[i].HasFile() {
 		return ms[i].Path, nil
 	}

@@ -12,7 +12,6 @@
 package process
 
 import (
-	"bytes"
 	"errors"
 	"fmt"
 	"io"
@@ -27,6 +26,7 @@ import (
 
 	"github.com/procmem/procmem"
 	"github.com/procmem/procmem/internal/privilege"
+	"github.com/procmem/procmem/internal/procfs"
 	"github.com/procmem/procmem/internal/refusal"
 )
 
@@ -191,7 +191,7 @@ func (p *Process) withMemory(f func(tid int, dir *os.File) error) error {
 	for try := time.Duration(1); ; try++ {
 		tid, dir := p.bearer()
 		err := f(tid, dir)
-		if try == tries || !errors.Is(err, unix.ESRCH) && !errors.Is(err, unix.ENOENT) && !errors.Is(err, errOverlap) {
+		if try == tries || !errors.Is(err, unix.ESRCH) && !errors.Is(err, unix.ENOENT) && !errors.Is(err, procfs.ErrOverlap) {
 			return err
 		}
 		if _, dir := p.bearer(); !alive(dir) {
@@ -208,7 +208,7 @@ func alive(dir *os.File) bool {
 		return false
 	}
 	defer f.Close()
-	st, err := ParseStat(f)
+	st, err := procfs.ParseStat(f)
 	return err == nil && !st.Zombie() && !st.KernelThread()
 }
 
@@ -279,6 +279,18 @@ func (p *Process) MayWrite(name string) bool {
 	return unix.Faccessat(int(p.dir.Fd()), name, unix.W_OK, unix.AT_EACCESS) == nil
 }
 
+// What the parsers return.
+type (
+	// Stat is the part of /proc/PID/stat that procmem uses (proc(5)).
+	Stat = procfs.Stat
+	// Status is the part of /proc/PID/status that procmem uses (proc(5)). Fields that the
+	// kernel does not print keep their zero value.
+	Status = procfs.Status
+	// Syscall is what /proc/PID/task/TID/syscall tells of a blocked thread (fs/proc/base.c,
+	// proc_pid_syscall).
+	Syscall = procfs.Syscall
+)
+
 // parse opens a file below /proc/PID and gives it to a parser.
 func parse[T any](p *Process, name string, f func(io.Reader) (T, error)) (T, error) {
 	file, err := p.Open(name)
@@ -309,15 +321,15 @@ func parseFile[T any](p *Process, name string, file *os.File, err error, f func(
 }
 
 // Stat reads /proc/PID/stat. It needs no rights.
-func (p *Process) Stat() (*Stat, error) { return parse(p, "stat", ParseStat) }
+func (p *Process) Stat() (*Stat, error) { return parse(p, "stat", procfs.ParseStat) }
 
 // Status reads /proc/PID/status. It needs no rights.
-func (p *Process) Status() (*Status, error) { return parse(p, "status", ParseStatus) }
+func (p *Process) Status() (*Status, error) { return parse(p, "status", procfs.ParseStatus) }
 
 // Mappings reads /proc/PID/maps. It returns the mappings without Flags and Usage, ascending. It
 // needs the rights of a debugger.
 func (p *Process) Mappings() (ms []procmem.Mapping, err error) {
-	p.patiently(func() { ms, err = parseMem(p, "maps", ParseMaps) })
+	p.patiently(func() { ms, err = parseMem(p, "maps", procfs.ParseMaps) })
 	p.trueNames(ms)
 	return ms, err
 }
@@ -343,7 +355,7 @@ func (p *Process) Smaps() (ms []procmem.Mapping, err error) {
 		ms, err = parseMem(p, "smaps", func(r io.Reader) ([]procmem.Mapping, error) {
 			ahead, stop := readAhead(r)
 			defer stop()
-			return ParseSmaps(ahead)
+			return procfs.ParseSmaps(ahead)
 		})
 	})
 	p.trueNames(ms)
@@ -378,34 +390,24 @@ func (p *Process) HasThread(tid int) bool {
 
 // ThreadStat reads task/TID/stat. It needs no rights.
 func (p *Process) ThreadStat(tid int) (*Stat, error) {
-	return parse(p, "task/"+strconv.Itoa(tid)+"/stat", ParseStat)
+	return parse(p, "task/"+strconv.Itoa(tid)+"/stat", procfs.ParseStat)
 }
 
 // ThreadStatus reads task/TID/status. It needs no rights.
 func (p *Process) ThreadStatus(tid int) (*Status, error) {
-	return parse(p, "task/"+strconv.Itoa(tid)+"/status", ParseStatus)
+	return parse(p, "task/"+strconv.Itoa(tid)+"/status", procfs.ParseStatus)
 }
 
 // ThreadRuns returns how often the thread has been given a processor. It reads
 // task/TID/schedstat (Documentation/scheduler/sched-stats.rst).
 func (p *Process) ThreadRuns(tid int) (uint64, error) {
-	return parse(p, "task/"+strconv.Itoa(tid)+"/schedstat", func(r io.Reader) (uint64, error) {
-		b, err := readSmall(r)
-		if err != nil {
-			return 0, err
-		}
-		fields := bytes.Fields(b)
-		if len(fields) < 3 {
-			return 0, fmt.Errorf("%q: want three numbers", b)
-		}
-		return parseUint(fields[2], 10, 64)
-	})
+	return parse(p, "task/"+strconv.Itoa(tid)+"/schedstat", procfs.ParseRuns)
 }
 
 // ThreadSyscall reads task/TID/syscall: where a blocked thread is, without stopping it. It
 // needs the rights of a debugger.
 func (p *Process) ThreadSyscall(tid int) (*Syscall, error) {
-	return parse(p, "task/"+strconv.Itoa(tid)+"/syscall", ParseSyscall)
+	return parse(p, "task/"+strconv.Itoa(tid)+"/syscall", procfs.ParseSyscall)
 }
 
 // CoredumpFilter returns the bits of /proc/PID/coredump_filter (core(5)).
@@ -415,15 +417,14 @@ func (p *Process) CoredumpFilter() (uint32, error) {
 		if err != nil {
 			return 0, err
 		}
-		v, err := parseUint(bytes.TrimSpace(b), 16, 32)
-		return uint32(v), err
+		return procfs.ParseCoredumpFilter(b)
 	})
 }
 
-// readMemory is readSmall for a file that is empty where a thread has no memory left. It then
-// fails with ESRCH.
+// readMemory is procfs.ReadSmall for a file that is empty where a thread has no memory left. It
+// then fails with ESRCH.
 func readMemory(r io.Reader) ([]byte, error) {
-	b, err := readSmall(r)
+	b, err := procfs.ReadSmall(r)
 	if err == nil && len(b) == 0 {
 		err = unix.ESRCH
 	}
@@ -437,7 +438,7 @@ func (p *Process) Auxv(arch procmem.Arch) ([]byte, error) {
 	if err != nil {
 		return nil, err
 	}
-	return ParseAuxv(b, arch)
+	return procfs.ParseAuxv(b, arch)
 }
 
 // Info returns what NT_PRPSINFO of a core contains. It must be called before the process is

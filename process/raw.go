@@ -11,6 +11,7 @@ import (
 
 	"github.com/procmem/procmem"
 	"github.com/procmem/procmem/internal/privilege"
+	"github.com/procmem/procmem/internal/procfs"
 	"github.com/procmem/procmem/internal/sys"
 )
 
@@ -161,7 +162,7 @@ func (v *View) findSpaceID(auxv io.Reader) {
 	if err != nil {
 		return
 	}
-	at := auxvValue(b, procmem.ATRandom)
+	at := procfs.AuxvValue(b, procmem.ATRandom)
 	if at%procmem.PageSize > procmem.PageSize-spaceIDSize {
 		at += spaceIDSize
 	}
@@ -191,15 +192,6 @@ func (v *View) findForkSentinel() {
 			}
 		}
 	}
-}
-
-// auxvValue returns the value of an entry of an auxiliary vector of either word size, or 0.
-func auxvValue(b []byte, typ uint64) uint64 {
-	v, ok := procmem.AMD64.AuxvValue(b, typ)
-	if !ok {
-		v, _ = procmem.I386.AuxvValue(b, typ)
-	}
-	return v
 }
 
 // spaceIDIs reports whether the address space still exists and has this id.

@@ -2,6 +2,7 @@ package process
 
 import (
 	"bytes"
+	"encoding/binary"
 	"errors"
 	"fmt"
 	"os"
@@ -311,38 +312,11 @@ func TestFindMark(t *testing.T) {
 		"nowhere":      {0, 0},
 	} {
 		v.spaceIDAt = 0
-		if v.findSpaceID(bytes.NewReader(words(8, 25, uint64(c.at)))); v.spaceIDAt != c.want {
+		auxv := binary.LittleEndian.AppendUint64(binary.LittleEndian.AppendUint64(nil, procmem.ATRandom), uint64(c.at))
+		if v.findSpaceID(bytes.NewReader(auxv)); v.spaceIDAt != c.want {
 			t.Errorf("%s: %v; want %v", name, v.spaceIDAt, c.want)
 		}
 	}
-}
-
-// The address-space id is found in vectors of both sizes.
-func TestAuxvRandom(t *testing.T) {
-	for name, c := range map[string]struct {
-		auxv []byte
-		want uint64
-	}{
-		"64 bit":  {slices.Concat(words(8, 6, 4096), words(8, 25, 0x7fff_0000_1230), words(8, 0, 0)), 0x7fff_0000_1230},
-		"32 bit":  {slices.Concat(words(4, 6, 4096), words(4, 25, 0xffff_1230), words(4, 0, 0)), 0xffff_1230},
-		"nothing": {words(8, 0, 0), 0},
-		"torn":    {words(8, 25, 0)[:9], 0},
-		"empty":   {nil, 0},
-	} {
-		if got := auxvValue(c.auxv, 25); got != c.want {
-			t.Errorf("%s: %#x; want %#x", name, got, c.want)
-		}
-	}
-}
-
-// words encodes words of a size, in bytes.
-func words(size int, ws ...uint64) (b []byte) {
-	for _, w := range ws {
-		for range size {
-			b, w = append(b, byte(w)), w>>8
-		}
-	}
-	return b
 }
 
 // To read all of a process whose memory is mostly untouched brings no page

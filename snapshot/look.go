@@ -12,6 +12,7 @@ import (
 	"github.com/procmem/procmem"
 	"github.com/procmem/procmem/internal/holders"
 	"github.com/procmem/procmem/internal/inject"
+	"github.com/procmem/procmem/internal/procfs"
 	"github.com/procmem/procmem/internal/ptracer"
 	"github.com/procmem/procmem/process"
 )
@@ -165,7 +166,7 @@ func (l *look) readMaps() ([]byte, error) {
 // update takes over a new text of the mappings. Mappings with an unchanged line keep what is
 // known of them. It returns the ranges of the others.
 func (l *look) update(text []byte) (fresh []procmem.Range, err error) {
-	maps, err := process.ParseMaps(bytes.NewReader(text))
+	maps, err := procfs.ParseMaps(bytes.NewReader(text))
 	if err != nil {
 		return nil, err
 	}

@@ -10,8 +10,8 @@ import (
 
 	"github.com/procmem/procmem"
 	"github.com/procmem/procmem/internal/dirty"
+	"github.com/procmem/procmem/internal/procfs"
 	"github.com/procmem/procmem/internal/testproc"
-	"github.com/procmem/procmem/process"
 )
 
 const page = procmem.PageSize
@@ -400,7 +400,7 @@ func TestPrecopyUnbounded(t *testing.T) {
 
 // bordersOf returns the borders of the mappings that overlap r.
 func bordersOf(t testing.TB, pid int, r procmem.Range) (out []procmem.Range) {
-	maps, err := process.ParseMaps(bytes.NewReader(readFile(t, fmt.Sprintf("/proc/%d/maps", pid))))
+	maps, err := procfs.ParseMaps(bytes.NewReader(readFile(t, fmt.Sprintf("/proc/%d/maps", pid))))
 	if err != nil {
 		t.Fatal(err)
 	}

@@ -11,6 +11,7 @@ import (
 
 	"github.com/procmem/procmem"
 	"github.com/procmem/procmem/internal/privilege"
+	"github.com/procmem/procmem/internal/procfs"
 	"github.com/procmem/procmem/internal/ptracer"
 	"github.com/procmem/procmem/internal/sys"
 	"github.com/procmem/procmem/process"
@@ -202,7 +203,7 @@ func (a *agent) waits() bool {
 		return false
 	}
 	defer file.Close()
-	st, err := process.ParseStat(file)
+	st, err := procfs.ParseStat(file)
 	return err == nil && (st.State == 'S' || st.State == 'D')
 }
 

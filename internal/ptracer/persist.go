@@ -8,8 +8,8 @@ import (
 	"golang.org/x/sys/unix"
 
 	"github.com/procmem/procmem/internal/privilege"
+	"github.com/procmem/procmem/internal/procfs"
 	"github.com/procmem/procmem/internal/sys"
-	"github.com/procmem/procmem/process"
 )
 
 // Persist calls f, which asks something of a held thread, until f succeeds, for 0.1 s at most.
@@ -32,7 +32,7 @@ func isStopped(tid int) bool {
 	if err != nil {
 		return false
 	}
-	st, err := process.ParseStat(bytes.NewReader(text))
+	st, err := procfs.ParseStat(bytes.NewReader(text))
 	return err == nil && st.State == 't'
 }
 

@@ -9,6 +9,7 @@ import (
 
 	"github.com/procmem/procmem/internal/patient"
 	"github.com/procmem/procmem/internal/privilege"
+	"github.com/procmem/procmem/internal/procfs"
 	"github.com/procmem/procmem/internal/sys"
 	"github.com/procmem/procmem/process"
 )
@@ -77,7 +78,7 @@ func taskStatus(tid int) (*process.Status, error) {
 		return nil, err
 	}
 	defer f.Close()
-	return process.ParseStatus(f)
+	return procfs.ParseStatus(f)
 }
 
 // ours reports whether a tracer is a thread of this program, or of its helper.

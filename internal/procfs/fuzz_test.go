@@ -1,4 +1,4 @@
-package process
+package procfs
 
 import (
 	"bytes"
@@ -40,31 +40,6 @@ func processorTime() time.Duration {
 	var u syscall.Rusage
 	_ = syscall.Getrusage(syscall.RUSAGE_SELF, &u)
 	return time.Duration(u.Utime.Nano() + u.Stime.Nano())
-}
-
-// No executable takes more than its first bytes to tell its architecture.
-func FuzzArch(f *testing.F) {
-	f.Add([]byte("\x7fELF\x02\x01\x01\x00\x00\x00\x00\x00\x00\x00\x00\x00\x03\x00\x3e\x00"))
-	f.Add([]byte("\x7fELF\x01\x02\x01"))
-	f.Fuzz(func(t *testing.T, b []byte) {
-		r := &atMost{bytes.NewReader(b), 20}
-		if arch, err := archOf(r); err == nil && arch.WordSize() == 0 {
-			t.Errorf("%v", arch)
-		}
-	})
-}
-
-// atMost is a file of which no more may be read.
-type atMost struct {
-	*bytes.Reader
-	left int
-}
-
-func (r *atMost) ReadAt(p []byte, off int64) (int, error) {
-	if r.left -= len(p); r.left < 0 || off > 20 {
-		panic("more was read than is needed")
-	}
-	return r.Reader.ReadAt(p, off)
 }
 
 func FuzzParseMaps(f *testing.F) {

@@ -1,4 +1,4 @@
-package process
+package procfs
 
 import (
 	"bytes"
@@ -8,6 +8,7 @@ import (
 	"io"
 	"os"
 	"reflect"
+	"slices"
 	"strings"
 	"testing"
 	"time"
@@ -149,29 +150,6 @@ func TestParseSmaps(t *testing.T) {
 			t.Errorf("%q: %v, %v; want an error with %q", text, ms, err, want)
 		}
 	}
-}
-
-func TestReadAhead(t *testing.T) {
-	// Longer than what is read ahead, and given up in the middle.
-	text := new(strings.Builder)
-	for i := range 20000 {
-		fmt.Fprintf(text, "%x-%x r--p 00000000 00:00 0 \n", (2*i+1)<<12, (2*i+2)<<12)
-	}
-	r, stop := readAhead(strings.NewReader(text.String()))
-	ms, err := ParseMaps(r)
-	stop()
-	if err != nil || len(ms) != 20000 {
-		t.Errorf("%d mappings, %v", len(ms), err)
-	}
-	fails := errors.New("fails")
-	r, stop = readAhead(io.MultiReader(strings.NewReader(text.String()), failing{fails}))
-	if _, err := ParseMaps(r); !errors.Is(err, fails) {
-		t.Errorf("%v; want %v", err, fails)
-	}
-	stop()
-	r, stop = readAhead(strings.NewReader(text.String()))
-	r.Read(make([]byte, 10))
-	stop()
 }
 
 // statText has the fields 3 to 52 of a real process.
@@ -341,4 +319,55 @@ func TestParseSelf(t *testing.T) {
 		}
 		f.Close()
 	}
+}
+
+// The paths of thousands of mappings are held in bounded memory.
+func TestManyLongPaths(t *testing.T) {
+	var text strings.Builder
+	for i := range 4000 {
+		fmt.Fprintf(&text, "%x-%x r--p 00000000 00:01 %d /%s%d\n", (i+1)<<12, (i+2)<<12, i, strings.Repeat("x", 60000), i)
+	}
+	text.WriteString("7ffff7fc1000-7ffff7fc3000 r-xp 00000000 00:00 0                          [vdso]\n")
+	ms, err := ParseMaps(strings.NewReader(text.String()))
+	if err != nil || len(ms) != 4001 {
+		t.Fatalf("%d mappings, %v", len(ms), err)
+	}
+	total := 0
+	for _, m := range ms {
+		total += len(m.Path)
+	}
+	if total > maxPaths+len(ms)*len(cutMark) || total < maxPaths/2 {
+		t.Errorf("%d bytes of paths", total)
+	}
+	if ms[4000].Path != "[vdso]" || !ms[4000].Special() {
+		t.Errorf("%q", ms[4000].Path)
+	}
+}
+
+// The address of the random bytes is found in vectors of both sizes.
+func TestAuxvValue(t *testing.T) {
+	for name, c := range map[string]struct {
+		auxv []byte
+		want uint64
+	}{
+		"64 bit":  {slices.Concat(words(8, 6, 4096), words(8, 25, 0x7fff_0000_1230), words(8, 0, 0)), 0x7fff_0000_1230},
+		"32 bit":  {slices.Concat(words(4, 6, 4096), words(4, 25, 0xffff_1230), words(4, 0, 0)), 0xffff_1230},
+		"nothing": {words(8, 0, 0), 0},
+		"torn":    {words(8, 25, 0)[:9], 0},
+		"empty":   {nil, 0},
+	} {
+		if got := AuxvValue(c.auxv, 25); got != c.want {
+			t.Errorf("%s: %#x; want %#x", name, got, c.want)
+		}
+	}
+}
+
+// words encodes words of a size, in bytes.
+func words(size int, ws ...uint64) (b []byte) {
+	for _, w := range ws {
+		for range size {
+			b, w = append(b, byte(w)), w>>8
+		}
+	}
+	return b
 }
