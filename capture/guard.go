@@ -7,8 +7,8 @@ import (
 
 	"golang.org/x/sys/unix"
 
+	"github.com/procmem/procmem/internal/mappedfile"
 	"github.com/procmem/procmem/internal/sink"
-	"github.com/procmem/procmem/process"
 	"github.com/procmem/procmem/snapshot"
 )
 
@@ -31,7 +31,7 @@ func newGuard(ctx context.Context, folder string) (*guard, context.Context) {
 	ctx, cancel := context.WithCancelCause(ctx)
 	g := &guard{patience: diskPatience, idle: folder == "", cancel: cancel}
 	var st unix.Statfs_t
-	if folder != "" && (unix.Statfs(folder, &st) != nil || process.ServedType(st.Type)) {
+	if folder != "" && (unix.Statfs(folder, &st) != nil || mappedfile.ServedType(st.Type)) {
 		g.patience = snapshot.StuckPatience
 	}
 	return g, ctx

@@ -46,7 +46,7 @@ func (b backingMemory) read(m *procmem.Mapping, p []byte, a procmem.Addr) (int, 
 	case !m.HasFile() || m.Flags&procmem.VMHugeTLB != 0:
 		return 0, procmem.ErrGone
 	}
-	file, release := b.v.back.file(m)
+	file, release := b.v.back.File(m)
 	defer release()
 	if file == nil {
 		return 0, procmem.ErrUnreadable
@@ -69,7 +69,7 @@ func (b backingMemory) Data(r procmem.Range) iter.Seq2[procmem.Range, error] {
 			case m.Shared() || !m.HasFile() || m.Flags&procmem.VMHugeTLB != 0:
 				continue
 			}
-			file, release := b.v.back.file(m)
+			file, release := b.v.back.File(m)
 			goesOn := file == nil || fileExtents(file, m, part, yield)
 			if release(); !goesOn {
 				return

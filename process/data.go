@@ -8,6 +8,7 @@ import (
 	"golang.org/x/sys/unix"
 
 	"github.com/procmem/procmem"
+	"github.com/procmem/procmem/internal/mappedfile"
 	"github.com/procmem/procmem/internal/sys"
 )
 
@@ -44,7 +45,7 @@ func (v *View) mappingData(m *procmem.Mapping, r procmem.Range, skip PageState, 
 	case m.Special(), m.Flags&procmem.VMUffdMiss != 0:
 		return yield(r, nil)
 	case byFile:
-		f, release := v.back.file(m)
+		f, release := v.back.File(m)
 		defer release()
 		yield = v.withoutGuards(yield)
 		if f == nil {
@@ -111,9 +112,9 @@ func (v *View) swapped(m *procmem.Mapping, r procmem.Range) iter.Seq2[procmem.Ra
 // swappedShared is swapped for shared memory. Its page tables do not tell whether a page is
 // swapped out or was never touched by this process. Only the file does.
 func (v *View) swappedShared(m *procmem.Mapping, r procmem.Range, yield func(procmem.Range, error) bool) {
-	file, release := v.back.file(m)
+	file, release := v.back.File(m)
 	defer release()
-	f, local := file.(localFile)
+	f, local := file.(mappedfile.Local)
 	if !local || m.Usage == nil || m.Usage.Swap == 0 {
 		return
 	}
@@ -155,7 +156,7 @@ func (v *View) withoutGuards(yield func(procmem.Range, error) bool) func(procmem
 
 // fileData yields the parts of r, of a mapping of f, that may hold data. For a private mapping,
 // these are what the file has and, in its holes, the pages of the process.
-func (v *View) fileData(f mappedFile, m *procmem.Mapping, r procmem.Range, yield func(procmem.Range, error) bool) bool {
+func (v *View) fileData(f mappedfile.File, m *procmem.Mapping, r procmem.Range, yield func(procmem.Range, error) bool) bool {
 	if m.Shared() {
 		return fileExtents(f, m, r, yield)
 	}
@@ -184,19 +185,19 @@ func (v *View) fileData(f mappedFile, m *procmem.Mapping, r procmem.Range, yield
 
 // fileExtents yields the parts of r that are data in the file and not holes. Beyond the end of
 // the file nothing can be read, so it yields nothing there.
-func fileExtents(f mappedFile, m *procmem.Mapping, r procmem.Range, yield func(procmem.Range, error) bool) bool {
+func fileExtents(f mappedfile.File, m *procmem.Mapping, r procmem.Range, yield func(procmem.Range, error) bool) bool {
 	base := m.Offset - uint64(m.Start) // modulo 2^64: file offset = base + address
 	end := base + uint64(r.End)
 	if end > math.MaxInt64 {
 		return true
 	}
-	size, err := f.size()
+	size, err := f.Size()
 	if err != nil {
 		return yield(r, nil)
 	}
 	end = min(end, (uint64(size)+procmem.PageSize-1)&^(procmem.PageSize-1))
 	for off := base + uint64(r.Start); off < end; {
-		data, h, err := f.seekData(int64(off))
+		data, h, err := f.SeekData(int64(off))
 		if errors.Is(err, unix.ENXIO) {
 			return true
 		}

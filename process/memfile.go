@@ -6,6 +6,7 @@ import (
 	"golang.org/x/sys/unix"
 
 	"github.com/procmem/procmem"
+	"github.com/procmem/procmem/internal/mappedfile"
 )
 
 // FileState is what a mapped file tells of itself.
@@ -18,9 +19,9 @@ type FileState struct {
 // FileState returns the state of the file behind a mapping. ok is false where there is none, it
 // is on a server, or it cannot be opened.
 func (v *View) FileState(m *procmem.Mapping) (state FileState, ok bool) {
-	file, release := v.back.file(m)
+	file, release := v.back.File(m)
 	defer release()
-	f, local := file.(localFile) // a file on a server is not memory
+	f, local := file.(mappedfile.Local) // a file on a server is not memory
 	if !local {
 		return state, false
 	}

@@ -35,7 +35,7 @@ const (
 func (p *Process) Exe() (string, error) {
 	var path string
 	err := p.withMemory(func(_ int, dir *os.File) (err error) {
-		path, err = readLink(dir, "exe")
+		path, err = privilege.ReadLink(dir, "exe")
 		return err
 	})
 	if errors.Is(err, unix.ENAMETOOLONG) {
@@ -129,20 +129,11 @@ func (p *Process) trueNames(ms []procmem.Mapping) {
 		if !strings.HasPrefix(m.Path, "/") || !strings.ContainsRune(m.Path, '\n') && !strings.Contains(m.Path, `\012`) {
 			continue
 		}
-		name, err := readLink(dir, fmt.Sprintf("map_files/%x-%x", uint64(m.Start), uint64(m.End)))
+		name, err := privilege.ReadLink(dir, fmt.Sprintf("map_files/%x-%x", uint64(m.Start), uint64(m.End)))
 		// The link must be of the file that maps has shown, and not of one that has been mapped
 		// there since.
 		if err == nil && strings.HasSuffix(m.String(), " "+strings.ReplaceAll(name, "\n", `\012`)) {
 			m.Path = name
 		}
 	}
-}
-
-// readLink reads a link in a folder of /proc.
-func readLink(dir *os.File, name string) (string, error) {
-	buf := make([]byte, unix.PathMax)
-	n := 0
-	var err error
-	privilege.Raised(func() { n, err = unix.Readlinkat(int(dir.Fd()), name, buf) })
-	return string(buf[:max(n, 0)]), err
 }

@@ -129,14 +129,9 @@ func (p *Process) exiting(tid int) bool {
 
 // readLink reads a link below /proc/PID.
 func (p *Process) readLink(name string) (string, error) {
-	buf := make([]byte, 256)
-	var (
-		n   int
-		err error
-	)
-	privilege.Raised(func() { n, err = unix.Readlinkat(int(p.dir.Fd()), name, buf) })
+	to, err := privilege.ReadLink(p.dir, name)
 	if err != nil {
 		return "", fmt.Errorf("read link /proc/%d/%s: %w", p.pid, name, err)
 	}
-	return string(buf[:n]), nil
+	return to, nil
 }

@@ -25,6 +25,7 @@ import (
 	"golang.org/x/sys/unix"
 
 	"github.com/procmem/procmem"
+	"github.com/procmem/procmem/internal/mappedfile"
 	"github.com/procmem/procmem/internal/privilege"
 	"github.com/procmem/procmem/internal/procfs"
 	"github.com/procmem/procmem/internal/refusal"
@@ -32,6 +33,10 @@ import (
 
 // ErrNoProcess reports that no process has the pid.
 var ErrNoProcess = errors.New("no such process")
+
+// ErrNoAnswer reports that a file is on a server that did not answer in time, or that refuses
+// the caller.
+var ErrNoAnswer = mappedfile.ErrNoAnswer
 
 // Process is a live process. It is safe for concurrent use.
 type Process struct {
@@ -42,10 +47,10 @@ type Process struct {
 	onWait func(what string) // nil for none
 
 	mu         sync.Mutex
-	known      *mounts      // nil before they were read
-	successors []*successor // threads that stood in for a leader that has exited
-	waiting    int          // calls of within that are running; they may last for ever
-	closed     bool         // Close was called; the last waiting call releases the rest
+	known      *mappedfile.Mounts // nil before they were read
+	successors []*successor       // threads that stood in for a leader that has exited
+	waiting    int                // calls of within that are running; they may last for ever
+	closed     bool               // Close was called; the last waiting call releases the rest
 
 	numbers sync.Once
 	foreign error // why process and thread ids mean something else to system calls
@@ -203,7 +208,7 @@ func (p *Process) withMemory(f func(tid int, dir *os.File) error) error {
 
 // alive reports whether the thread behind a folder of /proc has its memory.
 func alive(dir *os.File) bool {
-	f, err := openAt(dir, "stat", unix.O_RDONLY)
+	f, err := privilege.OpenAt(dir, "stat", unix.O_RDONLY)
 	if err != nil {
 		return false
 	}
@@ -231,7 +236,7 @@ func (p *Process) OpenMem(name string) (f *os.File, err error) {
 }
 
 func (p *Process) openIn(dir *os.File, name string, flags int) (*os.File, error) {
-	f, err := openAt(dir, name, flags)
+	f, err := privilege.OpenAt(dir, name, flags)
 	if err != nil {
 		if (errors.Is(err, unix.ENOENT) || errors.Is(err, unix.ESRCH)) && !p.Exists() {
 			err = unix.ESRCH
@@ -239,26 +244,6 @@ func (p *Process) openIn(dir *os.File, name string, flags int) (*os.File, error)
 		return nil, fmt.Errorf("open /proc/%d/%s: %w", p.pid, name, err)
 	}
 	return f, nil
-}
-
-// openAt opens a file of /proc. It must not be used for what is behind the links root and cwd,
-// because the target decides what is there.
-func openAt(dir *os.File, name string, flags int) (f *os.File, err error) {
-	privilege.Raised(func() {
-		for {
-			fd, oerr := unix.Openat(int(dir.Fd()), name, flags|unix.O_CLOEXEC, 0)
-			switch oerr {
-			case nil:
-				f = os.NewFile(uintptr(fd), dir.Name()+"/"+name)
-				return
-			case unix.EINTR:
-			default:
-				err = oerr
-				return
-			}
-		}
-	})
-	return f, err
 }
 
 // openFolder opens /proc/PID.
@@ -360,6 +345,20 @@ func (p *Process) Smaps() (ms []procmem.Mapping, err error) {
 	})
 	p.trueNames(ms)
 	return ms, err
+}
+
+// lookAtMounts reads the mounts that the process sees.
+func (p *Process) lookAtMounts() mappedfile.Mounts {
+	var text io.Reader = strings.NewReader("")
+	if f, err := p.Open("mountinfo"); err == nil {
+		defer f.Close()
+		text = f
+	}
+	ms := mappedfile.ParseMounts(text)
+	p.mu.Lock()
+	defer p.mu.Unlock()
+	p.known = &ms
+	return ms
 }
 
 // Threads returns the ids of the threads, ascending, in the pid namespace of /proc.

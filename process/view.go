@@ -12,7 +12,7 @@ import (
 	"golang.org/x/sys/unix"
 
 	"github.com/procmem/procmem"
-	"github.com/procmem/procmem/internal/privilege"
+	"github.com/procmem/procmem/internal/mappedfile"
 	"github.com/procmem/procmem/internal/refusal"
 )
 
@@ -34,7 +34,7 @@ type View struct {
 	// Where to look whether pages may be pinned; 0 for none.
 	spaceIDAt    procmem.Addr // address of 8 bytes that no other address space has
 	forkSentinel procmem.Addr // address of the fork sentinel
-	back         *backing
+	back         *mappedfile.Files
 
 	stopped bool
 	tracer  func(func())
@@ -65,7 +65,8 @@ func (p *Process) viewOf(tid int, dir *os.File) (*View, error) {
 		return nil, err
 	}
 	v := &View{tid: tid, mem: mem}
-	v.back = newBacking(p, dir, func() bool { return v.stopped })
+	files := mappedfile.Process{PID: p.pid, Dir: dir, Mounts: p.lookAtMounts(), Held: func() bool { return v.stopped }, OnWait: p.onWait}
+	v.back = mappedfile.New(files)
 	v.pm.f = pm
 	// With a number of another pid namespace, process_vm_readv would read from another process,
 	// even if only to find that out.
@@ -83,7 +84,7 @@ func (p *Process) viewOf(tid int, dir *os.File) (*View, error) {
 		v.Close()
 		return nil, fmt.Errorf("read mappings: %w", unix.ESRCH)
 	}
-	v.findUnreachable(p, dir)
+	v.maps = files.Unreachable(v.maps)
 	v.spans = spansOf(v.maps)
 	v.findForkSentinel()
 	return v, nil
@@ -131,7 +132,7 @@ func (p *Process) MayRead() error {
 // Close releases what the view holds. The target is not affected. The view must not be read
 // after Close.
 func (v *View) Close() error {
-	v.back.close()
+	v.back.Close()
 	return errors.Join(v.mem.Close(), v.pm.f.Close())
 }
 
@@ -170,7 +171,7 @@ func (v *View) readMapping(m *procmem.Mapping, p []byte, a procmem.Addr) (int, e
 	case m.Special():
 		return v.raw(0, p, a)
 	case m.Shared():
-		f, release := v.back.file(m)
+		f, release := v.back.File(m)
 		defer release()
 		if f != nil {
 			n, err := v.readShared(f, m, p, a)
@@ -213,7 +214,7 @@ func (v *View) readMapping(m *procmem.Mapping, p []byte, a procmem.Addr) (int, e
 
 // readShared reads a part of shared memory from its file, up to the first guard. A guard hides
 // the file's bytes in this mapping.
-func (v *View) readShared(f mappedFile, m *procmem.Mapping, p []byte, a procmem.Addr) (int, error) {
+func (v *View) readShared(f mappedfile.File, m *procmem.Mapping, p []byte, a procmem.Addr) (int, error) {
 	r := procmem.Range{Start: a, End: a + procmem.Addr(len(p))}
 	for g, err := range v.pm.guards(r) {
 		if err != nil || g.Start <= a {
@@ -242,7 +243,7 @@ func (v *View) readAbsent(m *procmem.Mapping, p []byte, done int, a, to procmem.
 	case m.Shared():
 		return 0, len(p)
 	case m.HasFile() && m.Flags&procmem.VMHugeTLB == 0:
-		f, release := v.back.file(m)
+		f, release := v.back.File(m)
 		defer release()
 		if f != nil {
 			n, err := readFile(f, m, p, from)
@@ -264,7 +265,7 @@ func (v *View) readAbsent(m *procmem.Mapping, p []byte, done int, a, to procmem.
 
 // Remote reports whether the file behind a mapping is, or may be, on a server. Asking that
 // server may take a second or more, and may fail (ErrNoAnswer).
-func (v *View) Remote(m *procmem.Mapping) bool { return v.back.mounts.remote(m) }
+func (v *View) Remote(m *procmem.Mapping) bool { return v.back.Remote(m) }
 
 // Served opens the file behind a mapping where it is on a server. served reports whether it is.
 // f is nil where it cannot be opened. f may be read as long as the view is open, and fails
@@ -277,11 +278,11 @@ func (v *View) Served(m *procmem.Mapping) (f interface {
 	if !v.Remote(m) {
 		return nil, false
 	}
-	file, _ := v.back.file(m)
+	file, _ := v.back.File(m)
 	if file == nil {
 		return nil, true
 	}
-	size, err := file.size()
+	size, err := file.Size()
 	if err != nil {
 		return nil, true
 	}
@@ -299,7 +300,7 @@ func (servedFile) Close() error  { return nil }
 // HasBacking reports whether the file behind a mapping can be read. The file then stays open as
 // long as the view, whatever becomes of the mapping.
 func (v *View) HasBacking(m *procmem.Mapping) bool {
-	f, release := v.back.file(m)
+	f, release := v.back.File(m)
 	defer release()
 	return f != nil
 }
@@ -324,12 +325,7 @@ func (v *View) Untouched(m *procmem.Mapping) error {
 	if v.Remote(m) {
 		return ErrNoAnswer
 	}
-	var (
-		st  unix.Stat_t
-		err error
-	)
-	privilege.Raised(func() { err = unix.Fstatat(int(v.back.dir.Fd()), mapFile(m), &st, 0) })
-	if err == unix.EPERM {
+	if v.back.Refused(m) {
 		return errMayLook
 	}
 	return procmem.ErrUntouched
@@ -361,7 +357,7 @@ var errNoFileData = errors.New("file has no read")
 
 // readFile reads what a mapping shows of its file. Bytes from the end of the file to the end of
 // that page are zeros. Bytes beyond are a fault.
-func readFile(f mappedFile, m *procmem.Mapping, p []byte, a procmem.Addr) (int, error) {
+func readFile(f mappedfile.File, m *procmem.Mapping, p []byte, a procmem.Addr) (int, error) {
 	off := m.Offset + uint64(a-m.Start)
 	if off > math.MaxInt64-uint64(len(p)) {
 		return 0, procmem.ErrUnreadable
@@ -383,7 +379,7 @@ func readFile(f mappedFile, m *procmem.Mapping, p []byte, a procmem.Addr) (int, 
 	if n == 0 {
 		// All of p is beyond the end. Whether its first bytes belong to the last page depends
 		// on where the file ends.
-		size, err := f.size()
+		size, err := f.Size()
 		if err != nil {
 			return 0, procmem.ErrUnreadable
 		}

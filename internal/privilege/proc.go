@@ -33,3 +33,32 @@ func StatProc(pid int, name string) (st unix.Stat_t, err error) {
 	Raised(func() { err = unix.Stat(ProcPath(pid, name), &st) })
 	return st, err
 }
+
+// OpenAt opens a file of /proc. It must not be used for what is behind the links root and cwd,
+// because the target decides what is there.
+func OpenAt(dir *os.File, name string, flags int) (f *os.File, err error) {
+	Raised(func() {
+		for {
+			fd, oerr := unix.Openat(int(dir.Fd()), name, flags|unix.O_CLOEXEC, 0)
+			switch oerr {
+			case nil:
+				f = os.NewFile(uintptr(fd), dir.Name()+"/"+name)
+				return
+			case unix.EINTR:
+			default:
+				err = oerr
+				return
+			}
+		}
+	})
+	return f, err
+}
+
+// ReadLink reads a link in a folder of /proc.
+func ReadLink(dir *os.File, name string) (string, error) {
+	buf := make([]byte, unix.PathMax)
+	n := 0
+	var err error
+	Raised(func() { n, err = unix.Readlinkat(int(dir.Fd()), name, buf) })
+	return string(buf[:max(n, 0)]), err
+}

@@ -1,4 +1,4 @@
-package process
+package mappedfile
 
 import (
 	"encoding/gob"
@@ -40,8 +40,7 @@ func init() { selfexec.Register(readerName, serveFiles) }
 // a server cannot always be ended, and then its process does not end either. A file reader that
 // does not answer is left to itself.
 type fileReader struct {
-	p   *Process
-	dir *os.File // /proc/PID, or that of a thread that lives on
+	of Process
 
 	mu   sync.Mutex
 	cmd  *exec.Cmd
@@ -86,7 +85,7 @@ func (r *fileReader) ask(q question, file string, patience time.Duration) (a ans
 	if err := r.start(); err != nil {
 		return a, 0, err
 	}
-	timer := time.AfterFunc(tellAfter, func() { r.p.tellWait("the file " + file) })
+	timer := time.AfterFunc(tellAfter, func() { r.of.tellWait("the file " + file) })
 	defer timer.Stop()
 	_ = r.conn.SetDeadline(time.Now().Add(patience))
 	if err = r.enc.Encode(&q); err == nil {
@@ -116,8 +115,8 @@ func (r *fileReader) start() error {
 	if err != nil {
 		return err
 	}
-	cmd := selfexec.Command(readerName, strconv.Itoa(r.p.pid))
-	cmd.Env, cmd.Dir, cmd.ExtraFiles = []string{}, "/", []*os.File{theirs, r.dir}
+	cmd := selfexec.Command(readerName, strconv.Itoa(r.of.PID))
+	cmd.Env, cmd.Dir, cmd.ExtraFiles = []string{}, "/", []*os.File{theirs, r.of.Dir}
 	if err := cmd.Start(); err != nil {
 		conn.Close()
 		return fmt.Errorf("start a process that reads files: %w", err)

@@ -1,4 +1,4 @@
-package process
+package mappedfile
 
 import (
 	"bufio"
@@ -40,35 +40,27 @@ func ServedType(magic int64) bool {
 // kernelFiles are prefixes of the names of files that are on no mount, but in memory.
 var kernelFiles = []string{"/memfd:", "/SYSV", "/dev/zero (deleted)", "/secretmem", "/[aio]", "/anon_hugepage", "anon_inode:", "/dmabuf", "/drm mm object", "/i915"}
 
-// mounts knows which file systems of a process have a server.
-type mounts struct {
+// Mounts knows which file systems of a process have a server.
+type Mounts struct {
 	served map[[2]uint32]bool // by device; nil: no file is remote
 	points map[string]bool    // by the folder on which each is mounted
 }
 
-// readMounts reads the mounts that the process sees.
-func readMounts(p *Process) mounts {
-	f, err := p.Open("mountinfo")
-	if err != nil {
-		return parseMounts(strings.NewReader(""))
-	}
-	defer f.Close()
-	return parseMounts(f)
-}
-
 // mountsHere reads the mounts that this process sees.
-func mountsHere() mounts {
+func mountsHere() Mounts {
 	f, err := os.Open("/proc/self/mountinfo")
 	if err != nil {
-		return parseMounts(strings.NewReader(""))
+		return ParseMounts(strings.NewReader(""))
 	}
 	defer f.Close()
-	return parseMounts(f)
+	return ParseMounts(f)
 }
 
-func parseMounts(f io.Reader) mounts {
-	m := mounts{map[[2]uint32]bool{}, map[string]bool{}}
-	sc := bufio.NewScanner(f)
+// ParseMounts reads the text of /proc/PID/mountinfo (proc(5)). It skips lines that it does not
+// understand. Where the text is empty, files may be remote by their devices alone.
+func ParseMounts(r io.Reader) Mounts {
+	m := Mounts{map[[2]uint32]bool{}, map[string]bool{}}
+	sc := bufio.NewScanner(r)
 	sc.Buffer(nil, 1<<20)
 	for sc.Scan() {
 		// 36 35 98:0 /root /mount options ... - type source options
@@ -90,25 +82,6 @@ func parseMounts(f io.Reader) mounts {
 	return m
 }
 
-// knownMounts returns the mounts of the last look at the process.
-func (p *Process) knownMounts() mounts {
-	p.mu.Lock()
-	known := p.known
-	p.mu.Unlock()
-	if known != nil {
-		return *known
-	}
-	return p.lookAtMounts()
-}
-
-func (p *Process) lookAtMounts() mounts {
-	ms := readMounts(p)
-	p.mu.Lock()
-	defer p.mu.Unlock()
-	p.known = &ms
-	return ms
-}
-
 // unescape undoes the kernel's escapes of spaces and similar characters: \040.
 func unescape(s string) string {
 	var out strings.Builder
@@ -125,8 +98,8 @@ func unescape(s string) string {
 	return out.String()
 }
 
-// remote reports whether the file behind a mapping is, or may be, on a server.
-func (ms *mounts) remote(m *procmem.Mapping) bool {
+// Remote reports whether the file behind a mapping is, or may be, on a server.
+func (ms *Mounts) Remote(m *procmem.Mapping) bool {
 	if ms.served == nil || !m.HasFile() || m.Special() || m.Flags&procmem.VMHugeTLB != 0 {
 		return false
 	}
@@ -146,8 +119,8 @@ func (ms *mounts) remote(m *procmem.Mapping) bool {
 	return true
 }
 
-// below reports whether a path is on a file system that has a server.
-func (ms *mounts) below(path string) bool {
+// Below reports whether a path is on a file system that has a server.
+func (ms *Mounts) Below(path string) bool {
 	for dir := path; ; {
 		if yes, known := ms.points[dir]; known {
 			return yes

@@ -1,10 +1,10 @@
-package process
+package mappedfile
 
 import (
 	"bytes"
-	"fmt"
 	"io"
 	"os"
+	"slices"
 	"strings"
 	"time"
 
@@ -23,18 +23,19 @@ type namedFile struct {
 	at []int // indexes of the mappings
 }
 
-// findUnreachable sets Unreachable in the mappings of a view.
-func (v *View) findUnreachable(p *Process, dir *os.File) {
-	files := namedFiles(v.maps)
+// Unreachable returns mappings with Unreachable set where it is true. It takes two seconds at
+// most.
+func (p Process) Unreachable(maps []procmem.Mapping) []procmem.Mapping {
+	files := namedFiles(maps)
 	if len(files) == 0 {
-		return
+		return maps
 	}
-	r := reach{maps: v.maps, mounts: v.back.mounts, here: mountsHere()}
-	var err error
-	if r.dir, err = openAt(dir, ".", unix.O_PATH|unix.O_DIRECTORY); err != nil {
-		return
+	dir, err := privilege.OpenAt(p.Dir, ".", unix.O_PATH|unix.O_DIRECTORY)
+	if err != nil {
+		return maps
 	}
-	r.reader = &fileReader{p: p, dir: r.dir}
+	p.Dir = dir
+	r := reach{dir: dir, maps: maps, mounts: p.Mounts, here: mountsHere(), reader: &fileReader{of: p}}
 	type answer struct {
 		file        int
 		unreachable bool
@@ -58,13 +59,13 @@ func (v *View) findUnreachable(p *Process, dir *os.File) {
 		break
 	}
 	// The goroutine may still be looking at the mappings.
-	maps := append([]procmem.Mapping(nil), v.maps...)
+	maps = slices.Clone(maps)
 	for i := range files {
 		for _, k := range files[i].at {
 			maps[k].Unreachable = unreachable[i]
 		}
 	}
-	v.maps = maps
+	return maps
 }
 
 // namedFiles returns the regular files behind mappings, as far as the mappings tell.
@@ -98,7 +99,7 @@ func namedFiles(maps []procmem.Mapping) (files []namedFile) {
 type reach struct {
 	dir          *os.File // /proc/PID, or that of a thread that lives on
 	maps         []procmem.Mapping
-	mounts, here mounts      // of the process, and of this one
+	mounts, here Mounts      // of the process, and of this one
 	reader       *fileReader // of files that may be on a server; nil in a file reader itself
 }
 
@@ -108,7 +109,7 @@ func (r *reach) all(files []namedFile, tell func(file int, yes bool)) {
 	var served []int
 	for i, f := range files {
 		m := &r.maps[f.at[0]]
-		if r.mounts.remote(m) || r.served(m.Path) {
+		if r.mounts.Remote(m) || r.served(m.Path) {
 			served = append(served, i)
 			continue
 		}
@@ -130,7 +131,7 @@ func (r *reach) served(path string) bool {
 	if !strings.HasPrefix(path, "/") {
 		return false
 	}
-	if r.here.below(path) || r.mounts.below(path) {
+	if r.here.Below(path) || r.mounts.Below(path) {
 		return true
 	}
 	fd, err := unix.Openat2(unix.AT_FDCWD, path, &unix.OpenHow{Flags: unix.O_PATH | unix.O_CLOEXEC, Resolve: unix.RESOLVE_NO_SYMLINKS})
@@ -178,12 +179,6 @@ func (r *reach) same(m *procmem.Mapping, named *unix.Stat_t) bool {
 	return named.Ino == m.Inode && named.Dev == unix.Mkdev(m.Major, m.Minor)
 }
 
-// mapFile returns the name of the link to the mapped file below /proc/PID. Following it takes
-// CAP_CHECKPOINT_RESTORE or CAP_SYS_ADMIN.
-func mapFile(m *procmem.Mapping) string {
-	return fmt.Sprintf("map_files/%x-%x", uint64(m.Start), uint64(m.End))
-}
-
 // sameBuild reports whether the file of that name has the build id of the mapped one.
 func (r *reach) sameBuild(f namedFile, name string) bool {
 	id := r.mappedBuildID(f)
@@ -202,7 +197,7 @@ func (r *reach) sameBuild(f namedFile, name string) bool {
 // memory.
 func (r *reach) mappedBuildID(f namedFile) []byte {
 	m := &r.maps[f.at[0]]
-	b := backing{dir: r.dir}
+	b := Files{of: Process{Dir: r.dir}}
 	if file := b.openFile(m); file != nil {
 		defer file.Close()
 		return buildID(file)
@@ -210,7 +205,7 @@ func (r *reach) mappedBuildID(f namedFile) []byte {
 	if r.reader == nil {
 		return nil // asking the server by way of the process would hold a lock of the process
 	}
-	mem, err := openAt(r.dir, "mem", unix.O_RDONLY)
+	mem, err := privilege.OpenAt(r.dir, "mem", unix.O_RDONLY)
 	if err != nil {
 		return nil
 	}

@@ -1,7 +1,8 @@
-package process
+package mappedfile
 
 import (
 	"errors"
+	"fmt"
 	"os"
 	"strings"
 	"sync"
@@ -23,25 +24,21 @@ type fileKey struct {
 // has libraries.
 const maxBacking = 1024
 
-// backing opens the files behind mappings, to see what they hold without touching a page of the
+// Files has the files behind mappings, to see what they hold without touching a page of the
 // target.
-type backing struct {
-	p      *Process
-	dir    *os.File // /proc/PID, or that of a thread that lives on
-	held   func() bool
-	mounts mounts
+type Files struct {
+	of     Process
 	reader *fileReader // of files on servers
 	mu     sync.Mutex
-	open   map[fileKey]mappedFile // nil for a file that cannot be opened
+	open   map[fileKey]File // nil for a file that cannot be opened
 }
 
-func newBacking(p *Process, dir *os.File, held func() bool) *backing {
-	return &backing{p: p, dir: dir, held: held, mounts: p.lookAtMounts(), reader: &fileReader{p: p, dir: dir}}
-}
+// New returns the files behind the mappings of a process. Close must be called.
+func New(of Process) *Files { return &Files{of: of, reader: &fileReader{of: of}} }
 
-// file returns the file behind m. It returns nil where there is no file, the file is not a
+// File returns the file behind m. It returns nil where there is no file, the file is not a
 // regular one, or there is no right to open it. release must be called when done.
-func (b *backing) file(m *procmem.Mapping) (f mappedFile, release func()) {
+func (b *Files) File(m *procmem.Mapping) (f File, release func()) {
 	nop := func() {}
 	if !m.HasFile() || m.Special() {
 		return nil, nop
@@ -57,19 +54,19 @@ func (b *backing) file(m *procmem.Mapping) (f mappedFile, release func()) {
 		return f, func() { f.Close() }
 	}
 	if b.open == nil {
-		b.open = make(map[fileKey]mappedFile)
+		b.open = make(map[fileKey]File)
 	}
 	b.open[key] = f
 	return f, nop
 }
 
 // openFile tries all ways to a file. It gives up where a server does not answer.
-func (b *backing) openFile(m *procmem.Mapping) mappedFile {
+func (b *Files) openFile(m *procmem.Mapping) File {
 	// map_files is exact, even for files without a name. It takes CAP_CHECKPOINT_RESTORE or
 	// CAP_SYS_ADMIN.
 	f, err := b.openBy(m, way{name: mapFile(m), link: true})
 	goOn := func() bool { return err != nil && !errors.Is(err, ErrNoAnswer) }
-	if goOn() && executable(b.dir) == m.Path { // works without a name, too, and without a capability
+	if goOn() && executable(b.of.Dir) == m.Path { // works without a name, too, and without a capability
 		f, err = b.openBy(m, way{name: "exe", link: true})
 	}
 	if goOn() && !m.Deleted() && strings.HasPrefix(m.Path, "/") {
@@ -88,31 +85,31 @@ func (b *backing) openFile(m *procmem.Mapping) mappedFile {
 const maxDescriptors = 4096
 
 // openDescriptor opens a memfd that the process has open.
-func (b *backing) openDescriptor(m *procmem.Mapping) (mappedFile, error) {
-	dir, err := openAt(b.dir, "fd", unix.O_RDONLY|unix.O_DIRECTORY)
+func (b *Files) openDescriptor(m *procmem.Mapping) (File, error) {
+	dir, err := privilege.OpenAt(b.of.Dir, "fd", unix.O_RDONLY|unix.O_DIRECTORY)
 	if err != nil {
 		return nil, err
 	}
 	defer dir.Close()
 	names, _ := dir.Readdirnames(maxDescriptors)
 	for _, name := range names {
-		if !strings.HasPrefix(linkOf(b.dir, "fd/"+name), "/memfd:") {
+		if !strings.HasPrefix(linkOf(b.of.Dir, "fd/"+name), "/memfd:") {
 			continue
 		}
-		if f, err := (way{name: "fd/" + name, link: true}).open(b.dir, m.Inode); err == nil {
-			return localFile{f}, nil
+		if f, err := (way{name: "fd/" + name, link: true}).open(b.of.Dir, m.Inode); err == nil {
+			return Local{f}, nil
 		}
 	}
 	return nil, unix.ENOENT
 }
 
-func (b *backing) openBy(m *procmem.Mapping, w way) (mappedFile, error) {
-	if b.mounts.remote(m) || !w.link && b.mounts.below(w.name) {
-		f := &remoteFile{r: b.reader, way: w, path: m.Path, inode: m.Inode, held: b.held}
+func (b *Files) openBy(m *procmem.Mapping, w way) (File, error) {
+	if b.of.Mounts.Remote(m) || !w.link && b.of.Mounts.Below(w.name) {
+		f := &remoteFile{r: b.reader, way: w, path: m.Path, inode: m.Inode, held: b.of.Held}
 		return f, f.open()
 	}
-	f, err := w.open(b.dir, m.Inode)
-	return localFile{f}, err
+	f, err := w.open(b.of.Dir, m.Inode)
+	return Local{f}, err
 }
 
 // way is a way to the file behind a mapping: a link below /proc/PID, or a path below the root
@@ -139,6 +136,12 @@ func (w way) open(dir *os.File, inode uint64) (*os.File, error) {
 	return f, nil
 }
 
+// mapFile returns the name of the link to the mapped file below /proc/PID. Following it takes
+// CAP_CHECKPOINT_RESTORE or CAP_SYS_ADMIN.
+func mapFile(m *procmem.Mapping) string {
+	return fmt.Sprintf("map_files/%x-%x", uint64(m.Start), uint64(m.End))
+}
+
 // openLink opens the file behind a link of /proc.
 func openLink(dir *os.File, name string) (f *os.File, st *unix.Stat_t, err error) {
 	privilege.Raised(func() { f, st, err = regular.Open(int(dir.Fd()), name) })
@@ -149,20 +152,18 @@ func openLink(dir *os.File, name string) (f *os.File, st *unix.Stat_t, err error
 func executable(dir *os.File) string { return linkOf(dir, "exe") }
 
 // linkOf returns the target of a link of /proc, or "" where the kernel does not tell.
-func linkOf(dir *os.File, link string) (name string) {
-	buf := make([]byte, unix.PathMax)
-	privilege.Raised(func() {
-		if n, err := unix.Readlinkat(int(dir.Fd()), link, buf); err == nil {
-			name = string(buf[:n])
-		}
-	})
+func linkOf(dir *os.File, link string) string {
+	name, err := privilege.ReadLink(dir, link)
+	if err != nil {
+		return ""
+	}
 	return name
 }
 
 // openPath opens a file as the process would, with the rights of the user, because the process
 // decides what is there now.
 func openPath(dir *os.File, path string) (*os.File, *unix.Stat_t, error) {
-	root, err := openAt(dir, "root", unix.O_PATH|unix.O_DIRECTORY)
+	root, err := privilege.OpenAt(dir, "root", unix.O_PATH|unix.O_DIRECTORY)
 	if err != nil {
 		return nil, nil, err
 	}
@@ -170,7 +171,8 @@ func openPath(dir *os.File, path string) (*os.File, *unix.Stat_t, error) {
 	return regular.OpenBelow(int(root.Fd()), path)
 }
 
-func (b *backing) close() {
+// Close closes what is open, and leaves the process that reads files on servers.
+func (b *Files) Close() {
 	b.mu.Lock()
 	defer b.mu.Unlock()
 	for _, f := range b.open {
@@ -180,4 +182,17 @@ func (b *backing) close() {
 	}
 	b.open = nil
 	b.reader.close()
+}
+
+// Remote reports whether the file behind a mapping is, or may be, on a server.
+func (b *Files) Remote(m *procmem.Mapping) bool { return b.of.Mounts.Remote(m) }
+
+// Refused reports whether the kernel refuses to follow the link to a mapped file.
+func (b *Files) Refused(m *procmem.Mapping) bool {
+	var (
+		st  unix.Stat_t
+		err error
+	)
+	privilege.Raised(func() { err = unix.Fstatat(int(b.of.Dir.Fd()), mapFile(m), &st, 0) })
+	return err == unix.EPERM
 }

@@ -1,4 +1,4 @@
-package process
+package mappedfile
 
 import (
 	"io"
@@ -9,21 +9,21 @@ import (
 	"golang.org/x/sys/unix"
 )
 
-// mappedFile is a file behind a mapping.
-type mappedFile interface {
+// File is a file behind a mapping.
+type File interface {
 	io.ReaderAt
 	io.Closer
-	// size returns the length of the file, in bytes.
-	size() (int64, error)
-	// seekData returns the offset of the first data from off on, and that of the hole after it.
+	// Size returns the length of the file, in bytes.
+	Size() (int64, error)
+	// SeekData returns the offset of the first data from off on, and that of the hole after it.
 	// It fails with ENXIO where there is no data. A hole that is not after the data is unknown.
-	seekData(off int64) (data, hole int64, err error)
+	SeekData(off int64) (data, hole int64, err error)
 }
 
-// localFile is a file that the kernel serves itself.
-type localFile struct{ *os.File }
+// Local is a file that the kernel serves itself.
+type Local struct{ *os.File }
 
-func (f localFile) size() (int64, error) {
+func (f Local) Size() (int64, error) {
 	st, err := f.Stat()
 	if err != nil {
 		return 0, err
@@ -31,7 +31,7 @@ func (f localFile) size() (int64, error) {
 	return st.Size(), nil
 }
 
-func (f localFile) seekData(off int64) (data, hole int64, err error) { return seekData(f.File, off) }
+func (f Local) SeekData(off int64) (data, hole int64, err error) { return seekData(f.File, off) }
 
 func seekData(f *os.File, off int64) (data, hole int64, err error) {
 	if data, err = unix.Seek(int(f.Fd()), off, unix.SEEK_DATA); err != nil {
@@ -109,12 +109,12 @@ func (f *remoteFile) ReadAt(p []byte, off int64) (n int, err error) {
 	return n, nil
 }
 
-func (f *remoteFile) size() (int64, error) {
+func (f *remoteFile) Size() (int64, error) {
 	a, err := f.ask(question{Op: 's'})
 	return a.Size, err
 }
 
-func (f *remoteFile) seekData(off int64) (data, hole int64, err error) {
+func (f *remoteFile) SeekData(off int64) (data, hole int64, err error) {
 	a, err := f.ask(question{Op: 'd', Off: off})
 	return a.Data, a.Hole, err
 }
