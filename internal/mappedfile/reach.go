@@ -1,7 +1,6 @@
 package mappedfile
 
 import (
-	"bytes"
 	"io"
 	"os"
 	"slices"
@@ -23,8 +22,8 @@ type namedFile struct {
 	at []int // indexes of the mappings
 }
 
-// Unreachable returns mappings with Unreachable set where it is true. It takes two seconds at
-// most.
+// Unreachable returns mappings of the process with Unreachable set where it is true. It takes
+// reachPatience at most, or what a disk takes for its part. It does not change maps.
 func (p Process) Unreachable(maps []procmem.Mapping) []procmem.Mapping {
 	files := namedFiles(maps)
 	if len(files) == 0 {
@@ -100,7 +99,7 @@ type reach struct {
 	dir          *os.File // /proc/PID, or that of a thread that lives on
 	maps         []procmem.Mapping
 	mounts, here Mounts      // of the process, and of this one
-	reader       *fileReader // of files that may be on a server; nil in a file reader itself
+	reader       *fileReader // of files that may be on a server
 }
 
 // all tells of each file whether it is reachable. Files on servers come last. Once a server
@@ -141,69 +140,17 @@ func (r *reach) served(path string) bool {
 	return err == unix.ELOOP
 }
 
-// reachableHere is reachable for a process that may wait.
-func reachableHere(dir *os.File, m *procmem.Mapping) bool {
-	r := reach{dir: dir, maps: []procmem.Mapping{*m}}
-	return r.reachable(namedFile{at: []int{0}})
-}
-
 // reachable reports whether the path of a file leads to it, or to a file with the same build
 // id.
 func (r *reach) reachable(f namedFile) bool {
-	m := &r.maps[f.at[0]]
-	var named unix.Stat_t
-	if !strings.HasPrefix(m.Path, "/") || unix.Stat(m.Path, &named) != nil {
-		return false
-	}
-	return r.same(m, &named) || named.Mode&unix.S_IFMT == unix.S_IFREG && r.sameBuild(f, m.Path)
+	return leadsTo(r.dir, &r.maps[f.at[0]], func() []byte { return r.buildID(f) })
 }
 
-// same reports whether a file is the mapped one. The device in maps may differ from that of
-// stat(2) (btrfs, overlayfs), so stat is used for both, as far as that is allowed.
-func (r *reach) same(m *procmem.Mapping, named *unix.Stat_t) bool {
-	for _, link := range []string{mapFile(m), "root" + m.Path} {
-		var (
-			st  unix.Stat_t
-			err error
-		)
-		look := func() { err = unix.Fstatat(int(r.dir.Fd()), link, &st, 0) }
-		if link == mapFile(m) {
-			privilege.Raised(look)
-		} else {
-			look() // what the target names is looked at with the rights of the user
-		}
-		if err == nil && (link == mapFile(m) || st.Ino == m.Inode) {
-			return st.Dev == named.Dev && st.Ino == named.Ino
-		}
-	}
-	return named.Ino == m.Inode && named.Dev == unix.Mkdev(m.Major, m.Minor)
-}
-
-// sameBuild reports whether the file of that name has the build id of the mapped one.
-func (r *reach) sameBuild(f namedFile, name string) bool {
-	id := r.mappedBuildID(f)
-	if id == nil {
-		return false
-	}
-	named, err := os.OpenFile(name, unix.O_RDONLY|unix.O_NONBLOCK|unix.O_NOCTTY, 0)
-	if err != nil {
-		return false
-	}
-	defer named.Close()
-	return bytes.Equal(id, buildID(named))
-}
-
-// mappedBuildID returns the build id of a mapped file, from the file or from its bytes in
-// memory.
-func (r *reach) mappedBuildID(f namedFile) []byte {
-	m := &r.maps[f.at[0]]
-	b := Files{of: Process{Dir: r.dir}}
-	if file := b.openFile(m); file != nil {
+// buildID returns the build id of a mapped file, from the file or from its bytes in memory.
+func (r *reach) buildID(f namedFile) []byte {
+	if file := openHere(r.dir, &r.maps[f.at[0]]); file != nil {
 		defer file.Close()
 		return buildID(file)
-	}
-	if r.reader == nil {
-		return nil // asking the server by way of the process would hold a lock of the process
 	}
 	mem, err := privilege.OpenAt(r.dir, "mem", unix.O_RDONLY)
 	if err != nil {

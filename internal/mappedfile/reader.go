@@ -19,10 +19,6 @@ import (
 	"github.com/procmem/procmem/internal/selfexec"
 )
 
-// ErrNoAnswer reports that a file is on a server that did not answer in time, or that refuses
-// the caller.
-var ErrNoAnswer = errors.New("its file is on a server that does not answer, or does not give it out")
-
 // How long a server may take for one answer. maxLost is a number.
 const (
 	serverPatience = 4 * time.Second
@@ -167,7 +163,7 @@ func serveFiles() int {
 				a.Errno = unix.ENOENT
 			}
 		} else if q.Op == 'p' {
-			a.Yes = reachableHere(dir, &q.Map)
+			a.Yes = leadsTo(dir, &q.Map, func() []byte { return buildIDHere(dir, &q.Map) })
 		} else if q.ID < 1 || q.ID > len(files) {
 			a.Errno = unix.EBADF
 		} else {
@@ -177,6 +173,17 @@ func serveFiles() int {
 			return 0
 		}
 	}
+}
+
+// buildIDHere returns the build id of a mapped file, or nil. It does not look into the memory of
+// the process: to ask the server by way of the process would hold a lock of the process.
+func buildIDHere(dir *os.File, m *procmem.Mapping) []byte {
+	file := openHere(dir, m)
+	if file == nil {
+		return nil
+	}
+	defer file.Close()
+	return buildID(file)
 }
 
 // readerBlock is how many bytes are read at once.
