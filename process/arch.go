@@ -10,7 +10,6 @@ import (
 	"strings"
 
 	"github.com/procmem/procmem"
-	"github.com/procmem/procmem/internal/mappedfile"
 )
 
 // Arch returns the architecture of the executable. It reads only the bytes of the file that
@@ -68,15 +67,4 @@ func (p *Process) archOfAuxv() (procmem.Arch, error) {
 		return procmem.I386, nil
 	}
 	return 0, fmt.Errorf("/proc/%d/auxv: no architecture that is known", p.pid)
-}
-
-// knownMounts returns the mounts of the last look at the process.
-func (p *Process) knownMounts() mappedfile.Mounts {
-	p.mu.Lock()
-	known := p.known
-	p.mu.Unlock()
-	if known != nil {
-		return *known
-	}
-	return p.lookAtMounts()
 }

@@ -118,22 +118,3 @@ func within[T any](p *Process, d time.Duration, f func() (T, error)) (T, error) 
 		return zero, ErrBlocked
 	}
 }
-
-// trueNames corrects paths that /proc/PID/maps leaves in doubt. It writes a newline as "\012",
-// and writes these four characters as they are. The links of map_files have paths as they are.
-// Where those cannot be read, "\012" is taken for a newline.
-func (p *Process) trueNames(ms []procmem.Mapping) {
-	_, dir := p.bearer()
-	for i := range ms {
-		m := &ms[i]
-		if !strings.HasPrefix(m.Path, "/") || !strings.ContainsRune(m.Path, '\n') && !strings.Contains(m.Path, `\012`) {
-			continue
-		}
-		name, err := privilege.ReadLink(dir, fmt.Sprintf("map_files/%x-%x", uint64(m.Start), uint64(m.End)))
-		// The link must be of the file that maps has shown, and not of one that has been mapped
-		// there since.
-		if err == nil && strings.HasSuffix(m.String(), " "+strings.ReplaceAll(name, "\n", `\012`)) {
-			m.Path = name
-		}
-	}
-}

@@ -147,14 +147,6 @@ func (pm *pagemap) guards(r procmem.Range) iter.Seq2[procmem.Range, error] {
 	}
 }
 
-// Guards yields the guards of a mapping of a file.
-func (v *View) Guards(m *procmem.Mapping) iter.Seq2[procmem.Range, error] {
-	if !m.HasFile() || m.Special() {
-		return func(func(procmem.Range, error) bool) {}
-	}
-	return v.pm.guards(m.Range)
-}
-
 // Bits of an entry of /proc/PID/pagemap (Documentation/admin-guide/mm/pagemap.rst).
 const (
 	entryPresent = 1 << 63

@@ -18,7 +18,6 @@ import (
 	"os"
 	"slices"
 	"strconv"
-	"strings"
 	"sync"
 	"time"
 
@@ -276,6 +275,16 @@ type (
 	Syscall = procfs.Syscall
 )
 
+// MayRead returns nil where the caller may read the memory of the process, and else the error
+// of View. It asks the kernel, which has no effect on the process.
+func (p *Process) MayRead() error {
+	f, err := p.OpenMem("mem")
+	if err != nil {
+		return err
+	}
+	return f.Close()
+}
+
 // parse opens a file below /proc/PID and gives it to a parser.
 func parse[T any](p *Process, name string, f func(io.Reader) (T, error)) (T, error) {
 	file, err := p.Open(name)
@@ -311,56 +320,6 @@ func (p *Process) Stat() (*Stat, error) { return parse(p, "stat", procfs.ParseSt
 // Status reads /proc/PID/status. It needs no rights.
 func (p *Process) Status() (*Status, error) { return parse(p, "status", procfs.ParseStatus) }
 
-// Mappings reads /proc/PID/maps. It returns the mappings without Flags and Usage, ascending. It
-// needs the rights of a debugger.
-func (p *Process) Mappings() (ms []procmem.Mapping, err error) {
-	p.patiently(func() { ms, err = parseMem(p, "maps", procfs.ParseMaps) })
-	p.trueNames(ms)
-	return ms, err
-}
-
-// mapsPatience is how long reading the mappings may take before OnWait's function is called.
-const mapsPatience = 3 * time.Second
-
-// patiently runs f, which reads the mappings. A thread that waits in the kernel with their lock
-// held keeps all readers waiting.
-func (p *Process) patiently(f func()) {
-	timer := time.AfterFunc(mapsPatience, func() {
-		p.tellWait("the mappings, whose lock a thread of the process may hold")
-	})
-	defer timer.Stop()
-	f()
-}
-
-// Smaps reads /proc/PID/smaps. It returns the mappings with Flags and Usage, ascending. It
-// needs the rights of a debugger. The kernel walks all page tables of the target for it: some
-// 10 ms for each GiB in 4 KiB pages.
-func (p *Process) Smaps() (ms []procmem.Mapping, err error) {
-	p.patiently(func() {
-		ms, err = parseMem(p, "smaps", func(r io.Reader) ([]procmem.Mapping, error) {
-			ahead, stop := readAhead(r)
-			defer stop()
-			return procfs.ParseSmaps(ahead)
-		})
-	})
-	p.trueNames(ms)
-	return ms, err
-}
-
-// lookAtMounts reads the mounts that the process sees.
-func (p *Process) lookAtMounts() mappedfile.Mounts {
-	var text io.Reader = strings.NewReader("")
-	if f, err := p.Open("mountinfo"); err == nil {
-		defer f.Close()
-		text = f
-	}
-	ms := mappedfile.ParseMounts(text)
-	p.mu.Lock()
-	defer p.mu.Unlock()
-	p.known = &ms
-	return ms
-}
-
 // Threads returns the ids of the threads, ascending, in the pid namespace of /proc.
 func (p *Process) Threads() ([]int, error) {
 	dir, err := p.Open("task")
@@ -382,31 +341,9 @@ func (p *Process) Threads() ([]int, error) {
 	return tids, nil
 }
 
-// HasThread reports whether tid is a thread of this process that has not been reaped.
-func (p *Process) HasThread(tid int) bool {
-	return unix.Faccessat(int(p.dir.Fd()), "task/"+strconv.Itoa(tid)+"/stat", unix.F_OK, 0) == nil
-}
-
 // ThreadStat reads task/TID/stat. It needs no rights.
 func (p *Process) ThreadStat(tid int) (*Stat, error) {
 	return parse(p, "task/"+strconv.Itoa(tid)+"/stat", procfs.ParseStat)
-}
-
-// ThreadStatus reads task/TID/status. It needs no rights.
-func (p *Process) ThreadStatus(tid int) (*Status, error) {
-	return parse(p, "task/"+strconv.Itoa(tid)+"/status", procfs.ParseStatus)
-}
-
-// ThreadRuns returns how often the thread has been given a processor. It reads
-// task/TID/schedstat (Documentation/scheduler/sched-stats.rst).
-func (p *Process) ThreadRuns(tid int) (uint64, error) {
-	return parse(p, "task/"+strconv.Itoa(tid)+"/schedstat", procfs.ParseRuns)
-}
-
-// ThreadSyscall reads task/TID/syscall: where a blocked thread is, without stopping it. It
-// needs the rights of a debugger.
-func (p *Process) ThreadSyscall(tid int) (*Syscall, error) {
-	return parse(p, "task/"+strconv.Itoa(tid)+"/syscall", procfs.ParseSyscall)
 }
 
 // CoredumpFilter returns the bits of /proc/PID/coredump_filter (core(5)).
@@ -438,58 +375,6 @@ func (p *Process) Auxv(arch procmem.Arch) ([]byte, error) {
 		return nil, err
 	}
 	return procfs.ParseAuxv(b, arch)
-}
-
-// Info returns what NT_PRPSINFO of a core contains. It must be called before the process is
-// stopped, because State is else that of a stopped one.
-func (p *Process) Info() (procmem.ProcessInfo, error) {
-	st, err := p.Stat()
-	if err != nil {
-		return procmem.ProcessInfo{}, err
-	}
-	status, err := p.Status()
-	if err != nil {
-		return procmem.ProcessInfo{}, err
-	}
-	info := procmem.ProcessInfo{
-		PID: p.pid, PPID: st.PPID, PGRP: st.PGRP, SID: st.SID,
-		UID: status.UID[0], GID: status.GID[0],
-		State: st.State, Nice: st.Nice, Flags: st.Flags, Name: st.Name,
-	}
-	if inner := status.InnerPID(); inner != 0 {
-		info.PID = inner
-	}
-	if exe, err := p.Exe(); err == nil && base(exe) != "" {
-		info.Name = base(exe)
-	}
-	if args, err := p.Cmdline(); err == nil {
-		info.Args = strings.Join(args, " ")
-	}
-	return info, nil
-}
-
-// ThreadInfo returns what /proc tells of a thread, without registers. It must be called before
-// the thread is stopped, because State is else that of a stopped one.
-func (p *Process) ThreadInfo(tid int) (procmem.Thread, error) {
-	st, err := p.ThreadStat(tid)
-	if err != nil {
-		return procmem.Thread{}, err
-	}
-	status, err := p.ThreadStatus(tid)
-	if err != nil {
-		return procmem.Thread{}, err
-	}
-	t := procmem.Thread{
-		TID: tid, Name: st.Name, State: st.State,
-		PPID: st.PPID, PGRP: st.PGRP, SID: st.SID,
-		Pending: status.SigPending, Blocked: status.SigBlocked,
-		UserTime: st.UserTime, SystemTime: st.SystemTime,
-		ChildUserTime: st.ChildUserTime, ChildSystemTime: st.ChildSystemTime,
-	}
-	if inner := status.InnerPID(); inner != 0 {
-		t.TID = inner
-	}
-	return t, nil
 }
 
 // List returns the pids of all processes of this /proc, ascending.

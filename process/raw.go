@@ -5,6 +5,7 @@ import (
 	"io"
 	"iter"
 	"math"
+	"os"
 	"slices"
 
 	"golang.org/x/sys/unix"
@@ -33,13 +34,17 @@ import (
 // without a mapping, by a list of the kernel or another process's swap entry. Then the
 // process is given a copy in its place.
 
-// AssumeStopped tells the view that all threads of the process are held still. Its address
-// space then stays what it is, and nothing becomes shared. tracer runs a function on the thread
-// that traces the target, and may be nil. Some kernels let no other thread read what the target
-// itself may not (PROC_MEM_FORCE, 6.12).
-func (v *View) AssumeStopped(tracer func(func())) {
-	v.stopped = true
-	v.tracer = tracer
+// rawMemory is the pages of a process, whatever is mapped there.
+type rawMemory struct {
+	tid int // of the thread whose memory it is: the process id while its leader lives
+	mem *os.File
+	pm  pagemap
+	// Where to look whether pages may be pinned; 0 for none.
+	spaceIDAt    procmem.Addr // address of 8 bytes that no other address space has
+	forkSentinel procmem.Addr // address of the fork sentinel
+
+	stopped bool
+	tracer  func(func())
 }
 
 // minPinned is the size, in bytes, of a read from which the looks at a running process cost
@@ -48,27 +53,27 @@ const minPinned = 32 << 10
 
 // pages yields the runs of pages in r, a part of m, for reading. Pages that may be pinned have
 // pageOwn.
-func (v *View) pages(m *procmem.Mapping, r procmem.Range) iter.Seq2[PageRun, error] {
+func (rm *rawMemory) pages(m *procmem.Mapping, r procmem.Range) iter.Seq2[PageRun, error] {
 	switch {
 	case m.Perm&procmem.PermRead == 0, m.Flags&procmem.VMUffdMiss != 0:
 		// The first cannot be pinned, and the second only once its userfaultfd has served it.
-	case v.stopped && exclusive(m):
-		return v.pm.runs(r, pageOwn)
-	case v.stopped, v.spaceIDAt != 0 && r.Size() >= minPinned:
-		return v.pm.ownRuns(r, v.pinning(exclusive(m)))
+	case rm.stopped && exclusive(m):
+		return rm.pm.runs(r, pageOwn)
+	case rm.stopped, rm.spaceIDAt != 0 && r.Size() >= minPinned:
+		return rm.pm.ownRuns(r, rm.pinning(exclusive(m)))
 	}
-	return v.pm.runs(r, 0)
+	return rm.pm.runs(r, 0)
 }
 
 // pinning returns what is asked before each look: whether any page may be pinned, and whether
 // there may be pages that are shared in part. exclusive says that there were none when the view
 // was made.
-func (v *View) pinning(exclusive bool) func() (may, shared bool) {
+func (rm *rawMemory) pinning(exclusive bool) func() (may, shared bool) {
 	return func() (bool, bool) {
-		if v.stopped {
+		if rm.stopped {
 			return true, true
 		}
-		return v.spaceIDAt != 0 && v.pm.alone(v.spaceIDAt), !exclusive || v.forkSentinel != 0 && !v.pm.alone(v.forkSentinel)
+		return rm.spaceIDAt != 0 && rm.pm.alone(rm.spaceIDAt), !exclusive || rm.forkSentinel != 0 && !rm.pm.alone(rm.forkSentinel)
 	}
 }
 
@@ -79,13 +84,13 @@ func exclusive(m *procmem.Mapping) bool {
 }
 
 // raw reads existing pages from the process itself.
-func (v *View) raw(state PageState, p []byte, a procmem.Addr) (int, error) {
+func (rm *rawMemory) raw(state PageState, p []byte, a procmem.Addr) (int, error) {
 	done := 0
 	if state&pageOwn != 0 {
-		done = v.readPinned(p, a)
+		done = rm.readPinned(p, a)
 	}
 	for done < len(p) {
-		n, err := v.readMem(p[done:], a+procmem.Addr(done))
+		n, err := rm.readMem(p[done:], a+procmem.Addr(done))
 		done += n
 		if err != nil {
 			return done, err
@@ -95,9 +100,9 @@ func (v *View) raw(state PageState, p []byte, a procmem.Addr) (int, error) {
 }
 
 // readPinned reads with process_vm_readv and returns how many bytes it has read.
-func (v *View) readPinned(p []byte, a procmem.Addr) (done int) {
+func (rm *rawMemory) readPinned(p []byte, a procmem.Addr) (done int) {
 	for done < len(p) {
-		n, err := v.pinOnce(p[done:], uint64(a)+uint64(done))
+		n, err := rm.pinOnce(p[done:], uint64(a)+uint64(done))
 		done += n
 		if err != nil || n == 0 {
 			break // /proc/PID/mem tells the reason
@@ -106,32 +111,28 @@ func (v *View) readPinned(p []byte, a procmem.Addr) (done int) {
 	return done
 }
 
-func (v *View) pinOnce(p []byte, a uint64) (n int, err error) {
-	if v.stopped {
-		privilege.Raised(func() { n, err = sys.ReadProcess(v.tid, p, a) })
+func (rm *rawMemory) pinOnce(p []byte, a uint64) (n int, err error) {
+	if rm.stopped {
+		privilege.Raised(func() { n, err = sys.ReadProcess(rm.tid, p, a) })
 		return n, err
 	}
 	var id [spaceIDSize]byte
-	privilege.Raised(func() { n, err = sys.ReadProcessInSpace(v.tid, p, a, id[:], uint64(v.spaceIDAt)) })
-	if err != nil || !v.spaceIDIs(id[:]) {
+	privilege.Raised(func() { n, err = sys.ReadProcessInSpace(rm.tid, p, a, id[:], uint64(rm.spaceIDAt)) })
+	if err != nil || !rm.spaceIDIs(id[:]) {
 		return 0, err
 	}
 	return n, nil
 }
 
-// ReadWritten reads pages in memory that the process has written since the view was made. Those
-// are its own, unless it has forked since. They go into p, one range after the other, as far as
-// process_vm_readv(2) reads them. It returns how many bytes of p are filled: 0 where reading
-// would leave a trace. In a running process, pages that go away meanwhile come into existence
-// again.
-func (v *View) ReadWritten(p []byte, ranges []procmem.Range) (done int) {
-	if v.spaceIDAt == 0 || !v.pm.alone(v.spaceIDAt) || v.forkSentinel != 0 && !v.pm.alone(v.forkSentinel) {
+// readWritten is View.ReadWritten.
+func (rm *rawMemory) readWritten(p []byte, ranges []procmem.Range) (done int) {
+	if rm.spaceIDAt == 0 || !rm.pm.alone(rm.spaceIDAt) || rm.forkSentinel != 0 && !rm.pm.alone(rm.forkSentinel) {
 		return 0
 	}
 	var id [spaceIDSize]byte
 	remote := make([]unix.RemoteIovec, 0, sys.MaxRanges)
 	for some := range slices.Chunk(ranges, sys.MaxRanges-1) {
-		remote = append(remote[:0], unix.RemoteIovec{Base: uintptr(v.spaceIDAt), Len: spaceIDSize})
+		remote = append(remote[:0], unix.RemoteIovec{Base: uintptr(rm.spaceIDAt), Len: spaceIDSize})
 		size := 0
 		for _, r := range some {
 			remote = append(remote, unix.RemoteIovec{Base: uintptr(r.Start), Len: int(r.Size())})
@@ -139,8 +140,8 @@ func (v *View) ReadWritten(p []byte, ranges []procmem.Range) (done int) {
 		}
 		var n int
 		var err error
-		privilege.Raised(func() { n, err = sys.ReadProcessRanges(v.tid, id[:], p[done:done+size], remote) })
-		if err != nil || !v.spaceIDIs(id[:]) {
+		privilege.Raised(func() { n, err = sys.ReadProcessRanges(rm.tid, id[:], p[done:done+size], remote) })
+		if err != nil || !rm.spaceIDIs(id[:]) {
 			break
 		}
 		if done += n; n < size {
@@ -157,7 +158,7 @@ const spaceIDSize = 8
 // findSpaceID finds the address-space id: the random bytes that each program is given when it
 // is executed (AT_RANDOM, getauxval(3)). If its page is shared with a child, reading it by the
 // pid would leave a trace. The view then does without process_vm_readv.
-func (v *View) findSpaceID(auxv io.Reader) {
+func (rm *rawMemory) findSpaceID(auxv io.Reader) {
 	b, err := readMemory(auxv)
 	if err != nil {
 		return
@@ -166,16 +167,16 @@ func (v *View) findSpaceID(auxv io.Reader) {
 	if at%procmem.PageSize > procmem.PageSize-spaceIDSize {
 		at += spaceIDSize
 	}
-	if at == 0 || !v.pm.alone(procmem.Addr(at)) {
+	if at == 0 || !rm.pm.alone(procmem.Addr(at)) {
 		return
 	}
-	v.spaceIDAt = procmem.Addr(at)
+	rm.spaceIDAt = procmem.Addr(at)
 	// The pid may be another process's by now.
 	var id [spaceIDSize]byte
 	n := 0
-	privilege.Raised(func() { n, _ = sys.ReadProcess(v.tid, id[:], at) })
-	if n < spaceIDSize || id == [spaceIDSize]byte{} || !v.spaceIDIs(id[:]) {
-		v.spaceIDAt = 0
+	privilege.Raised(func() { n, _ = sys.ReadProcess(rm.tid, id[:], at) })
+	if n < spaceIDSize || id == [spaceIDSize]byte{} || !rm.spaceIDIs(id[:]) {
+		rm.spaceIDAt = 0
 	}
 }
 
@@ -183,11 +184,11 @@ func (v *View) findSpaceID(auxv io.Reader) {
 // more. A dynamic loader leaves such pages where it has relocated. It is shared as long as
 // there is a child that has not executed a program. A program that is linked statically at a
 // fixed address has no such page. It is assumed not to fork while it is read.
-func (v *View) findForkSentinel() {
-	for i := range v.maps {
-		m := &v.maps[i]
+func (rm *rawMemory) findForkSentinel(maps []procmem.Mapping) {
+	for i := range maps {
+		m := &maps[i]
 		if m.Perm == procmem.PermRead && m.HasFile() && m.Usage != nil && m.Usage.Anonymous > 0 {
-			if v.forkSentinel = v.pm.firstAnonymous(m.Range); v.forkSentinel != 0 {
+			if rm.forkSentinel = rm.pm.firstAnonymous(m.Range); rm.forkSentinel != 0 {
 				return
 			}
 		}
@@ -195,21 +196,21 @@ func (v *View) findForkSentinel() {
 }
 
 // spaceIDIs reports whether the address space still exists and has this id.
-func (v *View) spaceIDIs(id []byte) bool {
+func (rm *rawMemory) spaceIDIs(id []byte) bool {
 	var now [spaceIDSize]byte
-	n, err := v.readMem(now[:], v.spaceIDAt)
+	n, err := rm.readMem(now[:], rm.spaceIDAt)
 	return err == nil && n == len(now) && bytes.Equal(now[:], id)
 }
 
 // readMem reads /proc/PID/mem once.
-func (v *View) readMem(p []byte, a procmem.Addr) (n int, err error) {
+func (rm *rawMemory) readMem(p []byte, a procmem.Addr) (n int, err error) {
 	if uint64(a) > math.MaxInt64 {
 		return 0, procmem.ErrUnreadable // [vsyscall] does not fit a file offset
 	}
-	read := func() { n, err = unix.Pread(int(v.mem.Fd()), p, int64(a)) }
+	read := func() { n, err = unix.Pread(int(rm.mem.Fd()), p, int64(a)) }
 	read()
-	if err == unix.EIO && v.tracer != nil {
-		v.tracer(read)
+	if err == unix.EIO && rm.tracer != nil {
+		rm.tracer(read)
 	}
 	switch {
 	case err == unix.EINTR:

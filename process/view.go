@@ -24,20 +24,12 @@ import (
 // process forks there, it may be given copies of up to 2 MiB that it would otherwise share with
 // the child.
 type View struct {
-	tid  int // of the thread whose memory it is: the process id while its leader lives
+	rawMemory
 	maps []procmem.Mapping
 	// spans is maps for reading. Neighbours that are read alike are one, so that a process with
 	// many small mappings is not read page by page.
 	spans []procmem.Mapping
-	mem   *os.File
-	pm    pagemap
-	// Where to look whether pages may be pinned; 0 for none.
-	spaceIDAt    procmem.Addr // address of 8 bytes that no other address space has
-	forkSentinel procmem.Addr // address of the fork sentinel
-	back         *mappedfile.Files
-
-	stopped bool
-	tracer  func(func())
+	back  *mappedfile.Files
 }
 
 // View opens the memory of the process. It reads smaps, whose flags tell what may be read and
@@ -64,7 +56,7 @@ func (p *Process) viewOf(tid int, dir *os.File) (*View, error) {
 		mem.Close()
 		return nil, err
 	}
-	v := &View{tid: tid, mem: mem}
+	v := &View{rawMemory: rawMemory{tid: tid, mem: mem}}
 	files := mappedfile.Process{PID: p.pid, Dir: dir, Mounts: p.lookAtMounts(), Held: func() bool { return v.stopped }, OnWait: p.onWait}
 	v.back = mappedfile.New(files)
 	v.pm.f = pm
@@ -86,7 +78,7 @@ func (p *Process) viewOf(tid int, dir *os.File) (*View, error) {
 	}
 	v.maps = files.Unreachable(v.maps)
 	v.spans = spansOf(v.maps)
-	v.findForkSentinel()
+	v.findForkSentinel(v.maps)
 	return v, nil
 }
 
@@ -119,14 +111,13 @@ func untouched(m *procmem.Mapping) bool {
 	return m.Usage != nil && m.Usage.RSS+m.Usage.Swap+m.Usage.HugeTLB == 0
 }
 
-// MayRead returns nil where the caller may read the memory of the process, and else the error
-// of View. It asks the kernel, which has no effect on the process.
-func (p *Process) MayRead() error {
-	f, err := p.OpenMem("mem")
-	if err != nil {
-		return err
-	}
-	return f.Close()
+// AssumeStopped tells the view that all threads of the process are held still. Its address
+// space then stays what it is, and nothing becomes shared. tracer runs a function on the thread
+// that traces the target, and may be nil. Some kernels let no other thread read what the target
+// itself may not (PROC_MEM_FORCE, 6.12).
+func (v *View) AssumeStopped(tracer func(func())) {
+	v.stopped = true
+	v.tracer = tracer
 }
 
 // Close releases what the view holds. The target is not affected. The view must not be read
@@ -331,20 +322,6 @@ func (v *View) Untouched(m *procmem.Mapping) error {
 	return procmem.ErrUntouched
 }
 
-// Present yields the ranges of pages inside r that exist in the process itself.
-func (v *View) Present(r procmem.Range) iter.Seq2[procmem.Range, error] {
-	return func(yield func(procmem.Range, error) bool) {
-		for run, err := range v.pm.runs(r, 0) {
-			if err == nil && run.State&PageGuard != 0 {
-				continue
-			}
-			if !yield(run.Range.Intersect(r), err) || err != nil {
-				return
-			}
-		}
-	}
-}
-
 func (v *View) absentError(m *procmem.Mapping) error {
 	if v.Remote(m) || m.Shared() && m.Flags&procmem.VMUffdMiss == 0 {
 		return v.Untouched(m)
@@ -395,4 +372,26 @@ func readFile(f mappedfile.File, m *procmem.Mapping, p []byte, a procmem.Addr) (
 	}
 	clear(p[n : n+rest])
 	return n + rest, procmem.ErrUnreadable
+}
+
+// Guards yields the guards of a mapping of a file.
+func (v *View) Guards(m *procmem.Mapping) iter.Seq2[procmem.Range, error] {
+	if !m.HasFile() || m.Special() {
+		return func(func(procmem.Range, error) bool) {}
+	}
+	return v.pm.guards(m.Range)
+}
+
+// Present yields the ranges of pages inside r that exist in the process itself.
+func (v *View) Present(r procmem.Range) iter.Seq2[procmem.Range, error] {
+	return func(yield func(procmem.Range, error) bool) {
+		for run, err := range v.pm.runs(r, 0) {
+			if err == nil && run.State&PageGuard != 0 {
+				continue
+			}
+			if !yield(run.Range.Intersect(r), err) || err != nil {
+				return
+			}
+		}
+	}
 }
