@@ -18,12 +18,12 @@ func (v *View) Data(r procmem.Range) iter.Seq2[procmem.Range, error] { return v.
 // Resident implements procmem.Resident. It reads nothing. Of files on a disk it also yields
 // what has to be read from there.
 func (v *View) Resident(r procmem.Range) iter.Seq2[procmem.Range, error] {
-	return v.data(r, PageSwapped)
+	return v.data(r, pageSwapped)
 }
 
-// data yields the parts of r that may hold data. skip is 0, or PageSwapped for only those in
+// data yields the parts of r that may hold data. skip is 0, or pageSwapped for only those in
 // memory.
-func (v *View) data(r procmem.Range, skip PageState) iter.Seq2[procmem.Range, error] {
+func (v *View) data(r procmem.Range, skip pageState) iter.Seq2[procmem.Range, error] {
 	return func(yield func(procmem.Range, error) bool) {
 		for i := procmem.FindMapping(v.spans, r.Start); i < len(v.spans) && v.spans[i].Start < r.End; i++ {
 			m := &v.spans[i]
@@ -34,7 +34,7 @@ func (v *View) data(r procmem.Range, skip PageState) iter.Seq2[procmem.Range, er
 	}
 }
 
-func (v *View) mappingData(m *procmem.Mapping, r procmem.Range, skip PageState, yield func(procmem.Range, error) bool) bool {
+func (v *View) mappingData(m *procmem.Mapping, r procmem.Range, skip pageState, yield func(procmem.Range, error) bool) bool {
 	byFile := m.HasFile() && (m.Shared() || m.Flags&procmem.VMHugeTLB == 0)
 	if skip != 0 && (byFile || m.Flags&procmem.VMUffdMiss != 0) {
 		yield = v.inMemory(m, yield)
@@ -61,7 +61,7 @@ func (v *View) mappingData(m *procmem.Mapping, r procmem.Range, skip PageState, 
 		if err != nil {
 			return yield(procmem.Range{}, err) && false
 		}
-		if run.State&(PageGuard|PageZero|skip) != 0 {
+		if run.State&(pageGuard|pageZero|skip) != 0 {
 			continue
 		}
 		if !yield(run.Range.Intersect(r), nil) {
@@ -102,7 +102,7 @@ func (v *View) swapped(m *procmem.Mapping, r procmem.Range) iter.Seq2[procmem.Ra
 			return
 		}
 		for run, err := range v.pm.runs(r, 0) {
-			if (err != nil || run.State&PageSwapped != 0) && !yield(run.Range.Intersect(r), err) {
+			if (err != nil || run.State&pageSwapped != 0) && !yield(run.Range.Intersect(r), err) {
 				return
 			}
 		}
@@ -167,7 +167,7 @@ func (v *View) fileData(f mappedfile.File, m *procmem.Mapping, r procmem.Range, 
 			if err != nil {
 				return yield(procmem.Range{}, err) && false
 			}
-			if run.State&(PageGuard|PageZero) == 0 && !yield(run.Range.Intersect(hole), nil) {
+			if run.State&(pageGuard|pageZero) == 0 && !yield(run.Range.Intersect(hole), nil) {
 				return false
 			}
 		}

@@ -15,24 +15,24 @@ import (
 	"github.com/procmem/procmem/internal/sys"
 )
 
-// PageState is a set of states of a page.
-type PageState uint8
+// pageState is a set of states of a page.
+type pageState uint8
 
 // The states of a run of pages. A page in none of them was never touched, or is in its file
 // alone.
 const (
-	PagePresent PageState = 1 << iota // in memory
-	PageSwapped                       // in swap space
-	PageZero                          // the kernel's shared page of zeros
-	PageGuard                         // MADV_GUARD_INSTALL: access is a fault
+	pagePresent pageState = 1 << iota // in memory
+	pageSwapped                       // in swap space
+	pageZero                          // the kernel's shared page of zeros
+	pageGuard                         // MADV_GUARD_INSTALL: access is a fault
 
 	pageOwn // in memory, and pinning it copies nothing: it is a file's, or no other process has it
 )
 
-// PageRun is a range whose pages are all in the same states.
-type PageRun struct {
+// pageRun is a range whose pages are all in the same states.
+type pageRun struct {
 	procmem.Range
-	State PageState
+	State pageState
 }
 
 // pagemap tells which pages exist, by PAGEMAP_SCAN (kernel 6.7) or by reading
@@ -52,8 +52,8 @@ const scanStep = 32 << 20
 
 // runs yields the runs of pages in r that are in at least one state. A long run may come in
 // parts. own is added to the state of pages in memory.
-func (pm *pagemap) runs(r procmem.Range, own PageState) iter.Seq2[PageRun, error] {
-	return func(yield func(PageRun, error) bool) {
+func (pm *pagemap) runs(r procmem.Range, own pageState) iter.Seq2[pageRun, error] {
+	return func(yield func(pageRun, error) bool) {
 		vec := regionPool.Get().(*[512]sys.PageRegion)
 		defer regionPool.Put(vec)
 		step := uint64(scanStep)
@@ -76,22 +76,22 @@ func (pm *pagemap) runs(r procmem.Range, own PageState) iter.Seq2[PageRun, error
 				pm.noScan.Store(true)
 				continue
 			case err != nil:
-				yield(PageRun{}, scanError(q, err))
+				yield(pageRun{}, scanError(q, err))
 				return
 			}
 			for _, v := range found {
-				run := PageRun{Range: procmem.Range{Start: procmem.Addr(v.Start), End: procmem.Addr(v.End)}}
+				run := pageRun{Range: procmem.Range{Start: procmem.Addr(v.Start), End: procmem.Addr(v.End)}}
 				if v.Categories&sys.PagePresent != 0 {
-					run.State |= PagePresent | own
+					run.State |= pagePresent | own
 				}
 				if v.Categories&sys.PageSwapped != 0 {
-					run.State |= PageSwapped
+					run.State |= pageSwapped
 				}
 				if v.Categories&sys.PageZero != 0 {
-					run.State |= PageZero
+					run.State |= pageZero
 				}
 				if v.Categories&sys.PageGuard != 0 {
-					run.State = PageGuard
+					run.State = pageGuard
 				}
 				if !yield(run, nil) {
 					return
@@ -160,16 +160,16 @@ const (
 
 // entryState returns the state of a page. A page in memory has pageOwn if its entry has one of
 // the bits of own.
-func entryState(e, own uint64) PageState {
+func entryState(e, own uint64) pageState {
 	switch {
 	case e&entryGuard != 0:
-		return PageGuard
+		return pageGuard
 	case e&entryPresent != 0 && e&own != 0:
-		return PagePresent | pageOwn
+		return pagePresent | pageOwn
 	case e&entryPresent != 0:
-		return PagePresent
+		return pagePresent
 	case e&entrySwapped != 0:
-		return PageSwapped
+		return pageSwapped
 	}
 	return 0
 }
@@ -194,18 +194,18 @@ func (pm *pagemap) entries(buf []byte, a, end procmem.Addr) ([]byte, error) {
 
 // collector makes runs of pages.
 type collector struct {
-	cur   PageRun
-	yield func(PageRun, error) bool
+	cur   pageRun
+	yield func(pageRun, error) bool
 }
 
 // add takes the next page, at a.
-func (c *collector) add(a procmem.Addr, st PageState) bool {
+func (c *collector) add(a procmem.Addr, st pageState) bool {
 	if st == c.cur.State && c.cur.End == a {
 		c.cur.End = a + procmem.PageSize
 		return true
 	}
 	goesOn := c.flush()
-	c.cur = PageRun{procmem.Range{Start: a, End: a + procmem.PageSize}, st}
+	c.cur = pageRun{procmem.Range{Start: a, End: a + procmem.PageSize}, st}
 	return goesOn
 }
 
@@ -214,7 +214,7 @@ func (c *collector) flush() bool { return c.cur.State == 0 || c.yield(c.cur, nil
 var entryPool = sync.Pool{New: func() any { return new([64 << 10]byte) }}
 
 // readRuns is runs for kernels before 6.7. It reads 8 bytes of pagemap for each page.
-func (pm *pagemap) readRuns(r procmem.Range, own PageState, yield func(PageRun, error) bool) {
+func (pm *pagemap) readRuns(r procmem.Range, own pageState, yield func(pageRun, error) bool) {
 	buf := entryPool.Get().(*[64 << 10]byte)
 	defer entryPool.Put(buf)
 	c := collector{yield: yield}
@@ -222,13 +222,13 @@ func (pm *pagemap) readRuns(r procmem.Range, own PageState, yield func(PageRun, 
 		es, err := pm.entries(buf[:], a, r.End)
 		if err != nil {
 			if c.flush() {
-				yield(PageRun{}, err)
+				yield(pageRun{}, err)
 			}
 			return
 		}
 		for ; len(es) > 0; es, a = es[entrySize:], a+procmem.PageSize {
 			st := entryState(binary.LittleEndian.Uint64(es), 0)
-			if st&PagePresent != 0 {
+			if st&pagePresent != 0 {
 				st |= own
 			}
 			if !c.add(a, st) {
@@ -243,7 +243,7 @@ func (pm *pagemap) readRuns(r procmem.Range, own PageState, yield func(PageRun, 
 // own account.
 const hugeSize = 2 << 20
 
-// ownRuns is runs with pageOwn for the pages that have it, and without PageZero. It looks at
+// ownRuns is runs with pageOwn for the pages that have it, and without pageZero. It looks at
 // hugeSize bytes at a time, when the consumer asks for more. Before each look it calls ask,
 // whether any page may have pageOwn.
 //
@@ -253,8 +253,8 @@ const hugeSize = 2 << 20
 //
 // shared says that there may be such pages. Then the entries around r are looked at, too, and
 // no page of a huge page that is mapped at once has pageOwn.
-func (pm *pagemap) ownRuns(r procmem.Range, ask func() (may, shared bool)) iter.Seq2[PageRun, error] {
-	return func(yield func(PageRun, error) bool) {
+func (pm *pagemap) ownRuns(r procmem.Range, ask func() (may, shared bool)) iter.Seq2[pageRun, error] {
+	return func(yield func(pageRun, error) bool) {
 		buf := entryPool.Get().(*[64 << 10]byte)
 		defer entryPool.Put(buf)
 		for a := r.Start.PageDown(); a < r.End; {
@@ -269,7 +269,7 @@ func (pm *pagemap) ownRuns(r procmem.Range, ask func() (may, shared bool)) iter.
 				err = procmem.ErrGone
 			}
 			if err != nil {
-				yield(PageRun{}, err)
+				yield(pageRun{}, err)
 				return
 			}
 			own := ownBits(es, may)

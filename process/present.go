@@ -39,7 +39,7 @@ func (v *View) ReadPresent(p []byte, addr procmem.Addr) (int, error) {
 
 // existing yields the existing pages in the first part of r that was mapped alike, or not at
 // all, when the view was made. It shortens r to that part.
-func (v *View) existing(r *procmem.Range) iter.Seq2[PageRun, error] {
+func (v *View) existing(r *procmem.Range) iter.Seq2[pageRun, error] {
 	i := procmem.FindMapping(v.spans, r.Start)
 	switch {
 	case i == len(v.spans):

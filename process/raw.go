@@ -53,7 +53,7 @@ const minPinned = 32 << 10
 
 // pages yields the runs of pages in r, a part of m, for reading. Pages that may be pinned have
 // pageOwn.
-func (rm *rawMemory) pages(m *procmem.Mapping, r procmem.Range) iter.Seq2[PageRun, error] {
+func (rm *rawMemory) pages(m *procmem.Mapping, r procmem.Range) iter.Seq2[pageRun, error] {
 	switch {
 	case m.Perm&procmem.PermRead == 0, m.Flags&procmem.VMUffdMiss != 0:
 		// The first cannot be pinned, and the second only once its userfaultfd has served it.
@@ -84,7 +84,7 @@ func exclusive(m *procmem.Mapping) bool {
 }
 
 // raw reads existing pages from the process itself.
-func (rm *rawMemory) raw(state PageState, p []byte, a procmem.Addr) (int, error) {
+func (rm *rawMemory) raw(state pageState, p []byte, a procmem.Addr) (int, error) {
 	done := 0
 	if state&pageOwn != 0 {
 		done = rm.readPinned(p, a)

@@ -184,9 +184,9 @@ func (v *View) readMapping(m *procmem.Mapping, p []byte, a procmem.Addr) (int, e
 		}
 		end := min(uint64(run.End-a), uint64(len(p)))
 		switch {
-		case run.State&PageGuard != 0:
+		case run.State&pageGuard != 0:
 			return done, procmem.ErrUnreadable
-		case run.State&PageZero != 0:
+		case run.State&pageZero != 0:
 			clear(p[done:end])
 		default:
 			n, err := v.raw(run.State, p[done:end], a+procmem.Addr(done))
@@ -300,19 +300,22 @@ func (v *View) HasBacking(m *procmem.Mapping) bool {
 // of its pages exist from the beginning, so reading one as the process would allocates none.
 func aioRing(m *procmem.Mapping) bool { return m.Shared() && m.Path == "/[aio] (deleted)" }
 
-// Unseen reports whether only those pages of a mapping can be read that the process has
-// touched, because its file cannot be opened. That is so for shared mappings, and for private
-// ones of a file on a server. Asking for the rest by way of the process would wait for the
-// server with a lock of the process held.
-func (v *View) Unseen(m *procmem.Mapping) bool {
-	return (m.Shared() || v.Remote(m)) && m.Flags&procmem.VMUffdMiss == 0 && !aioRing(m) && !v.HasBacking(m)
+// Unseen returns why those pages of a mapping cannot be read that the process has not touched:
+// its file cannot be opened. The error has a remedy where there is one. Unseen returns nil where
+// all pages can be read. Only shared mappings, and private ones of a file on a server, have such
+// pages: asking for those by way of the process would wait for the server with a lock of the
+// process held.
+func (v *View) Unseen(m *procmem.Mapping) error {
+	if !m.Shared() && !v.Remote(m) || m.Flags&procmem.VMUffdMiss != 0 || aioRing(m) || v.HasBacking(m) {
+		return nil
+	}
+	return v.untouched(m)
 }
 
 var errMayLook = fmt.Errorf("%w (the capability CAP_CHECKPOINT_RESTORE allows to look without)", procmem.ErrUntouched)
 
-// Untouched returns why pages of a mapping for which Unseen is true cannot be read, with a
-// remedy where there is one.
-func (v *View) Untouched(m *procmem.Mapping) error {
+// untouched returns why pages cannot be read that the process has not touched.
+func (v *View) untouched(m *procmem.Mapping) error {
 	if v.Remote(m) {
 		return ErrNoAnswer
 	}
@@ -324,7 +327,7 @@ func (v *View) Untouched(m *procmem.Mapping) error {
 
 func (v *View) absentError(m *procmem.Mapping) error {
 	if v.Remote(m) || m.Shared() && m.Flags&procmem.VMUffdMiss == 0 {
-		return v.Untouched(m)
+		return v.untouched(m)
 	}
 	return procmem.ErrUnreadable
 }
@@ -386,7 +389,7 @@ func (v *View) Guards(m *procmem.Mapping) iter.Seq2[procmem.Range, error] {
 func (v *View) Present(r procmem.Range) iter.Seq2[procmem.Range, error] {
 	return func(yield func(procmem.Range, error) bool) {
 		for run, err := range v.pm.runs(r, 0) {
-			if err == nil && run.State&PageGuard != 0 {
+			if err == nil && run.State&pageGuard != 0 {
 				continue
 			}
 			if !yield(run.Range.Intersect(r), err) || err != nil {

@@ -199,13 +199,13 @@ func TestPagemapWithoutScan(t *testing.T) {
 	syscall.Kill(p.PID(), syscall.SIGSTOP)
 	p.WaitState(t, 'T')
 	v := view(t, p)
-	runs := func(old bool, r procmem.Range) (out []PageRun) {
+	runs := func(old bool, r procmem.Range) (out []pageRun) {
 		v.pm.noScan.Store(old)
 		for run, err := range v.pm.runs(r, 0) {
 			if err != nil {
 				t.Fatal(err)
 			}
-			run.State &^= PageZero // not told
+			run.State &^= pageZero // not told
 			if k := len(out) - 1; k >= 0 && out[k].End == run.Start && out[k].State == run.State {
 				out[k].End = run.End
 				continue

@@ -205,22 +205,22 @@ func (o *overlay) keep(view *process.View, mappings []procmem.Mapping) {
 			continue
 		}
 		o.own = append(o.own, m.Range)
-		at := m.Start
+		at, unseen := m.Start, view.Unseen(m)
 		for d, err := range present(view, m) {
 			if err != nil {
 				o.arena.miss(m.Range, procmem.Cause(err))
 				break
 			}
 			d = procmem.Range{Start: d.Start.PageDown(), End: (d.End + procmem.PageSize - 1).PageDown()}
-			if view.Unseen(m) && at < d.Start {
-				o.arena.miss(procmem.Range{Start: at, End: d.Start}, view.Untouched(m))
+			if unseen != nil && at < d.Start {
+				o.arena.miss(procmem.Range{Start: at, End: d.Start}, unseen)
 			}
 			o.data = append(o.data, d)
 			o.arena.copy(view, d)
 			at = d.End
 		}
-		if view.Unseen(m) && at < m.End {
-			o.arena.miss(procmem.Range{Start: at, End: m.End}, view.Untouched(m))
+		if unseen != nil && at < m.End {
+			o.arena.miss(procmem.Range{Start: at, End: m.End}, unseen)
 		}
 		for g, err := range view.Guards(m) {
 			if err == nil {

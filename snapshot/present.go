@@ -42,7 +42,7 @@ func (t touched) ReadAt(p []byte, a procmem.Addr) (int, error) { return t.ReadPr
 
 // present yields what there is to copy of a mapping.
 func present(view *process.View, m *procmem.Mapping) iter.Seq2[procmem.Range, error] {
-	if view.Unseen(m) || m.Shared() && view.Remote(m) {
+	if m.Shared() && view.Remote(m) || view.Unseen(m) != nil {
 		return view.Present(m.Range)
 	}
 	return view.Data(m.Range)
