@@ -1,9 +1,9 @@
 package process
 
 import (
-	"bufio"
 	"os"
 	"path/filepath"
+	"slices"
 	"strconv"
 	"strings"
 
@@ -47,16 +47,12 @@ func (p *Process) freezers() (out []freezer) {
 		return nil
 	}
 	defer f.Close()
-	for sc := bufio.NewScanner(f); sc.Scan(); {
-		// 4:freezer:/path, or 0::/path for version 2
-		_, rest, _ := strings.Cut(sc.Text(), ":")
-		controllers, name, ok := strings.Cut(rest, ":")
+	for _, g := range procfs.ParseCgroup(f) {
 		switch {
-		case !ok:
-		case controllers == "":
-			out = append(out, freezer{name, "/sys/fs/cgroup", false}, freezer{name, "/sys/fs/cgroup/unified", false})
-		case strings.Contains(","+controllers+",", ",freezer,"):
-			out = append(out, freezer{name, filepath.Join("/sys/fs/cgroup", controllers), true})
+		case g.Controllers == nil:
+			out = append(out, freezer{g.Path, "/sys/fs/cgroup", false}, freezer{g.Path, "/sys/fs/cgroup/unified", false})
+		case slices.Contains(g.Controllers, "freezer"):
+			out = append(out, freezer{g.Path, filepath.Join("/sys/fs/cgroup", strings.Join(g.Controllers, ",")), true})
 		}
 	}
 	return out

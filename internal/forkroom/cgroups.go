@@ -1,7 +1,6 @@
 package forkroom
 
 import (
-	"bufio"
 	"io"
 	"os"
 	"path/filepath"
@@ -10,6 +9,8 @@ import (
 	"strings"
 
 	"golang.org/x/sys/unix"
+
+	"github.com/procmem/procmem/internal/procfs"
 )
 
 // cgroups knows where the control groups of processes can be seen from here. A container may
@@ -59,41 +60,20 @@ func visibleCgroups() *cgroups {
 	return c
 }
 
-// parseCgroupMounts reads /proc/PID/mountinfo (proc(5)).
+// parseCgroupMounts returns the hierarchies that /proc/PID/mountinfo has.
 func parseCgroupMounts(r io.Reader) (out []cgroupMount) {
-	for sc := bufio.NewScanner(r); sc.Scan(); {
-		before, after, ok := strings.Cut(sc.Text(), " - ")
-		f, fs := strings.Fields(before), strings.Fields(after)
-		if !ok || len(f) < 5 || len(fs) < 3 {
-			continue
-		}
-		m := cgroupMount{root: unescapeMount(f[3]), dir: unescapeMount(f[4])}
-		switch fs[0] {
+	for _, mount := range procfs.ParseMountinfo(r) {
+		m := cgroupMount{root: mount.Root, dir: mount.Point}
+		switch mount.Type {
 		case "cgroup2":
 		case "cgroup":
-			m.controllers = strings.Split(fs[2], ",") // among other options
+			m.controllers = strings.Split(mount.Options, ",") // among other options
 		default:
 			continue
 		}
 		out = append(out, m)
 	}
 	return out
-}
-
-// unescapeMount undoes the escapes of spaces and similar characters, "\040".
-func unescapeMount(s string) string {
-	var out strings.Builder
-	for i := 0; i < len(s); i++ {
-		if s[i] == '\\' && i+4 <= len(s) {
-			if c, err := strconv.ParseUint(s[i+1:i+4], 8, 8); err == nil {
-				out.WriteByte(byte(c))
-				i += 3
-				continue
-			}
-		}
-		out.WriteByte(s[i])
-	}
-	return out.String()
 }
 
 // of returns the group that limits a process by a controller, and the visible groups above it,
@@ -135,17 +115,15 @@ func (c *cgroups) of(text, controller string) (groups []group, hidden string) {
 	return groups, hidden
 }
 
-// cgroupPath returns the path of the group in /proc/PID/cgroup. Its lines are "4:memory:/path",
-// or "0::/path" for version 2. A controller is in one hierarchy.
+// cgroupPath returns the path of the group of a controller in the text of /proc/PID/cgroup. A
+// controller is in one hierarchy.
 func cgroupPath(text, controller string) (path string, v2, ok bool) {
-	for line := range strings.Lines(text) {
-		f := strings.SplitN(strings.TrimSuffix(line, "\n"), ":", 3)
-		switch {
-		case len(f) < 3:
-		case slices.Contains(strings.Split(f[1], ","), controller):
-			return f[2], false, true
-		case f[0] == "0" && f[1] == "":
-			path, v2, ok = f[2], true, true
+	for _, g := range procfs.ParseCgroup(strings.NewReader(text)) {
+		if slices.Contains(g.Controllers, controller) {
+			return g.Path, false, true
+		}
+		if g.Controllers == nil {
+			path, v2, ok = g.Path, true, true
 		}
 	}
 	return path, v2, ok

@@ -1,13 +1,12 @@
 package mappedfile
 
 import (
-	"bufio"
 	"io"
 	"os"
-	"strconv"
 	"strings"
 
 	"github.com/procmem/procmem"
+	"github.com/procmem/procmem/internal/procfs"
 )
 
 // A file may be on a server that does not answer. That may be the target itself, a server that
@@ -56,46 +55,16 @@ func mountsHere() Mounts {
 	return ParseMounts(f)
 }
 
-// ParseMounts reads the text of /proc/PID/mountinfo (proc(5)). It skips lines that it does not
-// understand. Where the text is empty, files may be remote by their devices alone.
+// ParseMounts reads the text of /proc/PID/mountinfo. Where the text is empty, files may be remote
+// by their devices alone.
 func ParseMounts(r io.Reader) Mounts {
-	m := Mounts{map[[2]uint32]bool{}, map[string]bool{}}
-	sc := bufio.NewScanner(r)
-	sc.Buffer(nil, 1<<20)
-	for sc.Scan() {
-		// 36 35 98:0 /root /mount options ... - type source options
-		head, tail, ok := strings.Cut(sc.Text(), " - ")
-		fields, kind := strings.Fields(head), strings.Fields(tail)
-		if !ok || len(fields) < 5 || len(kind) == 0 {
-			continue
-		}
-		name, _, _ := strings.Cut(kind[0], ".") // fuse.sshfs
-		major, minor, _ := strings.Cut(fields[2], ":")
-		a, err1 := strconv.ParseUint(major, 10, 32)
-		b, err2 := strconv.ParseUint(minor, 10, 32)
-		if err1 != nil || err2 != nil {
-			continue
-		}
-		m.served[[2]uint32{uint32(a), uint32(b)}] = served[name]
-		m.points[unescape(fields[4])] = served[name]
+	ms := Mounts{map[[2]uint32]bool{}, map[string]bool{}}
+	for _, m := range procfs.ParseMountinfo(r) {
+		name, _, _ := strings.Cut(m.Type, ".") // fuse.sshfs
+		ms.served[[2]uint32{m.Major, m.Minor}] = served[name]
+		ms.points[m.Point] = served[name]
 	}
-	return m
-}
-
-// unescape undoes the kernel's escapes of spaces and similar characters: \040.
-func unescape(s string) string {
-	var out strings.Builder
-	for i := 0; i < len(s); i++ {
-		if s[i] == '\\' && i+3 < len(s) {
-			if n, err := strconv.ParseUint(s[i+1:i+4], 8, 8); err == nil {
-				out.WriteByte(byte(n))
-				i += 3
-				continue
-			}
-		}
-		out.WriteByte(s[i])
-	}
-	return out.String()
+	return ms
 }
 
 // Remote reports whether the file behind a mapping is, or may be, on a server.

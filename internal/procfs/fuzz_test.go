@@ -133,3 +133,25 @@ func FuzzParseSyscall(f *testing.F) {
 		}
 	})
 }
+
+func FuzzParseMountinfo(f *testing.F) {
+	f.Add([]byte(mountinfoText))
+	f.Fuzz(func(t *testing.T, text []byte) {
+		for _, m := range ParseMountinfo(bytes.NewReader(text)) {
+			if m.Point == "" || m.Root == "" || m.Type == "" {
+				t.Fatalf("%+v", m)
+			}
+		}
+	})
+}
+
+func FuzzParseCgroup(f *testing.F) {
+	f.Add([]byte("4:cpu,memory:/a:b\n0::/..\n"))
+	f.Fuzz(func(t *testing.T, text []byte) {
+		for _, g := range ParseCgroup(bytes.NewReader(text)) {
+			if g.Controllers != nil && len(g.Controllers) == 0 {
+				t.Fatalf("%+v", g)
+			}
+		}
+	})
+}

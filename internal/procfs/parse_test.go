@@ -371,3 +371,50 @@ func words(size int, ws ...uint64) (b []byte) {
 	}
 	return b
 }
+
+const mountinfoText = `22 1 254:0 / / rw,relatime shared:1 - ext4 /dev/vda1 rw
+30 22 0:44 /a\134b /srv/a\040b rw - fuse.sshfs host: rw,x
+31 30 0:29 / /sys/fs/cgroup/memory rw shared:5 - cgroup cgroup rw,memory
+no mount
+33 22 x:y / /bad rw - nfs host:/ rw
+34 22 0:50 / /net rw - nfs4
+35 22 0:51 /
+36 22 0:52 / /end\04 rw -
+`
+
+func TestParseMountinfo(t *testing.T) {
+	got := ParseMountinfo(strings.NewReader(mountinfoText))
+	want := []Mount{
+		{Major: 254, Root: "/", Point: "/", Type: "ext4", Options: "rw"},
+		{Minor: 44, Root: `/a\b`, Point: "/srv/a b", Type: "fuse.sshfs", Options: "rw,x"},
+		{Minor: 29, Root: "/", Point: "/sys/fs/cgroup/memory", Type: "cgroup", Options: "rw,memory"},
+		{Minor: 50, Root: "/", Point: "/net", Type: "nfs4"},
+	}
+	if !reflect.DeepEqual(got, want) {
+		t.Errorf("%+v; want %+v", got, want)
+	}
+}
+
+func TestParseCgroup(t *testing.T) {
+	got := ParseCgroup(strings.NewReader("4:cpu,memory:/a:b\n1:name=systemd:/s\n0::/..\nno\n1:two\n\n"))
+	want := []Cgroup{{[]string{"cpu", "memory"}, "/a:b"}, {[]string{"name=systemd"}, "/s"}, {nil, "/.."}}
+	if !reflect.DeepEqual(got, want) {
+		t.Errorf("%+v; want %+v", got, want)
+	}
+}
+
+func TestParseRuns(t *testing.T) {
+	for text, want := range map[string]uint64{"7 8 9\n": 9, "0 0 0": 0, "": 1, "7 8\n": 1, "7 8 x\n": 1} { // 1 for an error
+		if got, err := ParseRuns(strings.NewReader(text)); (err == nil) != (want != 1) || err == nil && got != want {
+			t.Errorf("%q: %d, %v; want %d", text, got, err, want)
+		}
+	}
+}
+
+func TestParseCoredumpFilter(t *testing.T) {
+	for text, want := range map[string]uint32{"00000033\n": 0x33, "ffffffff": 1<<32 - 1, "": 0, "x": 0, "100000000": 0} { // 0 for an error
+		if got, err := ParseCoredumpFilter([]byte(text)); (err == nil) != (want != 0) || got != want {
+			t.Errorf("%q: %#x, %v; want %#x", text, got, err, want)
+		}
+	}
+}
