@@ -9,6 +9,13 @@
 // and a page that is in a file alone is read from the file. Swapped-out pages are read into
 // memory again, which cannot be avoided. A running process changes while it is read: package
 // snapshot holds it still.
+//
+// Three things can make a call wait. A server of a mapped file has 4 s for an answer
+// (ErrNoAnswer). Memory that holds the arguments, or a long path, has 2 s (ErrBlocked). A thread
+// of the process may hold the lock of its mappings, without a bound; OnWait tells of that.
+//
+// Sources are proc(5), Documentation/admin-guide/mm/pagemap.rst and process_vm_readv(2). Package
+// internal/procfs parses the files, and internal/mappedfile opens what is mapped.
 package process
 
 import (
@@ -263,7 +270,7 @@ func (p *Process) MayWrite(name string) bool {
 	return unix.Faccessat(int(p.dir.Fd()), name, unix.W_OK, unix.AT_EACCESS) == nil
 }
 
-// What the parsers return.
+// What the parsers of package procfs return.
 type (
 	// Stat is the part of /proc/PID/stat that procmem uses (proc(5)).
 	Stat = procfs.Stat
