@@ -16,6 +16,7 @@ import (
 	"github.com/procmem/procmem/internal/inject"
 	"github.com/procmem/procmem/internal/pageset"
 	"github.com/procmem/procmem/internal/privilege"
+	"github.com/procmem/procmem/internal/ptracer"
 	"github.com/procmem/procmem/process"
 )
 
@@ -87,7 +88,7 @@ func (f *pauser) fork(ctx context.Context) error {
 	if err = f.openCopy(n.Child.PID, ov); err != nil {
 		return err
 	}
-	s.tearCalls(callsOf(n.Threads), s.Sparse)
+	s.tearCalls(ptracer.Calls(n.Threads), s.Sparse)
 	return nil
 }
 

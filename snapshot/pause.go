@@ -49,7 +49,7 @@ func (f *pauser) pauseFor(ctx context.Context, rest uint64) (err error) {
 	if err := f.settle(ov, m); err != nil {
 		return err
 	}
-	s.tearCalls(callsOf(threads), s.Sparse)
+	s.tearCalls(ptracer.Calls(threads), s.Sparse)
 	return nil
 }
 
@@ -58,7 +58,7 @@ func (f *pauser) hold(ctx context.Context, ov *overlay) (*pausePlan, error) {
 	if err := f.s.tracer.StopAll(ctx); err != nil {
 		return nil, err
 	}
-	if err := mapsAreFree(f.s.tracer, f.p); err != nil {
+	if err := f.s.tracer.MapsAreFree(); err != nil {
 		return nil, err
 	}
 	f.s.taken = time.Now()

@@ -107,7 +107,7 @@ func (b *subject) holdAll(ctx context.Context, s *Snapshot) error {
 		return err
 	}
 	var lock error
-	t.Do(func() { lock = mapsAreFree(t, b.p) })
+	t.Do(func() { lock = t.MapsAreFree() })
 	if lock != nil {
 		return lock
 	}

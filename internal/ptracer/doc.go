@@ -11,6 +11,8 @@
 //   - A target that ends with its tracer: PTRACE_O_EXITKILL is never set on it.
 //   - A lost signal: stops are looked at with WNOWAIT. A stop that was taken with wait4(2)
 //     has lost its signal if the tracer dies before it detaches.
+//   - A hold without end: a thread that does not stop may hold the lock that a reader of the
+//     mappings waits for. MapsAreFree finds that out without waiting for the lock.
 //   - A SIGTRAP that a dead tracer leaves behind: there are no single steps.
 //
 // The target may notice. Some system calls return EINTR after any stop (signal(7)).

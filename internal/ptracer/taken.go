@@ -25,6 +25,16 @@ type Taken struct {
 	Info *procmem.Thread
 }
 
+// Calls returns the system calls of the threads that were given up, as far as they are known.
+func Calls(threads []Taken) (out []*process.Syscall) {
+	for _, th := range threads {
+		if th.Call != nil {
+			out = append(out, th.Call)
+		}
+	}
+	return out
+}
+
 // Take returns the registers of all threads, and what is not known of them yet. Only the
 // tracing thread may call it.
 func (t *Tracer) Take(arch procmem.Arch) []Taken {
