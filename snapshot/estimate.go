@@ -167,7 +167,7 @@ func (f *pauser) estimates(x *footprint) []Estimate {
 		fork = forkroom.Check(f.p, &x.Footprint)
 	}
 	if fork == nil {
-		fork = f.forkWaits()
+		fork = forkroom.Waits(f.p, f.view, f.maps)
 	}
 	return []Estimate{
 		{MethodPrecopy, x.precopy(), x.torn, precopy},

@@ -6,16 +6,13 @@ import (
 	"context"
 	"errors"
 	"fmt"
-	"os"
 	"slices"
-	"strings"
 	"time"
 
 	"github.com/procmem/procmem"
 	"github.com/procmem/procmem/internal/forkroom"
 	"github.com/procmem/procmem/internal/inject"
 	"github.com/procmem/procmem/internal/pageset"
-	"github.com/procmem/procmem/internal/privilege"
 	"github.com/procmem/procmem/internal/ptracer"
 	"github.com/procmem/procmem/process"
 )
@@ -39,7 +36,7 @@ func (f *pauser) fork(ctx context.Context) error {
 			return fmt.Errorf("fork process %d: %w", f.p.PID(), err)
 		}
 	}
-	if err := f.forkWaits(); err != nil {
+	if err := forkroom.Waits(f.p, f.view, f.maps); err != nil {
 		return err
 	}
 	left, _ := f.uncopied()
@@ -108,72 +105,6 @@ func (f *pauser) lookAnew() error {
 	f.img.Mappings = f.maps
 	f.wanted = f.o.want(f.img, f.view)
 	return nil
-}
-
-var errForkWaits = errors.New("a fork of it waits until one of its threads, all of which would be held, has read of that (UFFD_FEATURE_EVENT_FORK)")
-
-// errForkServer: the kernel writes dirty pages back when such a mapping ends, and nothing ends
-// that wait (fs/fuse/file.c, fuse_vma_close).
-var errForkServer = errors.New("it maps a file shared that is on a server: a copy of it could not end before that answers")
-
-// forkWaits returns errForkServer, or errForkWaits where a userfaultfd of the process reports
-// forks. Only threads of the process, all held, could then read that report. The search is
-// bounded, and a fork that waits all the same is ended after a while.
-func (f *pauser) forkWaits() error {
-	if slices.ContainsFunc(f.maps, func(m procmem.Mapping) bool {
-		return m.Shared() && m.Flags&procmem.VMDontCopy == 0 && f.view.Remote(&m)
-	}) {
-		return errForkServer
-	}
-	if !slices.ContainsFunc(f.maps, func(m procmem.Mapping) bool { return m.Flags&(procmem.VMUffdMiss|procmem.VMUffdWP) != 0 }) {
-		return nil
-	}
-	tids, err := f.p.Threads()
-	if err != nil {
-		return err
-	}
-	privilege.Raised(func() { err = readsForks(f.p.PID(), tids) })
-	return err
-}
-
-// readsForks returns errForkWaits where one of the threads has a userfaultfd that reports
-// forks.
-func readsForks(pid int, tids []int) error {
-	const most = 100_000 // descriptors
-	looked := 0
-	for _, tid := range tids { // each thread may have a table of files of its own
-		dir := fmt.Sprintf("/proc/%d/task/%d/", pid, tid)
-		fds, err := os.Open(dir + "fd")
-		if err != nil {
-			continue // the thread has ended
-		}
-		names, _ := fds.Readdirnames(most - looked)
-		fds.Close()
-		if looked += len(names); slices.ContainsFunc(names, func(fd string) bool { return tellsOfForks(dir, fd) }) {
-			return errForkWaits
-		}
-		if looked >= most {
-			break
-		}
-	}
-	return nil
-}
-
-// tellsOfForks reports whether a file descriptor of a thread is a userfaultfd with
-// UFFD_FEATURE_EVENT_FORK.
-func tellsOfForks(dir, fd string) bool {
-	const eventFork = 1 << 1
-	if link, err := os.Readlink(dir + "fd/" + fd); err != nil || link != "anon_inode:[userfaultfd]" {
-		return false
-	}
-	info, _ := os.ReadFile(dir + "fdinfo/" + fd)
-	for line := range strings.Lines(string(info)) { // API:	aa:FEATURES:..
-		var features uint64
-		if _, err := fmt.Sscanf(line, "API: aa:%x:", &features); err == nil && features&eventFork != 0 {
-			return true
-		}
-	}
-	return false
 }
 
 // uncopied returns the wanted mappings that a fork does not copy and the pause does. torn is

@@ -13,6 +13,7 @@ import (
 	"time"
 
 	"github.com/procmem/procmem"
+	"github.com/procmem/procmem/internal/forkroom"
 	"github.com/procmem/procmem/internal/testproc"
 )
 
@@ -263,8 +264,8 @@ func TestForkThatWaits(t *testing.T) {
 		p.Kill()
 	})
 	proc := open(t, p)
-	if s, err := Take(t.Context(), proc, Options{Method: MethodFork}); !errors.Is(err, errForkWaits) {
-		t.Errorf("%v; want %v", err, errForkWaits)
+	if s, err := Take(t.Context(), proc, Options{Method: MethodFork}); !errors.Is(err, forkroom.ErrWaits) {
+		t.Errorf("%v; want %v", err, forkroom.ErrWaits)
 		if err == nil {
 			s.Close()
 		}

@@ -1,8 +1,15 @@
-// Package forkroom tells whether the limits of a process leave room for a fork of it, and for
-// the copies of pages that follow. Start with Check.
+// Package forkroom tells whether a process may be made to fork. Check tells whether its limits
+// leave room for the fork, and for the copies of pages that follow. Waits tells whether the fork
+// would wait for somebody.
 //
-// It reads control groups of both versions, the pools of huge pages, and what the machine has
-// left. The process may still grow into that room afterwards.
+// What could hurt a target, and what prevents it:
+//   - The kernel ends it for want of memory: Check reads control groups of both versions, the
+//     pools of huge pages, and what the machine has left. The process may still grow into that
+//     room afterwards.
+//   - All its threads are held by a fork that waits for one of them: Waits looks for
+//     userfaultfds that report forks.
+//
+// The package only looks. It forks nothing and holds nobody.
 package forkroom
 
 import (
