@@ -11,6 +11,7 @@ import (
 
 	"github.com/procmem/procmem"
 	"github.com/procmem/procmem/internal/forkroom"
+	"github.com/procmem/procmem/internal/holders"
 	"github.com/procmem/procmem/internal/inject"
 	"github.com/procmem/procmem/internal/pageset"
 	"github.com/procmem/procmem/internal/ptracer"
@@ -123,7 +124,7 @@ func (f *pauser) uncopied() (out []procmem.Mapping, torn uint64) {
 			out = append(out, *m)
 		}
 	}
-	plan := f.boundShared(shared, func(*object) bool { return false })
+	plan := f.boundShared(shared, func(*holders.Object) bool { return false })
 	return append(out, plan.inPause...), plan.torn
 }
 

@@ -82,18 +82,18 @@ type look struct {
 	began time.Time
 	ran   time.Duration // CPU time of the process by then
 
-	view   *process.View
-	read   presentReader
-	text   []byte                // of /proc/PID/maps, once refresh has read it
-	maps   []procmem.Mapping     // the mappings in text, with what is known of each
-	stale  bool                  // only the line in text is known of some mappings
-	around map[holders.ID]around // users of the shared memory outside of the process
-	undo   cleanup
+	view    *process.View
+	read    presentReader
+	text    []byte                         // of /proc/PID/maps, once refresh has read it
+	maps    []procmem.Mapping              // the mappings in text, with what is known of each
+	stale   bool                           // only the line in text is known of some mappings
+	writers map[holders.ID]holders.Writers // of the shared memory
+	undo    cleanup
 }
 
 // lookAt looks at a process. The owner of the result must run its undo.
 func lookAt(p *process.Process) (*look, error) {
-	l := &look{began: time.Now(), around: make(map[holders.ID]around)}
+	l := &look{began: time.Now(), writers: make(map[holders.ID]holders.Writers)}
 	if err := l.open(p); err != nil {
 		return nil, errors.Join(err, l.undo.run())
 	}

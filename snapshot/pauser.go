@@ -66,7 +66,7 @@ func (f *pauser) estimate(w dirty.Work) time.Duration {
 // tracking is an object that is copied while the process goes on.
 type tracking struct {
 	dirty.Shared
-	object *object
+	object *holders.Object
 	began  process.FileState // before anything was copied
 	quiet  bool              // it had not changed for quietFile by then
 }

@@ -18,42 +18,45 @@ const maxShared = arenaSize
 // sharedPlan is what becomes of shared memory.
 type sharedPlan struct {
 	inPause []procmem.Mapping // copied during the pause
-	tracked []*object         // copied before the pause, and again where it is written
+	tracked []*holders.Object // copied before the pause, and again where it is written
 	torn    uint64            // bytes that are read after the pause, though no other process writes to them
 }
 
 // boundShared chooses the shared memory that is copied during the pause, the smallest objects
 // first. Of the others it chooses those that are tracked, where trackable allows it. It notes
 // what of all may be torn.
-func (f *pauser) boundShared(shared []procmem.Mapping, trackable func(*object) bool) (out sharedPlan) {
-	objects := objectsOf(shared)
+func (f *pauser) boundShared(shared []procmem.Mapping, trackable func(*holders.Object) bool) (out sharedPlan) {
+	objects := holders.Objects(shared)
 	f.lookAround(f.view, objects)
+	sizes := make(map[holders.ID]uint64, len(objects))
 	for _, o := range objects {
-		for i := range o.maps {
-			o.size += presentSize(f.view, &o.maps[i])
+		for i := range o.Maps {
+			sizes[o.ID] += presentSize(f.view, &o.Maps[i])
 		}
 	}
-	slices.SortStableFunc(objects, func(a, b *object) int { return cmp.Compare(a.size, b.size) })
+	slices.SortStableFunc(objects, func(a, b *holders.Object) int { return cmp.Compare(sizes[a.ID], sizes[b.ID]) })
 	var sum uint64
 	for _, o := range objects {
-		sum += o.size
+		size, writers := sizes[o.ID], f.writers[o.ID]
+		others := writers.Reason()
+		sum += size
 		switch {
 		case sum <= maxShared:
-			out.inPause = append(out.inPause, o.maps...)
-		case o.others == "" && f.around[o.id].still && !f.around[o.id].writes: // it is read later
-			sum -= o.size
-		case o.others == "" && trackable(o):
-			sum -= o.size
+			out.inPause = append(out.inPause, o.Maps...)
+		case others == "" && writers.Still && !writers.Self: // it is read later
+			sum -= size
+		case others == "" && trackable(o):
+			sum -= size
 			out.tracked = append(out.tracked, o)
 		default:
-			if o.others == "" {
-				out.torn += o.size
+			if others == "" {
+				out.torn += size
 			}
-			f.s.tear(o, cmp.Or(o.others, tornBeyond))
+			f.s.tear(o, cmp.Or(others, tornBeyond))
 			continue
 		}
-		why := o.others
-		if f.view.Remote(&o.maps[0]) {
+		why := others
+		if f.view.Remote(&o.Maps[0]) {
 			why = tornServer
 		}
 		f.s.tear(o, why)
@@ -61,28 +64,25 @@ func (f *pauser) boundShared(shared []procmem.Mapping, trackable func(*object) b
 	return out
 }
 
-// lookAround finds the other processes that may write to objects, once for each object.
-func (l *look) lookAround(view *process.View, objects []*object) {
-	unknown := slices.DeleteFunc(slices.Clone(objects), func(o *object) bool {
-		_, ok := l.around[o.id]
+// lookAround finds out who may write to objects, once for each object.
+func (l *look) lookAround(view *process.View, objects []*holders.Object) {
+	unknown := slices.DeleteFunc(slices.Clone(objects), func(o *holders.Object) bool {
+		_, ok := l.writers[o.ID]
 		return ok
 	})
-	maps.Copy(l.around, lookFor(l.p, view, unknown))
-	for _, o := range objects {
-		o.others = l.around[o.id].reason()
-	}
+	maps.Copy(l.writers, holders.WritersOf(l.p, view, unknown))
 }
 
 // mayTrack reports whether writes to an object can be tracked.
-func (f *pauser) mayTrack(o *object) bool {
+func (f *pauser) mayTrack(o *holders.Object) bool {
 	const foreign = procmem.VMUffdMiss | procmem.VMUffdWP | procmem.VMHugeTLB
 	for i := range f.maps {
 		m := &f.maps[i]
-		if m.Shared() && holders.Of(m) == o.id && m.Flags&foreign != 0 && f.shared[o.id] == nil {
+		if m.Shared() && holders.Of(m) == o.ID && m.Flags&foreign != 0 && f.shared[o.ID] == nil {
 			return false
 		}
 	}
-	state, ok := f.view.FileState(&o.maps[0])
+	state, ok := f.view.FileState(&o.Maps[0])
 	return ok && state.Memory && canTrack() == nil
 }
 

@@ -9,6 +9,7 @@ import (
 
 	"github.com/procmem/procmem"
 	"github.com/procmem/procmem/internal/dirty"
+	"github.com/procmem/procmem/internal/holders"
 	"github.com/procmem/procmem/internal/ptracer"
 	"github.com/procmem/procmem/process"
 )
@@ -19,7 +20,7 @@ func (f *pauser) stop(ctx context.Context) error {
 	if size := f.size(); size <= arenaSize && canTrack() == nil {
 		return f.pauseFor(ctx, size)
 	}
-	f.lookAround(f.view, objectsOf(f.sharedMappings(f.maps)))
+	f.lookAround(f.view, holders.Objects(f.sharedMappings(f.maps)))
 	return f.holdOpen(ctx)
 }
 
@@ -57,10 +58,10 @@ func (f *pauser) holdOpen(ctx context.Context) error {
 	var givenUp map[int]*process.Syscall
 	f.s.tracer.Do(func() { givenUp = f.s.tracer.GivenUp() })
 	f.s.tearCalls(slices.Collect(maps.Values(givenUp)), view)
-	objects := objectsOf(f.sharedMappings(f.s.img.Mappings))
+	objects := holders.Objects(f.sharedMappings(f.s.img.Mappings))
 	f.lookAround(view, objects)
 	for _, o := range objects {
-		f.s.tear(o, o.others)
+		f.s.tear(o, f.writers[o.ID].Reason())
 	}
 	f.s.sortTorn()
 	return nil

@@ -5,12 +5,13 @@ import (
 	"slices"
 
 	"github.com/procmem/procmem"
+	"github.com/procmem/procmem/internal/holders"
 	"github.com/procmem/procmem/internal/pageset"
 	"github.com/procmem/procmem/internal/ptracer"
 	"github.com/procmem/procmem/process"
 )
 
-// Reasons for Torn. object.go has those that name other processes.
+// Reasons for Torn. Package holders has those that name other processes.
 const (
 	tornBeyond  = "shared, and too large to be copied during the pause: it was copied later"
 	tornWritten = "shared: the process has it open, and may have written to it by a system call, which leaves no trace in page tables"
@@ -42,9 +43,9 @@ func (s *Snapshot) writable(r procmem.Range) (out []procmem.Range) {
 }
 
 // tear notes that an object may be of another moment, unless why is empty.
-func (s *Snapshot) tear(o *object, why string) {
-	for i := range o.maps {
-		r := o.maps[i].Range
+func (s *Snapshot) tear(o *holders.Object, why string) {
+	for i := range o.Maps {
+		r := o.Maps[i].Range
 		if why != "" && !slices.ContainsFunc(s.Torn, func(t Torn) bool { return t.Range == r }) {
 			s.Torn = append(s.Torn, Torn{r, why})
 		}

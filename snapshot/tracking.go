@@ -26,26 +26,26 @@ import (
 const quietFile = 100 * time.Millisecond
 
 // track has objects tracked in the next rounds, with all of their mappings.
-func (f *pauser) track(objects []*object) {
+func (f *pauser) track(objects []*holders.Object) {
 	before := f.shared
 	f.shared = nil
 	for _, o := range objects {
-		t := before[o.id]
+		t := before[o.ID]
 		if t == nil {
 			t = new(tracking)
-			t.began, _ = f.view.FileState(&o.maps[0])
+			t.began, _ = f.view.FileState(&o.Maps[0])
 			t.quiet = time.Since(t.began.Changed) > quietFile
 		}
 		t.object, t.Maps = o, nil
 		for i := range f.maps {
-			if m := &f.maps[i]; m.Shared() && holders.Of(m) == o.id {
+			if m := &f.maps[i]; m.Shared() && holders.Of(m) == o.ID {
 				t.Maps = append(t.Maps, *m)
 			}
 		}
 		if f.shared == nil {
 			f.shared = make(map[holders.ID]*tracking)
 		}
-		f.shared[o.id] = t
+		f.shared[o.ID] = t
 	}
 }
 
@@ -56,7 +56,7 @@ func (f *pauser) roundShared(ctx context.Context) (written dirty.Work, err error
 	}
 	f.tracker.WorkAhead(false) // shared memory does not come in the order of addresses
 	if f.calls == nil {
-		if calls, err := writeCalls(f.p); err == nil {
+		if calls, err := holders.WriteCalls(f.p); err == nil {
 			f.calls = &calls
 		}
 	}
@@ -245,13 +245,13 @@ func (m *pausePlan) sharedMapping(mp *procmem.Mapping, fresh bool) {
 // confirm notes an object as torn that may have been written without a trace. It does not where
 // such writes can be excluded.
 func (f *pauser) confirm(o *sharedNow) {
-	if !f.around[o.t.object.id].open {
+	if !f.writers[o.t.object.ID].Open {
 		return
 	}
 	if state, ok := f.view.FileState(&o.maps[0]); ok && o.t.quiet && state.Changed.Equal(o.t.began.Changed) {
 		return
 	}
-	if calls, err := writeCalls(f.p); err == nil && f.calls != nil && calls == *f.calls && !hasRings(f.p, f.maps) {
+	if calls, err := holders.WriteCalls(f.p); err == nil && f.calls != nil && calls == *f.calls && !holders.HasRings(f.p, f.maps) {
 		return
 	}
 	f.s.tear(o.t.object, tornWritten)
@@ -260,25 +260,14 @@ func (f *pauser) confirm(o *sharedNow) {
 // lookAgain finds, after the pause, processes that may have written to shared memory that
 // seemed to have no other users before.
 func (f *pauser) lookAgain() {
-	released := ticks()
-	unknown := slices.DeleteFunc(objectsOf(f.sharedMappings(f.maps)), func(o *object) bool { return f.around[o.id].reason() != "" })
-	now := lookFor(f.p, f.view, unknown)
+	released := holders.Ticks()
+	unknown := slices.DeleteFunc(holders.Objects(f.sharedMappings(f.maps)), func(o *holders.Object) bool { return f.writers[o.ID].Reason() != "" })
+	now := holders.WritersOf(f.p, f.view, unknown)
 	for _, o := range unknown {
-		a := now[o.id]
-		if before, ok := f.around[o.id]; ok {
-			a.mapped = before.mapped
+		w := now[o.ID].Until(released)
+		if before, ok := f.writers[o.ID]; ok {
+			w.Mapped = before.Mapped
 		}
-		a.others = slices.DeleteFunc(a.others, func(h holders.Holder) bool { return bornAfter(h.PID, released) })
-		f.s.tear(o, a.reason())
+		f.s.tear(o, w.Reason())
 	}
-}
-
-// bornAfter reports whether a process started after a time, in clock ticks since boot.
-func bornAfter(pid int, ticks uint64) bool {
-	p, err := process.Open(pid)
-	if err != nil {
-		return true
-	}
-	defer p.Close()
-	return p.StartTime() > ticks
 }

@@ -1,9 +1,15 @@
-// Package holders finds out which other processes may write to a file,
-// through a mapping or a descriptor.
+// Package holders finds out who may write to a file that a process maps, or to memory that it
+// shares.
 //
-// Start with Find. Not promised: that every way to a file is found. A
-// descriptor may be in a message that nobody has received. A caller without
-// the rights to look at a process does not see what it has.
+// WritersOf finds other processes that have it, through a mapping or a descriptor. WriteCalls
+// and HasRings tell whether the process itself may have written by system calls, which leave no
+// trace in page tables.
+//
+// Not promised: that every way to a file is found. A descriptor may be in a message that nobody
+// has received. A caller without the rights to look at a process does not see what it has.
+//
+// The package reads /proc and stops nobody. A process that does not answer is not waited for
+// (package patient), nor is the server of a file.
 package holders
 
 import (
@@ -31,41 +37,41 @@ type ID struct {
 // Of returns the ID of the file of a mapping.
 func Of(m *procmem.Mapping) ID { return ID{m.Major, m.Minor, m.Inode} }
 
-// Holder is a process that may write to a file.
-type Holder struct {
-	PID        int
-	Mapped     bool // it maps it shared and writable
-	Descriptor bool // it has it open for writing
+// holder is a process that may write to a file.
+type holder struct {
+	pid        int
+	mapped     bool // it maps it shared and writable
+	descriptor bool // it has it open for writing
 }
 
-// Answer is the result of Find.
-type Answer struct {
-	Holders map[ID][]Holder
-	Unseen  int // processes that could not be looked at
+// answer is the result of find.
+type answer struct {
+	holders map[ID][]holder
+	unseen  int // processes that could not be looked at
 }
 
-// Find looks at the processes pids for writers to files. A process that ends
+// find looks at the processes pids for writers to files. A process that ends
 // meanwhile counts as one that has nothing.
-func Find(pids []int, files []ID) Answer {
+func find(pids []int, files []ID) answer {
 	f := finder{files: files}
 	for _, id := range files {
 		// As in maps (fs/proc/task_mmu.c, show_vma_header_prefix).
 		f.fields = append(f.fields, fmt.Appendf(nil, " %02x:%02x %d ", id.Major, id.Minor, id.Inode))
 	}
-	out := Answer{Holders: make(map[ID][]Holder)}
-	out.Unseen = patient.Ask(pids, func(pid int) (h found) {
+	out := answer{holders: make(map[ID][]holder)}
+	out.unseen = patient.Ask(pids, func(pid int) (h found) {
 		privilege.Raised(func() { h = f.look(pid) })
 		return h
 	}, func(pid int, h found) {
 		if h.unseen {
-			out.Unseen++
+			out.unseen++
 		}
 		for i, id := range files {
 			if h.mapped[i] || h.open[i] {
-				out.Holders[id] = append(out.Holders[id], Holder{pid, h.mapped[i], h.open[i]})
+				out.holders[id] = append(out.holders[id], holder{pid, h.mapped[i], h.open[i]})
 			}
 		}
-	}) + out.Unseen
+	}) + out.unseen
 	return out
 }
 

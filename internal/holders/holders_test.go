@@ -31,35 +31,35 @@ func idOf(t *testing.T, f *os.File) ID {
 	return ID{unix.Major(st.Dev), unix.Minor(st.Dev), st.Ino}
 }
 
-func find(id ID) Holder {
-	for _, h := range Find([]int{os.Getpid()}, []ID{id}).Holders[id] {
+func ownHold(id ID) holder {
+	for _, h := range find([]int{os.Getpid()}, []ID{id}).holders[id] {
 		return h
 	}
-	return Holder{}
+	return holder{}
 }
 
 // A process may write to a file that it maps shared and writable, or has open for
 // writing, and to no other.
 func TestFind(t *testing.T) {
 	f, id := memfd(t)
-	if h := find(id); h != (Holder{os.Getpid(), false, true}) {
+	if h := ownHold(id); h != (holder{os.Getpid(), false, true}) {
 		t.Errorf("open: %+v", h)
 	}
 	mem, err := unix.Mmap(int(f.Fd()), 0, 1<<20, unix.PROT_READ|unix.PROT_WRITE, unix.MAP_SHARED)
 	if err != nil {
 		t.Fatal(err)
 	}
-	if h := find(id); h != (Holder{os.Getpid(), true, true}) {
+	if h := ownHold(id); h != (holder{os.Getpid(), true, true}) {
 		t.Errorf("open and mapped: %+v", h)
 	}
 	f.Close()
-	if h := find(id); h != (Holder{os.Getpid(), true, false}) {
+	if h := ownHold(id); h != (holder{os.Getpid(), true, false}) {
 		t.Errorf("mapped: %+v", h)
 	}
 	if err := unix.Munmap(mem); err != nil {
 		t.Fatal(err)
 	}
-	if h := find(id); h != (Holder{}) {
+	if h := ownHold(id); h != (holder{}) {
 		t.Errorf("neither: %+v", h)
 	}
 }
@@ -82,7 +82,7 @@ func TestFindReaders(t *testing.T) {
 		}
 		defer unix.Munmap(mem)
 	}
-	if h := find(idOf(t, f)); h != (Holder{}) {
+	if h := ownHold(idOf(t, f)); h != (holder{}) {
 		t.Errorf("%+v", h)
 	}
 }

@@ -1,4 +1,4 @@
-package snapshot
+package holders
 
 import (
 	"bytes"
@@ -8,7 +8,6 @@ import (
 	"slices"
 	"strconv"
 	"strings"
-	"time"
 
 	"golang.org/x/sys/unix"
 
@@ -17,9 +16,10 @@ import (
 	"github.com/procmem/procmem/process"
 )
 
-// writeCalls returns how often a process has called write(2) and similar calls so far, from
-// /proc/PID/io. It does not count writes of io_uring, AIO and splice(2).
-func writeCalls(p *process.Process) (uint64, error) {
+// WriteCalls returns how often a process has called write(2) and similar calls so far, from
+// /proc/PID/io. It does not count writes of io_uring, AIO and splice(2). It fails where the
+// kernel does not let this process read that file.
+func WriteCalls(p *process.Process) (uint64, error) {
 	f, err := p.Open("io")
 	if err != nil {
 		return 0, err
@@ -37,9 +37,9 @@ func writeCalls(p *process.Process) (uint64, error) {
 	return 0, fmt.Errorf("parse io: no syscw in %d bytes", len(text))
 }
 
-// hasRings reports whether a process may write to files by io_uring or AIO. maps are its
+// HasRings reports whether a process may write to files by io_uring or AIO. maps are its
 // mappings. It reports true where the kernel does not tell.
-func hasRings(p *process.Process, maps []procmem.Mapping) bool {
+func HasRings(p *process.Process, maps []procmem.Mapping) bool {
 	for i := range maps {
 		if strings.HasPrefix(maps[i].Path, "/[aio]") || strings.HasPrefix(maps[i].Path, "anon_inode:[io_uring]") {
 			return true
@@ -61,17 +61,11 @@ func hasRings(p *process.Process, maps []procmem.Mapping) bool {
 	}
 }
 
+// isRing reports whether a descriptor in a folder of descriptors is of io_uring.
 func isRing(dir *os.File, name string) bool {
 	link := make([]byte, 64)
 	var n int
 	var err error
 	privilege.Raised(func() { n, err = unix.Readlinkat(int(dir.Fd()), name, link) })
 	return err == nil && strings.HasPrefix(string(link[:n]), "anon_inode:[io_uring]")
-}
-
-// ticks returns the time since boot in the unit of process.Process.StartTime, which is 10 ms.
-func ticks() uint64 {
-	var t unix.Timespec
-	_ = unix.ClockGettime(unix.CLOCK_BOOTTIME, &t) // it cannot fail
-	return uint64(t.Nano()) / uint64(10*time.Millisecond)
 }
