@@ -97,7 +97,7 @@ func (c *chooser) order() (out []Estimate) {
 	if c.x.HugePages*hugePageBytes > c.x.wanted/2 && fork.Pause <= defaultPause {
 		ranked = []Estimate{fork, precopy, stop}
 	}
-	if c.x.stopped != "" || c.x.wanted <= arenaSize {
+	if c.x.stopped != "" || c.x.wanted <= littleMemory {
 		ranked = []Estimate{stop, precopy, fork}
 	}
 	if m := c.o.Method; m != MethodAuto {

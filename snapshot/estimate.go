@@ -9,6 +9,7 @@ import (
 
 	"github.com/procmem/procmem"
 	"github.com/procmem/procmem/internal/forkroom"
+	"github.com/procmem/procmem/internal/overlay"
 	"github.com/procmem/procmem/internal/ptracer"
 	"github.com/procmem/procmem/internal/sys"
 	"github.com/procmem/procmem/process"
@@ -77,7 +78,7 @@ func (f *pauser) measure() (x footprint, err error) {
 	torn := slices.Clone(f.s.Torn)
 	left, beyond := f.uncopied()
 	for i := range left {
-		x.uncopied += presentSize(f.view, &left[i])
+		x.uncopied += overlay.KeepSize(f.view, &left[i])
 	}
 	f.s.Torn = torn
 	x.inPause, x.torn, x.tornByFork = f.inPause, f.torn, beyond
@@ -93,7 +94,7 @@ func (f *pauser) measure() (x footprint, err error) {
 	} else {
 		x.Pages = status.RSS / procmem.PageSize
 	}
-	if x.stopped != "" || x.wanted <= arenaSize {
+	if x.stopped != "" || x.wanted <= littleMemory {
 		return x, nil // how busy it is does not matter
 	}
 	time.Sleep(rateWindow - time.Since(f.began))
@@ -110,7 +111,7 @@ func (x *footprint) stopping() time.Duration {
 }
 
 func (x *footprint) stop() time.Duration {
-	if x.wanted <= arenaSize {
+	if x.wanted <= littleMemory {
 		return x.stopping() + x.listing() + seconds(x.wanted, copySpeed)
 	}
 	return x.stopping() + x.listing() + seconds(x.wanted, diskSpeed)

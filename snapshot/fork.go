@@ -13,6 +13,7 @@ import (
 	"github.com/procmem/procmem/internal/forkroom"
 	"github.com/procmem/procmem/internal/holders"
 	"github.com/procmem/procmem/internal/inject"
+	"github.com/procmem/procmem/internal/overlay"
 	"github.com/procmem/procmem/internal/pageset"
 	"github.com/procmem/procmem/internal/ptracer"
 	"github.com/procmem/procmem/process"
@@ -43,14 +44,13 @@ func (f *pauser) fork(ctx context.Context) error {
 	left, _ := f.uncopied()
 	var size uint64
 	for i := range left {
-		size += presentSize(f.view, &left[i])
+		size += overlay.KeepSize(f.view, &left[i])
 	}
-	ov := &overlay{store: f.store}
-	var err error
-	if ov.arena, err = newArena(size, f.store); err != nil {
+	ov, err := overlay.New(size, bounded(context.Background(), f.store)) // the helper bounds the pause
+	if err != nil {
 		return err
 	}
-	s.undo.add(func() error { ov.arena.close(); return nil })
+	s.undo.add(func() error { ov.Close(); return nil })
 
 	f.o.step(StepPause, 0)
 	k, err := inject.Start(f.p, inject.Job{Task: inject.TaskFork, Wait: len(left) > 0, Known: known(f.infos)})
@@ -63,7 +63,7 @@ func (f *pauser) fork(ctx context.Context) error {
 			return err
 		}
 		f.view.AssumeStopped(nil)
-		ov.keep(f.view, left)
+		ov.Keep(f.view, left)
 		if err = k.GoOn(); err != nil {
 			return fmt.Errorf("helper: %w", err)
 		}
@@ -128,56 +128,8 @@ func (f *pauser) uncopied() (out []procmem.Mapping, torn uint64) {
 	return append(out, plan.inPause...), plan.torn
 }
 
-// keep copies the existing pages of mappings while the process is held, and makes the mappings
-// the overlay's own.
-func (o *overlay) keep(view *process.View, mappings []procmem.Mapping) {
-	for i := range mappings {
-		m := &mappings[i]
-		if m.Shared() && view.Remote(m) {
-			o.keepTouched(view, m)
-			continue
-		}
-		o.own = append(o.own, m.Range)
-		at, unseen := m.Start, view.Unseen(m)
-		for d, err := range present(view, m) {
-			if err != nil {
-				o.arena.miss(m.Range, procmem.Cause(err))
-				break
-			}
-			d = procmem.Range{Start: d.Start.PageDown(), End: (d.End + procmem.PageSize - 1).PageDown()}
-			if unseen != nil && at < d.Start {
-				o.arena.miss(procmem.Range{Start: at, End: d.Start}, unseen)
-			}
-			o.data = append(o.data, d)
-			o.arena.copy(view, d)
-			at = d.End
-		}
-		if unseen != nil && at < m.End {
-			o.arena.miss(procmem.Range{Start: at, End: m.End}, unseen)
-		}
-		for g, err := range view.Guards(m) {
-			if err == nil {
-				o.arena.fault(g, procmem.ErrUnreadable) // not missing: a guard holds nothing
-			}
-		}
-	}
-}
-
-// keepTouched copies the pages that the process has of a file on a server. The rest is read
-// later, because no process is held until a server answers.
-func (o *overlay) keepTouched(view *process.View, m *procmem.Mapping) {
-	for d, err := range view.Present(m.Range) {
-		if err != nil {
-			o.arena.miss(m.Range, procmem.Cause(err))
-			return
-		}
-		o.own, o.data = append(o.own, d), append(o.data, d)
-		o.arena.copy(touched{view}, d)
-	}
-}
-
 // openCopy makes the copy of the process the memory of the moment.
-func (f *pauser) openCopy(pid int, ov *overlay) error {
+func (f *pauser) openCopy(pid int, ov *overlay.Memory) error {
 	s := f.s
 	child, err := process.Open(pid)
 	if err != nil {
@@ -193,7 +145,6 @@ func (f *pauser) openCopy(pid int, ov *overlay) error {
 	}
 	s.undo.add(view.Close)
 	view.AssumeStopped(nil)
-	ov.base = view
 	maps, _ := view.Mappings()
 	// The copy lacks the mappings that a fork does not copy at all.
 	for i := range s.img.Mappings {
@@ -202,7 +153,7 @@ func (f *pauser) openCopy(pid int, ov *overlay) error {
 		}
 	}
 	slices.SortFunc(maps, func(a, b procmem.Mapping) int { return cmp.Compare(a.Start, b.Start) })
-	s.img.Mappings, ov.maps = maps, maps
+	s.img.Mappings = maps
 	s.Sparse = ov
 	s.alive = func() error {
 		if st, err := child.Stat(); err != nil || st.Zombie() {
@@ -210,7 +161,5 @@ func (f *pauser) openCopy(pid int, ov *overlay) error {
 		}
 		return nil
 	}
-	// What was spilled is in the store, and the rest of own is in the arena.
-	ov.held = ov.arena.spilled
-	return ov.seal()
+	return ov.Seal(maps, view)
 }

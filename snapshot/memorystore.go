@@ -6,6 +6,7 @@ import (
 
 	"golang.org/x/sys/unix"
 
+	"github.com/procmem/procmem/internal/overlay"
 	"github.com/procmem/procmem/internal/pageset"
 	"github.com/procmem/procmem/internal/sys"
 )
@@ -18,7 +19,7 @@ const memoryShare = 2
 func memoryStore(l *look) (Store, func() error) {
 	var size uint64
 	for i := range l.maps {
-		size += presentSize(l.view, &l.maps[i])
+		size += overlay.KeepSize(l.view, &l.maps[i])
 	}
 	if free, known := sys.AvailableMemory(); !known || size > free/memoryShare {
 		return nil, nil

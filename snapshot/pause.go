@@ -8,6 +8,7 @@ import (
 
 	"github.com/procmem/procmem"
 	"github.com/procmem/procmem/internal/inject"
+	"github.com/procmem/procmem/internal/overlay"
 	"github.com/procmem/procmem/internal/ptracer"
 )
 
@@ -19,8 +20,8 @@ var errTooMuch = errors.New("more was written than can be copied within the boun
 // and that nothing was kept.
 func (f *pauser) pauseFor(ctx context.Context, rest uint64) (err error) {
 	s := f.s
-	ov := &overlay{store: f.store}
-	if ov.arena, err = newArena(2*rest+f.inPause+(1<<20), f.store); err != nil {
+	ov, err := overlay.New(2*rest+f.inPause+(1<<20), bounded(ctx, f.store))
+	if err != nil {
 		return err
 	}
 	f.o.step(StepPause, 0)
@@ -39,10 +40,10 @@ func (f *pauser) pauseFor(ctx context.Context, rest uint64) (err error) {
 	})
 	s.letGo()
 	if err != nil {
-		ov.arena.close()
+		ov.Close()
 		return err
 	}
-	s.undo.add(func() error { ov.arena.close(); return nil })
+	s.undo.add(func() error { ov.Close(); return nil })
 	s.threads = nil
 	s.addThreads(f.p.PID(), f.infos, threads)
 	f.lookAgain()
@@ -54,7 +55,7 @@ func (f *pauser) pauseFor(ctx context.Context, rest uint64) (err error) {
 }
 
 // hold stops the process and copies what has not been copied. It runs on the tracing thread.
-func (f *pauser) hold(ctx context.Context, ov *overlay) (*pausePlan, error) {
+func (f *pauser) hold(ctx context.Context, ov *overlay.Memory) (*pausePlan, error) {
 	if err := f.s.tracer.StopAll(ctx); err != nil {
 		return nil, err
 	}
@@ -86,29 +87,28 @@ func (f *pauser) hold(ctx context.Context, ov *overlay) (*pausePlan, error) {
 		f.text = nil // the next plan has to see what is fresh
 		return nil, errTooMuch
 	}
-	m.copy(ctx)
-	return m, ov.arena.err
+	m.copy()
+	return m, ov.Err()
 }
 
 // settle makes the moment the memory of the snapshot. The store forgets what it has of other
 // moments.
-func (f *pauser) settle(ov *overlay, m *pausePlan) error {
+func (f *pauser) settle(ov *overlay.Memory, m *pausePlan) error {
 	for _, r := range m.known {
-		ov.held.Add(r)
+		ov.MarkStored(r)
 	}
-	for spilled := range ov.arena.spilled.Ranges(everything) {
-		ov.held.Add(spilled)
+	if err := ov.Seal(f.maps, f.view.Backing(f.maps)); err != nil {
+		return err
 	}
 	if t := f.tracker; t != nil {
 		for have := range t.Stored.Ranges(everything) {
-			for stale := range ov.held.Gaps(have) {
+			for stale := range ov.Stored().Gaps(have) {
 				if err := f.store.Forget(stale); err != nil {
 					return err
 				}
 			}
 		}
 	}
-	ov.base = f.view.Backing(f.maps)
 	f.s.img.Mappings, f.s.Sparse = f.maps, ov
-	return ov.seal()
+	return nil
 }

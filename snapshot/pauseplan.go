@@ -1,11 +1,10 @@
 package snapshot
 
 import (
-	"context"
-
 	"github.com/procmem/procmem"
 	"github.com/procmem/procmem/internal/dirty"
 	"github.com/procmem/procmem/internal/holders"
+	"github.com/procmem/procmem/internal/overlay"
 	"github.com/procmem/procmem/internal/pageset"
 	"github.com/procmem/procmem/internal/sys"
 )
@@ -14,7 +13,7 @@ import (
 // before it goes on.
 type pausePlan struct {
 	f          *pauser
-	ov         *overlay
+	ov         *overlay.Memory
 	whole      []procmem.Mapping
 	known      []procmem.Range // their copies are still right
 	dirty      []procmem.Range // to be copied now
@@ -27,9 +26,8 @@ type pausePlan struct {
 
 // classify goes through the mappings and their pages. fresh are mappings of which nothing is
 // known; all that they hold is wanted.
-func (f *pauser) classify(ov *overlay, fresh []procmem.Range) (*pausePlan, error) {
+func (f *pauser) classify(ov *overlay.Memory, fresh []procmem.Range) (*pausePlan, error) {
 	m := &pausePlan{f: f, ov: ov}
-	ov.maps = f.maps
 	m.classifyShared()
 	k := 0
 	for i := range f.maps {
@@ -83,7 +81,7 @@ func (m *pausePlan) mapping(mp *procmem.Mapping, regions []sys.PageRegion, fresh
 	}
 	files := !mp.Shared() && m.f.fromFile(mp)
 	if !files {
-		m.ov.own = append(m.ov.own, mp.Range)
+		m.ov.Own(mp.Range)
 	}
 	at := mp.Start
 	for _, v := range regions {
@@ -101,7 +99,7 @@ func (m *pausePlan) absent(mp *procmem.Mapping, r procmem.Range, files bool) {
 	if files || anonymous || r.Empty() {
 		return
 	}
-	m.ov.arena.miss(r, procmem.ErrUntouched)
+	m.ov.Miss(r, procmem.ErrUntouched)
 }
 
 func (m *pausePlan) isWhole(mp *procmem.Mapping) bool {
@@ -133,16 +131,15 @@ func (m *pausePlan) region(mp *procmem.Mapping, v sys.PageRegion, files bool) {
 		if v.Categories&sys.PageFile != 0 {
 			return
 		}
-		m.ov.own = append(m.ov.own, r)
+		m.ov.Own(r)
 	}
 	switch {
 	case v.Categories&sys.PageGuard != 0:
-		m.ov.arena.fault(r, procmem.ErrUnreadable)
+		m.ov.Fault(r, procmem.ErrUnreadable)
 		return
 	case v.Categories&sys.PageZero != 0:
 		return
 	}
-	m.ov.data = append(m.ov.data, r)
 	// A page that was dropped from a file's mapping no longer exists. It looks like one that is
 	// swapped out and still protected (PTE_MARKER_UFFD_WP).
 	dropped := files && v.Categories&sys.PagePresent == 0
@@ -189,17 +186,16 @@ func (m *pausePlan) work() dirty.Work {
 }
 
 // copy copies what must be copied while the process is held.
-func (m *pausePlan) copy(ctx context.Context) {
-	m.ov.arena.ctx = ctx
-	m.ov.arena.gather(m.f.view.ReadWritten, m.f.read, m.written)
+func (m *pausePlan) copy() {
+	m.ov.Gather(m.f.view.ReadWritten, m.f.read, m.written)
 	for _, r := range m.dirty {
-		m.ov.arena.copy(m.f.read, r)
+		m.ov.Copy(m.f.read, r)
 	}
 	backing := m.f.view.Backing(m.f.maps)
 	for _, r := range m.shared {
-		m.ov.arena.copy(backing, r)
+		m.ov.Copy(backing, r)
 	}
-	m.ov.keep(m.f.view, m.whole)
+	m.ov.Keep(m.f.view, m.whole)
 }
 
 // everything is the range of all addresses that can hold pages of a process.

@@ -53,6 +53,9 @@ const (
 	pauseBase = time.Millisecond       // of a pause in which nothing is copied
 )
 
+// littleMemory is how many bytes are copied during a pause without asking how long that takes.
+const littleMemory = 32 << 20
+
 // seconds returns how long so many bytes take at a speed in bytes a second.
 func seconds(bytes uint64, speed float64) time.Duration {
 	return time.Duration(float64(bytes) / speed * float64(time.Second))

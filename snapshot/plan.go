@@ -6,6 +6,7 @@ import (
 	"slices"
 
 	"github.com/procmem/procmem"
+	"github.com/procmem/procmem/internal/overlay"
 	"github.com/procmem/procmem/internal/pageset"
 )
 
@@ -30,7 +31,7 @@ func (f *pauser) plan() error {
 	f.whole = append(f.whole, shared.inPause...)
 	slices.SortFunc(f.whole, func(a, b procmem.Mapping) int { return cmp.Compare(a.Start, b.Start) })
 	for i := range f.whole {
-		f.inPause += presentSize(f.view, &f.whole[i])
+		f.inPause += overlay.KeepSize(f.view, &f.whole[i])
 	}
 	return nil
 }

@@ -11,6 +11,7 @@ import (
 	"github.com/procmem/procmem"
 	"github.com/procmem/procmem/internal/dirty"
 	"github.com/procmem/procmem/internal/procfs"
+	"github.com/procmem/procmem/internal/overlay"
 	"github.com/procmem/procmem/internal/testproc"
 )
 
@@ -59,13 +60,13 @@ func (c *copying) freeze() {
 // else. A core takes all of the store.
 func (c *copying) checkStore() {
 	c.t.Helper()
-	ov := c.s.Sparse.(*overlay)
+	stored := c.s.Sparse.(*overlay.Memory).Stored()
 	for a := range c.store.Have {
-		if !ov.held.Has(a) {
+		if !stored.Has(a) {
 			c.t.Fatalf("the store still has %v, of which the moment does not know", a)
 		}
 	}
-	if n := ov.held.Len(); n != uint64(c.store.Len()) {
+	if n := stored.Len(); n != uint64(c.store.Len()) {
 		c.t.Errorf("the store has %d pages; the moment knows of %d", c.store.Len(), n)
 	}
 }

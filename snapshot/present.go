@@ -1,11 +1,9 @@
 package snapshot
 
 import (
-	"iter"
 	"os"
 
 	"github.com/procmem/procmem"
-	"github.com/procmem/procmem/process"
 	"golang.org/x/sys/unix"
 )
 
@@ -35,33 +33,9 @@ func (r presentReader) ReadAt(p []byte, a procmem.Addr) (int, error) {
 
 func (r presentReader) Mappings() ([]procmem.Mapping, error) { return nil, nil }
 
-// touched reads existing pages from the process itself, and not from their files.
-type touched struct{ *process.View }
-
-func (t touched) ReadAt(p []byte, a procmem.Addr) (int, error) { return t.ReadPresent(p, a) }
-
-// present yields what there is to copy of a mapping.
-func present(view *process.View, m *procmem.Mapping) iter.Seq2[procmem.Range, error] {
-	if m.Shared() && view.Remote(m) || view.Unseen(m) != nil {
-		return view.Present(m.Range)
-	}
-	return view.Data(m.Range)
-}
-
 // dataSize returns how many bytes of r there are to copy.
 func dataSize(mem procmem.Sparse, r procmem.Range) (n uint64) {
 	for d, err := range mem.Data(r) {
-		if err != nil {
-			return n
-		}
-		n += d.Size()
-	}
-	return n
-}
-
-// presentSize returns how many bytes of a mapping keep would copy.
-func presentSize(view *process.View, m *procmem.Mapping) (n uint64) {
-	for d, err := range present(view, m) {
 		if err != nil {
 			return n
 		}

@@ -7,13 +7,14 @@ import (
 
 	"github.com/procmem/procmem"
 	"github.com/procmem/procmem/internal/holders"
+	"github.com/procmem/procmem/internal/overlay"
 	"github.com/procmem/procmem/internal/pageset"
 	"github.com/procmem/procmem/process"
 )
 
 // maxShared is the size of shared memory, in bytes, that is copied during a pause. That takes
 // some milliseconds.
-const maxShared = arenaSize
+const maxShared = littleMemory
 
 // sharedPlan is what becomes of shared memory.
 type sharedPlan struct {
@@ -31,7 +32,7 @@ func (f *pauser) boundShared(shared []procmem.Mapping, trackable func(*holders.O
 	sizes := make(map[holders.ID]uint64, len(objects))
 	for _, o := range objects {
 		for i := range o.Maps {
-			sizes[o.ID] += presentSize(f.view, &o.Maps[i])
+			sizes[o.ID] += overlay.KeepSize(f.view, &o.Maps[i])
 		}
 	}
 	slices.SortStableFunc(objects, func(a, b *holders.Object) int { return cmp.Compare(sizes[a.ID], sizes[b.ID]) })

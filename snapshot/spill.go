@@ -6,6 +6,7 @@ import (
 	"time"
 
 	"github.com/procmem/procmem"
+	"github.com/procmem/procmem/internal/overlay"
 	"github.com/procmem/procmem/internal/pageset"
 	"github.com/procmem/procmem/internal/pipe"
 )
@@ -16,14 +17,19 @@ const spillPatience = 3 * StuckPatience
 // spill copies ascending ranges of a held process into a store, and lets the process go on.
 // From then on these ranges are read from the store, and nothing else can be read.
 func (s *Snapshot) spill(ctx context.Context, store Store, ranges []procmem.Range) error {
-	spilled := &overlay{maps: s.img.Mappings, own: pageset.Merge(ranges), arena: &arena{}, store: store, base: nothing{}}
-	for _, r := range spilled.own {
+	spilled, err := overlay.New(0, store) // it holds nothing that is not in the store
+	if err != nil {
+		return err
+	}
+	var data []procmem.Range
+	for _, r := range pageset.Merge(ranges) {
+		spilled.Own(r)
 		for d, err := range s.Data(r) {
 			if err != nil {
-				spilled.arena.miss(r, procmem.Cause(err))
+				spilled.Miss(r, procmem.Cause(err))
 				break
 			}
-			spilled.data = append(spilled.data, procmem.Range{Start: d.Start.PageDown(), End: (d.End + procmem.PageSize - 1).PageDown()})
+			data = append(data, procmem.Range{Start: d.Start.PageDown(), End: (d.End + procmem.PageSize - 1).PageDown()})
 		}
 	}
 	ctx, cancel := context.WithCancelCause(ctx)
@@ -33,7 +39,7 @@ func (s *Snapshot) spill(ctx context.Context, store Store, ranges []procmem.Rang
 		cancel(ErrStuck)
 		tracer.Release()
 	}
-	faults, err := pipe.New().Run(ctx, s.Sparse, spilled.plan(), pipe.Work{Each: func(b *pipe.Block) error {
+	faults, err := pipe.New().Run(ctx, s.Sparse, extents(data), pipe.Work{Each: func(b *pipe.Block) error {
 		for _, p := range b.Pieces {
 			timer := time.AfterFunc(spillPatience, stuck)
 			err := store.Put(p.Addr, p.Bytes)
@@ -46,39 +52,30 @@ func (s *Snapshot) spill(ctx context.Context, store Store, ranges []procmem.Rang
 	if err != nil {
 		return err
 	}
-	for _, d := range spilled.data {
-		spilled.held.Add(d)
+	var stored pageset.Set
+	for _, d := range data {
+		stored.Add(d)
 	}
 	for _, f := range faults {
-		spilled.arena.fault(f.Range, f.Err)
-		spilled.held.Remove(f.Range)
+		spilled.Miss(f.Range, f.Err)
+		stored.Remove(f.Range)
+	}
+	for r := range stored.Ranges(everything) {
+		spilled.MarkStored(r)
 	}
 	s.Image() // waits for the registers
 	s.letGo()
 	s.Sparse = spilled
-	return spilled.seal()
+	return spilled.Seal(s.img.Mappings, nil)
 }
 
-// plan yields the ranges of an overlay that are to be copied.
-func (o *overlay) plan() iter.Seq[pipe.Extent] {
+// extents yields ranges as a pipe takes them.
+func extents(data []procmem.Range) iter.Seq[pipe.Extent] {
 	return func(yield func(pipe.Extent) bool) {
-		for _, d := range o.data {
+		for _, d := range data {
 			if !yield(pipe.Extent{Range: d}) {
 				return
 			}
 		}
 	}
-}
-
-// nothing is a procmem.Sparse that holds nothing.
-type nothing struct{}
-
-func (nothing) Mappings() ([]procmem.Mapping, error) { return nil, nil }
-
-func (nothing) ReadAt(_ []byte, addr procmem.Addr) (int, error) {
-	return 0, &procmem.FaultError{Addr: addr, Err: procmem.ErrNotDumped}
-}
-
-func (nothing) Data(procmem.Range) iter.Seq2[procmem.Range, error] {
-	return func(func(procmem.Range, error) bool) {}
 }

@@ -2,13 +2,17 @@ package snapshot
 
 import (
 	"bytes"
+	"context"
 	"errors"
 	"slices"
 	"testing"
+	"time"
 
 	"github.com/procmem/procmem"
 	"github.com/procmem/procmem/internal/testproc"
 )
+
+var errTest = errors.New("a fault of the test")
 
 // contents reads all data, with what could not be read of it.
 func contents(t testing.TB, mem procmem.Sparse, ms []procmem.Mapping) (data map[procmem.Addr][]byte, faults []procmem.Fault) {
@@ -100,4 +104,21 @@ func TestTakeSpills(t *testing.T) {
 		s.Close()
 	}
 	p.Cmd(t, "ping")
+}
+
+// While a process is held, a store that takes nothing is waited for no longer than the caller
+// waits.
+func TestBoundedStore(t *testing.T) {
+	store := &worker{Pages: testproc.NewPages(), ahead: true, wait: func(uint64) { time.Sleep(time.Second) }}
+	ctx, cancel := context.WithCancelCause(t.Context())
+	cancel(errTest)
+	if err := bounded(ctx, store).Put(page, make([]byte, page)); err != errTest {
+		t.Errorf("%v; want %v", err, errTest)
+	}
+	if err := bounded(context.Background(), store).Put(2*page, make([]byte, page)); err != nil || store.Len() == 0 {
+		t.Errorf("%v, %d pages", err, store.Len())
+	}
+	if s := bounded(ctx, nil); s != nil {
+		t.Errorf("a store of none: %v", s)
+	}
 }

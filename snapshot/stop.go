@@ -17,7 +17,7 @@ import (
 // stop holds the process until Release. Where there is little memory, it holds it only until
 // that is copied.
 func (f *pauser) stop(ctx context.Context) error {
-	if size := f.size(); size <= arenaSize && canTrack() == nil {
+	if size := f.size(); size <= littleMemory && canTrack() == nil {
 		return f.pauseFor(ctx, size)
 	}
 	f.lookAround(f.view, holders.Objects(f.sharedMappings(f.maps)))

@@ -216,13 +216,12 @@ func (o *sharedNow) remove(r procmem.Range) uint64 {
 // sharedMapping decides what becomes of a mapping of shared memory that is tracked.
 func (m *pausePlan) sharedMapping(mp *procmem.Mapping, fresh bool) {
 	o := m.objects[holders.Of(mp)]
-	m.ov.own = append(m.ov.own, mp.Range)
+	m.ov.Own(mp.Range)
 	again := func(r procmem.Range) {
 		m.shared = append(m.shared, r)
 		m.dirtyBytes += r.Size()
 	}
 	for d := range o.t.Data.Ranges(dirty.Offsets(mp, mp.Range)) {
-		m.ov.data = append(m.ov.data, dirty.At(mp, d))
 		if fresh {
 			again(dirty.At(mp, d))
 			continue

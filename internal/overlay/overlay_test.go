@@ -1,4 +1,4 @@
-package snapshot
+package overlay
 
 import (
 	"bytes"
@@ -49,15 +49,17 @@ func (f fake) Data(r procmem.Range) iter.Seq2[procmem.Range, error] {
 	}
 }
 
+const page = procmem.PageSize
+
 var errTest = errors.New("a fault of the test")
 
 // layout is a random overlay and what it must read as.
 type layout struct {
-	*overlay
+	*Memory
 	first  procmem.Addr
 	pages  int
 	oracle fake
-	store  *testproc.Pages
+	under  fake // the base
 }
 
 // newLayout builds an overlay of n pages as fork and precopy do. It has runs that are kept and
@@ -66,7 +68,7 @@ type layout struct {
 func newLayout(random *rand.Rand, withStore bool) layout {
 	const first = procmem.Addr(0x7f0000000000)
 	n := 1 + random.IntN(60)
-	l := layout{overlay: &overlay{}, first: first, pages: n}
+	l := layout{first: first, pages: n}
 	content := make([]byte, n) // 0 is zeros
 	fault := make([]bool, n)
 	for i := range n {
@@ -93,7 +95,7 @@ func newLayout(random *rand.Rand, withStore bool) layout {
 		}
 	}
 	// What is not own is had from base, which has nothing else.
-	l.base = fake{of: func(of procmem.Addr) (byte, error) {
+	l.under = fake{of: func(of procmem.Addr) (byte, error) {
 		b, err := at(of)
 		if i := int((of - first) / page); err == nil && own[i] {
 			return 0, errors.New("base was asked for what is own")
@@ -102,11 +104,9 @@ func newLayout(random *rand.Rand, withStore bool) layout {
 	}}
 	var store Store
 	if withStore {
-		l.store = testproc.NewPages()
-		store = l.store
+		store = testproc.NewPages()
 	}
-	l.overlay.store = store
-	l.arena, _ = newArena(uint64(random.IntN(n+1))*page, store)
+	l.Memory, _ = New(uint64(random.IntN(n+1))*page, store)
 	// The runs come in any order.
 	type run struct{ lo, hi int }
 	var runs []run
@@ -125,33 +125,27 @@ func newLayout(random *rand.Rand, withStore bool) layout {
 		rng := procmem.Range{Start: first + procmem.Addr(r.lo)*page, End: first + procmem.Addr(r.hi)*page}
 		if random.IntN(2) == 0 {
 			// As what is copied whole: a run of data at once, faults and all.
-			l.own, l.data = append(l.own, rng), append(l.data, rng)
-			l.arena.copy(l.oracle, rng)
+			l.Own(rng)
+			l.Copy(l.oracle, rng)
 			continue
 		}
 		// As a moment does: zeros are told, some of the data is in the store.
-		l.own = append(l.own, rng)
+		l.Own(rng)
 		for i := r.lo; i < r.hi; i++ {
 			one := procmem.Range{Start: first + procmem.Addr(i)*page, End: first + procmem.Addr(i+1)*page}
 			switch {
 			case fault[i]:
-				l.arena.fault(one, errTest)
-				l.arena.missing = append(l.arena.missing, one)
+				l.Miss(one, errTest)
 			case content[i] == 0:
 			case withStore && random.IntN(2) == 0:
 				b := make([]byte, page)
 				l.oracle.ReadAt(b, one.Start)
 				store.Put(one.Start, b)
-				l.held.Add(one)
-				l.data = append(l.data, one)
+				l.MarkStored(one)
 			default:
-				l.data = append(l.data, one)
-				l.arena.copy(l.oracle, one)
+				l.Copy(l.oracle, one)
 			}
 		}
-	}
-	for spilled := range l.arena.spilled.Ranges(everything) {
-		l.held.Add(spilled)
 	}
 	return l
 }
@@ -163,7 +157,7 @@ func TestOverlay(t *testing.T) {
 	spilled, faults, several := 0, 0, 0
 	for i := range 400 {
 		l := newLayout(random, i%2 == 0)
-		if err := l.seal(); err != nil {
+		if err := l.Seal(nil, l.under); err != nil {
 			t.Fatal(err)
 		}
 		if l.arena.spilled.Len() > 0 {
@@ -198,7 +192,7 @@ func TestOverlay(t *testing.T) {
 			}
 		}
 		checkData(t, fmt.Sprint("layout ", i), l)
-		l.arena.close()
+		l.Close()
 	}
 	if spilled == 0 || faults == 0 || several == 0 {
 		t.Errorf("%d layouts were spilled, %d faults, %d of several ranges", spilled, faults, several)
@@ -238,15 +232,15 @@ func TestArenaStoreFails(t *testing.T) {
 	full := errors.New("full")
 	s := testproc.NewPages()
 	s.Err = full
-	a, err := newArena(2*page, s)
+	o, err := New(2*page, s)
 	if err != nil {
 		t.Fatal(err)
 	}
-	defer a.close()
+	defer o.Close()
 	mem := fake{of: func(procmem.Addr) (byte, error) { return 7, nil }}
-	a.copy(mem, procmem.Range{Start: 0x10000, End: 0x10000 + 5*page})
-	if err := a.seal(); err != full {
-		t.Errorf("%v; want %v", err, full)
+	o.Copy(mem, procmem.Range{Start: 0x10000, End: 0x10000 + 5*page})
+	if err := o.Seal(nil, nil); err != full || o.Err() != full {
+		t.Errorf("%v, %v; want %v", err, o.Err(), full)
 	}
 }
 
@@ -255,26 +249,26 @@ func TestArenaStoreFails(t *testing.T) {
 func TestArenaGrows(t *testing.T) {
 	mem := fake{of: func(procmem.Addr) (byte, error) { return 7, nil }}
 	for _, size := range []uint64{0, 1, page, maxArena + 1} {
-		a, err := newArena(size, nil)
+		o, err := New(size, nil)
 		if err != nil {
 			t.Fatal(err)
 		}
-		if len(a.mapped) > maxArena || uint64(len(a.mapped)) < min(size, maxArena) || len(a.mapped)%page != 0 {
-			t.Errorf("%d bytes for %d", len(a.mapped), size)
+		if n := len(o.arena.mapped); n > maxArena || uint64(n) < min(size, maxArena) || n%page != 0 {
+			t.Errorf("%d bytes for %d", n, size)
 		}
 		r := procmem.Range{Start: 0x10000, End: 0x10000 + 600*page}
-		a.copy(mem, r)
-		if err := a.seal(); err != nil {
+		o.Own(r)
+		o.Copy(mem, r)
+		if err := o.Seal(nil, mem); err != nil {
 			t.Fatal(err)
 		}
-		o := overlay{own: []procmem.Range{r}, data: []procmem.Range{r}, arena: a, base: mem}
 		got, want := make([]byte, r.Size()), make([]byte, r.Size())
 		mem.ReadAt(want, r.Start)
 		if _, err := o.ReadAt(got, r.Start); err != nil || !bytes.Equal(got, want) {
 			t.Errorf("size %d: %v", size, err)
 		}
-		a.close()
-		a.close()
+		o.Close()
+		o.Close()
 	}
 }
 
@@ -291,12 +285,12 @@ func TestArenaGathers(t *testing.T) {
 	}
 	for _, room := range []uint64{0, page, 5 * page, all, 2 * all} {
 		for _, atOnce := range []int{0, page, 2*page + 100, 7 * page, int(all)} {
-			a, err := newArena(room, testproc.NewPages())
+			o, err := New(room, testproc.NewPages())
 			if err != nil {
 				t.Fatal(err)
 			}
 			calls := 0
-			a.gather(func(p []byte, some []procmem.Range) (done int) {
+			o.Gather(func(p []byte, some []procmem.Range) (done int) {
 				calls++
 				for _, r := range some {
 					if done+int(r.Size()) > atOnce {
@@ -310,15 +304,14 @@ func TestArenaGathers(t *testing.T) {
 				}
 				return done
 			}, mem, ranges)
-			if err := a.seal(); err != nil || len(a.faults) > 0 {
-				t.Errorf("%v, %v", err, a.faults)
+			for _, r := range ranges {
+				o.Own(r)
+			}
+			if err := o.Seal(nil, nil); err != nil || len(o.arena.faults) > 0 {
+				t.Errorf("%v, %v", err, o.arena.faults)
 			}
 			if calls > len(ranges)+1 {
 				t.Errorf("room %d, %d at once: %d calls", room, atOnce, calls)
-			}
-			o := overlay{own: ranges, data: ranges, arena: a, store: a.store, base: nothing{}}
-			for spilled := range a.spilled.Ranges(everything) {
-				o.held.Add(spilled)
 			}
 			for _, r := range ranges {
 				got, want := make([]byte, r.Size()), make([]byte, r.Size())
@@ -327,7 +320,7 @@ func TestArenaGathers(t *testing.T) {
 					t.Errorf("room %d, %d at once, %v: differs, %v", room, atOnce, r, err)
 				}
 			}
-			a.close()
+			o.Close()
 		}
 	}
 }

@@ -1,12 +1,9 @@
-package snapshot
+package overlay
 
 import (
 	"cmp"
-	"context"
-	"errors"
 	"slices"
 	"sort"
-	"time"
 
 	"golang.org/x/sys/unix"
 
@@ -14,32 +11,23 @@ import (
 	"github.com/procmem/procmem/internal/pageset"
 )
 
-// Store takes memory by address while a moment is being taken, where it does not fit in memory.
-// Pages may be put again, and forgotten.
-//
-// A Store may also have a method Ahead(likely bool) bool. Its argument says whether the pages
-// that are put from now on will probably stay as they are. It is then worthwhile to work on
-// them at once. Its result says whether the Store makes use of that. While it is likely,
-// addresses ascend by and large, and one goroutine at a time calls Put. At first it is not
-// likely.
+// Store takes memory by address, where it does not fit in memory.
 type Store interface {
-	// Put keeps whole pages from a page-aligned address on. It may be called from several
-	// goroutines at once for different pages.
+	// Put keeps whole pages from a page-aligned address on. Where it fails, p may still be in
+	// use, and is not written to again.
 	Put(addr procmem.Addr, p []byte) error
-	// Forget drops what was put in r.
-	Forget(r procmem.Range) error
 	// ReadAt reads what was put.
 	ReadAt(p []byte, addr procmem.Addr) (int, error)
 }
 
 // Sizes in bytes.
 const (
-	arenaSize = 32 << 20  // bound of what is copied during a pause without asking how long that takes
-	maxArena  = 128 << 20 // bound of what a moment keeps in memory
+	maxArena  = 128 << 20 // bound of the memory that exists beforehand
+	maxGrowth = 32 << 20  // bound of what is added at once
 )
 
-// arena holds what is copied during a pause. Its memory exists before the pause, so that the
-// copy is as fast as memory. What does not fit goes to the store.
+// arena holds what is copied. Its memory exists beforehand, so that the copy is as fast as
+// memory. What does not fit goes to the store.
 type arena struct {
 	mapped  []byte // what close unmaps
 	buf     []byte // what is being filled; first, mapped
@@ -50,9 +38,9 @@ type arena struct {
 	faults  []procmem.Fault
 	missing []procmem.Range // faults in what should have been copied
 	err     error           // of a write to the store
-	ctx     context.Context // ends the wait for the store; nil: nothing does
 }
 
+// chunk is one range that was copied, and what it held.
 type chunk struct {
 	procmem.Range
 	data []byte
@@ -71,6 +59,7 @@ func newArena(size uint64, store Store) (*arena, error) {
 	return a, err
 }
 
+// close gives the memory back. A second call does nothing.
 func (a *arena) close() {
 	if a.mapped != nil {
 		_ = unix.Munmap(a.mapped) // it is a mapping
@@ -86,7 +75,7 @@ func (a *arena) copy(mem procmem.Memory, r procmem.Range) {
 	for a.err == nil && !r.Empty() {
 		free := len(a.buf) - a.used
 		if free == 0 && a.store == nil {
-			a.buf, a.used = make([]byte, max(spillBlock, min(r.Size(), arenaSize))), 0 // the chunks refer to the old one
+			a.buf, a.used = make([]byte, max(spillBlock, min(r.Size(), maxGrowth))), 0 // the chunks refer to the old one
 			free = len(a.buf)
 		}
 		part := procmem.Range{Start: r.Start, End: r.Start + procmem.Addr(min(r.Size(), uint64(free)))}
@@ -156,7 +145,7 @@ func (a *arena) spill(mem procmem.Memory, r procmem.Range) {
 		n, err := mem.ReadAt(buf[:r.End-at], at)
 		n &^= procmem.PageSize - 1
 		if n > 0 {
-			a.err = a.put(at, buf[:n])
+			a.err = a.store.Put(at, buf[:n])
 			a.spilled.Add(procmem.Range{Start: at, End: at + procmem.Addr(n)})
 			at += procmem.Addr(n)
 		}
@@ -164,32 +153,6 @@ func (a *arena) spill(mem procmem.Memory, r procmem.Range) {
 			a.missPage(at, err)
 			at += procmem.PageSize
 		}
-	}
-}
-
-// ErrStuck reports that the store or writer took no memory for so long that the held process
-// was let go. That process may itself serve the file system.
-var ErrStuck = errors.New("what the memory is written to takes nothing: the process was let go, which may serve that file system itself")
-
-// StuckPatience is how long one write may take while a process is held.
-const StuckPatience = 5 * time.Second
-
-// put puts memory into the store, but waits for a bounded time, because the thread that traces
-// the process must not hang. Memory of a write that was given up stays the store's.
-func (a *arena) put(at procmem.Addr, p []byte) error {
-	done := make(chan error, 1)
-	go func() { done <- a.store.Put(at, p) }()
-	var end <-chan struct{}
-	if a.ctx != nil {
-		end = a.ctx.Done()
-	}
-	select {
-	case err := <-done:
-		return err
-	case <-end:
-		return context.Cause(a.ctx)
-	case <-time.After(StuckPatience):
-		return ErrStuck
 	}
 }
 
