@@ -54,7 +54,7 @@ type Writers struct {
 	Self   bool // the process itself may write to it
 	Open   bool // the process itself has it open for writing
 	Mapped bool // its pages are mapped more often than by the process
-	Still  bool // it is on a disk, and has not been written for stillFile
+	Still  bool // it is on a disk, and has not been written for 2 minutes
 	others []holder
 	unseen bool // not all processes could be looked at
 }
