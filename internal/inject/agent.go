@@ -38,6 +38,9 @@ const noStack = 0x7000_0000_0000_0000
 // agent as soon as it ends with us, and before it does anything. A non-nil left is still to be
 // reaped, by a thread that is not about to take a signal.
 func (c *Injector) withAgent(born func(Forked), f func(*agent) error) (left *Forked, err error) {
+	if err := c.allHeld(); err != nil {
+		return nil, err
+	}
 	var a *agent
 	err = c.one(func(tid int, regs []byte) (err error) {
 		a, err = c.bear(tid, regs)
@@ -101,6 +104,18 @@ var lasting = []error{procmem.ErrGone, ErrSignalled, errNotStopped, errCodeMode,
 func (c *Injector) mayAnswer(err error) bool {
 	return (errors.Is(err, errNotStopped) || errors.Is(err, procmem.ErrGone) || errors.Is(err, ErrSignalled)) && c.t.Process().Exists() &&
 		slices.ContainsFunc(c.t.Threads(), func(tid int) bool { return c.t.Held(tid) && c.t.Signal(tid) == 0 })
+}
+
+// allHeld returns errNotStopped where a thread that was given up may run code of its own. One
+// that waits in the kernel takes its stop first.
+func (c *Injector) allHeld() error {
+	for tid := range c.t.GivenUp() {
+		st, err := c.t.Process().ThreadStat(tid)
+		if err == nil && st.State != 'D' && st.State != 't' && !st.Zombie() {
+			return errNotStopped
+		}
+	}
+	return nil
 }
 
 // bear has a thread of the target make an agent.

@@ -56,7 +56,7 @@ func (t *Tracer) stopQuiet(ctx context.Context) error {
 		for _, tid := range tids {
 			if th := t.threads[tid]; th != nil { // the thread has not exited since
 				th.asked = true
-				sys.Interrupt(tid)
+				interrupt(tid)
 			}
 		}
 		if err := t.Wait(ctx); err != nil {

@@ -286,7 +286,7 @@ func (t *Tracer) Interrupt() (asked int) {
 	for _, tid := range t.tids {
 		if th := t.threads[tid]; !th.asked {
 			th.asked = true
-			sys.Interrupt(tid) // ESRCH: the thread has exited, and Wait finds out
+			interrupt(tid)
 			asked++
 		}
 	}
@@ -354,7 +354,7 @@ func (t *Tracer) inquire(pending map[int]*traced) {
 			asleep++
 		default:
 			// An exec may have given the id to a thread that was not asked to stop.
-			sys.Interrupt(tid)
+			interrupt(tid)
 		}
 	}
 	if asleep < len(pending) {
