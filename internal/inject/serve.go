@@ -7,7 +7,9 @@ import (
 	"fmt"
 	"net"
 	"os"
+	"runtime"
 	"runtime/debug"
+	"sync"
 	"time"
 
 	"github.com/procmem/procmem"
@@ -62,10 +64,7 @@ func (o *output) Write(p []byte) (int, error) {
 // serve is the main function of a helper.
 func serve() int {
 	privilege.Hide() // it keeps all capabilities, because it opens no file that the user names
-	// A helper needs little memory. The garbage collector could be scheduled between two steps
-	// that should be close to each other.
-	debug.SetGCPercent(-1)
-	debug.SetMemoryLimit(64 << 20)
+	stockUp()
 	conn, err := unixConn(helperSocket)
 	if err != nil {
 		fmt.Fprintln(os.Stderr, "a helper is started by another program:", err)
@@ -103,6 +102,39 @@ func serve() int {
 		return 1
 	}
 	return 0
+}
+
+// What stockUp gets: more threads than a helper has running or waiting at a time, and more
+// memory than it uses.
+const (
+	stockThreads = 12
+	stockBytes   = 8 << 20
+)
+
+// stockUp gets what the runtime may want in the middle of the work, before anything is done to
+// the target. A runtime that is refused a thread or memory ends its process, and a helper must
+// not end while a thread has registers that are not its own.
+func stockUp() {
+	release := make(chan struct{})
+	var locked, ended sync.WaitGroup
+	for range stockThreads {
+		locked.Add(1)
+		ended.Go(func() {
+			runtime.LockOSThread()
+			defer runtime.UnlockOSThread()
+			locked.Done()
+			<-release
+		})
+	}
+	locked.Wait()
+	close(release) // the runtime keeps idle threads, and takes them before it makes new ones
+	ended.Wait()
+	runtime.KeepAlive(make([]byte, stockBytes))
+	runtime.GC() // which gives the block to later allocations
+	// A helper needs little memory. The garbage collector could be scheduled between two steps
+	// that should be close to each other.
+	debug.SetGCPercent(-1)
+	debug.SetMemoryLimit(64 << 20)
 }
 
 // tell sends news to the other end.
