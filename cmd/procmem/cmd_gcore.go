@@ -17,7 +17,7 @@ func newGcore() *cobra.Command {
 		Short: "Take a core of each process (procmem core, with the options of gcore)",
 		Long: `Take a core of each process into the file prefix.pid; prefix is "core" unless
 given. This is procmem core with the options of gcore(1).`,
-		Version:       version,
+		Version:       version + " (procmem)",
 		SilenceErrors: true,
 		SilenceUsage:  true,
 		Args: func(cmd *cobra.Command, args []string) error {
@@ -30,7 +30,6 @@ given. This is procmem core with the options of gcore(1).`,
 			return undoing(func(ctx context.Context) error { return job.run(ctx, args) })
 		},
 	}
-	cmd.SetVersionTemplate("gcore (procmem) {{.Version}}\n")
 	cmd.SetFlagErrorFunc(func(cmd *cobra.Command, err error) error { return usagef("%v: see gcore -h", err) })
 	cmd.Flags().StringVarP(&job.prefix, "output", "o", "core", "write to PREFIX.PID")
 	cmd.Flags().BoolVarP(&job.all, "all", "a", false, "dump all mappings, whatever coredump_filter and MADV_DONTDUMP say")

@@ -51,7 +51,7 @@ Exit status: 0 done; 1 failed, and nothing half-written is left; 2 bad usage;
 verify end with 1 for what they have found, and with 2 for trouble.`,
 		SilenceErrors: true,
 		SilenceUsage:  true,
-		Version:       version,
+		Version:       version, // a template of our own for it would link text/template, and every method with it
 		Args: func(cmd *cobra.Command, args []string) error {
 			if len(args) > 0 {
 				return usagef("unknown command %q: see procmem --help", args[0])
@@ -60,7 +60,6 @@ verify end with 1 for what they have found, and with 2 for trouble.`,
 		},
 		RunE: func(cmd *cobra.Command, args []string) error { return cmd.Help() },
 	}
-	root.SetVersionTemplate("procmem {{.Version}}\n")
 	root.PersistentFlags().Var(&g.color, "color", "colour the output: auto, always or never")
 	complete(root, "color", "auto", "always", "never")
 	root.SetFlagErrorFunc(func(cmd *cobra.Command, err error) error {
