@@ -7,10 +7,39 @@ TOOLS   := $(GO) tool -modfile=tools/go.mod
 TEST_PACKAGES := binutils elfutils gcc gcc-multilib gdb libcap2-bin lldb musl-tools nodejs openjdk-17-jdk-headless \
 	postgresql python3 redis-server redis-tools strace tmux util-linux zstd
 
-.PHONY: build demo test race test-deps torture check bench engines fuzz man clean
+# Where make install puts things. DESTDIR goes before, for packagers.
+PREFIX  ?= /usr/local
+BINARY  ?= procmem
+BINDIR   = $(DESTDIR)$(PREFIX)/bin
+MANDIR   = $(DESTDIR)$(PREFIX)/share/man/man1
+BASHCOMP = $(DESTDIR)$(PREFIX)/share/bash-completion/completions/procmem
+ZSHCOMP  = $(DESTDIR)$(PREFIX)/share/zsh/site-functions/_procmem
+FISHCOMP = $(DESTDIR)$(PREFIX)/share/fish/vendor_completions.d/procmem.fish
+
+.PHONY: build install uninstall demo test race test-deps test-dist torture check bench engines fuzz man dist clean
 
 build: ## the static binary
-	CGO_ENABLED=0 $(GO) build -trimpath -ldflags '-s -w -X main.version=$(VERSION)' -o procmem ./cmd/procmem
+	CGO_ENABLED=0 $(GO) build -trimpath -ldflags '-s -w -X main.version=$(VERSION)' -o $(BINARY) ./cmd/procmem
+
+# As in "make && sudo make install": root builds nothing that is there.
+procmem:
+	$(MAKE) build
+
+install: procmem ## binary, man pages, completion; GCORE=1 adds a link with the name gcore
+	install -Dm755 procmem $(BINDIR)/procmem
+	pages=$$(mktemp -d) && ./procmem man $$pages && install -Dm644 -t $(MANDIR) $$pages/*.1 && rm -r $$pages
+	./procmem completion bash | install -Dm644 /dev/stdin $(BASHCOMP)
+	./procmem completion zsh | install -Dm644 /dev/stdin $(ZSHCOMP)
+	./procmem completion fish | install -Dm644 /dev/stdin $(FISHCOMP)
+	$(if $(GCORE),ln -sf procmem $(BINDIR)/gcore)
+
+uninstall: ## what install has installed
+	rm -f $(BINDIR)/procmem $(MANDIR)/procmem.1 $(MANDIR)/procmem-*.1 $(BASHCOMP) $(ZSHCOMP) $(FISHCOMP)
+	[ "$$(readlink $(BINDIR)/gcore)" != procmem ] || rm $(BINDIR)/gcore
+
+dist: ## what a release consists of, into dist/; the same commit gives the same bytes
+	rm -rf dist
+	$(GO) -C tools/dist run . -source $(CURDIR) -out $(CURDIR)/dist -version $(VERSION)
 
 demo: build ## a sample process, read and dumped, and its core in gdb
 	@./demo/run ./procmem
@@ -36,6 +65,10 @@ race: test-deps ## every test with the race detector, as far as it has something
 test-deps:
 	@./scripts/install $(TEST_PACKAGES)
 
+test-dist: ## what make dist makes is installed, run and removed
+	@./scripts/install fish rpm skopeo zsh
+	PROCMEM_TEST_ALL=1 $(GO) -C tools/dist test -count=1 .
+
 torture: test-deps ## procmem and its helper are killed, and all that they ask of the kernel fails; takes hours
 	$(GO) test ./harm -v -run '^Test(Torture|Witness|Faults|FileFaults|NoFileForDescriptor|HelperKilled|TargetForks|OwnTables|NothingIsSeen)$$' \
 		-count=1 -timeout 8h -args -trials 1000 -dumps 200 -points 1000 -kills 300
@@ -49,6 +82,7 @@ check: ## what CI checks beside the tests; quick
 	$(GO) vet ./...
 	GOARCH=arm64 $(GO) vet ./...
 	$(GO) -C tools/engines vet .
+	$(GO) -C tools/dist vet .
 	$(TOOLS) staticcheck ./...
 	$(TOOLS) go-errorlint -test=false $(LINTED)
 	$(TOOLS) errcheck -ignoretests -exclude tools/errcheck.txt $(LINTED)
@@ -70,4 +104,4 @@ man: build ## the man pages, into man/
 	./procmem man man
 
 clean:
-	rm -rf procmem man
+	rm -rf procmem man dist
