@@ -33,7 +33,7 @@ func (r *release) image() error {
 	if err != nil {
 		return err
 	}
-	name := map[string]string{"org.opencontainers.image.ref.name": r.version}
+	name := map[string]string{"org.opencontainers.image.ref.name": "procmem:" + r.version}
 	if err := p.AppendIndex(index, layout.WithAnnotations(name)); err != nil {
 		return err
 	}
