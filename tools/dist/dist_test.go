@@ -3,7 +3,9 @@ package main
 import (
 	"archive/tar"
 	"bytes"
+	"crypto/sha256"
 	"errors"
+	"fmt"
 	"io"
 	"io/fs"
 	"os"
@@ -59,9 +61,15 @@ func (r *release) testTarball(t *testing.T) {
 	root := t.TempDir()
 	command(t, root, "tar", "--strip-components=1", "-xzf", r.path(".tar.gz", runtime.GOARCH))
 	r.testInstalled(t, root, zshPath)
-	if _, err := os.Stat(filepath.Join(r.out, "procmem-"+testVersion+"-linux-arm64.tar.gz")); err != nil {
-		t.Error(err)
+	binary, err := os.ReadFile(filepath.Join(root, binaryPath))
+	if err != nil {
+		t.Fatal(err)
 	}
+	sum := fmt.Sprintf("%x", sha256.Sum256(binary))
+	if !bytes.Contains(read(t, r, "procmem-"+testVersion+"-linux-"+runtime.GOARCH+".cdx.json"), []byte(sum)) {
+		t.Error("the bill of materials has another checksum of the binary")
+	}
+	command(t, root, "tar", "-tzf", r.path(".tar.gz", "arm64"), "procmem-"+testVersion+"-linux-arm64/"+binaryPath)
 }
 
 func (r *release) testDeb(t *testing.T) {
