@@ -8,6 +8,7 @@ import (
 
 	"github.com/procmem/procmem"
 	"github.com/procmem/procmem/internal/pageset"
+	"github.com/procmem/procmem/internal/term"
 )
 
 const deletedSuffix = " (deleted)"
@@ -20,6 +21,9 @@ var nameRules = []func(p, name string) bool{
 	func(p, name string) bool {
 		return strings.HasPrefix(p, "/") && path.Base(strings.TrimSuffix(p, deletedSuffix)) == name
 	},
+	func(p, name string) bool { // as procmem prints it
+		return strings.Contains(name, `\`) && (term.Printable(p) == name || strings.HasPrefix(p, "/") && term.Printable(path.Base(p)) == name)
+	},
 	func(p, name string) bool { // as /proc/PID/maps prints it
 		return strings.Contains(name, `\012`) && strings.ReplaceAll(strings.TrimSuffix(p, deletedSuffix), "\n", `\012`) == strings.TrimSuffix(name, deletedSuffix)
 	},
@@ -28,6 +32,9 @@ var nameRules = []func(p, name string) bool{
 // findName returns the ranges of all mappings of that name, ascending and
 // merged; none where the name is not there.
 func findName(ms []procmem.Mapping, name string) ([]procmem.Range, error) {
+	if r, ok := findNameless(ms, name); ok {
+		return []procmem.Range{r}, nil
+	}
 	for _, rule := range nameRules {
 		var rs []procmem.Range
 		var paths []string
@@ -68,6 +75,9 @@ func (s Spec) notFound(ms []procmem.Mapping) error {
 	// The shortest reading is the name most likely meant.
 	name := s.readings[len(s.readings)-1].name
 	msg := "none is named " + show(name)
+	if name == "[anon]" || strings.HasPrefix(name, namelessPrefix) {
+		return fmt.Errorf("resolve range %q: %w: %s; memory without a name is called [anon@START], as procmem maps prints it", s.text, ErrNoMapping, msg)
+	}
 	if close, all := closeNames(ms, name); len(close) > 0 {
 		msg += "; there is " + list(close, ", ")
 	} else if len(all) > 0 {

@@ -29,17 +29,22 @@ const DefaultLength = 256
 //	0xA-0xB          from A up to and without B
 //	0xA+LEN          LEN bytes from A
 //	0xA              256 bytes from A, fewer where the memory mapped there ends
+//	0xA-OFF+LEN      LEN bytes from OFF bytes before A
 //	NAME             all mappings of that name
 //	NAME+OFF+LEN     LEN bytes from OFF bytes behind the lowest of them
 //	NAME+OFF         256 bytes from there, fewer where the memory mapped there ends
+//	heap             the writable anonymous memory: [heap], and what the allocator has elsewhere
 //	sym:SYMBOL       the memory of a symbol, or 256 bytes where its size is not known; with +OFF and +LEN as NAME
 //
 // Addresses are hexadecimal. The prefix 0x may be missing where there are 8
 // to 16 digits, as /proc/PID/maps prints them. LEN and OFF are sizes, as
-// ParseSize reads them.
+// ParseSize reads them. A line that begins with an address or with two, as of
+// maps or of a hexdump, means these.
 //
 // NAME is a name in brackets such as [heap] or [anon:glibc: malloc], the full
 // path of a mapped file, or its basename where no other file has the same.
+// Memory without a name is [anon@START]: see Name. [heap] is heap where no
+// mapping is called that.
 // The suffix " (deleted)" may be left out. A file whose name has the form of
 // an address is reached by its full path. A name may itself hold '+': the
 // longest name that a mapping has is taken. The lowest mapping of a program
@@ -49,7 +54,7 @@ const DefaultLength = 256
 type Spec struct {
 	text     string
 	named    bool
-	r        procmem.Range // unless named
+	r        procmem.Range // unless named; if named, the address that the text may be as well
 	open     bool          // the end of r is a default
 	readings []reading     // if named, the longest name first
 }
@@ -72,18 +77,37 @@ func (s Spec) String() string { return s.text }
 func ParseRange(s string) (Spec, error) {
 	var spec Spec
 	var err *SyntaxError
-	switch {
-	case s == "":
+	if s == "" {
 		err = rangeError(s, 0, errors.New("a range is missing"))
-	case addrForm(s):
-		spec, err = parseAddresses(s)
-	default:
-		spec, err = parseName(s)
+	} else {
+		spec, err = parse(s)
 	}
 	if err != nil {
 		return Spec{}, err
 	}
 	return spec, nil
+}
+
+func parse(s string) (Spec, *SyntaxError) {
+	head, plain, isLine := pastedRange(s)
+	if isLine && plain {
+		spec, err := parseAddresses(head)
+		if err != nil {
+			return Spec{}, rangeError(s, strings.Index(s, head)+err.Offset, err.Err)
+		}
+		spec.text = s
+		return spec, nil
+	}
+	if addrForm(s) {
+		return parseAddresses(s)
+	}
+	spec, err := parseName(s)
+	if isLine && err == nil {
+		if line, err := parseAddresses(head); err == nil {
+			spec.r, spec.open = line.r, line.open
+		}
+	}
+	return spec, err
 }
 
 func rangeError(text string, offset int, err error) *SyntaxError {
@@ -102,6 +126,10 @@ func addrLen(s string) int {
 	return 0
 }
 
+// longAddr is how many digits addresses of 64-bit programs have at least. What has fewer, and a
+// number behind it, may be the name of a file.
+const longAddr = 12
+
 func has0x(s string) bool { return strings.HasPrefix(s, "0x") || strings.HasPrefix(s, "0X") }
 
 // addrForm tells addresses from names. Without the prefix the whole text must
@@ -117,9 +145,11 @@ func addrForm(s string) bool {
 	rest := s[n+1:]
 	switch s[n] {
 	case '-':
-		// What follows after a space is the rest of a line of maps.
-		m := addrLen(rest)
-		return m > 0 && (m == len(rest) || rest[m] == ' ' || rest[m] == '\t')
+		if m := addrLen(rest); m > 0 {
+			return m == len(rest)
+		}
+		_, _, err := backwards(rest)
+		return err == nil && n >= longAddr
 	case '+':
 		_, err := ParseSize(rest)
 		return err == nil
@@ -144,6 +174,10 @@ func parseAddresses(s string) (Spec, *SyntaxError) {
 	second := n + 1
 	switch s[n] {
 	case '-':
+		if offset, length, err := backwards(s[second:]); err == nil && offset <= uint64(start) {
+			spec.r, err = sized(s, strings.LastIndexByte(s, '+')+1, start-procmem.Addr(offset), length)
+			return spec, err
+		}
 		end, m, err := parseAddr(s, second)
 		if err != nil {
 			return Spec{}, err
@@ -168,6 +202,18 @@ func parseAddresses(s string) (Spec, *SyntaxError) {
 		return spec, err
 	}
 	return Spec{}, rangeError(s, n, fmt.Errorf("%q follows the address: want -END, +LENGTH or nothing", s[n:]))
+}
+
+// backwards reads OFF+LEN behind an address and a minus.
+func backwards(s string) (offset, length uint64, err *SyntaxError) {
+	before, after, ok := strings.Cut(s, "+")
+	if !ok {
+		return 0, 0, rangeError(s, len(s), errors.New("a length is missing"))
+	}
+	if offset, err = parseSize(before); err == nil {
+		length, err = parseSize(after)
+	}
+	return offset, length, err
 }
 
 // parseAddr reads the address at s[offset:] and returns the bytes it has.
@@ -322,6 +368,9 @@ func (s Spec) ResolveWith(ms []procmem.Mapping, symbols Symbols) ([]procmem.Rang
 	if strings.HasPrefix(s.text, symbolPrefix) {
 		return s.resolveSymbol(ms, symbols)
 	}
+	if rs := s.heap(ms); len(rs) > 0 {
+		return rs, nil
+	}
 	for _, rd := range s.readings {
 		rs, err := findName(ms, rd.name)
 		if err != nil {
@@ -330,6 +379,9 @@ func (s Spec) ResolveWith(ms []procmem.Mapping, symbols Symbols) ([]procmem.Rang
 		if len(rs) > 0 {
 			return s.place(ms, rd, rs)
 		}
+	}
+	if rs := s.pasted(ms); len(rs) > 0 {
+		return rs, nil
 	}
 	return nil, s.notFound(ms)
 }

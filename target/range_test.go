@@ -43,6 +43,7 @@ var testMappings = []procmem.Mapping{
 	mapping(0x38000, 0x39000, "/opt/12345678-12345678"),
 	mapping(0x3a000, 0x3b000, "/opt/deadbeef-lib.so"),
 	mapping(0x3c000, 0x3d000, "/opt/\x1b[31m.so"),
+	mapping(0x3e000, 0x3f000, "/opt/12345678-12345679 x.so"),
 	mapping(0x7ffe0000, 0x7fff0000, "[stack]"),
 	mapping(0xffffffffff600000, 0xffffffffff601000, "[vsyscall]"),
 }
@@ -77,6 +78,20 @@ func TestResolve(t *testing.T) {
 		{"0x1000+4KiB", r(0x1000, 0x2000)},
 		{"00001000+1kB", r(0x1000, 0x13e8)},
 		{"0xfffffffffffffffe+1", r(0xfffffffffffffffe, math.MaxUint64)},
+		{"0x1003-3+40", r(0x1000, 0x1028)},
+		{"0x1010-0x10+1K", r(0x1000, 0x1400)},
+		{"7f12a0001003-3+0x10", r(0x7f12a0001000, 0x7f12a0001010)},
+
+		{"7f12a000-7f12b000 rw-p 00000000 00:00 0", r(0x7f12a000, 0x7f12b000)}, // lines
+		{"0x7f12a000-0x7f12b000 rw-p       4       4  [anon@7f12a000]", r(0x7f12a000, 0x7f12b000)},
+		{"0x7f12a000-0x7f12b000: not in the core file", r(0x7f12a000, 0x7f12b000)},
+		{"0x8010  [heap]+0x10  <a+0x10>  text", r(0x8010, 0x8110)},
+		{"0000000000008010  de ad be ef  |....|", r(0x8010, 0x8110)},
+		{"000000008ff0 de ad be ef  |....|", r(0x8ff0, 0x9000)},
+		{"│ 0000000000008010 │ de ad be ef", r(0x8010, 0x8110)},
+		{"0000000000009000\tnothing is mapped", r(0x9000, 0x9100)},
+		{"  12ff0 a string", r(0x12ff0, 0x130f0)},
+		{"12345678-12345679 x.so", r(0x3e000, 0x3f000)}, // a name comes first
 
 		{"0x8010", r(0x8010, 0x8110)},
 		{"00008010", r(0x8010, 0x8110)},
@@ -91,6 +106,9 @@ func TestResolve(t *testing.T) {
 		{"[heap]+0x10+64", r(0x8010, 0x8050)},
 		{"[heap]+0+1M", r(0x8000, 0x108000)},
 		{"[stack]", r(0x7ffe0000, 0x7fff0000)},
+		{"[anon@3000]", r(0x3000, 0x4000)},
+		{"[anon@3000]+0x10+64", r(0x3010, 0x3050)},
+		{"[anon@12800]", r(0x12800, 0x13000)}, // it started there once
 		{"[anon:glibc: malloc+arena]", r(0x34000, 0x35000)},
 		{"[anon:glibc: malloc+arena]+0x10+64", r(0x34010, 0x34050)},
 		{"[", r(0x36000, 0x37000)},
@@ -120,6 +138,7 @@ func TestResolve(t *testing.T) {
 		{"/memfd:jit cache+1+1", r(0x32001, 0x32002)},
 		{"/opt/12345678-12345678", r(0x38000, 0x39000)},
 		{"deadbeef-lib.so", r(0x3a000, 0x3b000)},
+		{`\x1b[31m.so+1+1`, r(0x3c001, 0x3c002)}, // as it is printed
 		{"[vsyscall]+0+0x1000", r(0xffffffffff600000, 0xffffffffff601000)},
 	} {
 		got, err := resolve(c.in)
@@ -149,7 +168,13 @@ func TestRangeErrors(t *testing.T) {
 		{"0xA-0xA", `parse range "0xA-0xA": at character 5: the range is empty: it ends where it begins`, ErrSyntax},
 		{"0xA+0", `parse range "0xA+0": at character 5: the range is empty: its length is 0`, ErrSyntax},
 		{"0xA-0xB+1", `parse range "0xA-0xB+1": at character 8: "+1" follows the range`, ErrSyntax},
-		{"7f12a000-7f12b000 rw-p", `parse range "7f12a000-7f12b000 rw-p": at character 18: " rw-p" follows the range`, ErrSyntax},
+		{"0x1000-2000", `parse range "0x1000-2000": at character 8: "2000" is not an address: want hexadecimal digits after 0x`, ErrSyntax},
+		{"0x10-0x20+8", `parse range "0x10-0x20+8": at character 10: "+8" follows the range`, ErrSyntax},
+		{"0x1000 - 0x2000", `parse range "0x1000 - 0x2000": at character 7: " - 0x2000" follows the address: want -END, +LENGTH or nothing`, ErrSyntax},
+		{"0x1000+4 KiB", `parse range "0x1000+4 KiB": at character 9: length: unknown unit " KiB": want K, M, G, T (1024), kB, MB, GB, TB (1000) or none`, ErrSyntax},
+		{"  0x1000-0x1000 rw-p", `parse range "  0x1000-0x1000 rw-p": at character 10: the range is empty: it ends where it begins`, ErrSyntax},
+		{"[anon@4000]", `resolve range "[anon@4000]": no such mapping: none is named [anon@4000]; memory without a name is called [anon@START], as procmem maps prints it`, ErrNoMapping},
+		{"[anon@8000]+1", `resolve range "[anon@8000]+1": no such mapping: none is named [anon@8000]; memory without a name is called [anon@START], as procmem maps prints it`, ErrNoMapping},
 		{"0xA+1+1", `parse range "0xA+1+1": at character 6: "+1" follows the length`, ErrSyntax},
 		{"0x10+0xffffffffffffffff", `parse range "0x10+0xffffffffffffffff": at character 6: 0x10+0xffffffffffffffff: address out of range`, procmem.ErrOverflow},
 		{"0x10000000000000000", `parse range "0x10000000000000000": at character 1: address out of range: 0x10000000000000000 has more than 64 bits`, procmem.ErrOverflow},
@@ -174,8 +199,8 @@ func TestRangeErrors(t *testing.T) {
 		{"libc.so.6.1", `resolve range "libc.so.6.1": no such mapping: none is named libc.so.6.1; there is libc.so.6`, ErrNoMapping},
 		{"/lib64/libc.so.6", `resolve range "/lib64/libc.so.6": no such mapping: none is named /lib64/libc.so.6; there is libc.so.6`, ErrNoMapping},
 		{"31m", `resolve range "31m": no such mapping: none is named 31m; there is "\x1b[31m.so"`, ErrNoMapping},
-		{"zzz", `resolve range "zzz": no such mapping: none is named zzz; there are prog, [heap], libc.so.6, libstdc++.so.6, a-b.so, foo, foo+0x10, same.so and 10 more`, ErrNoMapping},
-		{"400000-401000", `resolve range "400000-401000": no such mapping: none is named 400000-401000; there are prog, [heap], libc.so.6, libstdc++.so.6, a-b.so, foo, foo+0x10, same.so and 10 more (an address is written 0x400000)`, ErrNoMapping},
+		{"zzz", `resolve range "zzz": no such mapping: none is named zzz; there are prog, [heap], libc.so.6, libstdc++.so.6, a-b.so, foo, foo+0x10, same.so and 11 more`, ErrNoMapping},
+		{"400000-401000", `resolve range "400000-401000": no such mapping: none is named 400000-401000; there are prog, [heap], libc.so.6, libstdc++.so.6, a-b.so, foo, foo+0x10, same.so and 11 more (an address is written 0x400000)`, ErrNoMapping},
 		{"same.so+1+1", `resolve range "same.so+1+1": ambiguous name: same.so may be /opt/one/same.so or /opt/two/same.so; give the full path`, ErrAmbiguousName},
 	} {
 		got, err := resolve(c.in)

@@ -173,7 +173,7 @@ func printMaps(ms []procmem.Mapping, g *globals, flags bool, numbers ...mapsColu
 		if flags {
 			row = append(row, otherFlags(m.Flags))
 		}
-		name := term.Printable(nameOf(m))
+		name := term.Printable(target.Name(m))
 		if width != 0 {
 			name = endOf(name, max(room, least))
 		}
@@ -198,13 +198,6 @@ func endOf(name string, n int) string {
 		return name
 	}
 	return "…" + string(r[len(r)-n+1:])
-}
-
-func nameOf(m *procmem.Mapping) string {
-	if m.Path == "" {
-		return "[anon]"
-	}
-	return m.Path
 }
 
 // dumpedBytes returns how many bytes of r the segments of a core hold.

@@ -2,10 +2,8 @@ package main
 
 import (
 	"encoding/hex"
-	"fmt"
 	"io"
 	"os"
-	"path"
 	"strings"
 
 	"github.com/spf13/cobra"
@@ -76,7 +74,7 @@ func (r *reader) run(g *globals, word string, ranges []string) error {
 		return err
 	}
 	defer t.Close()
-	f := &follower{mem: t.mem, maps: t.maps, word: wordSize(t.Target), locate: locator(t.maps), tab: t.symbols}
+	f := &follower{mem: t.mem, maps: t.maps, word: wordSize(t.Target), locate: target.Locator(t.maps), tab: t.symbols}
 	if r.follow {
 		for i := range specs {
 			specs[i] = specs[i].DefaultTo(uint64(followWords * f.word))
@@ -151,48 +149,6 @@ func (r *reader) output(g *globals, f *follower) readOutput {
 		return term.NewHexdump(os.Stdout, color)
 	}
 	return term.NewValues(os.Stdout, r.values, f.word, color, f.name)
-}
-
-// locator returns a function that names an address as a RANGE would. The name is that of the
-// mapped file, or the one in brackets, with the offset from its lowest mapping. A file goes by
-// its basename unless another one has the same.
-func locator(ms []procmem.Mapping) func(procmem.Addr) string {
-	type origin struct {
-		start procmem.Addr
-		name  string
-	}
-	origins := make(map[string]*origin)
-	owner := make(map[string]string) // path by basename; "" where several files have that
-	for i := range ms {
-		p := ms[i].Path
-		if p == "" || origins[p] != nil {
-			continue
-		}
-		origins[p] = &origin{ms[i].Start, p}
-		if strings.HasPrefix(p, "/") {
-			base := path.Base(p)
-			if _, taken := owner[base]; taken {
-				owner[base] = ""
-			} else {
-				owner[base] = p
-			}
-		}
-	}
-	for base, p := range owner {
-		if p != "" {
-			origins[p].name = base
-		}
-	}
-	return func(a procmem.Addr) string {
-		i := procmem.FindMapping(ms, a)
-		if i == len(ms) || !ms[i].Contains(a) {
-			return ""
-		}
-		if o := origins[ms[i].Path]; o != nil {
-			return fmt.Sprintf("%s+%#x", o.name, uint64(a-o.start))
-		}
-		return fmt.Sprintf("%s+%#x", nameOf(&ms[i]), uint64(a-ms[i].Start))
-	}
 }
 
 type rawBytes struct{ w io.Writer }

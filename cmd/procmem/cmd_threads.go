@@ -130,7 +130,7 @@ func threadsJSON(t *target.Target, img *procmem.Image, pause time.Duration, know
 		PauseMS float64      `json:"pause_ms"`
 		Threads []threadJSON `json:"threads"`
 	}{t.Word, img.Arch.String(), milliseconds(pause), make([]threadJSON, 0, len(img.Threads))}
-	locate := locator(img.Mappings)
+	locate := target.Locator(img.Mappings)
 	for i := range img.Threads {
 		th := &img.Threads[i]
 		j := threadJSON{TID: th.TID, Name: th.Name, State: state(th.State), Signal: th.Signal,
@@ -155,7 +155,7 @@ func threadsTable(img *procmem.Image, g *globals, known func(procmem.Arch, *proc
 	color := g.color.Enabled(os.Stdout)
 	cols := []term.Column{{Title: "TID", Right: true}, {Title: "NAME"}, {Title: "STATE"}, {Title: "PC", Right: true}, {Title: "SP", Right: true}, {Title: "AT"}}
 	tab := term.NewTable(os.Stdout, color, cols...)
-	locate := locator(img.Mappings)
+	locate := target.Locator(img.Mappings)
 	for i := range img.Threads {
 		th := &img.Threads[i]
 		row := []string{strconv.Itoa(th.TID), th.Name, state(th.State), "", "", ""}

@@ -13,6 +13,7 @@ import (
 	"github.com/procmem/procmem/diff"
 	"github.com/procmem/procmem/internal/term"
 	"github.com/procmem/procmem/internal/units"
+	"github.com/procmem/procmem/target"
 )
 
 // diffOutput prints what is different: mappings, then ranges, then the rest.
@@ -28,7 +29,7 @@ func newDiffOutput(g *globals, before []procmem.Mapping, hex bool) diffOutput {
 		return &diffJSON{w, newJSONEncoder(w), before, hex}
 	}
 	t := &diffText{w: w, color: g.color.Enabled(os.Stdout), terminal: term.IsTerminal(os.Stdout), width: columnsOf(os.Stdout),
-		before: before, where: locator(before)}
+		before: before, where: target.Locator(before)}
 	if hex {
 		t.hex = newHexPairs(w, t.color, t.width)
 	}
@@ -57,11 +58,11 @@ func (t *diffText) mapping(m diff.MappingChange) error {
 	perm, name := "", ""
 	switch {
 	case m.A == nil:
-		perm, name = m.B.Perm.String(), nameOf(m.B)
+		perm, name = m.B.Perm.String(), target.Name(m.B)
 	case m.B == nil:
-		perm, name = m.A.Perm.String(), nameOf(m.A)
+		perm, name = m.A.Perm.String(), target.Name(m.A)
 	default:
-		perm, name = fromTo(m.A.Perm.String(), m.B.Perm.String()), fromTo(nameOf(m.A), nameOf(m.B))
+		perm, name = fromTo(m.A.Perm.String(), m.B.Perm.String()), nameFromTo(m.A, m.B)
 		if m.A.Range != m.B.Range && m.Kind != diff.Altered {
 			name += ", " + m.A.Range.String() + " -> " + m.B.Range.String()
 		}
@@ -75,6 +76,14 @@ func fromTo(a, b string) string {
 		return a
 	}
 	return a + " -> " + b
+}
+
+// nameFromTo is fromTo for names. Without one, a mapping that starts elsewhere is the same still.
+func nameFromTo(a, b *procmem.Mapping) string {
+	if a.Path == b.Path {
+		return target.Name(a)
+	}
+	return fromTo(target.Name(a), target.Name(b))
 }
 
 // section ends what was printed before.
@@ -171,7 +180,7 @@ func (t *diffText) heat(heat []diff.Heat) error {
 		term.Column{Title: "CHANGED", Right: true}, term.Column{Title: "WHERE", Width: cells + 2}, term.Column{Title: "MAPPING"})
 	for i := range heat {
 		h := &heat[i]
-		path := term.Printable(nameOf(&h.Mapping))
+		path := term.Printable(target.Name(&h.Mapping))
 		if t.width > 0 {
 			path = endOf(path, max(name-2, t.width-taken-pagesWidth-cells))
 		}

@@ -17,6 +17,7 @@ import (
 	"github.com/procmem/procmem/internal/term"
 	"github.com/procmem/procmem/search"
 	"github.com/procmem/procmem/symbols"
+	"github.com/procmem/procmem/target"
 )
 
 // places names addresses.
@@ -27,7 +28,7 @@ type places struct {
 }
 
 func newPlaces(ms []procmem.Mapping, tab *symbols.Table) *places {
-	return &places{ms, locator(ms), tab}
+	return &places{ms, target.Locator(ms), tab}
 }
 
 func (p *places) name(a procmem.Addr) string { return placeName(p.locate(a), p.symbols.Name(a)) }
