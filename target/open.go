@@ -4,8 +4,8 @@ import (
 	"debug/elf"
 	"errors"
 	"fmt"
-	"os"
 	"path/filepath"
+	"slices"
 	"strconv"
 	"strings"
 	"sync"
@@ -33,21 +33,19 @@ type Target struct {
 // path of a core file, plain or compressed (see core.Open). A word that names a core in the
 // working directory means that file. A path with a slash always means a file.
 //
-// It fails with a *SyntaxError, a *ManyError if several processes have the
-// name, process.ErrNoProcess, a *ProcessError, or as core.Open does.
+// It fails with a *SyntaxError, a *ManyError if it means several targets (see ParseList),
+// process.ErrNoProcess, a *ProcessError, or as core.Open does.
 func Open(word string) (*Target, error) { return OpenWith(word, core.OpenOptions{}) }
 
 // OpenWith is Open with options for a core file.
 func OpenWith(word string, o core.OpenOptions) (*Target, error) {
-	if word == "" {
-		return nil, errEmpty
+	one, err := expandOne(word)
+	if err != nil {
+		return nil, err
 	}
-	if isPath(word) {
-		return openCore(word, o)
-	}
-	pid, err := PID(word)
-	if errors.Is(err, process.ErrNoProcess) && isFile(word) {
-		return openCore(word, o) // to say why it is not one
+	pid, err := pidOf(one)
+	if errors.Is(err, ErrNotProcess) {
+		return openCore(one, o)
 	}
 	if err != nil {
 		return nil, err
@@ -83,7 +81,7 @@ func isPath(word string) bool {
 	if strings.Contains(word, "/") {
 		return true
 	}
-	if isNumber(word) || word == "self" {
+	if isNumber(word) || word == "self" || word == allWord {
 		return false
 	}
 	f, _, err := regular.Open(unix.AT_FDCWD, word)
@@ -100,22 +98,22 @@ func isPath(word string) bool {
 		string(head[:4]) == zstd || string(head[:2]) == gzip
 }
 
-// isFile reports whether a word names a regular file: opening another, such
-// as a pipe, could wait for ever.
-func isFile(word string) bool {
-	fi, err := os.Stat(word)
-	return err == nil && fi.Mode().IsRegular()
-}
-
 func isNumber(word string) bool { return word != "" && strings.Trim(word, "0123456789") == "" }
 
 // PID resolves a TARGET that must be a process: a process id, the word self,
 // or the name of one process. It fails as Open does, and with ErrNotProcess
 // if the word names a file.
 func PID(word string) (int, error) {
+	one, err := expandOne(word)
+	if err != nil {
+		return 0, err
+	}
+	return pidOf(one)
+}
+
+// pidOf returns the process id that a word is, if it is a name no more.
+func pidOf(word string) (int, error) {
 	switch {
-	case word == "":
-		return 0, errEmpty
 	case word == "self":
 		pid, err := process.Self()
 		if err != nil {
@@ -128,66 +126,31 @@ func PID(word string) (int, error) {
 			return 0, &SyntaxError{Kind: "target", Text: word, Err: errors.New("no process id: want 1 or more, below 2^31")}
 		}
 		return int(pid), nil
-	case isPath(word):
-		return 0, fmt.Errorf("target %q: %w: want a pid or the name of a process", word, ErrNotProcess)
 	}
-	return byName(word)
+	return 0, fmt.Errorf("target %q: %w: want a pid or the name of a process", word, ErrNotProcess)
 }
 
-// byName finds the one process whose command name or executable is word;
-// procmem itself is not meant.
-func byName(word string) (int, error) {
-	pids, err := process.List()
-	if err != nil {
-		return 0, err
-	}
-	self, _ := process.Self() // an error: it is not among them
-	var found []int
-	for _, pid := range pids {
-		if pid == self {
-			continue
-		}
-		p, err := process.Open(pid)
-		if err != nil {
-			continue // it has ended
-		}
-		if called(p, word) {
-			found = append(found, pid)
-		}
-		p.Close()
-	}
-	switch len(found) {
-	case 0:
-		return 0, fmt.Errorf("target %q: %w has this name, and no core file either", word, process.ErrNoProcess)
-	case 1:
-		return found[0], nil
-	}
-	const most = 10
-	lines := commandLines(found[:min(len(found), most)])
-	if len(found) > most {
-		lines = append(lines, fmt.Sprintf("and %d more", len(found)-most))
-	}
-	return 0, &ManyError{Word: word, Lines: lines}
-}
-
-// ManyError reports that several processes have the name that a word is.
+// ManyError reports that a word means several targets where one is wanted.
 type ManyError struct {
 	Word  string
-	Lines []string // for each of the first few the pid and the arguments, for people to read
+	Lines []string // for each of the first few what means it alone, and the arguments of a process, for people to read
 }
 
 func (e *ManyError) Error() string {
-	return fmt.Sprintf("target %q: several processes have this name; use one of these pids:\n  %s", e.Word, strings.Join(e.Lines, "\n  "))
+	return fmt.Sprintf("target %q means several, and one is wanted; use one of these:\n  %s", e.Word, strings.Join(e.Lines, "\n  "))
 }
 
-// commandLines returns a line for each process: its pid and its arguments. All are
+// memberLines returns a line for each target: the word, and the arguments of a process. All are
 // asked at once, since each may let us wait.
-func commandLines(pids []int) []string {
-	lines := make([]string, len(pids))
+func memberLines(words []string) []string {
+	lines := slices.Clone(words)
 	var wg sync.WaitGroup
-	for i, pid := range pids {
+	for i, word := range words {
+		pid, err := strconv.Atoi(word)
+		if err != nil {
+			continue // a core, or a process that the user has named
+		}
 		wg.Go(func() {
-			lines[i] = strconv.Itoa(pid)
 			if p, err := process.Open(pid); err == nil {
 				lines[i] += " " + commandLine(p)
 				p.Close()
@@ -216,7 +179,7 @@ func commandLine(p *process.Process) string {
 
 func called(p *process.Process, word string) bool {
 	st, err := p.Stat()
-	if err != nil || st.Zombie() || st.KernelThread() {
+	if err != nil {
 		return false
 	}
 	if st.Name == word {

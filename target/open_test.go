@@ -154,7 +154,7 @@ func TestOpenWord(t *testing.T) {
 			t.Errorf("%q: %v, %v", word, tgt, err)
 		}
 	}
-	for word, c := range map[string]error{"": ErrSyntax, "0": ErrSyntax, "core.1": ErrNotProcess, "./x": ErrNotProcess, "text": process.ErrNoProcess} {
+	for word, c := range map[string]error{"": ErrSyntax, "0": ErrSyntax, "core.1": ErrNotProcess, "./x": ErrNotProcess, "text": ErrNotProcess} {
 		if pid, err := PID(word); !errors.Is(err, c) || pid != 0 {
 			t.Errorf("PID(%q): %d, %v", word, pid, err)
 		}
