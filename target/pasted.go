@@ -12,7 +12,7 @@ import (
 func pastedRange(s string) (head string, plain, ok bool) {
 	s = strings.TrimLeft(s, " │")
 	head, rest, ok := cutBlank(s)
-	if rest = strings.TrimLeft(rest, " \t"); !ok || strings.Contains(head, "+") || strings.HasPrefix(rest, "-") || strings.HasPrefix(rest, "+") {
+	if !ok || strings.Contains(head, "+") || isSum(strings.TrimLeft(rest, " \t")) {
 		return "", false, false // somebody has written this
 	}
 	if plain = has0x(head); !plain && !addrForm(head) {
@@ -25,6 +25,16 @@ func pastedRange(s string) (head string, plain, ok bool) {
 
 // shortestAddr is how many digits the lowest address has that programs may map (mmap_min_addr).
 const shortestAddr = 5
+
+// isSum reports whether what follows a blank is a sign and a number, which belong to the address.
+func isSum(s string) bool {
+	number, ok := strings.CutPrefix(s, "- ")
+	if !ok {
+		number, ok = strings.CutPrefix(s, "+ ")
+	}
+	_, err := ParseSize(number)
+	return ok && (err == nil || addrForm(number))
+}
 
 // cutBlank divides a text at its first blank, and takes away the colon that may be before.
 func cutBlank(s string) (head, rest string, ok bool) {

@@ -90,6 +90,9 @@ func TestResolve(t *testing.T) {
 		{"000000008ff0 de ad be ef  |....|", r(0x8ff0, 0x9000)},
 		{"│ 0000000000008010 │ de ad be ef", r(0x8010, 0x8110)},
 		{"0000000000009000\tnothing is mapped", r(0x9000, 0x9100)},
+		{"0x7f12a000-0x7f12b000  ---p  4", r(0x7f12a000, 0x7f12b000)},
+		{"0000000000008010  -8 +3", r(0x8010, 0x8110)},
+		{"  12ff0 -x", r(0x12ff0, 0x130f0)},
 		{"  12ff0 a string", r(0x12ff0, 0x130f0)},
 		{"12345678-12345679 x.so", r(0x3e000, 0x3f000)}, // a name comes first
 
