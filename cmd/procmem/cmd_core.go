@@ -89,6 +89,10 @@ func (j *coreJob) run(ctx context.Context, words []string) error {
 	if err := checkURL(j.prefix); err != nil {
 		return err
 	}
+	words, err := splitTargets(words)
+	if err != nil {
+		return err
+	}
 	if !j.gcore {
 		j.prefix = inFolder(j.prefix)
 	}

@@ -35,32 +35,46 @@ no reason for 1.`,
 		Example: "  procmem doctor 1234\n  procmem doctor -o /var/tmp/core 1234",
 		Args:    exactly("PID"),
 		RunE: func(cmd *cobra.Command, args []string) error {
-			pid, err := target.PID(args[0])
-			if err != nil {
-				return err
-			}
 			if prefix == "" {
 				return usagef("the output prefix is empty")
 			}
 			if err := checkURL(prefix); err != nil {
 				return err
 			}
-			d := diagnose(pid, inFolder(prefix))
-			d.anywhere = !cmd.Flags().Changed("output")
-			if g.json {
-				err = printJSON(d)
-			} else {
-				err = stdoutError(d.print(g))
+			list, err := target.ParseList(args[0])
+			if err != nil {
+				return err
 			}
-			if err == nil && !d.works() {
-				return statusError(exitFailed)
-			}
-			return err
+			heads := headings{on: list.Several() && !g.json}
+			return eachTarget(list, usual, openPID, func(pid pidOnly) (err error) {
+				d := diagnose(int(pid), inFolder(prefix))
+				d.anywhere = !cmd.Flags().Changed("output")
+				heads.next(nil)
+				if g.json {
+					err = printJSON(d)
+				} else {
+					err = stdoutError(d.print(g))
+				}
+				if err == nil && !d.works() {
+					return statusError(exitFailed)
+				}
+				return err
+			})
 		},
 	})
 	cmd.Flags().StringVarP(&prefix, "output", "o", "core", "where the core would be written, as of procmem core")
 	return cmd
 }
+
+// pidOnly is a process that is not opened.
+type pidOnly int
+
+func openPID(word string) (pidOnly, error) {
+	pid, err := target.PID(word)
+	return pidOnly(pid), err
+}
+
+func (pidOnly) Close() error { return nil }
 
 // diagnosis is the answer of doctor.
 type diagnosis struct {

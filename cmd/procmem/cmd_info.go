@@ -27,24 +27,27 @@ would hold. The process is not stopped.`,
 		Example: "  procmem info core.1234\n  procmem info 1234",
 		Args:    exactly("TARGET"),
 		RunE: func(cmd *cobra.Command, args []string) error {
-			t, err := openTarget(args[0])
+			list, err := target.ParseList(args[0])
 			if err != nil {
 				return err
 			}
-			defer t.Close()
-			var i *infoJSON
-			if t.Core != nil {
-				i = coreInfo(t.Core)
-			} else if i, err = processInfo(t.Process); err != nil {
-				return onTarget(t, err)
-			}
-			i.Target = t.Word
-			if g.json {
-				err = printJSON(i)
-			} else {
-				err = stdoutError(i.print(os.Stdout))
-			}
-			return orCutOff(err, t)
+			heads := headings{on: list.Several() && !g.json}
+			return eachTarget(list, usual, openTarget, func(t *target.Target) (err error) {
+				var i *infoJSON
+				if t.Core != nil {
+					i = coreInfo(t.Core)
+				} else if i, err = processInfo(t.Process); err != nil {
+					return onTarget(t, err)
+				}
+				i.Target = t.Word
+				heads.next(nil)
+				if g.json {
+					err = printJSON(i)
+				} else {
+					err = stdoutError(i.print(os.Stdout))
+				}
+				return orCutOff(err, t)
+			})
 		},
 	})
 }

@@ -31,22 +31,25 @@ names where they are too long; a pipe gets everything.`,
 		Example: "  procmem maps 1234\n  procmem maps core.1234",
 		Args:    exactly("TARGET"),
 		RunE: func(cmd *cobra.Command, args []string) error {
-			t, err := openTarget(args[0])
+			list, err := target.ParseList(args[0])
 			if err != nil {
 				return err
 			}
-			defer t.Close()
-			ms, err := mappings(t)
-			if err != nil {
-				return onTarget(t, err)
-			}
-			if g.json {
-				return orCutOff(printJSON(mapsJSON(t, ms)), t)
-			}
-			if t.Core != nil {
-				return orCutOff(stdoutError(coreMapsTable(t, ms, g)), t)
-			}
-			return stdoutError(mapsTable(ms, g))
+			heads := headings{on: list.Several() && !g.json}
+			return eachTarget(list, usual, openTarget, func(t *target.Target) error {
+				ms, err := mappings(t)
+				if err != nil {
+					return onTarget(t, err)
+				}
+				if g.json {
+					return orCutOff(printJSON(mapsJSON(t, ms)), t)
+				}
+				heads.next(whoseOf(t))
+				if t.Core != nil {
+					return orCutOff(stdoutError(coreMapsTable(t, ms, g)), t)
+				}
+				return stdoutError(mapsTable(ms, g))
+			})
 		},
 	})
 }
@@ -80,9 +83,10 @@ type mappingJSON struct {
 
 func mapsJSON(t *target.Target, ms []procmem.Mapping) any {
 	out := struct {
-		Target   string        `json:"target"`
+		Target string `json:"target"`
+		identity
 		Mappings []mappingJSON `json:"mappings"`
-	}{t.Word, make([]mappingJSON, 0, len(ms))}
+	}{t.Word, whoseOf(t).identity, make([]mappingJSON, 0, len(ms))}
 	for i := range ms {
 		m := &ms[i]
 		j := mappingJSON{Range: m.Range, Size: m.Size(), Perm: m.Perm, Offset: m.Offset,

@@ -15,6 +15,7 @@ import (
 	"github.com/procmem/procmem/candidates"
 	"github.com/procmem/procmem/internal/units"
 	"github.com/procmem/procmem/search"
+	"github.com/procmem/procmem/target"
 )
 
 // exitNothing is the status of a search that has found nothing.
@@ -40,8 +41,11 @@ A PATTERN is
 and more of its kind may be in a file, one a line (-f; empty lines are passed
 over). A negative number needs -- in front of it: --type i32 -- -3.
 
-Each match is a line: its address, the mapping or the symbol that it is in, the
-pattern where there are several, and the text around it, or the number. With
+Each match is a line: its address, the process where there are several, the
+mapping or the symbol that it is in, the pattern where there are several, and
+the text around it, or the number. How many each process has comes at the end.
+TARGET may be 123,456, the name of several processes, or all: those that may not
+be read, or end meanwhile, are told and left out. With
 --context a hexdump shows what is around it. All matches of text, bytes and
 numbers are found, those of a regular expression do not overlap.
 
@@ -58,7 +62,7 @@ alone, those of a core with any.
 
 Exit status: 0 something was found; 1 nothing was; 2 trouble, which is also that
 a part of a core is missing or damaged, or that the process has ended.`,
-		Example: "  procmem search 1234 password -i\n  procmem search core.1234 --regexp '[a-z]+@example\\.com' --count\n" +
+		Example: "  procmem search 1234 password -i\n  procmem search all s3cret --count\n  procmem search core.1234 --regexp '[a-z]+@example\\.com' --count\n" +
 			"  procmem search 1234 --hex '7f 45 4c 46 0?' --perm r-- --context 32\n  procmem search 1234 --pointer-to 0x55d0c0de1010+64 --in '[heap]'\n" +
 			"  procmem search 1234 --type u32 100 --save hits\n  procmem search 1234 --from hits --value 99 --save hits\n  procmem search 1234 --from hits --decreased",
 		Args: func(cmd *cobra.Command, args []string) error {
@@ -110,6 +114,8 @@ type searchFlags struct {
 	count   bool
 	context int
 
+	several severalSearch
+
 	save, from                               string
 	changed, unchanged, increased, decreased bool
 	value                                    string
@@ -158,6 +164,7 @@ func (o *searchFlags) addTo(cmd *cobra.Command) {
 // searched is a target that is open for searching.
 type searched struct {
 	*opened
+	whose  whose
 	word   int // bytes of a pointer
 	in     []procmem.Range
 	places *places
@@ -180,20 +187,34 @@ func (o *searchFlags) run(ctx context.Context, g *globals, word string, words []
 	if err != nil {
 		return err
 	}
+	if o.typ == "" && !o.hex && !o.pointer {
+		tellPID(word, words)
+	}
 	words, err = o.patternWords(words)
 	if err != nil {
 		return err
 	}
-	t, err := openMemory(word)
-	if err != nil {
+	if o.several.list, err = target.ParseList(word); err != nil {
 		return err
 	}
-	defer t.Close()
-	s := &searched{opened: t, word: wordSize(t.Target), places: newPlaces(t.maps, t.symbols)}
-	if s.in, err = whereToLook(specs, perm, t.maps, t.symbols); err != nil {
-		return err
+	if o.several.list.Several() && (o.save != "" || o.from != "") {
+		return usagef("%s means several targets, and candidates are of one: name one for --save and --from", word)
 	}
+	err = eachTarget(o.several.list, asSearch, openMemory, func(t *opened) (err error) {
+		s := &searched{opened: t, whose: whoseOf(t.Target), word: wordSize(t.Target), places: newPlaces(t.maps, t.symbols)}
+		if s.in, err = whereToLook(specs, perm, t.maps, t.symbols); err != nil {
+			return lacking(err)
+		}
+		return o.look(ctx, g, s, words)
+	})
+	return o.several.end(err, !o.count)
+}
+
+// look looks at one target.
+func (o *searchFlags) look(ctx context.Context, g *globals, s *searched, words []string) error {
 	switch {
+	case o.most > 0 && o.several.total >= uint64(o.most):
+		return errNoMore
 	case o.from != "":
 		return o.narrow(ctx, g, s)
 	case len(words) == 0:
@@ -201,7 +222,7 @@ func (o *searchFlags) run(ctx context.Context, g *globals, word string, words []
 	}
 	patterns, err := o.patterns(words, s)
 	if err != nil {
-		return err
+		return lacking(err)
 	}
 	return o.search(ctx, g, s, patterns)
 }
@@ -224,10 +245,12 @@ func (o *searchFlags) search(ctx context.Context, g *globals, s *searched, patte
 		defer save.abort()
 	}
 	found := o.countMatches(o.output(g, s, patterns), patterns)
-	if err := found.addAll(s, searcher.Matches(ctx, s.mem), save); err != nil {
+	err = found.addAll(s, searcher.Matches(ctx, s.mem), save)
+	o.several.add(s, found.total)
+	if err != nil {
 		return err
 	}
-	trouble := tellSkipped(searcher.Stats(), o.swapped)
+	trouble := tellSkipped(o.several.label(s), searcher.Stats(), o.swapped)
 	if save != nil {
 		if err := save.commit(); err != nil {
 			return err
@@ -248,11 +271,11 @@ func searchStatus(found bool, trouble error) error {
 	return nil
 }
 
-// tellSkipped prints what memory was not looked at. It returns an error where that should not
+// tellSkipped prints what memory was not looked at; whose begins each line. It returns an error where that should not
 // have happened.
-func tellSkipped(st search.Stats, swapped bool) (trouble error) {
+func tellSkipped(whose string, st search.Stats, swapped bool) (trouble error) {
 	if st.Swapped > 0 && !swapped {
-		notice("not searched: %s swapped out (--swapped reads that too, which brings it back into memory)", units.Size(st.Swapped))
+		notice("%snot searched: %s swapped out (--swapped reads that too, which brings it back into memory)", whose, units.Size(st.Swapped))
 	}
 	type skip struct {
 		ranges, bytes uint64
@@ -274,7 +297,7 @@ func tellSkipped(st search.Stats, swapped bool) (trouble error) {
 	}
 	for _, why := range reasons {
 		k := skipped[why]
-		notice("not searched: %s in %s, the first at %v: %s", units.Size(k.bytes), count(int(k.ranges), "range"), k.first, why)
+		notice("%snot searched: %s in %s, the first at %v: %s", whose, units.Size(k.bytes), count(int(k.ranges), "range"), k.first, why)
 	}
 	return trouble
 }
@@ -285,19 +308,20 @@ type matchCounter struct {
 	patterns []search.Pattern
 	most     uint64 // how many are printed
 	numbers  bool
+	nonzero  bool     // of these, only where there are some
 	counts   []uint64 // of each pattern
 	total    uint64
 }
 
 func (o *searchFlags) countMatches(out searchOutput, patterns []search.Pattern) *matchCounter {
-	return &matchCounter{out: out, patterns: patterns, most: o.limit(), numbers: o.count, counts: make([]uint64, len(patterns))}
+	return &matchCounter{out: out, patterns: patterns, most: o.limit(), numbers: o.count, nonzero: o.several.list.All, counts: make([]uint64, len(patterns))}
 }
 
 // limit returns how many matches are printed.
 func (o *searchFlags) limit() uint64 {
 	switch {
 	case o.most > 0:
-		return uint64(o.most)
+		return uint64(o.most) - o.several.total
 	case o.save != "" && !o.count:
 		return shownWithSave
 	}
@@ -342,7 +366,7 @@ func (c *matchCounter) add(m *search.Match) error {
 // end prints what has to come last.
 func (c *matchCounter) end() error {
 	for i, n := range c.counts {
-		if !c.numbers {
+		if !c.numbers || c.nonzero && c.total == 0 {
 			break
 		}
 		if err := c.out.count(c.patterns[i].String(), n, len(c.counts) > 1); err != nil {

@@ -14,6 +14,7 @@ import (
 	"github.com/procmem/procmem"
 	"github.com/procmem/procmem/internal/term"
 	"github.com/procmem/procmem/search"
+	"github.com/procmem/procmem/target"
 )
 
 func newStrings(g *globals) *cobra.Command {
@@ -73,26 +74,47 @@ func (o *stringsFlags) run(g *globals, word string) error {
 	if err != nil {
 		return err
 	}
-	t, err := openMemory(word)
+	list, err := target.ParseList(word)
 	if err != nil {
 		return err
 	}
-	defer t.Close()
+	printer := stringLines{encoding: encoding, radix: radix, terminal: term.IsTerminal(os.Stdout)}
+	return eachTarget(list, usual, openMemory, func(t *opened) error {
+		s, err := o.strings(t, specs, encoding)
+		if err != nil {
+			return lacking(err)
+		}
+		whose, label := whoseOf(t.Target), ""
+		if list.Several() {
+			printer.whose = whose.String() + " "
+			label = whose.String() + ": "
+		}
+		add := printer.add
+		if g.json {
+			add = stringsJSON{whose, encoding}.add
+		}
+		return o.print(t, s, add, label)
+	})
+}
+
+// strings returns what looks for the strings of one target.
+func (o *stringsFlags) strings(t *opened, specs []target.Spec, encoding search.Encoding) (*search.Searcher, error) {
 	in, err := resolveRanges(specs, t.maps, t.symbols)
 	if err != nil {
-		return err
+		return nil, err
 	}
 	if len(specs) == 0 {
 		in = ordinary(t.maps)
 	}
 	s, err := search.NewStrings(search.StringsOptions{Min: o.min, Encoding: encoding}, search.Options{In: in, Swapped: o.swapped})
 	if err != nil {
-		return usageError{err}
+		return nil, usageError{err}
 	}
-	add := stringLines{encoding, radix, term.IsTerminal(os.Stdout)}.add
-	if g.json {
-		add = stringsJSON{encoding}.add
-	}
+	return s, nil
+}
+
+// print prints the strings of one target.
+func (o *stringsFlags) print(t *opened, s *search.Searcher, add func(b []byte, m *search.Match, goesOn bool) []byte, label string) error {
 	out := breakLines{w: os.Stdout}
 	for text, err := range s.Text(context.Background(), t.mem, add) {
 		if err != nil {
@@ -105,7 +127,7 @@ func (o *stringsFlags) run(g *globals, word string) error {
 	if err := out.end(); err != nil {
 		return stdoutError(err)
 	}
-	_ = tellSkipped(s.Stats(), o.swapped) // the status is that of the next lines
+	_ = tellSkipped(label, s.Stats(), o.swapped) // the status is that of the next lines
 	if len(s.Stats().Faults) > 0 {
 		return statusError(exitMissing)
 	}
@@ -153,11 +175,12 @@ type stringLines struct {
 	encoding search.Encoding
 	radix    int
 	terminal bool
+	whose    string // among several targets
 }
 
 func (l stringLines) add(b []byte, m *search.Match, goesOn bool) []byte {
 	if !goesOn {
-		b = appendAddress(append(b, '\n'), m.Start, l.radix)
+		b = append(appendAddress(append(b, '\n'), m.Start, l.radix), l.whose...)
 	}
 	from := len(b)
 	b = appendCharacters(b, m.Bytes, l.encoding)
@@ -198,15 +221,19 @@ func appendCharacters(b, p []byte, e search.Encoding) []byte {
 }
 
 // stringsJSON makes an object of each piece of a string.
-type stringsJSON struct{ encoding search.Encoding }
+type stringsJSON struct {
+	whose    whose
+	encoding search.Encoding
+}
 
 func (j stringsJSON) add(b []byte, m *search.Match, _ bool) []byte {
 	out := bytes.NewBuffer(append(b, '\n'))
 	enc := newJSONEncoder(out)
 	_ = enc.Encode(struct { // a string and two numbers always encode
+		whose
 		Start procmem.Addr `json:"start"`
 		Bytes int          `json:"bytes"`
 		Text  string       `json:"text"`
-	}{m.Start, len(m.Bytes), string(appendCharacters(nil, m.Bytes, j.encoding))})
+	}{j.whose, m.Start, len(m.Bytes), string(appendCharacters(nil, m.Bytes, j.encoding))})
 	return bytes.TrimSuffix(out.Bytes(), []byte{'\n'})
 }

@@ -30,23 +30,29 @@ their registers what /proc/PID/task/TID/syscall holds: those of the system call.
 		Example: "  procmem threads 1234\n  procmem threads 1234 --registers\n  procmem threads core.1234",
 		Args:    exactly("TARGET"),
 		RunE: func(cmd *cobra.Command, args []string) error {
-			t, err := openTarget(args[0])
+			list, err := target.ParseList(args[0])
 			if err != nil {
 				return err
 			}
-			defer t.Close()
-			img, pause, err := threadsOf(cmd, t, snapshot.Method(method))
-			if err != nil {
-				return onTarget(t, err)
+			if list.All && snapshot.Method(method) != snapshot.MethodLive {
+				return usagef("all processes are not stopped for this: use --method live, or name those that are meant")
 			}
-			known := registersOf(t, snapshot.Method(method))
-			if g.json {
-				return orCutOff(printJSON(threadsJSON(t, img, pause, known)), t)
-			}
-			if !registers {
-				known = nil
-			}
-			return orCutOff(stdoutError(threadsTable(img, g, known)), t)
+			heads := headings{on: list.Several() && !g.json}
+			return eachTarget(list, usual, openTarget, func(t *target.Target) error {
+				img, pause, err := threadsOf(cmd, t, snapshot.Method(method))
+				if err != nil {
+					return onTarget(t, err)
+				}
+				known := registersOf(t, snapshot.Method(method))
+				if g.json {
+					return orCutOff(printJSON(threadsJSON(t, img, pause, known)), t)
+				}
+				if !registers {
+					known = nil
+				}
+				heads.next(whoseOf(t))
+				return orCutOff(stdoutError(threadsTable(img, g, known)), t)
+			})
 		},
 	})
 	cmd.Flags().Var(&method, "method", "whether the process is stopped to read its registers")
@@ -125,11 +131,12 @@ type threadJSON struct {
 
 func threadsJSON(t *target.Target, img *procmem.Image, pause time.Duration, known func(procmem.Arch, *procmem.Thread) []procmem.Register) any {
 	out := struct {
-		Target  string       `json:"target"`
+		Target string `json:"target"`
+		identity
 		Arch    string       `json:"arch"`
 		PauseMS float64      `json:"pause_ms"`
 		Threads []threadJSON `json:"threads"`
-	}{t.Word, img.Arch.String(), milliseconds(pause), make([]threadJSON, 0, len(img.Threads))}
+	}{t.Word, whoseOf(t).identity, img.Arch.String(), milliseconds(pause), make([]threadJSON, 0, len(img.Threads))}
 	locate := target.Locator(img.Mappings)
 	for i := range img.Threads {
 		th := &img.Threads[i]

@@ -38,13 +38,16 @@ func newRoot() *cobra.Command {
 		Long: `procmem reads the memory of live Linux processes and takes complete,
 debugger-loadable cores of them. The same commands work on a core file.
 
-TARGET is a process id, the word self (procmem itself), the name of a process
-that is the only one of that name, or the path of a core file.
+TARGET is a process id, the word self (procmem itself), the name of a process,
+or the path of a core file. maps, threads, info, search, strings and doctor take
+several, as 123,456; a name means all that have it, all every process that may
+be read. The other commands want one, but core takes a list of pids.
 
-RANGE is 0xA-0xB (half-open, as in /proc/PID/maps), 0xA+LENGTH, [heap],
-[stack], or a mapped file such as libc.so.6, also with +OFFSET+LENGTH.
-read, search and strings also take sym:NAME, the memory of a symbol.
-Sizes: 512, 0x1000, 4KiB, 1G.
+RANGE is 0xA-0xB (half-open, as in /proc/PID/maps), 0xA+LENGTH, 0xA-3+LENGTH,
+[heap], [stack], or a mapped file such as libc.so.6, also with +OFFSET+LENGTH;
+heap is all that allocators have. What procmem prints as a place is one, too, and
+so is a line of it. read, search and strings also take sym:NAME, the memory of a
+symbol. Sizes: 512, 0x1000, 4KiB, 1G.
 
 Exit status: 0 done; 1 failed, and nothing half-written is left; 2 bad usage;
 3 done, but data that should have been readable is missing. search, diff and

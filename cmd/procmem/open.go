@@ -57,9 +57,9 @@ func openMemory(word string) (o *opened, err error) {
 	return o, nil
 }
 
-func (o *opened) Close() {
+func (o *opened) Close() error {
 	o.done()
-	o.Target.Close()
+	return o.Target.Close()
 }
 
 // openOptions returns options that print notices about a core.

@@ -32,7 +32,7 @@ func (o *searchFlags) everything(ctx context.Context, g *globals, s *searched) e
 	if err != nil {
 		return o.narrowError(s, err)
 	}
-	trouble := tellSkipped(stats, o.swapped)
+	trouble := tellSkipped("", stats, o.swapped)
 	if err := save.commit(); err != nil {
 		return err
 	}

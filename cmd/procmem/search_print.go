@@ -43,7 +43,7 @@ func (p *places) mapping(a procmem.Addr) *procmem.Mapping {
 
 // output returns the output that prints matches.
 func (o *searchFlags) output(g *globals, s *searched, patterns []search.Pattern) searchOutput {
-	p := matchPrinter{places: s.places, patterns: patterns, bigEndian: o.bigEndian, hex: o.hex, typed: -1}
+	p := matchPrinter{whose: s.whose, several: o.several.list.Several(), places: s.places, patterns: patterns, bigEndian: o.bigEndian, hex: o.hex, typed: -1}
 	if typ, err := search.ParseType(o.typ); err == nil {
 		p.typed = int(typ)
 	} else if o.pointer {
@@ -107,6 +107,8 @@ func (f *flusher) end() error {
 
 // matchPrinter is what all printers of matches share.
 type matchPrinter struct {
+	whose     whose
+	several   bool // there are other targets
 	places    *places
 	patterns  []search.Pattern
 	typed     int // a search.Type, or -1
@@ -161,6 +163,9 @@ type matchLines struct {
 func (l *matchLines) match(m *search.Match) error {
 	f := &l.find
 	*f = term.Find{Addr: m.Start, Place: l.places.name(m.Start), Value: l.value(m.Bytes), Hex: l.hex, Match: m.Bytes, Before: m.Before, After: m.After}
+	if l.several {
+		f.Whose = l.whose.String()
+	}
 	if len(l.patterns) > 1 {
 		f.Pattern = l.pattern(m)
 	}
@@ -205,6 +210,9 @@ func (l *matchLines) print() error {
 // count prints a number, and the pattern where there are several.
 func (l *matchLines) count(pattern string, n uint64, several bool) error {
 	line := number(n)
+	if l.several {
+		line += "  " + l.whose.String()
+	}
 	if several {
 		line += "  " + strconv.Quote(pattern)
 	}
@@ -219,6 +227,7 @@ type matchJSON struct {
 
 // foundJSON is a match.
 type foundJSON struct {
+	whose
 	Start   procmem.Addr `json:"start"`
 	Bytes   int          `json:"bytes"`
 	Pattern *string      `json:"pattern,omitempty"`
@@ -234,7 +243,7 @@ type foundJSON struct {
 }
 
 func (j *matchJSON) found(a procmem.Addr, b []byte) foundJSON {
-	f := foundJSON{Start: a, Bytes: len(b), Mapping: j.places.locate(a), Symbol: j.places.symbols.Name(a), Hex: hex.EncodeToString(b)}
+	f := foundJSON{whose: j.whose, Start: a, Bytes: len(b), Mapping: j.places.locate(a), Symbol: j.places.symbols.Name(a), Hex: hex.EncodeToString(b)}
 	if m := j.places.mapping(a); m != nil {
 		f.Path, f.Offset = m.Path, uint64(a-m.Start)
 	}
@@ -267,10 +276,11 @@ func (j *matchJSON) print(v any) error {
 
 func (j *matchJSON) count(pattern string, n uint64, _ bool) error {
 	type counted struct {
+		whose
 		Pattern *string `json:"pattern,omitempty"`
 		Count   uint64  `json:"count"`
 	}
-	c := counted{&pattern, n}
+	c := counted{j.whose, &pattern, n}
 	if j.patterns == nil {
 		c.Pattern = nil
 	}

@@ -11,6 +11,7 @@ import (
 // Find is a match of a search, to be printed.
 type Find struct {
 	Addr    procmem.Addr
+	Whose   string // which process or core it is of; "" where there is just one
 	Place   string // what the address is called; "" where it has no name
 	Pattern string // "" where there is just one
 	// Value is the match as a number; "" prints it as text.
@@ -49,6 +50,10 @@ func (f *Finds) Print(x *Find) error {
 	l.text(plain, "0x")
 	l.hex(uint64(x.Addr), 1)
 	l.pad(len("0x7fffffffffff") - len(l.b))
+	if x.Whose != "" {
+		l.text(plain, "  ")
+		l.text(plain, Printable(x.Whose))
+	}
 	if x.Place != "" || f.width > 0 {
 		place := Printable(x.Place)
 		n := utf8.RuneCountInString(place)
