@@ -7,6 +7,7 @@ import (
 	"errors"
 	"fmt"
 	"io"
+	"slices"
 )
 
 // Bounds of what is read of one file, whatever it claims.
@@ -16,6 +17,7 @@ const (
 	maxSegments     = 1024      // the kernel itself takes no more than 64 KiB of program headers
 	maxEntries      = 1 << 23   // of a symbol table
 	maxStrings      = 256 << 20 // bytes of a string table
+	maxSectionNames = 1 << 20   // bytes of the names of sections
 )
 
 var errNotELF = errors.New("no ELF file that makes sense")
@@ -30,6 +32,7 @@ type elfFile struct {
 	phnum int
 	shoff uint64
 	shnum int
+	names int // the section with the names of sections
 }
 
 func openELF(r io.ReaderAt, size int64) (*elfFile, error) {
@@ -47,7 +50,7 @@ func openELF(r io.ReaderAt, size int64) (*elfFile, error) {
 	}
 	half := func(i int) int { return int(binary.LittleEndian.Uint16(b[24+3*f.w+6+2*i:])) }
 	f.phoff, f.phnum = f.word(b[24+f.w:]), min(half(1), maxSegments)
-	f.shoff, f.shnum = f.word(b[24+2*f.w:]), half(3)
+	f.shoff, f.shnum, f.names = f.word(b[24+2*f.w:]), half(3), half(4)
 	if f.phnum > 0 && half(0) != f.phdrSize() || f.shnum > 0 && half(2) != f.shdrSize() {
 		return nil, errNotELF
 	}
@@ -80,6 +83,7 @@ func (f *elfFile) part(off, n uint64) ([]byte, error) {
 // segment is a program header.
 type segment struct {
 	typ                       elf.ProgType
+	writable                  bool
 	off, addr, fileSize, size uint64
 }
 
@@ -90,7 +94,12 @@ func (f *elfFile) segments() ([]segment, error) {
 	}
 	out := make([]segment, 0, f.phnum)
 	for ; len(b) > 0; b = b[f.phdrSize():] {
+		flags := b[4:] // behind the type, or behind all but the alignment
+		if f.w == 4 {
+			flags = b[24:]
+		}
 		out = append(out, segment{elf.ProgType(binary.LittleEndian.Uint32(b)),
+			elf.ProgFlag(binary.LittleEndian.Uint32(flags))&elf.PF_W != 0,
 			f.word(b[f.w:]), f.word(b[2*f.w:]), f.word(b[4*f.w:]), f.word(b[5*f.w:])})
 	}
 	return out, nil
@@ -98,6 +107,7 @@ func (f *elfFile) segments() ([]segment, error) {
 
 // section is a section header.
 type section struct {
+	name            uint32 // in the names of sections
 	typ             elf.SectionType
 	exec            bool
 	addr, off, size uint64
@@ -111,11 +121,23 @@ func (f *elfFile) sections() ([]section, error) {
 	}
 	out := make([]section, 0, f.shnum)
 	for ; len(b) > 0; b = b[f.shdrSize():] {
-		out = append(out, section{elf.SectionType(binary.LittleEndian.Uint32(b[4:])),
+		out = append(out, section{binary.LittleEndian.Uint32(b), elf.SectionType(binary.LittleEndian.Uint32(b[4:])),
 			f.word(b[8:])&uint64(elf.SHF_EXECINSTR) != 0,
 			f.word(b[8+f.w:]), f.word(b[8+2*f.w:]), f.word(b[8+3*f.w:]), binary.LittleEndian.Uint32(b[8+4*f.w:])})
 	}
 	return out, nil
+}
+
+// hasSection reports whether a section has that name.
+func (f *elfFile) hasSection(name string) bool {
+	sections, err := f.sections()
+	if err != nil || f.names >= len(sections) {
+		return false
+	}
+	names, err := f.part(sections[f.names].off, min(sections[f.names].size, maxSectionNames))
+	return err == nil && slices.ContainsFunc(sections, func(s section) bool {
+		return uint64(s.name) < uint64(len(names)) && bytes.HasPrefix(names[s.name:], []byte(name+"\x00"))
+	})
 }
 
 // entry is one of a symbol table.

@@ -8,7 +8,6 @@ import (
 	"io"
 	"math"
 	"os"
-	"time"
 
 	"golang.org/x/sys/unix"
 
@@ -37,7 +36,7 @@ func OfProcess(pid int, mem procmem.Memory) Opener {
 				switch {
 				case f == nil:
 					return nil, errNoFile
-				case !sameFile(f, mem, m, false):
+				case !sameFile(f, mem, m):
 					return nil, errChanged
 				}
 				return f, nil
@@ -58,7 +57,7 @@ func OfProcess(pid int, mem procmem.Memory) Opener {
 			if f, err = open(); err != nil {
 				continue
 			}
-			if f.inode == m.Inode && sameFile(f, mem, m, false) {
+			if f.inode == m.Inode && sameFile(f, mem, m) {
 				return f, nil
 			}
 			f.Close()
@@ -93,41 +92,22 @@ type server interface {
 	}, served bool)
 }
 
-// corePatience is how long a file that a core names may take to be opened.
-const corePatience = 2 * time.Second
-
-// OfCore returns an Opener of files of this machine that have the names and
-// the build ids of those in a core. mem is the memory of the core.
+// OfCore returns an Opener of files of this machine that have the build ids of those in a core,
+// as Find finds them. mem is the memory of the core.
 func OfCore(mem procmem.Memory) Opener {
 	return func(m *procmem.Mapping) (File, error) {
 		if m.Path == vdso {
 			return memoryFile{mem, m.Range}, nil
 		}
-		if m.Deleted() {
-			return nil, errNoFile
+		f, err := Find(mem, m)
+		if err != nil {
+			return nil, err
 		}
-		type result struct {
-			f   *file
-			err error
+		if f.BuildID == nil {
+			f.Close()
+			return nil, errChanged
 		}
-		done := make(chan result, 1)
-		go func() {
-			f, err := newFile(regular.Open(unix.AT_FDCWD, m.Path))
-			if err == nil && !sameFile(f, mem, m, true) {
-				f.Close()
-				err = errChanged
-			}
-			done <- result{f, err}
-		}()
-		select {
-		case r := <-done:
-			if r.err != nil {
-				return nil, r.err
-			}
-			return r.f, nil
-		case <-time.After(corePatience):
-			return nil, errNoFile
-		}
+		return f, nil
 	}
 }
 
@@ -168,29 +148,34 @@ func (f memoryFile) Size() int64 { return int64(min(f.r.Size(), math.MaxInt64)) 
 func (memoryFile) Close() error  { return nil }
 
 // sameFile compares a file with what is in memory of it, where m begins: the
-// headers and the build id. With needID files without one do not pass;
-// otherwise neither do those whose headers cannot be seen in memory.
-func sameFile(f File, mem procmem.Memory, m *procmem.Mapping, needID bool) bool {
+// headers and the build id. What cannot be seen in memory tells nothing.
+func sameFile(f File, mem procmem.Memory, m *procmem.Mapping) bool {
 	if m.Offset != 0 {
-		return !needID
+		return true
 	}
-	onDisk, err := identityOf(f, f.Size(), func(s segment) uint64 { return s.off })
+	onDisk, err := fileIdentity(f)
 	if err != nil {
 		return false
 	}
-	loaded := memoryFile{mem, procmem.Range{Start: m.Start, End: math.MaxUint64}}
-	inMemory, err := identityOf(loaded, math.MaxInt64, nil)
-	switch {
-	case err != nil:
-		return !needID
-	case needID && len(onDisk.buildID) == 0:
-		return false
-	}
-	return bytes.Equal(onDisk.headers, inMemory.headers) && bytes.Equal(onDisk.buildID, inMemory.buildID)
+	inMemory, err := mappedIdentity(mem, m)
+	return err != nil || onDisk.equal(inMemory)
 }
 
 // identity is what tells one build of a file from another.
 type identity struct{ headers, buildID []byte }
+
+func (id identity) equal(other identity) bool {
+	return bytes.Equal(id.headers, other.headers) && bytes.Equal(id.buildID, other.buildID)
+}
+
+func fileIdentity(f File) (identity, error) {
+	return identityOf(f, f.Size(), func(s segment) uint64 { return s.off })
+}
+
+// mappedIdentity reads that of the file that m begins, as it is in memory.
+func mappedIdentity(mem procmem.Memory, m *procmem.Mapping) (identity, error) {
+	return identityOf(memoryFile{mem, procmem.Range{Start: m.Start, End: math.MaxUint64}}, math.MaxInt64, nil)
+}
 
 // identityOf reads it. where is the place of a segment in r; nil where r is
 // memory.

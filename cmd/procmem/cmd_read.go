@@ -29,7 +29,8 @@ cannot is told on stderr with its reason, and the exit status is 1.
 
 A RANGE may also be sym:NAME, the memory of a symbol, with +OFFSET+LENGTH. The
 symbols are those of the mapped files as far as they have any; for a core, of
-the files of this machine that have the same build ids.
+the files of this machine that have the same build ids. Code and constants that
+a core leaves out are read from these files, which stderr tells.
 
 --follow prints words and where they lead to: what each points at, what that
 points at, and so on for 5 steps, until there is a string, a number or code.
@@ -74,7 +75,9 @@ func (r *reader) run(g *globals, word string, ranges []string) error {
 		return err
 	}
 	defer t.Close()
-	f := &follower{mem: t.mem, maps: t.maps, word: wordSize(t.Target), locate: target.Locator(t.maps), tab: t.symbols}
+	mem, done := filled(t)
+	defer done()
+	f := &follower{mem: mem, maps: t.maps, word: wordSize(t.Target), locate: target.Locator(t.maps), tab: t.symbols}
 	if r.follow {
 		for i := range specs {
 			specs[i] = specs[i].DefaultTo(uint64(followWords * f.word))
@@ -84,7 +87,7 @@ func (r *reader) run(g *globals, word string, ranges []string) error {
 	if err != nil {
 		return err
 	}
-	return readRanges(t.mem, found, r.output(g, f))
+	return readRanges(mem, found, r.output(g, f))
 }
 
 // wordSize returns the size of a pointer in bytes.

@@ -27,8 +27,8 @@ func TestMain(m *testing.M) {
 
 // TestScripts runs testdata/script. Beside the commands of testscript:
 //
-//	start NAME PROGRAM [ARG...]    a helper program of testproc; -uid=N as another user. Sets NAME to its pid, and
-//	                               NAME_map_X, NAME_needle_X, NAME_hex_X and NAME_tid_X to what it announces
+//	start NAME PROGRAM [ARG...]    a helper program of testproc; -uid=N as another user, -copy=FILE from a copy of its
+//	                               file. Sets NAME to its pid, and NAME_map_X, NAME_needle_X, NAME_hex_X and NAME_tid_X to what it announces
 //	say NAME COMMAND...            sends it a command; ANSWER is what it says
 //	end NAME                       kills it, and waits for that
 //	status N COMMAND...            runs a command that exits with N
@@ -102,7 +102,7 @@ func proc(ts *testscript.TestScript, name string) *testproc.Proc {
 
 var helpers = map[string]testproc.Variant{
 	"zoo": testproc.Zoo, "witness": testproc.Witness, "many": testproc.Many, "signals": testproc.Signals,
-	"kids": testproc.Kids, "zoo32": testproc.Zoo.With(testproc.M32), "kids32": testproc.Kids.With(testproc.M32),
+	"kids": testproc.Kids, "goprog": testproc.GoProg, "zoo32": testproc.Zoo.With(testproc.M32), "kids32": testproc.Kids.With(testproc.M32),
 }
 
 func cmdStart(ts *testscript.TestScript, _ bool, args []string) {
@@ -116,11 +116,22 @@ func cmdStart(ts *testscript.TestScript, _ bool, args []string) {
 			args = args[1:]
 		}
 	}
-	usage(ts, len(args) >= 2, "start [-uid=N] NAME PROGRAM [ARG...]")
+	file := ""
+	if len(args) > 0 {
+		if path, ok := strings.CutPrefix(args[0], "-copy="); ok {
+			file, args = ts.MkAbs(path), args[1:]
+		}
+	}
+	usage(ts, len(args) >= 2, "start [-uid=N] [-copy=FILE] NAME PROGRAM [ARG...]")
 	v, ok := helpers[args[1]]
 	usage(ts, ok, "start: unknown program")
 	name := args[0]
-	cmd := exec.Command(testproc.Build(t, v), args[2:]...)
+	path := testproc.Build(t, v)
+	if file != "" {
+		ts.Check(copyProgram(file, path))
+		path = file
+	}
+	cmd := exec.Command(path, args[2:]...)
 	cmd.SysProcAttr = attr
 	p := testproc.StartCmd(t, cmd)
 	procs(ts)[name] = p
@@ -142,6 +153,14 @@ func cmdStart(ts *testscript.TestScript, _ bool, args []string) {
 		ts.Setenv(name+"_tid_"+th.Name, strconv.Itoa(th.TID))
 	}
 	ts.Setenv(name+"_exe", p.Path)
+}
+
+func copyProgram(to, from string) error {
+	b, err := os.ReadFile(from)
+	if err != nil {
+		return err
+	}
+	return os.WriteFile(to, b, 0o700)
 }
 
 func cmdSay(ts *testscript.TestScript, _ bool, args []string) {

@@ -140,6 +140,13 @@ func (s *Source) unpack(f *os.File, head []byte, packed int64, why string, o Ope
 // Name returns the name by which the file was opened.
 func (s *Source) Name() string { return s.name }
 
+// File returns the file that holds the plain bytes, or nil where they are unpacked as they are
+// read.
+func (s *Source) File() *os.File {
+	f, _ := s.ReaderAt.(*os.File)
+	return f
+}
+
 // Size returns the number of plain bytes.
 func (s *Source) Size() int64 { return s.size }
 

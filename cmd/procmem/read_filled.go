@@ -1,0 +1,19 @@
+package main
+
+import (
+	"github.com/procmem/procmem"
+	"github.com/procmem/procmem/symbols"
+)
+
+// filled returns the memory of a target. What a core leaves out of programs and libraries is
+// read from their files, and a notice says so. done must be called when it is not needed any
+// more.
+func filled(o *opened) (mem procmem.Memory, done func()) {
+	if o.Core == nil {
+		return o.mem, func() {}
+	}
+	f := symbols.Fill(o.mem, o.maps, func(f *symbols.Found) {
+		notice("the core does not hold this part of %s: it is read from the file, which has the same build id (%x)", f.Path, f.BuildID)
+	})
+	return f, func() { f.Close() }
+}
