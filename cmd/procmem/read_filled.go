@@ -1,6 +1,8 @@
 package main
 
 import (
+	"errors"
+
 	"github.com/procmem/procmem"
 	"github.com/procmem/procmem/symbols"
 )
@@ -16,4 +18,13 @@ func filled(o *opened) (mem procmem.Memory, done func()) {
 		notice("the core does not hold this part of %s: it is read from the file, which has the same build id (%x)", f.Path, f.BuildID)
 	})
 	return f, func() { f.Close() }
+}
+
+// inShort returns the reason of a fault for a line that has many. It leaves out which file is
+// not at hand.
+func inShort(err error) string {
+	if _, ok := errors.AsType[*symbols.NotFoundError](err); ok {
+		return procmem.ErrNotDumped.Error()
+	}
+	return procmem.Cause(err).Error()
 }

@@ -136,7 +136,7 @@ func (f *follower) look(a procmem.Addr, m *procmem.Mapping) (next uint64, end ch
 	b := buf[:n]
 	switch {
 	case n == 0:
-		return 0, chainEnd{Kind: endUnreadable, Error: procmem.Cause(err).Error()}, true
+		return 0, chainEnd{Kind: endUnreadable, Error: inShort(err)}, true
 	case m.Perm&procmem.PermExec != 0:
 		return 0, chainEnd{Kind: endCode, Hex: hex.EncodeToString(b[:min(n, followCode)])}, true
 	}
@@ -150,7 +150,7 @@ func (f *follower) look(a procmem.Addr, m *procmem.Mapping) (next uint64, end ch
 		return 0, chainEnd{Kind: endString, Text: text, Cut: len(text) == n}, true
 	}
 	if !whole {
-		return 0, chainEnd{Kind: endUnreadable, Hex: hex.EncodeToString(b), Error: procmem.Cause(err).Error()}, true
+		return 0, chainEnd{Kind: endUnreadable, Hex: hex.EncodeToString(b), Error: inShort(err)}, true
 	}
 	return 0, numberEnd(next), true
 }
