@@ -233,15 +233,22 @@ func TestSameFile(t *testing.T) {
 	e.symbols = []testSymbol{{"f", 0x1000, 8, 1, 0x12}}
 	file := e.bytes()
 	mem := fakeMemory{0x10000: file}
-	m := &procmem.Mapping{Range: procmem.Range{Start: 0x10000, End: 0x10000 + procmem.Addr(len(file))}}
+	m := &procmem.Mapping{Range: procmem.Range{Start: 0x10000, End: 0x10000 + procmem.Addr(len(file))}, Path: filepath.Join(t.TempDir(), "file")}
 	check := func(what string, b []byte, process, core bool) {
 		t.Helper()
 		f := newBytesFile(b)
-		if got := sameFile(f, mem, m, false); got != process {
+		if got := sameFile(f, mem, m); got != process {
 			t.Errorf("%s of a process: %v", what, got)
 		}
-		if got := sameFile(f, mem, m, true); got != core {
-			t.Errorf("%s of a core: %v", what, got)
+		if err := os.WriteFile(m.Path, b, 0o600); err != nil {
+			t.Fatal(err)
+		}
+		found, err := OfCore(mem)(m)
+		if got := err == nil; got != core {
+			t.Errorf("%s of a core: %v, %v", what, got, err)
+		}
+		if err == nil {
+			found.Close()
 		}
 	}
 	check("the same", file, true, true)
@@ -465,7 +472,14 @@ func FuzzObject(f *testing.F) {
 		if (o == nil) != (err != nil) {
 			t.Fatalf("%v and %v", o, err)
 		}
-		sameFile(newBytesFile(b), fakeMemory{0x10000: b}, &procmem.Mapping{Range: procmem.Range{Start: 0x10000, End: 0x20000}}, v%2 == 0)
+		m := &procmem.Mapping{Range: procmem.Range{Start: 0x10000, End: 0x20000}, Path: "/f"}
+		sameFile(newBytesFile(b), fakeMemory{0x10000: b}, m)
+		_, _ = identityIn(fakeMemory{0x10000: b}, m)
+		found := &Found{newBytesFile(b), m.Path, []byte("id")}
+		found.IsGo()
+		if text, err := textOf(found, m.Start); err == nil {
+			text.has(procmem.Addr(v), v)
+		}
 		if o == nil {
 			return
 		}
