@@ -59,7 +59,8 @@ upload to s3:// takes AWS_ACCESS_KEY_ID, AWS_SECRET_ACCESS_KEY and
 AWS_SESSION_TOKEN, or AWS_PROFILE of the files in ~/.aws, or a role; AWS_REGION
 and AWS_ENDPOINT_URL say where to. SIGUSR1 prints how far it is. SIGINT, SIGTERM,
 SIGQUIT and SIGHUP let the process go and remove what is half-written.`,
-		Example: "  procmem core 1234\n  procmem core -o /var/tmp/core 1234 5678\n  procmem core -o - 1234 | ssh host 'cat > core.1234'",
+		Example: "  procmem core 1234; procmem open core.1234\n  procmem core --compress zstd -o /var/tmp/core 1234 5678\n" +
+			"  procmem core -o s3://bucket/folder/core 1234\n  procmem core -o - 1234 | ssh host 'cat > core.1234'",
 		Args: func(cmd *cobra.Command, args []string) error {
 			if len(args) == 0 {
 				return exactly("PID")(cmd, args)
@@ -173,7 +174,11 @@ func (j *coreJob) one(ctx context.Context, word string) error {
 	if err != nil {
 		return err
 	}
-	return j.tell(out, r)
+	err = j.tell(out, r)
+	if j.isFile() && !j.gcore {
+		tellOpen(j.name(p))
+	}
+	return err
 }
 
 // options returns the options of package capture for the flags.

@@ -36,6 +36,7 @@ would hold. The process is not stopped.`,
 				var i *infoJSON
 				if t.Core != nil {
 					i = coreInfo(t.Core)
+					i.Open = openCommand(t.Word)
 				} else if i, err = processInfo(t.Process); err != nil {
 					return onTarget(t, err)
 				}
@@ -74,6 +75,7 @@ type infoJSON struct {
 	Report   *core.Report    `json:"report"`       // how procmem took the core; null where it did not
 	Missing  []missing       `json:"truncated"`    // memory that the file should hold and ends before
 	Notes    []core.NoteInfo `json:"notes"`
+	Open     string          `json:"open"` // the command that opens a core, "" of a process
 }
 
 func coreInfo(c *core.File) *infoJSON {
@@ -216,5 +218,6 @@ func (i *infoJSON) print(f *os.File) error {
 	for _, m := range i.Missing {
 		line("truncated", "%v (%s): the file ends before", m.Range, units.Size(m.Bytes))
 	}
+	w.command(fmt.Sprintf("%-12s ", "open it"), i.Open)
 	return w.flush()
 }

@@ -83,13 +83,7 @@ func convert(path, out string, force, toPacked bool) error {
 	p := startProgress(path)
 	defer p.end()
 	// A signal just ends this, which may take long. The temporary file has no name.
-	src, err := packed.Open(path, packed.OpenOptions{
-		Unpacking: func(why string, done func() int64, total int64) {
-			p.notice("%s %s: unpacking it to a temporary file first", path, why)
-			p.unpacking(done, total)
-		},
-		Notice: func(text string) { p.notice("%s", text) },
-	})
+	src, err := openPacked(path, p)
 	if err != nil {
 		return err
 	}
@@ -135,6 +129,17 @@ func convert(path, out string, force, toPacked bool) error {
 		return statusError(exitMissing)
 	}
 	return nil
+}
+
+// openPacked opens a file that may be compressed.
+func openPacked(path string, p *progress) (*packed.Source, error) {
+	return packed.Open(path, packed.OpenOptions{
+		Unpacking: func(why string, done func() int64, total int64) {
+			p.notice("%s %s: unpacking it to a temporary file first", path, why)
+			p.unpacking(done, total)
+		},
+		Notice: func(text string) { p.notice("%s", text) },
+	})
 }
 
 // tellLost prints which parts of a file could not be read.
@@ -305,14 +310,9 @@ func writeZeros(w io.Writer, n int64) error {
 	return nil
 }
 
-// unpackFile writes a core with holes, and returns how many bytes it takes on the disk.
-func unpackFile(ctx context.Context, src *packed.Source, out string, force bool, p *progress) (int64, []procmem.Fault, error) {
-	f, err := sink.Create(out, force)
-	if err != nil {
-		return 0, nil, err
-	}
-	defer f.Abort()
-	lost, err := carry(ctx, src, p, pipe.Work{Each: func(b *pipe.Block) error {
+// writeData writes what is not zero to its place in a file.
+func writeData(f io.WriterAt) pipe.Work {
+	return pipe.Work{Each: func(b *pipe.Block) error {
 		for _, x := range b.Pieces {
 			for d := range x.Data() {
 				if _, err := f.WriteAt(d.Bytes, int64(d.Addr)); err != nil {
@@ -321,7 +321,17 @@ func unpackFile(ctx context.Context, src *packed.Source, out string, force bool,
 			}
 		}
 		return nil
-	}})
+	}}
+}
+
+// unpackFile writes a core with holes, and returns how many bytes it takes on the disk.
+func unpackFile(ctx context.Context, src *packed.Source, out string, force bool, p *progress) (int64, []procmem.Fault, error) {
+	f, err := sink.Create(out, force)
+	if err != nil {
+		return 0, nil, err
+	}
+	defer f.Abort()
+	lost, err := carry(ctx, src, p, writeData(f))
 	if err == nil {
 		err = f.Truncate(src.Size())
 	}

@@ -68,7 +68,7 @@ verify end with 1 for what they have found, and with 2 for trouble.`,
 	root.SetFlagErrorFunc(func(cmd *cobra.Command, err error) error {
 		return usagef("%v: see %s --help", err, cmd.CommandPath())
 	})
-	root.AddCommand(newMaps(g), newRead(g), newDump(g), newCore(g), newThreads(g), newInfo(g),
+	root.AddCommand(newMaps(g), newRead(g), newDump(g), newCore(g), newOpen(), newThreads(g), newInfo(g),
 		newSearch(g), newStrings(g), newVerify(g), newPack(), newUnpack(), newDoctor(g), newDiff(g), newMan())
 	root.InitDefaultCompletionCmd()
 	return root
