@@ -18,8 +18,9 @@ import (
 func newOpen() *cobra.Command {
 	var o coreOpener
 	cmd := &cobra.Command{
-		Use:   "open CORE [-- DEBUGGER ARGUMENTS]",
-		Short: "Start a debugger on a core, with the program that it is of",
+		Use:                   "open [flags] CORE [-- DEBUGGER ARGUMENTS]",
+		DisableFlagsInUseLine: true,
+		Short:                 "Start a debugger on a core, with the program that it is of",
 		Long: `Start a debugger on a core, with the program that it is of: the file at the path
 in the core, if that has the same build id, or one that has it where
 distributions put them (/usr/lib/debug/.build-id). A compressed core is unpacked
@@ -80,6 +81,9 @@ func (o *coreOpener) run(path string, args []string) error {
 	if o.print {
 		p.end()
 		return d.printCommand(path, src.Packed(), program.path, args)
+	}
+	if err := checkNames(c.Image().Mappings); err != nil {
+		return fmt.Errorf("open %s: %w", path, err)
 	}
 	name := argument(path)
 	if src.Packed() {
