@@ -7,9 +7,9 @@ import (
 	"strings"
 )
 
-// howToGet returns a command that installs a debugger on this machine, or what to do.
-func howToGet(debugger string) string {
-	if kindOf(debugger) == "dlv" {
+// howToGet returns a command that installs a debugger of a kind on this machine, or what to do.
+func howToGet(kind, debugger string) string {
+	if kind == "dlv" {
 		return "go install github.com/go-delve/delve/cmd/dlv@latest"
 	}
 	for _, file := range []string{"/etc/os-release", "/usr/lib/os-release"} {

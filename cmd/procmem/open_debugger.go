@@ -51,9 +51,9 @@ func findDebugger(names ...string) (*debugger, error) {
 		}
 	}
 	if len(names) == 1 {
-		return nil, fmt.Errorf("%s is not installed: %s", names[0], howToGet(names[0]))
+		return nil, fmt.Errorf("%s is not installed: %s", names[0], howToGet(kindOf(names[0]), names[0]))
 	}
-	return nil, errors.New("no debugger is installed: " + howToGet("gdb"))
+	return nil, errors.New("no debugger is installed: " + howToGet("gdb", "gdb"))
 }
 
 // command returns the words that start the debugger. program is "" where it is not at hand.
