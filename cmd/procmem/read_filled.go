@@ -17,7 +17,7 @@ func filled(o *opened) (mem procmem.Memory, done func()) {
 	f := symbols.Fill(o.mem, o.maps, func(f *symbols.Found) {
 		notice("the core does not hold this part of %s: it is read from the file, which has the same build id (%x)", f.Path, f.BuildID)
 	})
-	return f, func() { f.Close() }
+	return f, func() { _ = f.Close() } // files that were only read
 }
 
 // inShort returns the reason of a fault for a line that has many. It leaves out which file is
