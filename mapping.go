@@ -70,7 +70,7 @@ type VMFlags uint64
 var vmFlagNames = [...]string{
 	"rd", "wr", "ex", "sh", "mr", "mw", "me", "ms", "gd", "pf", "lo", "io",
 	"sr", "rr", "dc", "de", "lf", "ac", "nr", "ht", "sf", "ar", "wf", "dd",
-	"sd", "mm", "hg", "nh", "mg", "um", "uw", "mt", "bt", "nl", "ss", "sl", "dp", "gu",
+	"sd", "mm", "hg", "nh", "mg", "um", "uw", "mt", "bt", "nl", "ss", "sl", "dp", "gu", "ui",
 }
 
 // The flags that have a name here.
@@ -86,6 +86,7 @@ const (
 	VMMergeable  VMFlags = 1 << 28 // mg: equal pages are shared (MADV_MERGEABLE)
 	VMUffdMiss   VMFlags = 1 << 29 // um: userfaultfd serves missing pages
 	VMUffdWP     VMFlags = 1 << 30 // uw: userfaultfd write-protects pages
+	VMUffdMinor  VMFlags = 1 << 38 // ui: userfaultfd serves pages that are only in the page cache
 )
 
 // vmFlagBit finds a flag by its two letters.

@@ -58,6 +58,11 @@ func (f *pauser) fork(ctx context.Context) error {
 		return err
 	}
 	s.undo.add(k.Close)
+	// The process is held once more, while its child is reaped.
+	s.leave = func() time.Duration {
+		_ = k.Close() // undo reports the error
+		return k.Pause()
+	}
 	if len(left) > 0 {
 		if _, err = k.Listen(ctx); err != nil {
 			return err
@@ -76,11 +81,6 @@ func (f *pauser) fork(ctx context.Context) error {
 		return errors.New("what a fork does not copy could not be copied in time: the process was let go")
 	}
 	s.pause, s.taken, s.Unheld = s.pause+n.Pause, n.Time, n.Unheld
-	// The process is held once more, while its child is reaped.
-	s.leave = func() time.Duration {
-		_ = k.Close() // undo reports the error
-		return k.Pause()
-	}
 	s.img = f.img
 	s.addThreads(f.p.PID(), f.infos, n.Threads)
 	if err = f.openCopy(n.Child.PID, ov); err != nil {

@@ -252,8 +252,14 @@ func TestForkTargetKilled(t *testing.T) {
 
 // A fork that waits for a thread of the process itself would hold it for ever.
 func TestForkThatWaits(t *testing.T) {
+	for _, mode := range []string{"missing", "minor"} {
+		t.Run(mode, func(t *testing.T) { forkThatWaits(t, mode) })
+	}
+}
+
+func forkThatWaits(t *testing.T, mode string) {
 	cmd := exec.Command(os.Args[0])
-	cmd.Env = append(os.Environ(), asForkReader+"=1")
+	cmd.Env = append(os.Environ(), asForkReader+"="+mode)
 	p := testproc.StartCmd(t, cmd)
 	if why, ok := p.Facts["no events"]; ok {
 		t.Skip(why)

@@ -90,7 +90,7 @@ func takeInSteps(pid int, method Method) {
 // readForks makes a userfaultfd that tells of forks, and a thread that would
 // read of them.
 func readForks() {
-	const eventFork, modeMissing = 1 << 1, 1
+	const eventFork, minorOfShared, modeMissing, modeMinor = 1 << 1, 1 << 10, 1, 4
 	fd, _, errno := unix.Syscall(unix.SYS_USERFAULTFD, unix.O_CLOEXEC, 0, 0)
 	check := func(what string, errno syscall.Errno) {
 		if errno != 0 {
@@ -101,14 +101,18 @@ func readForks() {
 		}
 	}
 	check("userfaultfd", errno)
-	api := [3]uint64{0xaa, eventFork, 0}
+	features, flags, mode := uint64(eventFork), unix.MAP_PRIVATE, uint64(modeMissing)
+	if os.Getenv(asForkReader) == "minor" {
+		features, flags, mode = features|minorOfShared, unix.MAP_SHARED, modeMinor
+	}
+	api := [3]uint64{0xaa, features, 0}
 	_, _, errno = unix.Syscall(unix.SYS_IOCTL, fd, 0xc018aa3f, uintptr(unsafe.Pointer(&api)))
 	check("UFFDIO_API", errno)
-	mem, err := unix.Mmap(-1, 0, page, unix.PROT_READ|unix.PROT_WRITE, unix.MAP_PRIVATE|unix.MAP_ANONYMOUS)
+	mem, err := unix.Mmap(-1, 0, page, unix.PROT_READ|unix.PROT_WRITE, flags|unix.MAP_ANONYMOUS)
 	if err != nil {
 		panic(err)
 	}
-	reg := [4]uint64{uint64(uintptr(unsafe.Pointer(&mem[0]))), page, modeMissing, 0}
+	reg := [4]uint64{uint64(uintptr(unsafe.Pointer(&mem[0]))), page, mode, 0}
 	_, _, errno = unix.Syscall(unix.SYS_IOCTL, fd, 0xc020aa00, uintptr(unsafe.Pointer(&reg)))
 	check("UFFDIO_REGISTER", errno)
 	go func() {

@@ -47,6 +47,7 @@ func (f *pauser) pauseFor(ctx context.Context, rest uint64) (err error) {
 	s.threads = nil
 	s.addThreads(f.p.PID(), f.infos, threads)
 	f.lookAgain()
+	f.tearPinned()
 	if err := f.settle(ov, m); err != nil {
 		return err
 	}

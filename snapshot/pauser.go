@@ -24,7 +24,8 @@ type pauser struct {
 	whole   []procmem.Mapping        // copied during the pause, even where copied before
 	inPause uint64                   // size of whole, in bytes
 	shared  map[holders.ID]*tracking // shared memory that is copied like private memory
-	torn    uint64                   // bytes of shared memory that are read after the pause
+	torn    uint64                   // bytes that may be of another moment: shared memory read after the pause, pinned memory
+	pins    string                   // by which descriptor memory is written without a fault (holders.Pinned); "" for none
 	calls   *uint64                  // count of write(2) and similar calls before tracking; nil: not known
 	pagemap *os.File
 	unknown uint64           // categories that the kernel does not know

@@ -10,8 +10,8 @@ import (
 
 	"github.com/procmem/procmem"
 	"github.com/procmem/procmem/internal/dirty"
-	"github.com/procmem/procmem/internal/procfs"
 	"github.com/procmem/procmem/internal/overlay"
+	"github.com/procmem/procmem/internal/procfs"
 	"github.com/procmem/procmem/internal/testproc"
 )
 
@@ -327,9 +327,13 @@ func TestPrecopyBusy(t *testing.T) {
 		p := testproc.Start(t, testproc.Many, "fill", "64M", "random", "--writer", rate)
 		before := testproc.TracesOf(t, p.PID())
 		store := testproc.NewPages()
-		_, err := (&taking{p: open(t, p), store: store}).by(t.Context(), MethodPrecopy, time.Nanosecond)
+		take := &taking{p: open(t, p), store: store}
+		_, err := take.by(t.Context(), MethodPrecopy, time.Nanosecond)
 		if !errors.Is(err, ErrBusy) {
 			t.Errorf("writer %s: %v; want %v", rate, err, ErrBusy)
+		}
+		if take.held == 0 {
+			t.Errorf("writer %s: the pauses in vain do not count", rate)
 		}
 		if now := testproc.TracesOf(t, p.PID()); now != before {
 			t.Errorf("left: %+v; before: %+v", now, before)

@@ -59,8 +59,9 @@ type taking struct {
 	p          *process.Process
 	o          Options
 	store      Store
-	closeStore func() error // nil where the store is the caller's
-	ready      *pauser      // for the method that comes next; nil: that method looks itself
+	closeStore func() error  // nil where the store is the caller's
+	held       time.Duration // by attempts that failed
+	ready      *pauser       // for the method that comes next; nil: that method looks itself
 }
 
 func (t *taking) take(ctx context.Context) (*Snapshot, error) {
@@ -142,9 +143,11 @@ func (t *taking) once(ctx context.Context, m Method, bound time.Duration) (*Snap
 	if err != nil {
 		if f != nil {
 			f.s.Close()
+			t.held += f.s.pause
 		}
 		return nil, err
 	}
+	f.s.pause += t.held
 	return f.s, nil
 }
 

@@ -2,6 +2,7 @@ package snapshot
 
 import (
 	"cmp"
+	"fmt"
 	"slices"
 
 	"github.com/procmem/procmem"
@@ -16,6 +17,7 @@ const (
 	tornBeyond  = "shared, and too large to be copied during the pause: it was copied later"
 	tornWritten = "shared: the process has it open, and may have written to it by a system call, which leaves no trace in page tables"
 	tornServer  = "shared, and its file is on a server: what the process has not touched was read after the pause"
+	tornPinned  = "its pages may have been written without a fault since they were copied: %s"
 	tornCall    = "a thread that could not be stopped is in a system call that may write to it"
 )
 
@@ -55,4 +57,19 @@ func (s *Snapshot) tear(o *holders.Object, why string) {
 
 func (s *Snapshot) sortTorn() {
 	slices.SortStableFunc(s.Torn, func(a, b Torn) int { return cmp.Compare(a.Start, b.Start) })
+}
+
+// tearPinned notes as torn what was copied before the pause, if somebody may have written to it
+// without a fault.
+func (f *pauser) tearPinned() {
+	if f.tracker == nil {
+		return
+	}
+	if f.pins = cmp.Or(f.pins, holders.Pinned(f.p)); f.pins == "" {
+		return
+	}
+	for _, m := range f.pinnable() {
+		f.s.Torn = append(f.s.Torn, Torn{m.Range, fmt.Sprintf(tornPinned, f.pins)})
+	}
+	f.s.sortTorn()
 }

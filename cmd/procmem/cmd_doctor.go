@@ -245,7 +245,7 @@ func (d *diagnosis) print(g *globals) error {
 				text += ", if " + q.taker() + " takes 1 GB/s"
 			}
 			if m.TornBytes > 0 {
-				text += fmt.Sprintf(", with %s of shared memory of another moment", units.Size(m.TornBytes))
+				text += fmt.Sprintf(", with %s that may be of another moment", units.Size(m.TornBytes))
 			}
 			if m.Obstacle != "" {
 				text = "not possible: " + m.Obstacle

@@ -30,7 +30,8 @@ func Waits(p *process.Process, view *process.View, maps []procmem.Mapping) error
 	}) {
 		return errServer
 	}
-	if !slices.ContainsFunc(maps, func(m procmem.Mapping) bool { return m.Flags&(procmem.VMUffdMiss|procmem.VMUffdWP) != 0 }) {
+	const served = procmem.VMUffdMiss | procmem.VMUffdWP | procmem.VMUffdMinor
+	if !slices.ContainsFunc(maps, func(m procmem.Mapping) bool { return m.Flags&served != 0 }) {
 		return nil
 	}
 	tids, err := p.Threads()

@@ -27,6 +27,7 @@ func (h *helper) fork(wait bool) error {
 		return err
 	}
 	defer c.close()
+	defer func() { h.pause = t.Pause() }()
 	n, child, err := h.forkHeld(t, c, wait)
 	for began := time.Now(); err != nil && child == nil; n, child, err = h.forkHeld(t, c, wait) {
 		t.Do(func() { h.buryLeft(c) })

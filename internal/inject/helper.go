@@ -41,7 +41,7 @@ const (
 
 // News is one answer of a helper. A helper sends one or more.
 type News struct {
-	// Failure says why the helper has ended its task. All else is then zero.
+	// Failure says why the helper has ended its task. All else but Pause is then zero.
 	Failure *failure
 
 	Started bool          // nothing has been done yet
@@ -210,7 +210,7 @@ func (k *Helper) Listen(ctx context.Context) (*News, error) {
 			return nil, fmt.Errorf("helper: %w", err)
 		case n.Failure != nil:
 			err := n.Failure.received()
-			k.stuck = errors.Is(err, ErrStays)
+			k.stuck, k.pause = errors.Is(err, ErrStays), k.pause+n.Pause
 			return nil, err
 		case n.Born != nil:
 			k.born = append(k.born, *n.Born)
@@ -226,7 +226,7 @@ func (k *Helper) Listen(ctx context.Context) (*News, error) {
 func (k *Helper) Userfaultfd(ctx context.Context) (fd int, pause time.Duration, err error) {
 	n, err := k.Listen(ctx)
 	if err != nil {
-		return -1, 0, err
+		return -1, k.pause, err
 	}
 	if len(k.fds) != 1 {
 		return -1, n.Pause, errors.New("helper: no userfaultfd came; there may be as many files open as there may be (RLIMIT_NOFILE)")
@@ -240,7 +240,7 @@ func (k *Helper) GoOn() error { return k.enc.Encode(true) }
 // Leave has the helper begin to undo everything.
 func (k *Helper) Leave() { k.conn.CloseWrite() }
 
-// Pause returns for how long the target was held for the undoing.
+// Pause returns for how long the target was held by a task that failed, and for the undoing.
 func (k *Helper) Pause() time.Duration { return k.pause }
 
 // Close has the helper undo everything, and waits until it has. It returns what could not be

@@ -95,7 +95,7 @@ func serve() int {
 		cancel(errors.New("nobody waits for it any more"))
 	}()
 	if err := h.do(j); err != nil {
-		if h.tell(&News{Failure: newFailure(err)}) == nil {
+		if h.tell(&News{Failure: newFailure(err), Pause: h.pause}) == nil {
 			<-ctx.Done()
 			h.undone(nil, 0)
 		}

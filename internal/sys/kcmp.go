@@ -11,7 +11,17 @@ import "golang.org/x/sys/unix"
 // the caller.
 func SameMemory(a, b int) (bool, error) {
 	const kcmpVM = 1
-	r, _, e := unix.Syscall6(unix.SYS_KCMP, uintptr(a), uintptr(b), kcmpVM, 0, 0, 0)
+	return kcmp(a, b, kcmpVM)
+}
+
+// SameFiles is SameMemory for the tables of files (KCMP_FILES).
+func SameFiles(a, b int) (bool, error) {
+	const kcmpFiles = 2
+	return kcmp(a, b, kcmpFiles)
+}
+
+func kcmp(a, b int, what uintptr) (bool, error) {
+	r, _, e := unix.Syscall6(unix.SYS_KCMP, uintptr(a), uintptr(b), what, 0, 0, 0)
 	if e != 0 {
 		return false, e
 	}
