@@ -48,7 +48,7 @@ func checkCore(t *testing.T, p *testproc.Proc, c *core.File, r *Result, m snapsh
 			t.Fatalf("page %d of the ballast: %x, %v", i, got[:8], err)
 		}
 	}
-	if said := c.Report(); said == nil || said.Method != r.Method || said.Version != "test" || said.PID != p.PID() {
+	if said := c.Report(); said == nil || said.Method != r.Method || said.Version != "test" || said.PID != p.PID() || said.Path != r.Path {
 		t.Errorf("the core says %+v; want %+v", said, r.Report)
 	}
 	if m == snapshot.MethodAuto && r.Method == string(snapshot.MethodStop) || m != snapshot.MethodAuto && r.Method != string(m) {

@@ -30,6 +30,11 @@ func ToFile(ctx context.Context, p *process.Process, path string, o Options) (*R
 		return nil, err
 	}
 	defer j.guard.end()
+	if j.abs = path; !filepath.IsAbs(path) {
+		if abs, err := filepath.Abs(path); err == nil {
+			j.abs = abs
+		}
+	}
 	out := &fileOutput{job: j, path: path}
 	defer out.abort()
 	take := out.plain
@@ -39,11 +44,6 @@ func ToFile(ctx context.Context, p *process.Process, path string, o Options) (*R
 	r, err := take(ctx)
 	if err != nil {
 		return nil, err
-	}
-	if r.Path = path; !filepath.IsAbs(path) {
-		if abs, err := filepath.Abs(path); err == nil {
-			r.Path = abs
-		}
 	}
 	r.TotalMS = milliseconds(time.Since(j.began))
 	return r, nil

@@ -31,7 +31,8 @@ type job struct {
 	all     bool // all memory is wanted, whatever the filter chooses
 	began   time.Time
 	guard   *guard
-	prepErr error // why preparing failed, which is no error of the process
+	abs     string // path of the core, absolute; "" for no file
+	prepErr error  // why preparing failed, which is no error of the process
 }
 
 // plan is what a core of the process would be.
@@ -190,7 +191,7 @@ func (j *job) copy(ctx context.Context, s *snapshot.Snapshot, open func([]core.S
 // report returns the report of a moment that is over.
 func (j *job) report(s *snapshot.Snapshot, pause time.Duration) *core.Report {
 	r := &core.Report{
-		Version: j.o.Creator, Time: s.Taken(), PID: j.p.PID(), Method: string(s.Method),
+		Version: j.o.Creator, Time: s.Taken(), PID: j.p.PID(), Path: j.abs, Method: string(s.Method),
 		Rounds: s.Rounds, Why: s.Why,
 		PauseMS: milliseconds(pause), TotalMS: milliseconds(time.Since(j.began)),
 	}

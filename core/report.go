@@ -12,7 +12,8 @@ import (
 )
 
 // Report says how a core was taken and what it lacks. It is inside the core, as JSON. The
-// caller of Writer.Finish sets the fields down to TotalMS, and the Writer sets the others.
+// caller of Writer.Finish sets the fields down to TotalMS, and Torn. The Writer sets the
+// others.
 type Report struct {
 	Version string    `json:"version"` // of the program that took the core
 	Time    time.Time `json:"time"`    // the moment that the core shows, or when taking it began
@@ -46,8 +47,8 @@ type Report struct {
 	MissingMore      int    `json:"missing_more,omitempty"`
 	MissingMoreBytes uint64 `json:"missing_more_bytes,omitempty"`
 
-	// Torn lists memory whose bytes may be of another moment than the rest, as the caller sets
-	// it. TornMore is the number of ranges for which the list has no room.
+	// Torn lists memory whose bytes may be of another moment than the rest. TornMore is the
+	// number of ranges for which the list has no room.
 	Torn     []Torn `json:"torn"`
 	TornMore int    `json:"torn_more,omitempty"`
 
