@@ -55,7 +55,7 @@ func (t *taking) choose(ctx context.Context) (*Snapshot, error) {
 	}
 	c := chooser{taking: t, x: &x, all: f.estimates(&x)}
 	if t.store == nil {
-		c.all[0].Err = errNoStore
+		c.of(MethodPrecopy).Err = errNoStore
 	}
 	return c.take(ctx)
 }
@@ -64,8 +64,13 @@ func (t *taking) choose(ctx context.Context) (*Snapshot, error) {
 type chooser struct {
 	*taking
 	x     *footprint
-	all   []Estimate // precopy, fork, stop
+	all   []Estimate // of precopy, fork and stop, in any order
 	tried error
+}
+
+// of returns the estimate of one method.
+func (c *chooser) of(m Method) *Estimate {
+	return &c.all[slices.IndexFunc(c.all, func(e Estimate) bool { return e.Method == m })]
 }
 
 // take tries the methods in the order of their cost. Those that are expected to meet the bound
@@ -92,7 +97,7 @@ func (c *chooser) take(ctx context.Context) (*Snapshot, error) {
 
 // order returns the methods to try.
 func (c *chooser) order() (out []Estimate) {
-	precopy, fork, stop := c.all[0], c.all[1], c.all[2]
+	precopy, fork, stop := *c.of(MethodPrecopy), *c.of(MethodFork), *c.of(MethodStop)
 	ranked := []Estimate{precopy, fork, stop}
 	if c.x.HugePages*hugePageBytes > c.x.wanted/2 && fork.Pause <= defaultPause {
 		ranked = []Estimate{fork, precopy, stop}
@@ -135,11 +140,11 @@ func (e *Estimate) cost() time.Duration {
 // try takes a moment by one method, within the bound.
 func (c *chooser) try(ctx context.Context, e Estimate) (*Snapshot, error) {
 	bound := c.o.MaxPause
-	if e.Method == MethodPrecopy && bound == 0 && c.all[1].Err == nil {
+	if fork := c.of(MethodFork); e.Method == MethodPrecopy && bound == 0 && fork.Err == nil {
 		// A fork is better than a pause that is much longer. But it goes on costing the process
 		// something afterwards.
-		bound = max(defaultPause, 2*c.all[1].Pause)
-		if e.Torn < c.all[1].Torn {
+		bound = max(defaultPause, 2*fork.Pause)
+		if e.Torn < fork.Torn {
 			bound = max(bound, tornCost)
 		}
 	}

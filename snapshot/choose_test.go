@@ -194,6 +194,7 @@ func TestOrder(t *testing.T) {
 		for _, i := range c.cannot {
 			all[i].Err = no
 		}
+		slices.Reverse(all) // methods are found by name, wherever they stand
 		ch := chooser{taking: &taking{o: Options{Method: MethodAuto, MaxPause: c.bound}}, x: &c.x, all: all}
 		var got []Method
 		for _, e := range ch.order() {
