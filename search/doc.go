@@ -1,6 +1,6 @@
-// Package search finds patterns in the memory of a process or a core. Start
-// with New, which compiles them. Searcher.Matches yields what is found, in
-// ascending order of address, while the scan goes on.
+// Package search finds patterns in the memory of a process or a core. Start with New, which
+// compiles them. Searcher.Matches yields what is found, in ascending order of address, while
+// the scan goes on.
 //
 // # What is searched
 //
@@ -9,13 +9,13 @@
 // there, not even one of zeros. What is swapped out is left alone and counted, unless
 // Options.Swapped is set. Searcher.Stats lists what cannot be read.
 //
-// Memory of a running process changes while it is searched. A match was
-// there when its block was read.
+// Memory of a running process changes while it is searched. A match was there when its block
+// was read.
 //
 // # What is a match
 //
-// A match may span pages and neighbouring mappings, and is found once. It
-// never spans memory that is absent, cannot be read, or is not asked for.
+// A match may span pages and neighbouring mappings, and is found once. It never spans memory
+// that is absent, cannot be read, or is not asked for.
 //
 // Literals, hexadecimal patterns and values match wherever they are, also where matches
 // overlap. Values match at multiples of their alignment alone. A regular expression matches as

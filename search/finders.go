@@ -32,8 +32,8 @@ func sortHits(hits []hit) {
 	}
 }
 
-// window is where finders look: in b, which is memory at addr and base bytes
-// from the first byte of its block, for what begins in [from, to).
+// window is a part of a block in which finders look for what begins in [from, to). b is the
+// memory at addr, which is base bytes from the first byte of the block.
 type window struct {
 	b        []byte
 	addr     procmem.Addr
@@ -46,8 +46,8 @@ func (w *window) add(i, size, pattern int) {
 	w.hits = append(w.hits, hit{uint32(w.base + i), uint32(size), uint32(pattern)})
 }
 
-// finder finds matches of fixed length, wherever they are. It is for several
-// goroutines at once, and need not find them in order.
+// finder finds matches of fixed length, wherever they are. It is for several goroutines at
+// once, and need not find them in order.
 type finder interface{ find(w *window) }
 
 // bytesFinder finds one pattern, where two of its bytes are.
@@ -126,8 +126,8 @@ func (f *numberFinder) findIn(w *window, i int) {
 	}
 }
 
-// next returns the offset of the first number in b from i on that is in a span,
-// or the length of b.
+// next returns the offset of the first number in b from i on that is in a span, or the length
+// of b.
 func (n *number) next(b []byte, i, span int) int {
 	if span >= len(n.spans) || i+n.size > len(b) {
 		return len(b)

@@ -9,8 +9,8 @@ import (
 // vectorSize is what the functions of kernel_amd64.s take at once, in bytes.
 const vectorSize = 32
 
-// pair is two bytes of a pattern, which tell where it may be: a byte that is v1
-// after m1, and one that is v2 after m2 gap bytes behind it.
+// pair is two bytes of a pattern, which tell where it may be. One is v1 after it was masked
+// with m1. The other, gap bytes behind it, is v2 after it was masked with m2.
 type pair struct {
 	gap            int
 	v1, m1, v2, m2 byte
@@ -45,8 +45,8 @@ func (p pair) indexGeneric(b []byte) int {
 	return -1
 }
 
-// indexRange returns the offset of the first number of size bytes in b that is
-// in s, or -1. They lie one behind the other, little endian.
+// indexRange returns the offset of the first number of size bytes in b that is in s, or -1.
+// They lie one behind the other, little endian.
 func indexRange(b []byte, size int, s valueRange) int {
 	done := 0
 	if hasVectors && len(b) >= vectorSize {
@@ -81,9 +81,9 @@ func indexRangeGeneric(b []byte, size int, s valueRange) int {
 	return -1
 }
 
-// printable puts a bit into bits for each byte of b, 64 into each, the lowest
-// first: whether it is one from blank to tilde, a tab, or has a bit of high,
-// which is 0x80 or 0. Where there are fewer bytes the rest are zeros.
+// printable puts a bit into bits for each byte of b, 64 into each word, the lowest first. The
+// bit says whether the byte is one from blank to tilde, a tab, or has a bit of high. high is
+// 0x80 or 0. Where there are fewer bytes, the rest are zeros.
 func printable(bits []uint64, b []byte, high byte) {
 	if n := min(len(bits), len(b)/64); hasVectors && n > 0 {
 		printableVectors(bits[:n], b, high)

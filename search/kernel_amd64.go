@@ -2,8 +2,7 @@ package search
 
 import "golang.org/x/sys/cpu"
 
-// hasVectors: kernel_amd64.s may be used. Tests compare it with what is used
-// without.
+// hasVectors: kernel_amd64.s may be used. Tests compare it with what is used without.
 var hasVectors = cpu.X86.HasAVX2
 
 //go:noescape

@@ -13,16 +13,15 @@ import (
 // maxAutomata is the number of literals up to which each is looked for by itself.
 const maxAutomata = 12
 
-// sampling is how literals are found of which length bytes in a row are known:
-// each has some keys, of keySize bytes, at as many offsets as there are bytes
-// from one place that is looked at to the next. So one of them is at such a
-// place, wherever the literal is.
+// sampling is how literals are found of which length bytes in a row are known. step is the
+// distance in bytes between two places that are looked at. Each literal has keys of keySize
+// bytes at step offsets, one after the other. So one of them is at such a place, wherever the
+// literal is.
 type sampling struct{ length, keySize, step int }
 
 var samplings = [...]sampling{{11, 4, 8}, {7, 4, 4}, {5, 4, 2}, {4, 3, 2}, {3, 3, 1}, {2, 2, 1}, {1, 1, 1}}
 
-// samples finds many literals at once. A bitmap tells of most places that they
-// are none.
+// samples finds many literals at once. A bitmap tells of most places that they are none.
 type samples struct {
 	sampling
 	patterns []Pattern
@@ -43,8 +42,8 @@ type gram struct {
 	offset  uint32
 }
 
-// newSamples makes finders of the patterns with these indices, and returns
-// those that have no byte to look for.
+// newSamples makes finders of the patterns with these indices, and returns those that have no
+// byte to look for.
 func newSamples(patterns []Pattern, indices []int) (finders []finder, rest []int) {
 	var byLength [len(samplings)][]int
 	for _, i := range indices {
@@ -65,8 +64,8 @@ func newSamples(patterns []Pattern, indices []int) (finders []finder, rest []int
 	return finders, rest
 }
 
-// join makes one group of those with keys of one size: at all the places that
-// the shortest literals need is looked in any case.
+// join makes one group of those with keys of one size: at all the places that the shortest
+// literals need is looked in any case.
 func join(byLength *[len(samplings)][]int) {
 	shortest := len(samplings) - 1
 	for k := shortest - 1; k >= 0; k-- {
@@ -122,8 +121,8 @@ func (s *samples) key(b []byte) uint32 {
 	return binary.LittleEndian.Uint32(four[:]) & s.mask
 }
 
-// choose returns where the bytes of a pattern begin that are rare, and not the
-// keys of many others.
+// choose returns where the bytes of a pattern begin that are rare, and not the keys of many
+// others.
 func (s *samples) choose(p *Pattern, taken map[uint32]int) (offset int) {
 	const positions = 64 // that are looked at
 	best := math.Inf(1)
@@ -184,8 +183,7 @@ func (s *samples) find(w *window) {
 	}
 }
 
-// maybe returns the first place before end of what may be a key, and whether
-// there is one.
+// maybe returns the first place before end of what may be a key, and whether there is one.
 func (s *samples) maybe(b []byte, i, end int) (int, bool) {
 	step, mask, shift := s.step, s.mask, s.shift&31
 	bitmap, last := s.bitmap, uint32(len(s.bitmap)-1)

@@ -12,8 +12,8 @@ import (
 	"github.com/procmem/procmem/internal/present"
 )
 
-// Matches yields what is found in mem, ascending by address, then by the
-// index of the pattern. An error, of mem or of ctx, ends the sequence.
+// Matches yields what is found in mem, ascending by address, then by the index of the pattern.
+// An error, of mem or of ctx, ends the sequence.
 func (s *Searcher) Matches(ctx context.Context, mem procmem.Memory) iter.Seq2[Match, error] {
 	return func(yield func(Match, error) bool) {
 		r := &run{s: s, mem: mem, context: contextReader{n: s.o.Context}}
@@ -24,13 +24,13 @@ func (s *Searcher) Matches(ctx context.Context, mem procmem.Memory) iter.Seq2[Ma
 	}
 }
 
-// Text is Matches for a caller that makes text of each match, which takes as
-// long as the search if there are many. The goroutines that search call add,
-// several at once. It appends to text what there is to say of a match;
-// goesOn is set if the match begins where the one before it ends.
+// Text is Matches for a caller that makes text of each match, which takes as long as the search
+// if there are many. The goroutines that search call add, several at once. It appends to text
+// what there is to say of a match; goesOn is set if the match begins where the one before it
+// ends.
 //
-// Text yields the texts in order. Each is valid until the next. Matches have
-// no Before and After.
+// Text yields the texts in order. Each is valid until the next. Matches have no Before and
+// After.
 func (s *Searcher) Text(ctx context.Context, mem procmem.Memory, add func(text []byte, m *Match, goesOn bool) []byte) iter.Seq2[[]byte, error] {
 	return func(yield func([]byte, error) bool) {
 		r := &run{s: s, mem: mem, add: add}
@@ -44,9 +44,9 @@ func (s *Searcher) Text(ctx context.Context, mem procmem.Memory, add func(text [
 // errStopped reports that no more matches are wanted.
 var errStopped = errors.New("stopped")
 
-// run is one call of Matches or Text. Blocks are scanned by goroutines of the
-// pipe, which also make the text. What was found is yielded by the caller's own:
-// it gets the blocks that have something, in order, one at a time.
+// run is one call of Matches or Text. Blocks are scanned by goroutines of the pipe, which also
+// make the text. What was found is yielded by the caller's own: it gets the blocks that have
+// something, in order, one at a time.
 type run struct {
 	s    *Searcher
 	mem  procmem.Memory
@@ -186,8 +186,7 @@ func (r *run) pass(b *pipe.Block, hits []hit) {
 	}
 }
 
-// write makes the text of what was found in a block, where the match before it
-// ends at last.
+// write makes the text of what was found in a block, where the match before it ends at last.
 func (r *run) write(b *pipe.Block, n *progress, last procmem.Addr) {
 	n.text = n.text[:0]
 	if r.add == nil {
@@ -211,8 +210,8 @@ func (r *run) yieldHits(b *pipe.Block, hits []hit, yield func(Match, error) bool
 	return true
 }
 
-// matches yields what hits are, and the piece of memory that they are in. The
-// Match is one for all.
+// matches yields what hits are, and the piece of memory that they are in. The Match is one for
+// all.
 func (r *run) matches(b *pipe.Block, hits []hit) iter.Seq2[*Match, pipe.Piece] {
 	return func(yield func(*Match, pipe.Piece) bool) {
 		var m Match
@@ -281,8 +280,8 @@ func (c *contextReader) around(p pipe.Piece, m procmem.Range) (before, after []b
 	return before, after
 }
 
-// read reads up to n bytes of memory at a, of which those count that are next
-// to the match: the last ones or the first.
+// read reads up to n bytes of memory at a. Those that are next to the match count: the last
+// ones or the first.
 func (c *contextReader) read(buf *[]byte, a procmem.Addr, n int, last bool) []byte {
 	if cap(*buf) < n {
 		*buf = make([]byte, n)

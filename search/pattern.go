@@ -36,16 +36,14 @@ func (p Pattern) Holds(value []byte) bool {
 	return p.number != nil && len(value) == p.number.size && p.number.holds(value)
 }
 
-// Literal returns a pattern that matches these bytes. With fold, ASCII
-// letters match either case. It fails if b is empty or longer than
-// MaxLength.
+// Literal returns a pattern that matches these bytes. With fold, ASCII letters match either
+// case. It fails if b is empty or longer than MaxLength.
 func Literal(b []byte, fold bool) (Pattern, error) {
 	return literal(string(b), slices.Clone(b), fold, 1)
 }
 
-// LiteralUTF16 returns a pattern that matches the text in UTF-16, little
-// endian. With fold, ASCII letters match either case. It fails as Literal
-// does.
+// LiteralUTF16 returns a pattern that matches the text in UTF-16, little endian. With fold,
+// ASCII letters match either case. It fails as Literal does.
 func LiteralUTF16(s string, fold bool) (Pattern, error) {
 	var b []byte
 	for _, u := range utf16.Encode([]rune(s)) {
@@ -79,8 +77,8 @@ func checkLength(b []byte) error {
 	return nil
 }
 
-// ParseHex parses bytes in hexadecimal. A question mark stands for any half
-// of a byte: "de ad ?? ef", "d? ?f". Blanks between bytes are optional.
+// ParseHex parses bytes in hexadecimal. A question mark stands for any half of a byte: "de ad
+// ?? ef", "d? ?f". Blanks between bytes are optional.
 func ParseHex(s string) (Pattern, error) {
 	p := Pattern{text: s}
 	for field := range strings.FieldsSeq(s) {
@@ -118,9 +116,8 @@ func nibble(c byte) (value, mask byte, ok bool) {
 	return 0, 0, false
 }
 
-// ParseValue parses a number, decimal or, with the prefix 0x, hexadecimal. A
-// range such as 10..20 includes both ends. Floating-point numbers may have
-// an exponent, or be inf or nan.
+// ParseValue parses a number, decimal or, with the prefix 0x, hexadecimal. A range such as
+// 10..20 includes both ends. Floating-point numbers may have an exponent, or be inf or nan.
 func ParseValue(t Type, s string, o ValueOptions) (Pattern, error) {
 	low, high, isRange := strings.Cut(s, "..")
 	if !isRange {
@@ -177,8 +174,7 @@ func (p *Pattern) fixed() int {
 	return len(p.value)
 }
 
-// at reports whether a pattern of fixed length matches the start of b, which
-// is memory at a.
+// at reports whether a pattern of fixed length matches the start of b, which is memory at a.
 func (p *Pattern) at(b []byte, a procmem.Addr) bool {
 	if p.align > 1 && uint64(a)&(p.align-1) != 0 || len(b) < p.fixed() {
 		return false

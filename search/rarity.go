@@ -6,8 +6,8 @@ import (
 	"slices"
 )
 
-// common tells how common bytes are in the memory of programs: 20 for each
-// doubling. It was counted in programs, libraries, sources and documents.
+// common tells how common bytes are in the memory of programs: 20 for each doubling. It was
+// counted in programs, libraries, sources and documents.
 var common = [256]uint8{
 	160, 80, 63, 56, 58, 57, 42, 41, 70, 34, 55, 36, 34, 39, 66, 85,
 	58, 28, 34, 25, 30, 31, 21, 19, 49, 20, 18, 19, 25, 20, 20, 53,
@@ -41,8 +41,7 @@ func commonness(value, mask byte) float64 {
 	return 20 * math.Log2(sum)
 }
 
-// pairsOf returns some pairs of a pattern with the offset of the first byte,
-// rarest first.
+// pairsOf returns some pairs of a pattern with the offset of the first byte, rarest first.
 func pairsOf(p *Pattern) (pairs []pair, offsets []int) {
 	const positions, most = 256, 3
 	type position struct {

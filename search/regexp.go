@@ -12,13 +12,12 @@ const MaxRegexpLength = dfa.Limit
 // expression is a regular expression that was compiled.
 type expression struct{ *dfa.Regexp }
 
-// ParseRegexp parses a regular expression over bytes, in the syntax of
-// package regexp. With fold, letters match either case.
+// ParseRegexp parses a regular expression over bytes, in the syntax of package regexp. With
+// fold, letters match either case.
 //
-// A character matches its encoding in UTF-8, \xHH a byte, and a dot any byte
-// but a newline. ^ and $ are the edges of lines and of runs of memory; \A
-// and \z are those of runs. If a greedy expression has several matches at a
-// place, those longer than MaxRegexpLength do not count.
+// A character matches its encoding in UTF-8, \xHH a byte, and a dot any byte but a newline. ^
+// and $ are the edges of lines and of runs of memory; \A and \z are those of runs. If a greedy
+// expression has several matches at a place, those longer than MaxRegexpLength do not count.
 func ParseRegexp(expr string, fold bool) (Pattern, error) {
 	re, err := dfa.Compile(expr, dfa.Options{Fold: fold})
 	if err != nil {

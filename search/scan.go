@@ -10,20 +10,20 @@ import (
 )
 
 const (
-	// blockSize is how much is read at once: what was read is scanned while it
-	// is in the cache of the processor.
+	// blockSize is how much is read at once: what was read is scanned while it is in the cache
+	// of the processor.
 	blockSize = 1 << 20
 	// windowSize is how much all finders look at before the next part.
 	windowSize = 32 << 10
-	// enough is the number of hits after which the scan of a block waits until
-	// they are delivered.
+	// enough is the number of hits after which the scan of a block waits until they are
+	// delivered.
 	maxHits = 64 << 10
 )
 
 // seeker finds matches that do not overlap, one after the other.
 type seeker interface {
-	// seek returns the first match in b that begins at from or behind it. With
-	// inside, one may begin in the midst of what would be a longer match.
+	// seek returns the first match in b that begins at from or behind it. With inside, one may
+	// begin in the midst of what would be a longer match.
 	seek(b []byte, from int, inside bool) (start, end int, ok bool)
 	// forget is called when b is not what it was the last time.
 	forget()
@@ -39,8 +39,8 @@ type sequence struct {
 type engine struct {
 	finders   []finder
 	sequences []sequence
-	// overlap is how much of what follows a block must be known, and look how
-	// much of what is before a match, in bytes.
+	// overlap is how much of what follows a block must be known, and look how much of what is
+	// before a match, in bytes.
 	overlap, look int
 
 	mu      sync.Mutex
@@ -71,8 +71,7 @@ func (e *engine) free(w *worker) {
 	e.workers = append(e.workers, w)
 }
 
-// progress is how far a block has been scanned, and what was found since the
-// last time.
+// progress is how far a block has been scanned, and what was found since the last time.
 type progress struct {
 	hits    []hit
 	text    []byte // that was made of the hits
@@ -90,8 +89,7 @@ type cursor struct {
 	start, end int
 }
 
-// next finds the match, unless it has been found, and reports whether it begins
-// before to.
+// next finds the match, unless it has been found, and reports whether it begins before to.
 func (c *cursor) next(s seeker, b []byte, to int) bool {
 	if !c.known {
 		c.start, c.end, c.ok = s.seek(b, c.from, c.inside)
@@ -117,8 +115,7 @@ func (e *engine) start(b *pipe.Block) *progress {
 // enter begins with a piece.
 func (e *engine) enter(b *pipe.Block, n *progress) {
 	n.from = 0
-	// The last block has what begins with bytes that must have something
-	// before them.
+	// The last block has what begins with bytes that must have something before them.
 	if n.piece == 0 && b.Follows && len(b.Pieces) > 0 && b.Pieces[0].Addr == b.First {
 		n.from = e.look
 	}
@@ -133,8 +130,7 @@ func (e *engine) end(b *pipe.Block, p pipe.Piece) int {
 	return int(min(int64(len(p.Bytes)), int64(b.Last-p.Addr)+1+int64(e.look)))
 }
 
-// scan looks for more matches, until there are enough. It reports whether
-// that was all.
+// scan looks for more matches, until there are enough. It reports whether that was all.
 func (e *engine) scan(b *pipe.Block, n *progress, w *worker) (all bool) {
 	n.hits = n.hits[:0]
 	for n.piece < len(b.Pieces) {
@@ -169,10 +165,10 @@ func (e *engine) window(b *pipe.Block, n *progress, w *worker, to int) {
 	n.hits = win.hits
 }
 
-// mend puts right the hits of a sequence, found from the start of a block on,
-// where the last match reaches into the block, up to the address carry: what
-// comes behind that is found from there on, until it is the same. It reports
-// whether there was anything to put right.
+// mend puts right the hits of a sequence where the last match of the block before reaches into
+// this one, up to the address carry. The hits were found from the start of the block on. They
+// are found anew from carry on, until one is the same as before. mend reports whether there was
+// anything to put right.
 func (e *engine) mend(b *pipe.Block, n *progress, w *worker, k int, carry procmem.Addr) bool {
 	if len(b.Pieces) == 0 {
 		return false

@@ -9,11 +9,10 @@ import (
 
 // Options say where to look, and what a match brings along.
 type Options struct {
-	// In is where to look; nil is in all mappings. Ranges may overlap, and what
-	// they hold besides mappings is passed over.
+	// In is where to look; nil is in all mappings. Ranges may overlap, and what they hold
+	// besides mappings is passed over.
 	In []procmem.Range
-	// Context is how many bytes Match.Before and Match.After have, as far as
-	// these can be read.
+	// Context is how many bytes Match.Before and Match.After have, as far as these can be read.
 	Context int
 	// Swapped includes memory that is swapped out. Reading brings it back.
 	Swapped bool
@@ -23,8 +22,8 @@ type Options struct {
 type Match struct {
 	procmem.Range
 	Pattern int // index of the pattern among those of New
-	// Mapping is the one in which the match begins, nil if mem does not tell.
-	// The caller must not change it.
+	// Mapping is the one in which the match begins, nil if mem does not tell. The caller must
+	// not change it.
 	Mapping *procmem.Mapping
 	Bytes   []byte // what matched; valid until the next match
 	// Before and After are what lies on either side; valid until the next match.
@@ -38,8 +37,7 @@ type Stats struct {
 	Faults  []procmem.Fault // what could not be read, ascending
 }
 
-// Searcher looks for patterns. It may be used again, but is not safe for
-// concurrent use.
+// Searcher looks for patterns. It may be used again, but is not safe for concurrent use.
 type Searcher struct {
 	engine
 	o     Options
@@ -48,8 +46,7 @@ type Searcher struct {
 	blockSize int // in bytes
 }
 
-// New returns a Searcher for the patterns. It fails if Options.Context is
-// negative.
+// New returns a Searcher for the patterns. It fails if Options.Context is negative.
 func New(patterns []Pattern, o Options) (*Searcher, error) {
 	if o.Context < 0 {
 		return nil, errors.New("a context of less than nothing")
@@ -65,8 +62,8 @@ func (s *Searcher) size() {
 	s.blockSize = max(blockSize, 16*s.overlap) &^ (procmem.PageSize - 1)
 }
 
-// Stats returns how much the last call of Matches or Text has searched. It
-// must be called after the iteration.
+// Stats returns how much the last call of Matches or Text has searched. It must be called after
+// the iteration.
 func (s *Searcher) Stats() Stats { return s.stats }
 
 // compile chooses the finder of each pattern. It may change patterns in the slice.

@@ -7,8 +7,8 @@ import (
 	"strings"
 )
 
-// Encoding tells how the characters of strings lie in memory. Its values are
-// the letters of strings(1).
+// Encoding tells how the characters of strings lie in memory. Its values are the letters of
+// strings(1).
 type Encoding uint8
 
 // The encodings.
@@ -40,21 +40,19 @@ func (e Encoding) Width() int {
 	return 1
 }
 
-// StringsOptions say which strings are wanted. The zero value is that of
-// strings(1).
+// StringsOptions say which strings are wanted. The zero value is that of strings(1).
 type StringsOptions struct {
 	Min      int      // characters; 0 is 4
 	Encoding Encoding // 0 is ASCII
 }
 
-// MaxString is the longest match of a Searcher for strings, in bytes. A
-// longer run of characters comes in pieces. Each begins where the last one
-// ends, and the last piece may be shorter than StringsOptions.Min. Matches
-// of different runs never touch.
+// MaxString is the longest match of a Searcher for strings, in bytes. A longer run of
+// characters comes in pieces. Each begins where the last one ends, and the last piece may be
+// shorter than StringsOptions.Min. Matches of different runs never touch.
 const MaxString = 64 << 10
 
-// NewStrings returns a Searcher that matches runs of printable characters,
-// as strings(1) does: ASCII from blank to tilde, and the tab.
+// NewStrings returns a Searcher that matches runs of printable characters, as strings(1) does:
+// ASCII from blank to tilde, and the tab.
 func NewStrings(o StringsOptions, so Options) (*Searcher, error) {
 	if o.Min == 0 {
 		o.Min = 4
@@ -76,17 +74,16 @@ func NewStrings(o StringsOptions, so Options) (*Searcher, error) {
 	return s, nil
 }
 
-// runs is a seeker of runs of characters. No two characters overlap, since the
-// bytes of one that are zeros are not characters: where a run begins depends
-// on nothing but the bytes in front of it.
+// runs is a seeker of runs of characters. No two characters overlap, since the bytes of one
+// that are zeros are not characters. So where a run begins depends on nothing but the bytes in
+// front of it.
 type runs struct {
 	width int  // of a character, in bytes
 	low   int  // which of them is not zero
 	least int  // bytes of a run
 	high  byte // 0x80 where bytes above 127 are characters
 
-	// What was seen of b from an offset on, so many bytes: one match after the
-	// other is in it.
+	// What was seen of b from an offset on, so many bytes: one match after the other is in it.
 	seen     [65]uint64
 	at, size int
 }
@@ -106,8 +103,8 @@ func newRuns(o StringsOptions) *runs {
 // forget implements seeker.
 func (r *runs) forget() { r.size = 0 }
 
-// printable returns a bit for each of 64 bytes from i on, the lowest for the
-// first: whether it is a character of one byte.
+// printable returns a bit for each of 64 bytes from i on, the lowest for the first: whether it
+// is a character of one byte.
 func (r *runs) printable(b []byte, i int) uint64 {
 	k := uint(i - r.at)
 	if k >= uint(r.size) {
@@ -152,8 +149,8 @@ func (r *runs) runFrom(b []byte, i, limit int) int {
 	return limit
 }
 
-// seek implements seeker. Where the run is not from its start, it is either what
-// the last match has left or belongs to the last block.
+// seek implements seeker. Where the run is not from its start, it is either what the last match
+// has left or belongs to the last block.
 func (r *runs) seek(b []byte, from int, inside bool) (start, end int, ok bool) {
 	if r.char(b, from) && r.char(b, from-r.width) {
 		if end = r.runFrom(b, from, from+MaxString); inside {
@@ -170,8 +167,7 @@ func (r *runs) seek(b []byte, from int, inside bool) (start, end int, ok bool) {
 	return start, r.runFrom(b, start+r.least, start+MaxString), true
 }
 
-// longRun returns the start of the first run of bytes that is long enough, or
-// -1.
+// longRun returns the start of the first run of bytes that is long enough, or -1.
 func (r *runs) longRun(b []byte, from int) int {
 	run := 0 // characters before i
 	for i := from; i < len(b); i += 64 {
@@ -183,8 +179,8 @@ func (r *runs) longRun(b []byte, from int) int {
 		if m == math.MaxUint64 {
 			continue
 		}
-		// A bit stays where as many follow it as a run must have.
-		// That takes the same way for each m, which a processor foresees.
+		// A bit stays where as many follow it as a run must have. That takes the same way for
+		// each m, which a processor foresees.
 		long, more := m, r.least-1
 		for n := 1; more > 0; n *= 2 {
 			n = min(n, more)
@@ -202,8 +198,8 @@ func (r *runs) longRun(b []byte, from int) int {
 // seekWide is seek for characters of several bytes, behind what goes on at from.
 func (r *runs) seekWide(b []byte, from int) (start, end int, ok bool) {
 	for from+r.least <= len(b) {
-		// A run that begins at from, or so near that it is not of the next turn,
-		// has a character at one of these places: no two begin in so few bytes.
+		// A run that begins at from has a character at one of these places, since no two begin
+		// in so few bytes. So has one that begins too near to be of the next turn.
 		at := r.charIn(b, from+r.least-r.width)
 		if at < 0 {
 			from += r.least

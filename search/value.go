@@ -13,8 +13,8 @@ import (
 // Type tells how bytes stand for a number.
 type Type uint8
 
-// The types: unsigned and signed integers, floating-point numbers, and
-// pointers, which are unsigned integers of the target's word size.
+// The types: unsigned and signed integers, floating-point numbers, and pointers, which are
+// unsigned integers of the target's word size.
 const (
 	U8 Type = iota
 	U16
@@ -45,8 +45,7 @@ func ParseType(s string) (Type, error) {
 // String returns the name of the type.
 func (t Type) String() string { return typeNames[t] }
 
-// Size returns the size in bytes, for a target whose pointers have word
-// bytes.
+// Size returns the size in bytes, for a target whose pointers have word bytes.
 func (t Type) Size(word int) int {
 	switch t {
 	case U8, I8:
@@ -64,17 +63,17 @@ func (t Type) Size(word int) int {
 func (t Type) signed() bool { return t >= I8 && t <= I64 }
 func (t Type) float() bool  { return t == F32 || t == F64 }
 
-// ValueOptions say how a value lies in memory. The zero value is a
-// little-endian value at a multiple of its size, in a 64-bit target.
+// ValueOptions say how a value lies in memory. The zero value is a little-endian value at a
+// multiple of its size, in a 64-bit target.
 type ValueOptions struct {
-	// Align is what the address is a multiple of, a power of two in bytes. 0
-	// is the size of the type, 1 finds all.
+	// Align is what the address is a multiple of, a power of two in bytes. 0 is the size of the
+	// type, 1 finds all.
 	Align     int
 	BigEndian bool
-	// Tolerance is how far a floating-point number may be from the value, or
-	// from the ends of a range. Where it is 0, digits behind the point or in
-	// front of an exponent tell: half a unit of the last one, so that 3.14
-	// finds 3.135 to 3.145. A number without either is taken exactly.
+	// Tolerance is how far a floating-point number may be from the value, or from the ends of a
+	// range. Where it is 0, digits behind the point or in front of an exponent tell: it is half
+	// a unit of the last one. So 3.14 finds 3.135 to 3.145. A number without either is taken
+	// exactly.
 	Tolerance float64
 	Word      int // bytes of a pointer: 4 or 8, which 0 is too
 }
@@ -86,16 +85,16 @@ func (o ValueOptions) word() int {
 	return o.Word
 }
 
-// number is what a value in memory must be: in one of the spans, as an
-// unsigned integer of the same bits.
+// number is what a value in memory must be: in one of the spans, as an unsigned integer of the
+// same bits.
 type number struct {
 	size      int
 	bigEndian bool
 	spans     []valueRange // one, or two of floating-point numbers
 }
 
-// valueRange is the unsigned integers first to first+more, modulo 2^64 or what the
-// size allows: a span of signed ones goes past the greatest to the smallest.
+// valueRange is the unsigned integers first to first+more, modulo 2^64 or what the size allows.
+// A span of signed ones goes past the greatest to the smallest.
 type valueRange struct{ first, more uint64 }
 
 func integerRange(t Type, low, high string, width int) ([]valueRange, error) {
@@ -146,8 +145,8 @@ func cause(err error) error {
 	return err
 }
 
-// floatRanges returns what the numbers low to high are as integers. Those of
-// one sign ascend or descend as their bits do.
+// floatRanges returns what the numbers low to high are as integers. Those of one sign ascend or
+// descend as their bits do.
 func floatRanges(t Type, low, high string, isRange bool, tolerance float64) ([]valueRange, error) {
 	lo, err := parseFloat(t, low)
 	if err != nil {
@@ -190,8 +189,8 @@ func parseFloat(t Type, s string) (float64, error) {
 	return v, cause(err)
 }
 
-// lastDigit returns what a unit of the last digit is worth, or 0 where there is
-// neither a point nor an exponent.
+// lastDigit returns what a unit of the last digit is worth, or 0 where there is neither a point
+// nor an exponent.
 func lastDigit(s string) float64 {
 	s = strings.ToLower(s)
 	if strings.ContainsAny(s, "xn") { // hexadecimal is exact; inf
