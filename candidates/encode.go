@@ -27,8 +27,7 @@ func newFrameEncoder(info *Info) frameEncoder {
 // reset forgets all frames.
 func (e *frameEncoder) reset() { *e = frameEncoder{size: e.size, unit: e.unit, out: e.out[:0]} }
 
-// page adds a page with at least one candidate. Without slots, values are of
-// all places.
+// page adds a page with at least one candidate. Without slots, values are of all places.
 func (e *frameEncoder) page(number uint64, slots []uint16, values []byte) {
 	n := len(values) / e.size
 	if e.open && (e.candidates+n > maxFrameCandidates || e.pages == maxFramePages) {

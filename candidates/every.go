@@ -45,8 +45,7 @@ func EveryPosition(ctx context.Context, mem procmem.Memory, o search.Options, to
 	return stats, err
 }
 
-// cutter cuts the extents of a plan into jobs, so that no two have to do with
-// the same page.
+// cutter cuts the extents of a plan into jobs, so that no two have to do with the same page.
 type cutter struct {
 	next func() (procmem.Range, error, bool)
 	left procmem.Range // what is next, unless it is empty
@@ -160,8 +159,7 @@ func (j *scanJob) piece(r procmem.Range, limit procmem.Addr) {
 	}
 }
 
-// flush encodes the page of which not all positions are candidates, or those
-// that go beyond it.
+// flush encodes the page of which not all positions are candidates, or those that go beyond it.
 func (j *scanJob) flush() {
 	if len(j.slots) > 0 {
 		j.enc.page(j.number, j.slots, j.values)

@@ -16,8 +16,8 @@ import (
 //	frames: length, CRC-32C and bytes
 //	0, CRC-32C of the next 8 bytes, and the number of candidates in them
 //
-// Numbers in front are 4 bytes long, little endian, as is all else. A frame is
-// pages, ascending over the whole file:
+// Numbers in front are 4 bytes long, little endian, as is all else. A frame is pages, ascending
+// over the whole file:
 //
 //	number of the page, less one more than that of the page before (uvarint);
 //	of the first page in a frame: the number itself
@@ -34,8 +34,7 @@ import (
 // whichever is shortest.
 const fileMagic = "procmem candidates 1\n"
 
-// Limits of what is in a frame, which bound the memory that it takes to work
-// on one.
+// Limits of what is in a frame, which bound the memory that it takes to work on one.
 const (
 	maxFrameCandidates = 64 << 10
 	maxFramePages      = 4096

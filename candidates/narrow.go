@@ -15,8 +15,8 @@ import (
 // Change is what has become of a value since it was last looked at.
 type Change uint8
 
-// The changes. Values have changed where their bytes have; they have increased
-// or decreased as numbers, which is never true of a NaN.
+// The changes. Values have changed where their bytes have; they have increased or decreased as
+// numbers, which is never true of a NaN.
 const (
 	AnyChange Change = iota // none is asked for
 	Changed
@@ -33,14 +33,14 @@ type Narrowing struct {
 	Value func(now []byte) bool
 	// In is where candidates stay, ascending and without overlaps; nil is everywhere.
 	In []procmem.Range
-	// Swapped has memory read that is swapped out. Else its candidates stay,
-	// with the value they had.
+	// Swapped has memory read that is swapped out. Else its candidates stay, with the value
+	// they had.
 	Swapped bool
 	// Save takes the candidates that stay, with the value they have now; nil takes none. Its
 	// Info must be that of the Reader, but for the Origin. It is not closed.
 	Save *Writer
-	// Each is called for those that stay and were read, ascending, until it
-	// returns false; nil takes none.
+	// Each is called for those that stay and were read, ascending, until it returns false; nil
+	// takes none.
 	Each func(Candidate) bool
 }
 
@@ -210,8 +210,8 @@ func (j *narrowJob) sure(from, end int, now []byte) {
 	}
 }
 
-// whole is sure for a page that is full of candidates and has not changed,
-// which most have not. It does nothing about others.
+// whole is sure for a page that is full of candidates and has not changed, which most have not.
+// It does nothing about others.
 func (j *narrowJob) whole(from, end int, now []byte) bool {
 	if j.unit != j.size || end-from != procmem.PageSize/j.unit || j.n.Value != nil {
 		return false
@@ -234,8 +234,7 @@ func (j *narrowJob) whole(from, end int, now []byte) bool {
 	return true
 }
 
-// doubtful looks at candidates of the page at base, not all of which was read,
-// or is asked for.
+// doubtful looks at candidates of the page at base, not all of which was read, or is asked for.
 func (j *narrowJob) doubtful(from, end int, base procmem.Addr, now []byte) {
 	for i := from; i < end; i++ {
 		off := int(j.old.slots[i]) * j.unit

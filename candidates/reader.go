@@ -81,8 +81,8 @@ func Open(r io.Reader) (*Reader, error) {
 // Info returns what the candidates have in common.
 func (c *Reader) Info() Info { return c.info }
 
-// All yields the candidates that have not been read yet, ascending. An error ends the
-// sequence: a *DamagedError, or that of the underlying reader.
+// All yields the candidates that have not been read yet, ascending. An error ends the sequence:
+// a *DamagedError, or that of the underlying reader.
 func (c *Reader) All() iter.Seq2[Candidate, error] {
 	return func(yield func(Candidate, error) bool) {
 		var raw []byte
@@ -122,8 +122,8 @@ func (c *Reader) read(p []byte) error {
 	return err
 }
 
-// frame reads the bytes of the next frame, whose checksum is right, into buf
-// or a larger one. io.EOF is the end of a whole file.
+// frame reads the bytes of the next frame, whose checksum is right, into buf or a larger one.
+// io.EOF is the end of a whole file.
 func (c *Reader) frame(buf []byte) ([]byte, error) {
 	var b [8]byte
 	if err := c.read(b[:]); err != nil {
@@ -149,8 +149,7 @@ func (c *Reader) frame(buf []byte) ([]byte, error) {
 	return buf, nil
 }
 
-// end reads what follows the last frame, and returns io.EOF where that is
-// right.
+// end reads what follows the last frame, and returns io.EOF where that is right.
 func (c *Reader) end(sum uint32) error {
 	var b [9]byte
 	if err := c.read(b[:8]); err != nil {
@@ -170,8 +169,7 @@ func (c *Reader) end(sum uint32) error {
 	return io.EOF
 }
 
-// decode reads a frame into f. It must be called for each in order, before the
-// next is read.
+// decode reads a frame into f. It must be called for each in order, before the next is read.
 func (c *Reader) decode(f *frame, raw []byte) error {
 	if err := f.decode(&c.info, raw); err != nil {
 		return c.damaged("%v", err)

@@ -14,9 +14,10 @@ const runPages = 64
 // workers is how many goroutines work on candidates.
 func workers() int { return max(2, min(4, runtime.GOMAXPROCS(0))) }
 
-// inOrder fills one job after the other by next, until that returns io.EOF, has
-// several goroutines work on them, and hands them to emit in the order in which
-// they came. Jobs are used again. Nothing runs any more when it returns.
+// inOrder fills one job after the other by next, until next returns io.EOF. It has several
+// goroutines work on them, and hands them to emit in the order in which they came. It fails as
+// next, work or emit does, and with the cause of ctx. Jobs are used again. Nothing runs any
+// more when it returns.
 func inOrder[J any](ctx context.Context, jobs []J, next, work, emit func(J) error) error {
 	ctx, cancel := context.WithCancelCause(ctx)
 	defer cancel(nil)

@@ -54,7 +54,8 @@ func (w *Writer) Info() Info { return w.info }
 func (w *Writer) Count() uint64 { return w.total }
 
 // Add adds a candidate, and copies its value. It fails unless the address is aligned and above
-// the one before, and the value has the size of the type, or as the underlying writer does.
+// the one before, and the value has the size of the type. It also fails as the underlying
+// writer does.
 func (w *Writer) Add(a procmem.Addr, value []byte) error {
 	unit := uint64(w.enc.unit)
 	if uint64(a) < w.next || uint64(a) > math.MaxUint64-uint64(w.size) || uint64(a)%unit != 0 || len(value) != w.size {
@@ -94,8 +95,8 @@ func (w *Writer) flush() error {
 	return err
 }
 
-// frames writes what another encoder has made, of pages above all that came
-// before. A file is written by this or by Add.
+// frames writes what another encoder has made, of pages above all that came before. A file is
+// written by this or by Add.
 func (w *Writer) frames(e *frameEncoder) error {
 	if e.total == 0 {
 		return nil
