@@ -1,40 +1,39 @@
-// Package dfa finds regular expressions in bytes, in time that is linear in
-// their number. An expression becomes an automaton whose states are computed
-// when they are first reached. While no match has begun, it looks for a literal
-// that each match must hold, or for the bytes with which matches begin. Start
-// with Compile.
+// Package dfa finds regular expressions in bytes, in time that is linear in their number. An
+// expression becomes an automaton whose states are computed when they are first reached. While
+// no match has begun, it looks for a literal that each match must hold, or for the bytes with
+// which matches begin. Start with Compile.
 //
 // # Expressions
 //
-// The syntax is that of package regexp, and so is the match: of those that begin
-// first, the one that a backtracking engine would try first. The differences
-// follow from memory being bytes, of which only some are text:
+// The syntax is that of package regexp, and so is the match. Of those that begin first, it is
+// the one that a backtracking engine would try first. The differences follow from memory being
+// bytes, of which only some are text:
 //
 //   - A character matches its encoding in UTF-8.
-//   - \xHH is the byte HH, also from 80 up, alone and in classes and their
-//     ranges. \x{HH} is a character. \C is any byte.
+//   - \xHH is the byte HH, also from 80 up, alone and in classes and their ranges. \x{HH} is a
+//     character. \C is any byte.
 //   - "." is any byte but a newline; (?s:.) and \C are any byte.
-//   - A class that holds every character beyond ASCII, such as [^"], \S or \W,
-//     holds every byte beyond ASCII. In any other class, as [é-ü], \pL or
-//     [^é], a character beyond ASCII is its encoding in UTF-8.
-//   - ^ and $ are the edges of lines, as with (?m). With (?-m) they are those of
-//     the text. \A and \z always are those of the text.
-//   - Letters of ASCII have no other case outside of it: (?i)k does not match
-//     the sign for Kelvin.
-//   - A match is never empty. If the one that is found first would be, the next
-//     in order that is not takes its place.
+//   - A class that holds every character beyond ASCII, such as [^"], \S or \W, holds every byte
+//     beyond ASCII. In any other class, as [é-ü], \pL or [^é], a character beyond ASCII is its
+//     encoding in UTF-8.
+//   - ^ and $ are the edges of lines, as with (?m). With (?-m) they are those of the text. \A
+//     and \z always are those of the text.
+//   - Letters of ASCII have no other case outside of it: (?i)k does not match the sign for
+//     Kelvin.
+//   - A match is never empty. If the one that is found first would be, the next in order that
+//     is not takes its place.
 //
 // # Length
 //
-// No match is longer than Limit. The match at an offset is the first among those
-// that are short enough. A greedy match that would go further ends at the last
-// place that is allowed. An offset where each match would be longer has none.
+// No match is longer than Limit. The match at an offset is the first among those that are short
+// enough. A greedy match that would go further ends at the last place that is allowed. An
+// offset where each match would be longer has none.
 //
 // # Blocks
 //
-// Find(b, from) looks at no byte before b[from-1]. ^ and \b need that byte, and
-// \A asks whether there is one. That byte and the Limit+1 bytes from an offset on
-// decide whether the match begins there, and where it ends.
+// Find(b, from) looks at no byte before b[from-1]. ^ and \b need that byte, and \A asks whether
+// there is one. That byte and the Limit+1 bytes from an offset on decide whether the match
+// begins there, and where it ends.
 //
 // So a text that is given in blocks has the same matches as the whole, if
 //
@@ -52,8 +51,7 @@ import (
 // Limit is the length of the longest match, in bytes.
 const Limit = 64 << 10
 
-// cacheBytes is what the states of one automaton may take. A matcher has up to
-// four.
+// cacheBytes is what the states of one automaton may take. A matcher has up to four.
 const cacheBytes = 4 << 20
 
 // Options change what an expression means.
@@ -75,8 +73,8 @@ type Regexp struct {
 	limit, cache int // Limit and cacheBytes, but for tests
 }
 
-// Compile compiles an expression. It fails if the expression is wrong,
-// cannot match a single byte, or would take too much memory.
+// Compile compiles an expression. It fails if the expression is wrong, cannot match a single
+// byte, or would take too much memory.
 func Compile(expr string, o Options) (*Regexp, error) {
 	parsed, err := parse(expr, o.Fold)
 	if err != nil {
@@ -109,8 +107,8 @@ func compileTree(tree *node) (*Regexp, error) {
 	return re, re.choose()
 }
 
-// minScore is what a literal must be worth to be looked for: two letters that
-// are not the commonest, or one rare byte.
+// minScore is what a literal must be worth to be looked for: two letters that are not the
+// commonest, or one rare byte.
 const minScore = 90
 
 // choose decides what is looked for where nothing has begun.
@@ -131,12 +129,11 @@ func (re *Regexp) choose() (err error) {
 	return nil
 }
 
-// MinLen returns the length of the shortest match, in bytes, which is 1 at
-// least.
+// MinLen returns the length of the shortest match, in bytes, which is 1 at least.
 func (re *Regexp) MinLen() int { return max(1, re.tree.minLen) }
 
-// MaxLen returns the length of the longest match, in bytes, which is Limit
-// at most. Bounded reports whether the expression itself bounds it.
+// MaxLen returns the length of the longest match, in bytes, which is Limit at most. Bounded
+// reports whether the expression itself bounds it.
 func (re *Regexp) MaxLen() (n int, bounded bool) {
 	return min(re.limit, re.tree.maxLen), re.tree.maxLen <= re.limit
 }
@@ -159,8 +156,7 @@ func (re *Regexp) matcherBefore() *lazy {
 	return newLazy(re.before, re.before.start, true, false, re.cache)
 }
 
-// Matcher finds the matches of an expression. It is not safe for concurrent
-// use.
+// Matcher finds the matches of an expression. It is not safe for concurrent use.
 type Matcher struct {
 	re       *Regexp
 	search   *lazy // for where the first match ends
@@ -170,9 +166,9 @@ type Matcher struct {
 	skipper  skipper
 }
 
-// Find returns the first match in b that begins at or after from:
-// b[start:end], which is not empty. Ok is false if there is none. It reads
-// what lies before the match, and at most Limit bytes more.
+// Find returns the first match in b that begins at or after from: b[start:end], which is not
+// empty. Ok is false if there is none. It reads what lies before the match, and at most Limit
+// bytes more.
 func (m *Matcher) Find(b []byte, from int) (start, end int, ok bool) {
 	m.search.memo.reset()
 	m.anchored.memo.reset()
@@ -180,9 +176,8 @@ func (m *Matcher) Find(b []byte, from int) (start, end int, ok bool) {
 	return m.Next(b, from)
 }
 
-// Next is Find, if the last call of either was for the same b, unchanged
-// since. It need not read again what was read behind the last match, so all
-// matches of b are found in linear time.
+// Next is Find, if the last call of either was for the same b, unchanged since. It need not
+// read again what was read behind the last match, so all matches of b are found in linear time.
 func (m *Matcher) Next(b []byte, from int) (start, end int, ok bool) {
 	if m.re.inner != nil {
 		return m.findInner(b, from)
@@ -218,9 +213,8 @@ func (m *Matcher) findFirst(b []byte, from int) (start, end int, ok bool) {
 	return 0, 0, false
 }
 
-// findShort looks for a match where one that begins at from is too long, and
-// none ends before first. It tries all that may begin before the one that ends
-// at first.
+// findShort looks for a match where one that begins at from is too long, and none ends before
+// first. It tries all that may begin before the one that ends at first.
 func (m *Matcher) findShort(b []byte, from, first int) (start, end int, ok bool) {
 	limit := m.re.limit
 	if f := m.anchored.anchoredAt(b, from, min(len(b), from+limit)); f.end >= 0 {
@@ -248,9 +242,9 @@ func (m *Matcher) start(b []byte, end, from int) int {
 	return m.back.backward(b, end, from)
 }
 
-// findInner looks for the literal, then back for the start and on for the end.
-// What stands before the literal cannot go over another one, so no two starts
-// are looked for in the same place, and the first one is that of the match.
+// findInner looks for the literal, then back for the start and on for the end. What stands
+// before the literal cannot go over another one. So no two starts are looked for in the same
+// place, and the first one is that of the match.
 func (m *Matcher) findInner(b []byte, from int) (start, end int, ok bool) {
 	r, limit := m.re.inner, m.re.limit
 	rest := m.re.tree.minLen - r.before.minLen // of the match, from the literal on

@@ -9,9 +9,8 @@ import (
 	"unicode/utf8"
 )
 
-// The parser knows runes and no bytes. A byte that is written as \xHH, from 80
-// up, is handed to it as a surrogate, which has no encoding and so cannot be
-// meant otherwise.
+// The parser knows runes and no bytes. A byte that is written as \xHH, from 80 up, is handed to
+// it as a surrogate. A surrogate has no encoding, so it cannot be meant otherwise.
 const (
 	byteRunes    = 0xd800 // plus the byte
 	notAByte     = 0xdfff // a surrogate that stands for nothing: who has it has been negated
@@ -42,8 +41,8 @@ func parse(expr string, fold bool) (*syntax.Regexp, error) {
 	return nil, err
 }
 
-// rewriter goes through an expression and replaces what the parser does not
-// have: bytes, and \C.
+// rewriter goes through an expression and replaces what the parser does not have: bytes, and
+// \C.
 type rewriter struct {
 	in  string
 	at  int
@@ -83,8 +82,8 @@ func (w *rewriter) keep(n int) {
 // next reports whether s is what comes next.
 func (w *rewriter) next(s string) bool { return strings.HasPrefix(w.in[w.at:], s) }
 
-// byteAt returns the byte that is written at an offset as \xHH, if it is one
-// beyond ASCII, and -1 otherwise.
+// byteAt returns the byte that is written at an offset as \xHH, if it is one beyond ASCII, and
+// -1 otherwise.
 func (w *rewriter) byteAt(at int) int {
 	if at+4 > len(w.in) || w.in[at] != '\\' || w.in[at+1] != 'x' {
 		return -1
@@ -95,8 +94,7 @@ func (w *rewriter) byteAt(at int) int {
 	return -1
 }
 
-// char takes over a character, however it is written, and any other thing
-// after a backslash.
+// char takes over a character, however it is written, and any other thing after a backslash.
 func (w *rewriter) char() error {
 	if v := w.byteAt(w.at); v >= 0 {
 		fmt.Fprintf(&w.out, `\x{%X}`, byteRunes+v)
@@ -145,8 +143,8 @@ func (w *rewriter) class() error {
 	return nil
 }
 
-// item is a character in a class, a range, or another class by name. A range
-// from ASCII to a byte beyond has two parts, between which there are all runes.
+// item is a character in a class, a range, or another class by name. A range from ASCII to a
+// byte beyond has two parts, between which there are all runes.
 func (w *rewriter) item() error {
 	if end := strings.Index(w.in[w.at:], ":]"); w.next("[:") && end >= 0 {
 		w.keep(end + 2)
@@ -172,8 +170,8 @@ type runeClass []rune
 
 func (c runeClass) has(r rune) bool { return c.covers(r, r) }
 
-// covers reports whether all runes from lo to hi are in the class; ranges that
-// touch have been merged by the parser.
+// covers reports whether all runes from lo to hi are in the class; ranges that touch have been
+// merged by the parser.
 func (c runeClass) covers(lo, hi rune) bool {
 	for i := 0; i+1 < len(c); i += 2 {
 		if c[i] <= lo && hi <= c[i+1] {
@@ -183,8 +181,8 @@ func (c runeClass) covers(lo, hi rune) bool {
 	return false
 }
 
-// every reports whether all runes beyond ASCII are in the class. A parser that
-// folds cases has taken two out with letters of ASCII.
+// every reports whether all runes beyond ASCII are in the class. A parser that folds cases has
+// taken two out with letters of ASCII.
 func (c runeClass) every(fold bool) bool {
 	if !fold || c.has(longS) && c.has(kelvin) {
 		return c.covers(0x80, byteRunes-1) && c.covers(notAByte+1, 0x10ffff)
@@ -220,8 +218,8 @@ func (c runeClass) node(fold bool) *node {
 	return altNode([]*node{setNode(s), runesNode(wide)})
 }
 
-// appendWide appends the encodings of runes beyond ASCII, without those that a
-// parser that folds cases has added for letters of ASCII.
+// appendWide appends the encodings of runes beyond ASCII, without those that a parser that
+// folds cases has added for letters of ASCII.
 func (c runeClass) appendWide(wide [][]byteRange, lo, hi rune, fold bool) [][]byteRange {
 	if fold && lo == hi {
 		switch {

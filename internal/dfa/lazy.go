@@ -5,9 +5,8 @@ import (
 	"slices"
 )
 
-// A state is named by where its row of transitions begins. A transition has
-// tags beside the name, so that the inner loop has one comparison for all that
-// is not plain.
+// A state is named by where its row of transitions begins. A transition has tags beside the
+// name, so that the inner loop has one comparison for all that is not plain.
 const (
 	tagUnknown = 1 << 31 // not yet computed
 	tagDead    = 1 << 30 // no match any more
@@ -16,16 +15,15 @@ const (
 	plain      = tagStart - 1
 )
 
-// scratch is how many states come first that are not kept: where there would
-// be too many of them, each is computed for one step.
+// scratch is how many states come first that are not kept: where there would be too many of
+// them, each is computed for one step.
 const scratch = 2
 
-// slowSteps is for how many bytes no state is kept after keeping them was of
-// no use.
+// slowSteps is for how many bytes no state is kept after keeping them was of no use.
 const slowSteps = 64 << 10
 
-// state is what the threads of the program are at, the first ones rather, and
-// what they have to know of the byte before.
+// state is what the threads of the program are at, the first ones rather, and what they have to
+// know of the byte before.
 type state struct {
 	list    []uint32 // instructions that take a byte, match, or look at the byte that follows
 	before  look     // only where pending
@@ -33,9 +31,8 @@ type state struct {
 	match   bool     // a match has ended before the last byte
 }
 
-// lazy is a deterministic automaton whose states are computed when they are
-// first come to. Matches are told one byte late, when it is known what follows
-// them.
+// lazy is a deterministic automaton whose states are computed when they are first come to.
+// Matches are told one byte late, when it is known what follows them.
 type lazy struct {
 	prog    *prog
 	entry   uint32 // where it begins
@@ -99,8 +96,8 @@ func (d *lazy) kept(s uint32) bool { return s >= scratch*d.stride }
 // edge is the class of what is before the first byte and behind the last.
 func (d *lazy) edge() int { return len(d.prog.reps) }
 
-// begin returns the transition to the state where nothing has been read, when
-// there is a byte of class c before.
+// begin returns the transition to the state where nothing has been read, when there is a byte
+// of class c before.
 func (d *lazy) begin(c int) uint32 {
 	if d.prog.looks == 0 {
 		return d.starts[len(startsAfter)-1]
@@ -169,8 +166,8 @@ func (d *lazy) step(s *state, c int) {
 	d.finish(before, match)
 }
 
-// follow adds an instruction and all that can be reached from it without a
-// byte, under the conditions that are known to hold.
+// follow adds an instruction and all that can be reached from it without a byte, under the
+// conditions that are known to hold.
 func (d *lazy) follow(q *queue, at uint32, have look) {
 	d.stack = append(d.stack[:0], at)
 	for len(d.stack) > 0 {
@@ -204,8 +201,7 @@ func (d *lazy) finish(before look, match bool) {
 		case i.op == opSet, i.op == opMatch, d.looksAhead(at):
 			w.list = append(w.list, at)
 		case i.op == opAlt && w.pending && !d.longest:
-			// What is found later may come back to it, and must not
-			// go there before its turn.
+			// What is found later may come back to it, and must not go there before its turn.
 			w.list = append(w.list, at)
 		}
 		if i.op == opMatch && !d.longest {
@@ -253,8 +249,7 @@ func (d *lazy) keep(start bool) uint32 {
 	return t
 }
 
-// fill computes the transition from state s by class c, at offset i of the
-// scan.
+// fill computes the transition from state s by class c, at offset i of the scan.
 func (d *lazy) fill(s uint32, c, i int) uint32 {
 	from := s / d.stride
 	d.step(&d.states[from], c)
@@ -308,8 +303,8 @@ func (d *lazy) count(i int) {
 	d.from = i
 }
 
-// run goes on from state s until a transition that is not plain, or the end of
-// b. It returns where it is, the state before the last transition and that.
+// run goes on from state s until a transition that is not plain, or the end of b. It returns
+// where it is, the state before the last transition and that.
 func run(trans []uint32, class *[256]uint8, b []byte, i int, s uint32) (int, uint32, uint32) {
 	for i < len(b) {
 		t := trans[s+uint32(class[b[i]])]
@@ -343,8 +338,8 @@ func (d *lazy) classAt(b []byte, i int) int {
 	return int(d.prog.class[b[i]])
 }
 
-// last takes the byte of class c that tells what follows, and reports whether
-// there is a match in front of it.
+// last takes the byte of class c that tells what follows, and reports whether there is a match
+// in front of it.
 func (d *lazy) last(s uint32, c, i int) bool {
 	t := d.trans[s+uint32(c)]
 	if t == tagUnknown {
@@ -359,8 +354,8 @@ type found struct {
 	cut        bool // there was more to be read
 }
 
-// forward looks for a match in b[i:], which has an end at most limit behind the
-// first end that is seen.
+// forward looks for a match in b[i:], which has an end at most limit behind the first end that
+// is seen.
 func (d *lazy) forward(b []byte, i, limit int, sk *skipper) found {
 	d.from = i
 	t := d.begin(d.classAt(b, i-1))
@@ -407,8 +402,8 @@ func (d *lazy) anchoredAt(b []byte, i, hi int) found {
 	return f
 }
 
-// walk goes on in b[i:hi] until there can be no match that counts for more. It
-// looks into the memo of the text now and then.
+// walk goes on in b[i:hi] until there can be no match that counts for more. It looks into the
+// memo of the text now and then.
 func (d *lazy) walk(b []byte, i, hi int, s uint32, f *found) {
 	d.from = i
 	d.memo.begin(d)
@@ -460,8 +455,7 @@ func (f *found) see(end int) {
 	}
 }
 
-// backward returns the lowest offset, not below lo, from which a match goes up
-// to end, or -1.
+// backward returns the lowest offset, not below lo, from which a match goes up to end, or -1.
 func (d *lazy) backward(b []byte, end, lo int) int {
 	start := -1
 	d.from = end

@@ -11,8 +11,8 @@ type finder struct {
 	rare int // offset of that byte
 }
 
-// dense is how many bytes there should be for each of those that look like the
-// literal, or it is better to look for the whole.
+// dense is how many bytes there should be for each one that looks like the literal. With fewer,
+// it is better to look for the whole literal.
 const dense = 32
 
 // find returns the offset of the first literal in b at or after i, or -1.
@@ -41,8 +41,8 @@ func (f *finder) find(b []byte, i int) int {
 	return -1
 }
 
-// common lists bytes by how much of memory they are, as guessed from memory
-// that holds pointers, small numbers and text. All others are rarer.
+// common lists bytes by how much of memory they are, as guessed from memory that holds
+// pointers, small numbers and text. All others are rarer.
 const common = "\x00\xff et\x01aoinsr\x02lhdc\x7fum\x04p\x03\x08\x10f\x80_g./y,bw0\n1v-2k\"x=:3EST456789AIRCNOLDMPU()<>;'FBGHVW/zjqKXYZJQ"
 
 // rarity is how rare a byte is, from 0 for the commonest.
@@ -61,12 +61,12 @@ type required struct {
 	score    int  // the more, the faster it is found and the rarer it should be
 }
 
-// leads reports whether matches can be found from the literal on: what stands
-// before is short, or can be in one place only.
+// leads reports whether matches can be found from the literal on: what stands before is short,
+// or can be in one place only.
 func (r *required) leads() bool { return r.before.maxLen <= maxBefore || r.disjoint }
 
-// literals returns the best literal that matches can be found from, and the
-// best of all, or nil.
+// literals returns the best literal that matches can be found from, and the best of all, or
+// nil.
 func literals(n *node) (leads, any *required) {
 	parts := flatten(nil, n)
 	for i := 0; i < len(parts); {
@@ -88,8 +88,8 @@ func literals(n *node) (leads, any *required) {
 	return leads, any
 }
 
-// maxBefore is how many bytes may stand before a literal for the search to
-// begin so many earlier.
+// maxBefore is how many bytes may stand before a literal for the search to begin so many
+// earlier.
 const maxBefore = 256
 
 func requirement(before []*node, text []byte) *required {

@@ -1,8 +1,8 @@
 package dfa
 
-// memo remembers of one text where an automaton has been without coming to a
-// match, so that it need not go there again: searches that begin one after the
-// other mostly become one soon, and each may go on for Limit bytes in vain.
+// memo remembers of one text where an automaton has been without coming to a match, so that it
+// need not go there again. Searches that begin one after the other mostly become one soon, and
+// each may go on for Limit bytes in vain.
 type memo struct {
 	every int           // bytes from place to place
 	at    map[place]int // index of the walk that was there
@@ -58,8 +58,8 @@ func (m *memo) end(d *lazy, pos int, s uint32) {
 	}
 }
 
-// visit notes that the walk is at a place. If another one was there before, it
-// returns where that has ended, and goes on with it.
+// visit notes that the walk is at a place. If another one was there before, it returns where
+// that has ended, and goes on with it.
 func (m *memo) visit(d *lazy, i int, s uint32) (pos int, state uint32) {
 	if m.from != d.flushes {
 		m.begin(d)

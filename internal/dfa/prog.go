@@ -28,8 +28,8 @@ type inst struct {
 	set      uint32 // index into prog.sets
 }
 
-// prog is a nondeterministic automaton. One that is for the other direction
-// has everything the other way round.
+// prog is a nondeterministic automaton. One that is for the other direction has everything the
+// other way round.
 type prog struct {
 	insts []inst
 	sets  []set
@@ -223,8 +223,8 @@ func merge(bs []branch, x byteRange, out uint32) []branch {
 	return bs
 }
 
-// tree puts sequences that are the same up to some bytes, from there on. They
-// are ascending, and at each place the spans of two are the same or disjoint.
+// tree puts sequences that are the same up to some bytes, from there on. They are ascending,
+// and at each place the spans of two are the same or disjoint.
 func (c *compiler) tree(seqs [][]byteRange, from int, out uint32, have map[string]uint32) uint32 {
 	var bs []branch
 	for i := 0; i < len(seqs); {
@@ -259,8 +259,8 @@ func (c *compiler) runes(seqs [][]byteRange, out uint32) uint32 {
 	return c.branches(bs, have)
 }
 
-// notEmpty copies what can be reached from an instruction without a byte, so
-// that a match has one.
+// notEmpty copies what can be reached from an instruction without a byte, so that a match has
+// one.
 func (c *compiler) notEmpty(at, fail uint32, copies map[uint32]uint32) uint32 {
 	i := c.insts[at]
 	switch i.op {

@@ -1,7 +1,7 @@
 package dfa
 
-// skipper finds where a match can begin, faster than the automaton would. It
-// rests for a while where that is of no use.
+// skipper finds where a match can begin, faster than the automaton would. It rests for a while
+// where that is of no use.
 type skipper struct {
 	literal *required // at most before.maxLen behind the start
 	window  *window
@@ -10,16 +10,15 @@ type skipper struct {
 	rest        int // offset up to which it rests
 }
 
-// It is judged after some calls, by the bytes that each must have saved on
-// average; it rests for so many.
+// It is judged after some calls, by the bytes that each must have saved on average; it rests
+// for so many.
 const (
 	judgeCalls = 64
 	judgeGain  = 12
 	restBytes  = 16 << 10
 )
 
-// next returns an offset at or after i before which no match begins, or -1 if
-// none does at all.
+// next returns an offset at or after i before which no match begins, or -1 if none does at all.
 func (s *skipper) next(b []byte, i int) int {
 	if i < s.rest {
 		return i

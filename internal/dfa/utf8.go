@@ -5,9 +5,8 @@ import "unicode/utf8"
 // byteRange is a range of bytes, both ends included.
 type byteRange struct{ lo, hi byte }
 
-// appendSequences appends the UTF-8 encodings of the runes from lo to hi: each
-// sequence of spans stands for all the encodings that it allows. Surrogates
-// have none.
+// appendSequences appends the UTF-8 encodings of the runes from lo to hi: each sequence of
+// spans stands for all the encodings that it allows. Surrogates have none.
 func appendSequences(seqs [][]byteRange, lo, hi rune) [][]byteRange {
 	const surrogates, afterSurrogates = 0xd800, 0xe000
 	if lo < surrogates && hi >= surrogates {
@@ -33,8 +32,8 @@ func appendSequences(seqs [][]byteRange, lo, hi rune) [][]byteRange {
 	return append(seqs, seq)
 }
 
-// split finds a rune after which a range must be split, so that what is left
-// is of one length, and the bytes of an encoding do not depend on each other.
+// split finds a rune after which a range must be split. In what is left, all encodings have one
+// length, and their bytes do not depend on each other.
 func split(lo, hi rune) (at rune, ok bool) {
 	for _, last := range [...]rune{0x7f, 0x7ff, 0xffff} {
 		if lo <= last && last < hi {

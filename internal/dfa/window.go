@@ -3,15 +3,15 @@ package dfa
 // maxWindow bounds a window, in bytes.
 const maxWindow = 64
 
-// window knows which bytes a match can begin with, and goes through memory in
-// steps: what cannot be at any offset of the window need not be looked at again
-// in another place of it.
+// window knows which bytes a match can begin with, and goes through memory in steps. A byte
+// that can be at no offset of the window need not be looked at again where the window stands
+// next.
 type window struct {
 	size  int
 	class *[256]uint8
 	n     int // classes
-	// step is by the last two bytes that the window is over, the later one
-	// in the upper half: how far it can be moved on. 0: not at all.
+	// step is how many bytes the window can be moved on; 0: not at all. Its index is the last
+	// two bytes that the window is over, the later one in the upper half.
 	step [1 << 16]uint8
 	back []uint8 // by offset in the window and class: the same for a byte there
 }
@@ -19,8 +19,8 @@ type window struct {
 // pair is two sets of bytes, one after the other.
 type pair struct{ x, y set }
 
-// beginnings returns the sets of bytes, and of neighbours, that the first bytes
-// of a match are in. The second begins with those for the bytes 0 and 1.
+// beginnings returns the sets of bytes, and of neighbours, that the first bytes of a match are
+// in. The second begins with those for the bytes 0 and 1.
 func beginnings(p *prog, size int) (sets []set, pairs [][]pair) {
 	d := newLazy(p, p.start, true, false, 0) // for its queues
 	const any = ^look(0)
@@ -66,8 +66,7 @@ func (d *lazy) bytesOf(at []uint32) (s set) {
 	return s
 }
 
-// newWindow returns the window that is moved fastest, or nil where none is of
-// use.
+// newWindow returns the window that is moved fastest, or nil where none is of use.
 func newWindow(p *prog, minLen int) *window {
 	sets, pairs := beginnings(p, min(minLen, maxWindow))
 	best, size := minPace, 0
@@ -87,8 +86,8 @@ func newWindow(p *prog, minLen int) *window {
 // minPace is how many bytes must be left behind for each that is looked at.
 const minPace = 1.3
 
-// pace guesses how far a window goes on average when one byte is looked at.
-// Memory is taken to be text and anything else in equal parts.
+// pace guesses how far a window goes on average when one byte is looked at. Memory is taken to
+// be text and anything else in equal parts.
 func pace(sets []set) float64 {
 	sum, all := 0.0, 0.0
 	for c := range 256 {
@@ -151,8 +150,8 @@ func (w *window) mark(byClass []uint8, p *prog, x pair, step int) {
 	}
 }
 
-// find returns an offset at or after i in front of which no match begins, or -1
-// if none does at all.
+// find returns an offset at or after i in front of which no match begins, or -1 if none does at
+// all.
 func (w *window) find(b []byte, i int) int {
 	looks := 0 // behind the first two bytes
 	end := i + w.size
