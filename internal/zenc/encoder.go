@@ -1,7 +1,6 @@
-// Package zenc compresses frames of zstd (RFC 8878) quickly, and about as
-// well as zstd's fastest level. One look at a small table finds matches,
-// huff0 writes the literals, and each block has FSE tables of its own for
-// the sequences.
+// Package zenc compresses frames of zstd (RFC 8878) quickly, and about as well as zstd's
+// fastest level. One look at a small table finds matches, huff0 writes the literals, and each
+// block has FSE tables of its own for the sequences.
 package zenc
 
 import (
@@ -15,8 +14,7 @@ import (
 const (
 	// MaxFrame is how much a frame holds at most, in bytes.
 	MaxFrame = 256 << 10
-	// Behind is how many bytes there must be behind those of a frame, whatever
-	// they are.
+	// Behind is how many bytes there must be behind those of a frame, whatever they are.
 	Behind = 8
 
 	// MaxBlock is how much a block of a frame holds at most, by the format.
@@ -34,8 +32,8 @@ const (
 	compressed = 2
 )
 
-// Encoder compresses one frame after another. The zero value is ready for
-// use. It takes about 1 MiB of memory, and is not safe for concurrent use.
+// Encoder compresses one frame after another. The zero value is ready for use. It takes about 1
+// MiB of memory, and is not safe for concurrent use.
 type Encoder struct {
 	window  *Window
 	recent  table
@@ -55,8 +53,8 @@ type Encoder struct {
 // MaxLen returns the greatest length of the frame of n bytes, in bytes.
 func MaxLen(n int) int { return 4 + 1 + 4 + 3*(n/MaxBlock+1) + n + 4 }
 
-// Append appends a frame of the first n bytes of w to dst. The frame tells
-// their number and their checksum.
+// Append appends a frame of the first n bytes of w to dst. The frame tells their number and
+// their checksum.
 func (e *Encoder) Append(dst []byte, w *Window, n int) []byte {
 	le := binary.LittleEndian
 	dst = le.AppendUint32(dst, Magic)
@@ -96,17 +94,16 @@ func (e *Encoder) block(dst []byte, begin, end int, last bool) []byte {
 	return dst
 }
 
-// Literals that are not worth a code: for so few, and those that it makes less
-// than a sixteenth shorter.
+// Literals that are not worth a code: for so few, and those that it makes less than a sixteenth
+// shorter.
 const (
 	fewLiterals = 64
 	worth       = 4
 )
 
-// even reports whether no code makes these literals a sixteenth shorter: some
-// of them are so evenly spread that their entropy is above 7.5 bits. It is no
-// less than -log2 of how likely two of them are the same, which is what pairs
-// tell.
+// even reports whether no code makes these literals a sixteenth shorter: some of them are so
+// evenly spread that their entropy is above 7.5 bits. It is no less than -log2 of how likely
+// two of them are the same, which is what pairs tell.
 func even(lits []byte) bool {
 	const piece, every = 64, 2 << 10
 	if len(lits) < 8*every {

@@ -8,8 +8,8 @@ const (
 	minLog   = 6 // enough states for all codes
 )
 
-// coder writes codes by finite state entropy: the rarer a code, the more bits
-// it takes, fractions of a bit too, which are kept in the state.
+// coder writes codes by finite state entropy. The rarer a code, the more bits it takes.
+// Fractions of a bit are kept in the state.
 type coder struct {
 	count [maxCodes]uint32 // how often each code occurs
 	codes int              // the highest one, and one
@@ -20,9 +20,9 @@ type coder struct {
 	owner [1 << maxLog]uint8
 }
 
-// move is what a code does to the state: (state + bits) >> 16 is how many of
-// its lower bits are written, and what is left of it, with base, is where in
-// after the next one is.
+// move is what a code does to the state. (state + bits) >> 16 is the number of its lower bits
+// that are written. What is left of the state, plus base, is the index in after of the next
+// state.
 type move struct {
 	bits uint32
 	base int32
@@ -122,8 +122,8 @@ func (c *coder) mode() byte {
 	return 2
 }
 
-// appendTable appends the table: for each code its share and one, in no more
-// bits than what is left of the states takes.
+// appendTable appends the table: for each code its share and one, in no more bits than what is
+// left of the states takes.
 func (c *coder) appendTable(dst []byte) []byte {
 	if c.log == 0 {
 		return append(dst, byte(c.codes-1))

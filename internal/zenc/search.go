@@ -8,41 +8,39 @@ import (
 // Window holds what is compressed, and Behind bytes more.
 type Window [MaxFrame + Behind]byte
 
-// at cuts an index to what it can be, so that no bounds are checked: with a
-// check for each, the search takes a quarter longer.
+// at cuts an index to what it can be, so that no bounds are checked. With a check of each
+// index, the search takes a quarter longer.
 func (w *Window) at(i int) uint64 { return binary.LittleEndian.Uint64(w[i&(MaxFrame-1):]) }
 
-// table holds where bytes of a hash were seen last, 0 where they were not. It
-// fits the first level of the cache: one of twice the size is slower, and
-// compresses hardly better.
+// table holds where bytes of a hash were seen last, 0 where they were not. It fits the first
+// level of the cache. One of twice the size is slower, and compresses hardly better.
 type table [1 << tableBits]uint32
 
 const tableBits = 13
 
-// hash is of the lower seven bytes. With six, heaps come out no smaller, and
-// more of the matches are short, each of which takes its time.
+// hash is of the lower seven bytes. With six, heaps come out no smaller, and more of the
+// matches are short, each of which takes its time.
 func hash(v uint64) uint64 { return v << 8 * 0x9E3779B97F4A7C15 >> (64 - tableBits) }
 
 const (
 	// minMatch is how long a match is at least.
 	minMatch = 4
-	// margin is how far from the end of a block the last search is: eight bytes
-	// are compared, twice, before it is asked where the end is.
+	// margin is how many bytes before the end of a block the last search is. Eight bytes are
+	// compared, twice, before the end is asked for.
 	margin = 24
-	// patience is after how many bytes without a match every second is skipped,
-	// then two of three and so on.
-	patience = 6 // a power of two
-	// far is from where on the offset of a short match takes more room than two
-	// literals.
+	// patience is the logarithm to base 2 of how many bytes without a match pass until every
+	// second is skipped. After as many again, two of three are skipped, and so on.
+	patience = 6
+	// far is from where on the offset of a short match takes more room than two literals.
 	far = 1 << 10
 	// wide is how many literals are copied at once.
 	wide = 16
 )
 
-// search finds the sequences of a block: at each place the offset of the last
-// match is tried for the next byte, then what was seen last of the hash here,
-// unless that is short and far and the last offset fits one byte later; and
-// behind each match the offset before the last one.
+// search finds the sequences of a block. At each place it tries the offset of the last match
+// for the next byte, and then what was seen last of the hash here. A match by the hash that is
+// short and far gives way where the last offset fits one byte later. Behind each match, search
+// tries the offset before the last one.
 func (e *Encoder) search(begin, end int) {
 	w, recent := e.window, &e.recent
 	last, last2 := e.offsets[0], e.offsets[1]
@@ -115,8 +113,8 @@ func (w *Window) match(i, c, end int) int {
 	return minMatch + w.common(i+minMatch, c+minMatch, end)
 }
 
-// common returns how many bytes from i on are those from c on. There are eight
-// at least before the end.
+// common returns how many bytes from i on are those from c on. There are eight at least before
+// the end.
 func (w *Window) common(i, c, end int) int {
 	for at := i; ; i, c = i+8, c+8 {
 		x := w.at(i) ^ w.at(c)

@@ -14,8 +14,7 @@ type sequence struct {
 	valueCode   uint8
 }
 
-// Codes stand for ranges of lengths; the lower bits of a length tell which of
-// them it is.
+// Codes stand for ranges of lengths; the lower bits of a length tell which of them it is.
 var (
 	litCodes = codesOf([]uint8{16: 1, 1, 1, 1, 2, 2, 3, 3, 4})
 	litBits  = [64]uint8{16: 1, 1, 1, 1, 2, 2, 3, 3, 4, 6, 7, 8, 9, 10, 11, 12, 13, 14, 15, 16}
@@ -24,8 +23,7 @@ var (
 	matchBits  = [64]uint8{32: 1, 1, 1, 1, 2, 2, 3, 3, 4, 4, 5, 7, 8, 9, 10, 11, 12, 13, 14, 15, 16}
 )
 
-// codesOf returns the code of each length from 0 on, from the bits of each
-// code.
+// codesOf returns the code of each length from 0 on, from the bits of each code.
 func codesOf(bits []uint8) (codes []uint8) {
 	for code, b := range bits {
 		for range 1 << b {
@@ -52,8 +50,7 @@ func (s *sequence) encode() {
 // shortest is the length of the match of the first code.
 const shortest = 3
 
-// sequences appends the sequences of the block. false: they are as long as the
-// block.
+// sequences appends the sequences of the block. false: they are as long as the block.
 func (e *Encoder) sequences(dst []byte) ([]byte, bool) {
 	seqs := e.seqs[:e.seqCount]
 	switch n := len(seqs); {
@@ -88,9 +85,8 @@ func (e *Encoder) sequences(dst []byte) ([]byte, bool) {
 	return append(dst, e.bits[:n]...), n > 0
 }
 
-// stream writes the sequences from the last one to the first, as the decoder
-// reads them backwards, and returns how many bytes that are, 0 if they would be
-// more than a block.
+// stream writes the sequences from the last one to the first, because the decoder reads them
+// backwards. It returns how many bytes that are, 0 if they would be more than a block.
 func (e *Encoder) stream(seqs []sequence) int {
 	var acc uint64 // bits that are not written yet
 	var n uint8    // how many
@@ -101,8 +97,8 @@ func (e *Encoder) stream(seqs []sequence) int {
 		if at > MaxBlock-16 {
 			return 0
 		}
-		// No base of a code has bits of those that are told: 31 of both lengths
-		// at most, in a block, and 18 of the offset.
+		// The base of a code has zeros where the bits are that are written. In a block, both
+		// lengths have 31 such bits at most, and the offset has 18.
 		lb, mb, ob := litBits[s.litCode%maxCodes]%32, matchBits[s.matchCode%maxCodes]%32, s.valueCode%32
 		x := uint64(s.lits&(1<<lb-1)) | uint64((s.match-shortest)&(1<<mb-1))<<lb | uint64(s.value&(1<<ob-1))<<((lb+mb)%64)
 		acc |= x << (n % 64)
