@@ -14,10 +14,9 @@ import (
 	"github.com/procmem/procmem/internal/selfexec"
 )
 
-// An abort helper is a process of its own that has the server forget an upload whose
-// owner was killed: parts that nobody asks for are paid for month after month.
-// It waits at a pipe that ends with its owner, and is
-// killed when the upload has ended.
+// An abort helper is a process of its own that has the server forget an upload whose owner was
+// killed. Parts that nobody asks for are paid for month after month. The helper waits at a pipe
+// that ends with its owner. It is killed when the upload has ended.
 type abortHelper struct {
 	cmd  *exec.Cmd
 	pipe *os.File

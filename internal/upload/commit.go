@@ -12,8 +12,8 @@ import (
 	"github.com/minio/minio-go/v7"
 )
 
-// abortTime bounds Abort, which may be called when somebody is in a hurry.
-// abortHelperTime bounds what the abort helper does: nobody waits for that.
+// abortTime bounds Abort, which may be called when somebody is in a hurry. abortHelperTime
+// bounds what the abort helper does: nobody waits for that.
 const (
 	abortTime       = 10 * time.Second
 	abortHelperTime = time.Minute
@@ -21,9 +21,8 @@ const (
 
 var errEnded = errors.New("the upload has ended")
 
-// Commit sends what is left, has the server make the object, and compares
-// its length with what was written. If it fails, nothing is left, as after
-// Abort.
+// Commit sends what is left, has the server make the object, and compares its length with what
+// was written. If it fails, nothing is left, as after Abort.
 func (o *Object) Commit() error {
 	if o.ended {
 		return fmt.Errorf("finish %s: %w", o.url, errEnded)
@@ -104,8 +103,8 @@ func (o *Object) complete() error {
 
 var errTaken = fmt.Errorf("%w (it was made meanwhile; use --force to replace it)", os.ErrExist)
 
-// settled is for when the server says that there is no such upload, or that
-// there is an object: it may be ours, made by a request whose answer was lost.
+// settled is for when the server says that there is no such upload, or that there is an object.
+// The object may be ours, made by a request whose answer was lost.
 func (o *Object) settled(ctx context.Context, said error, unsure bool) error {
 	info, err := o.stat(ctx, 0)
 	switch {
@@ -153,9 +152,8 @@ func (o *Object) check() error {
 	return &madeError{"the server made a wrong object, which has been removed", err}
 }
 
-// Abort ends the upload, and has the server forget what it was sent. It
-// takes ten seconds at most, whatever the context and the server do. After
-// Commit it does nothing.
+// Abort ends the upload, and has the server forget what it was sent. It takes ten seconds at
+// most, whatever the context and the server do. After Commit it does nothing.
 func (o *Object) Abort() error {
 	if o.ended {
 		return nil
@@ -183,9 +181,9 @@ func (o *Object) remains(err error) error {
 		"aws s3api abort-multipart-upload --bucket %s --key '%s' --upload-id '%s'", o.url, err, o.bucket, o.key, o.id)
 }
 
-// forget has the server drop all parts. One that is still on its way, such as
-// in a proxy, may arrive after that and bring the upload back: it is looked for
-// some times, and dropped again.
+// forget has the server drop all parts. A part that is still on its way, such as in a proxy,
+// may arrive after that and bring the upload back. So the upload is looked for some times, and
+// dropped again.
 func (o *Object) forget(ctx context.Context) error {
 	const looks, rest = 4, 100 * time.Millisecond
 	for gone := 0; gone < looks; {

@@ -17,14 +17,13 @@ import (
 	"golang.org/x/sys/unix"
 )
 
-// deadPeer is how long a server may leave what it was sent without a sign
-// that it has come, or without room for more: a machine that lost its power
-// sends no word of that, and without a limit the kernel tries for a quarter of
-// an hour. It says nothing of how fast the data goes.
+// deadPeer is how long a server may give no sign that it has what it was sent, or may have no
+// room for more. A machine that lost its power sends no word of that. Without a limit, the
+// kernel tries for a quarter of an hour. deadPeer says nothing of how fast the data goes.
 const deadPeer = time.Minute
 
-// connect returns a client for the server that the environment names. It
-// tries each request once: when to try again is decided in try.
+// connect returns a client for the server that the environment names. It tries each request
+// once: when to try again is decided in try.
 func connect(creds *credentials.Credentials, region string) (*minio.Core, error) {
 	host, secure, lookup := "s3.amazonaws.com", true, minio.BucketLookupAuto
 	if name, value := firstEnv("AWS_ENDPOINT_URL_S3", "AWS_ENDPOINT_URL"); value != "" {
@@ -66,8 +65,8 @@ func newTransport(secure bool) (http.RoundTripper, error) {
 		},
 	}
 	tr.DialContext = dialer.DialContext
-	// To put the parts together may take a server as long as to copy them.
-	// What must not take long has a limit of its own.
+	// To put the parts together may take a server as long as to copy them. What must not take
+	// long has a limit of its own.
 	tr.ResponseHeaderTimeout = 0
 	tr.ExpectContinueTimeout = time.Second
 	if ca := os.Getenv("AWS_CA_BUNDLE"); secure && ca != "" {
@@ -100,8 +99,7 @@ func parseEndpoint(s string) (*url.URL, error) {
 	return u, nil
 }
 
-// region returns the one that the environment names, or where AWS itself
-// begins to look.
+// region returns the one that the environment names, or where AWS itself begins to look.
 func region() string {
 	if _, r := firstEnv("AWS_REGION", "AWS_DEFAULT_REGION"); r != "" {
 		return r

@@ -14,17 +14,16 @@ import (
 	"github.com/minio/minio-go/v7/pkg/credentials"
 )
 
-// How long may be asked over the network for credentials. Outside of a cloud
-// nothing answers at the address of its metadata service, which must not
-// look like a program that hangs.
+// How long may be asked over the network for credentials. Outside of a cloud nothing answers at
+// the address of its metadata service, which must not look like a program that hangs.
 const (
 	metadataTime = 3 * time.Second
 	identityTime = 10 * time.Second
 )
 
-// findCredentials looks where the tools of AWS look, in the same order: the
-// environment, the shared files, and what is given to the container or the
-// machine. It does not come back with credentials that are anonymous.
+// findCredentials looks where the tools of AWS look. The order is theirs: the environment, the
+// shared files, and what is given to the container or the machine. It never returns anonymous
+// credentials.
 func findCredentials(ctx context.Context) (*credentials.Credentials, error) {
 	id, secret := os.Getenv("AWS_ACCESS_KEY_ID"), os.Getenv("AWS_SECRET_ACCESS_KEY")
 	switch {
@@ -40,8 +39,8 @@ func findCredentials(ctx context.Context) (*credentials.Credentials, error) {
 	v, fileErr := retrieve(ctx, creds, identityTime)
 	switch {
 	case fileErr == nil && v.Expiration.IsZero():
-		// Otherwise the files would be read again, and the program named in
-		// them run, for each request.
+		// Otherwise the files would be read again, and the program named in them run, for each
+		// request.
 		return credentials.NewStaticV4(v.AccessKeyID, v.SecretAccessKey, v.SessionToken), nil
 	case fileErr == nil:
 		return creds, nil
@@ -66,9 +65,8 @@ func findCredentials(ctx context.Context) (*credentials.Credentials, error) {
 	return nil, noCredentials(fileErr, err)
 }
 
-// roleCredentials returns those of the role that a container or a machine
-// has, nil where nobody may be asked. Explicit is set if the environment says
-// that there is a role.
+// roleCredentials returns those of the role that a container or a machine has, nil where nobody
+// may be asked. Explicit is set if the environment says that there is a role.
 func roleCredentials() (creds *credentials.Credentials, limit time.Duration, explicit bool) {
 	if os.Getenv("AWS_WEB_IDENTITY_TOKEN_FILE") != "" {
 		return credentials.New(&credentials.IAM{
@@ -110,8 +108,8 @@ func noCredentials(fileErr, roleErr error) error {
 	return errors.New(text)
 }
 
-// isSession reports whether an error is of the file that `aws sso login` leaves
-// of a session (~/.aws/sso/cache), and not of the user's own files.
+// isSession reports whether an error is of the file that `aws sso login` leaves of a session
+// (~/.aws/sso/cache), and not of the user's own files.
 func isSession(err error) bool {
 	at, ok := errors.AsType[*fs.PathError](err)
 	return ok && strings.HasSuffix(filepath.Dir(at.Path), filepath.Join("sso", "cache"))

@@ -14,18 +14,17 @@ import (
 	"github.com/minio/minio-go/v7"
 )
 
-// stallTime is how long a server that is there may take no byte of a part, or
-// not answer when it has all of it. What the kernel still holds back counts as
-// taken, so that this must do for a few MiB on a slow line.
+// stallTime is how long a server that is there may take no byte of a part, or not answer when
+// it has all of it. What the kernel still holds back counts as taken, so that this must do for
+// a few MiB on a slow line.
 const stallTime = 2 * time.Minute
 
 var errStalled = errors.New("the server is there, and does not move")
 
-// put sends part n until the server has it. The server compares what arrived
-// with its MD5 sum, which buckets with a retention time insist upon; and where
-// there is no TLS, with the SHA-256 sum, which is signed. (The default
-// without TLS is to sign each 64 KiB, which not all servers understand, and of
-// an empty part makes an invalid request.)
+// put sends part n until the server has it. The server compares what arrived with its MD5 sum,
+// which buckets with a retention time insist upon. Where there is no TLS, it also compares the
+// SHA-256 sum, which is signed. (The default without TLS is to sign each 64 KiB, which not all
+// servers understand, and of an empty part makes an invalid request.)
 func (o *Object) put(n int, buf []byte) error {
 	sum := md5.Sum(buf)
 	opts := minio.PutObjectPartOptions{
@@ -92,9 +91,8 @@ func (o *Object) notice(format string, args ...any) {
 	}
 }
 
-// body is the content of a part, sent once. When the request is over it gives
-// nothing more: the transport may still be reading, and the memory has
-// another part in it soon.
+// body is the content of a part, sent once. When the request is over it gives nothing more: the
+// transport may still be reading, and the memory has another part in it soon.
 type body struct {
 	alive *time.Timer
 	limit time.Duration

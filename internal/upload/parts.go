@@ -7,17 +7,16 @@ const (
 )
 
 const (
-	// minPart is well above the 5 MiB that S3 wants, and small enough to have
-	// three of them in memory.
+	// minPart is well above the 5 MiB that S3 wants, and small enough to have three of them in
+	// memory.
 	minPart = 8 << 20
-	// plannedParts is what a prediction may use up: the rest is for when it
-	// was too low.
+	// plannedParts is what a prediction may use up: the rest is for when it was too low.
 	plannedParts = 9_000
 )
 
-// layout says how long the parts of an upload are. Up to the predicted
-// length they are equal. Beyond it they are doubled ten times on the way to
-// the last part: without a prediction, after each thousand of them.
+// layout says how long the parts of an upload are. Up to the predicted length they are equal.
+// Beyond it they are doubled ten times on the way to the last part: without a prediction, after
+// each thousand of them.
 type layout struct {
 	base    int64 // bytes of the first part
 	planned int   // parts that the prediction needs

@@ -21,8 +21,8 @@ const (
 	maxWait   = 5 * time.Second
 )
 
-// try does what f does until that succeeds, fails for good, or has failed for
-// as long as patience is. When ctx ends it returns the cause of that, at once.
+// try does what f does until that succeeds, fails for good, or has failed for as long as
+// patience is. When ctx ends it returns the cause of that, at once.
 func try(ctx context.Context, patience time.Duration, f func(context.Context) error) error {
 	var since time.Time
 	for wait := firstWait; ; wait = min(2*wait, maxWait) {
@@ -56,8 +56,8 @@ func try(ctx context.Context, patience time.Duration, f func(context.Context) er
 	}
 }
 
-// passing reports whether an error may be another one, or none, if the same
-// is asked again later.
+// passing reports whether an error may be another one, or none, if the same is asked again
+// later.
 func passing(err error) bool {
 	var said minio.ErrorResponse
 	if !errors.As(err, &said) {
@@ -82,8 +82,7 @@ func passing(err error) bool {
 	}
 }
 
-// hopeless reports whether an error that is not from the server is due to how
-// things are.
+// hopeless reports whether an error that is not from the server is due to how things are.
 func hopeless(err error) bool {
 	var cert *tls.CertificateVerificationError
 	var record tls.RecordHeaderError
@@ -93,8 +92,8 @@ func hopeless(err error) bool {
 
 func notFound(err error) bool { return status(err) == http.StatusNotFound }
 
-// unsaid reports whether a HEAD request was refused. What is wrong is in the
-// text of an answer, and these have none.
+// unsaid reports whether a HEAD request was refused. What is wrong is in the text of an answer,
+// and these have none.
 func unsaid(err error) bool {
 	s := status(err)
 	return s == http.StatusForbidden || s == http.StatusBadRequest
@@ -119,9 +118,8 @@ func bucketRegion(err error) string {
 	return said.Region
 }
 
-// words returns an error as the server or the system said it: the code, which
-// is what one can search for, and not the address of the request, which is
-// long and says nothing.
+// words returns an error as the server or the system said it. It keeps the code, which is what
+// one can search for. It drops the address of the request, which is long and says nothing.
 func words(err error) error {
 	var said minio.ErrorResponse
 	var req *url.Error
@@ -140,12 +138,11 @@ func words(err error) error {
 // again is in the context of what is tried once more.
 type again struct{}
 
-// askFirst is a transport that asks the server, of what is tried once more,
-// whether it wants the body at all. One that refuses and closes the
-// connection while we are sending is not heard: all that arrives is that the
-// connection is gone. It is not done each time, since servers that do not
-// know the question cost a second. The header is not signed: proxies take it
-// out.
+// askFirst is a transport that asks the server, of what is tried once more, whether it wants
+// the body at all. One that refuses and closes the connection while we are sending is not
+// heard: all that arrives is that the connection is gone. It is not done each time, since
+// servers that do not know the question cost a second. The header is not signed: proxies take
+// it out.
 type askFirst struct{ *http.Transport }
 
 func (t askFirst) RoundTrip(req *http.Request) (*http.Response, error) {

@@ -1,9 +1,9 @@
-// Package upload writes an object in S3, or in a server that speaks its
-// protocol: for bytes that are too many for the disks at hand. The object is
-// sent while it is written, and exists when it is whole. Start with Create.
+// Package upload writes an object in S3, or in a server that speaks its protocol. It is for
+// bytes that are too many for the disks at hand. The object is sent while it is written, and
+// exists when it is whole. Start with Create.
 //
-// It does not promise that a server which ignores If-None-Match never loses
-// an object that somebody else made under the same name meanwhile.
+// It does not promise that a server which ignores If-None-Match never loses an object that
+// somebody else made under the same name meanwhile.
 package upload
 
 import (
@@ -19,11 +19,11 @@ import (
 )
 
 const (
-	// atOnce is how many parts are on their way at a time. One more is being
-	// filled, so that there are three in memory at the most.
+	// atOnce is how many parts are on their way at a time. One more is being filled, so that
+	// there are three in memory at the most.
 	atOnce = 2
-	// createTime bounds all that Create asks for. Somebody waits for it, and
-	// nothing is lost by an error.
+	// createTime bounds all that Create asks for. Somebody waits for it, and nothing is lost by
+	// an error.
 	createTime     = 30 * time.Second
 	createPatience = 3 * time.Second
 	// requestTime is for a request with hardly anything in it, once.
@@ -34,23 +34,22 @@ const (
 
 // Options say how to upload. The zero value is ready for use.
 type Options struct {
-	// Size is the expected length in bytes, or an upper bound; 0 is unknown.
-	// More may be written. Three parts are in memory: 24 MiB for a Size of up to
-	// 70 GiB, 360 MiB for 1 TiB. If it is unknown they are 24 MiB for the first
-	// 8 GiB, 48 MiB for the 16 GiB that follow, and so on.
+	// Size is the expected length in bytes, or an upper bound; 0 is unknown. More may be
+	// written. Three parts are in memory: 24 MiB for a Size of up to 70 GiB, 360 MiB for 1 TiB.
+	// If it is unknown they are 24 MiB for the first 8 GiB, 48 MiB for the 16 GiB that follow,
+	// and so on.
 	Size int64
 	// Force replaces an object of the same name.
 	Force bool
-	// Patience is how long a part is tried again while the server is away;
-	// 0 means two minutes.
+	// Patience is how long a part is tried again while the server is away; 0 means two minutes.
 	Patience time.Duration
-	// Notice, if not nil, is called when the server is away, and when it is back:
-	// from any goroutine, by one at a time.
+	// Notice, if not nil, is called when the server is away, and when it is back: from any
+	// goroutine, by one at a time.
 	Notice func(format string, args ...any)
 }
 
-// Object is a new object. It implements io.Writer, and is not safe for
-// concurrent use, except for Written. Commit or Abort must be called.
+// Object is a new object. It implements io.Writer, and is not safe for concurrent use, except
+// for Written. Commit or Abort must be called.
 type Object struct {
 	core             *minio.Core
 	url, bucket, key string
@@ -82,18 +81,18 @@ type Object struct {
 	noticing sync.Mutex
 }
 
-// markName is the metadata that tells whose an object is. What the ETag of an
-// object in parts is differs from server to server.
+// markName is the metadata that tells whose an object is. What the ETag of an object in parts
+// is differs from server to server.
 const markName = "Procmem-Upload"
 
-// Create begins an object. It fails at once if a request is refused, as for
-// a bucket that does not exist, or would be refused in the end. An object
-// that exists gives os.ErrExist, unless Force is set.
+// Create begins an object. It fails at once if a request is refused, as for a bucket that does
+// not exist, or would be refused in the end. An object that exists gives os.ErrExist, unless
+// Force is set.
 //
-// Its settings are the variables of AWS and the files that they name:
-// AWS_ACCESS_KEY_ID, AWS_SECRET_ACCESS_KEY, AWS_SESSION_TOKEN, AWS_PROFILE,
-// AWS_SHARED_CREDENTIALS_FILE, AWS_REGION, AWS_ENDPOINT_URL_S3,
-// AWS_ENDPOINT_URL, AWS_CA_BUNDLE, and those of roles.
+// Its settings are the variables of AWS and the files that they name. AWS_ACCESS_KEY_ID,
+// AWS_SECRET_ACCESS_KEY, AWS_SESSION_TOKEN, AWS_PROFILE, AWS_SHARED_CREDENTIALS_FILE and those
+// of roles give credentials. AWS_REGION, AWS_ENDPOINT_URL_S3 and AWS_ENDPOINT_URL say where the
+// server is. AWS_CA_BUNDLE says which certificates it may have.
 func Create(ctx context.Context, url string, o Options) (*Object, error) {
 	u, err := create(ctx, url, o)
 	if err != nil {
@@ -146,8 +145,8 @@ func (o *Object) begin(ctx context.Context) error {
 		}
 		region = other
 	}
-	// Who may write need not be allowed to look. If it is something else, like
-	// a bucket that does not exist, the next request will be told.
+	// Who may write need not be allowed to look. If it is something else, like a bucket that
+	// does not exist, the next request will be told.
 	blind := unsaid(err)
 	switch {
 	case err == nil && !o.opts.Force:
@@ -188,13 +187,12 @@ func (o *Object) stat(ctx context.Context, patience time.Duration) (info minio.O
 	return info, err
 }
 
-// Written returns how many bytes Write has taken. It is safe for concurrent
-// use.
+// Written returns how many bytes Write has taken. It is safe for concurrent use.
 func (o *Object) Written() int64 { return o.written.Load() }
 
-// Write implements io.Writer. It returns when p is in a part that is being
-// filled or sent. While two parts are on their way and a third is full, it
-// waits. It returns soon after the context of Create has ended.
+// Write implements io.Writer. It returns when p is in a part that is being filled or sent.
+// While two parts are on their way and a third is full, it waits. It returns soon after the
+// context of Create has ended.
 func (o *Object) Write(p []byte) (int, error) {
 	done := 0
 	for done < len(p) {
@@ -230,8 +228,8 @@ func (o *Object) memory(n int64) []byte {
 	return make([]byte, 0, n)
 }
 
-// send begins to send the part that was filled, as soon as not too many are
-// on their way. It reports false if the upload is over.
+// send begins to send the part that was filled, as soon as not too many are on their way. It
+// reports false if the upload is over.
 func (o *Object) send() bool {
 	select {
 	case o.slots <- struct{}{}:

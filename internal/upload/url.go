@@ -13,8 +13,7 @@ const scheme = "s3://"
 // IsURL reports whether s is meant to be a URL for this package.
 func IsURL(s string) bool { return strings.HasPrefix(s, scheme) }
 
-// ParseURL splits s3://bucket/key. The key is taken as it is: nothing in it
-// is escaped.
+// ParseURL splits s3://bucket/key. The key is taken as it is: nothing in it is escaped.
 func ParseURL(s string) (bucket, key string, err error) {
 	bucket, key, _ = strings.Cut(strings.TrimPrefix(s, scheme), "/")
 	if err := checkURL(s, bucket, key); err != nil {
@@ -36,8 +35,8 @@ func checkURL(s, bucket, key string) error {
 	if err := s3utils.CheckValidBucketName(bucket); err != nil {
 		return fmt.Errorf("%q cannot be a bucket: %w", bucket, err)
 	}
-	// Most servers take such names, and hardly anybody wants them: they come
-	// from a variable that is empty.
+	// Most servers take such names, and hardly anybody wants them: they come from a variable
+	// that is empty.
 	for part := range strings.SplitSeq(key, "/") {
 		switch part {
 		case "":
