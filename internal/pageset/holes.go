@@ -6,9 +6,8 @@ import (
 	"syscall"
 )
 
-// FileData returns the first run of data in the interval [off, end) of a
-// file, or end, end if there is none. On a file system without holes
-// everything is data.
+// FileData returns the first run of data in the interval [off, end) of a file, or end, end if
+// there is none. On a file system without holes everything is data.
 func FileData(f *os.File, off, end int64) (from, to int64) {
 	const seekData, seekHole = 3, 4 // include/uapi/linux/fs.h
 	from, err := f.Seek(off, seekData)

@@ -7,8 +7,8 @@ import (
 	"github.com/procmem/procmem"
 )
 
-// Merge sorts ranges by address, drops empty ones and joins those that
-// overlap or touch. It reuses the slice, and never returns nil.
+// Merge sorts ranges by address, drops empty ones and joins those that overlap or touch. It
+// reuses the slice, and never returns nil.
 func Merge(ranges []procmem.Range) []procmem.Range {
 	slices.SortFunc(ranges, func(a, b procmem.Range) int { return cmp.Compare(a.Start, b.Start) })
 	if ranges == nil {
@@ -27,8 +27,8 @@ func Merge(ranges []procmem.Range) []procmem.Range {
 	return out
 }
 
-// Index returns the index of the first of ascending, disjoint ranges that
-// ends above a, or len(ranges).
+// Index returns the index of the first of ascending, disjoint ranges that ends above a, or
+// len(ranges).
 func Index(ranges []procmem.Range, a procmem.Addr) int {
 	i, _ := slices.BinarySearchFunc(ranges, a, func(r procmem.Range, a procmem.Addr) int {
 		if r.End <= a {

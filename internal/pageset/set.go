@@ -1,7 +1,6 @@
-// Package pageset keeps pages and ranges of addresses, in address spaces of
-// any size. Set tells which pages there are, and Store where in a file they
-// lie. The functions on ranges (Merge, Index, Overlaps and so on) are the
-// only ones.
+// Package pageset keeps pages and ranges of addresses, in address spaces of any size. Set tells
+// which pages there are, and Store where in a file they lie. The functions on ranges (Merge,
+// Index, Overlaps and so on) are the only ones.
 package pageset
 
 import (
@@ -16,9 +15,8 @@ import (
 // chunkPages is the number of pages that share a bitmap: 2 MiB.
 const chunkPages = 512
 
-// Set is a set of pages. The zero value is empty. Ranges are widened to
-// whole pages. A Set is not safe for concurrent use, and must not be changed
-// during Ranges or Gaps.
+// Set is a set of pages. The zero value is empty. Ranges are widened to whole pages. A Set is
+// not safe for concurrent use, and must not be changed during Ranges or Gaps.
 type Set struct {
 	chunks map[uint64]*chunk
 	keys   []uint64 // of chunks, ascending unless unsorted; an empty chunk stays
@@ -33,8 +31,8 @@ type chunk struct {
 	n    int
 }
 
-// pages returns the page numbers [first, end) that r touches. Numbers of
-// pages, unlike addresses, can name the end of the last page.
+// pages returns the page numbers [first, end) that r touches. Numbers of pages, unlike
+// addresses, can name the end of the last page.
 func pages(r procmem.Range) (first, end uint64) {
 	if r.Empty() {
 		return 0, 0
@@ -42,8 +40,8 @@ func pages(r procmem.Range) (first, end uint64) {
 	return uint64(r.Start) / procmem.PageSize, uint64(r.End-1)/procmem.PageSize + 1
 }
 
-// addresses is the way back. The end of the last page is no address, so that
-// its last byte must do.
+// addresses is the way back. The end of the last page is no address, so that its last byte must
+// do.
 func addresses(first, end uint64) procmem.Range {
 	if end > math.MaxUint64/procmem.PageSize {
 		return procmem.Range{Start: procmem.Addr(first * procmem.PageSize), End: math.MaxUint64}
@@ -99,8 +97,7 @@ func (s *Set) Has(a procmem.Addr) bool {
 // Len returns the number of pages in the set.
 func (s *Set) Len() uint64 { return s.n }
 
-// Ranges yields the longest runs of pages inside r that are in the set,
-// ascending.
+// Ranges yields the longest runs of pages inside r that are in the set, ascending.
 func (s *Set) Ranges(r procmem.Range) iter.Seq[procmem.Range] {
 	return func(yield func(procmem.Range) bool) {
 		for lo, hi := range s.runs(pages(r)) {
@@ -111,8 +108,7 @@ func (s *Set) Ranges(r procmem.Range) iter.Seq[procmem.Range] {
 	}
 }
 
-// Gaps yields the longest runs of pages inside r that are not in the set,
-// ascending.
+// Gaps yields the longest runs of pages inside r that are not in the set, ascending.
 func (s *Set) Gaps(r procmem.Range) iter.Seq[procmem.Range] {
 	return func(yield func(procmem.Range) bool) {
 		at, end := pages(r)
@@ -128,8 +124,7 @@ func (s *Set) Gaps(r procmem.Range) iter.Seq[procmem.Range] {
 	}
 }
 
-// runs yields the runs of page numbers inside [first, end), across the
-// borders of chunks.
+// runs yields the runs of page numbers inside [first, end), across the borders of chunks.
 func (s *Set) runs(first, end uint64) iter.Seq2[uint64, uint64] {
 	return func(yield func(lo, hi uint64) bool) {
 		var from, to uint64 // the run so far

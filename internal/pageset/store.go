@@ -16,21 +16,19 @@ import (
 	"github.com/procmem/procmem"
 )
 
-// chunkSize is how much memory gets a place in the file at once, so that
-// neighbours in memory are neighbours in the file by and large.
+// chunkSize is how many bytes of memory get a place in the file at once. So neighbours in
+// memory are neighbours in the file by and large.
 const chunkSize = chunkPages * procmem.PageSize
 
-// Place is where memory lies in a file: its address plus Delta is the
-// offset.
+// Place is where memory lies in a file: its address plus Delta is the offset.
 type Place struct {
 	procmem.Range
 	Delta int64
 }
 
-// Store keeps pages by address in a file that can be written anywhere and is
-// all zeros at first. Pages may be overwritten and forgotten, and forgotten
-// ones leave no byte behind. Put and ReadAt are safe for concurrent use on
-// different pages.
+// Store keeps pages by address in a file that can be written anywhere and is all zeros at
+// first. Pages may be overwritten and forgotten, and forgotten ones leave no byte behind. Put
+// and ReadAt are safe for concurrent use on different pages.
 type Store struct {
 	dst   io.WriterAt
 	limit int64 // the highest offset at which a place may end
@@ -42,9 +40,9 @@ type Store struct {
 	data   Set     // the pages of the file that may hold anything but zeros
 }
 
-// NewStore returns a store in the file dst. The given places, ascending and
-// disjoint, are fixed. Other memory gets a place when it first needs one,
-// from offset end on; it fails if the place would end above limit.
+// NewStore returns a store in the file dst. The given places, ascending and disjoint, are
+// fixed. Other memory gets a place when it first needs one, from offset end on; it fails if the
+// place would end above limit.
 func NewStore(dst io.WriterAt, places []Place, end, limit int64) *Store {
 	return &Store{dst: dst, places: places, end: end, limit: limit}
 }
@@ -153,9 +151,9 @@ func (s *Store) grow(r procmem.Range) (Place, error) {
 	return at, nil
 }
 
-// Settle gives all memory of the ranges a place, and forgets everything
-// outside of them. Ranges must be ascending and disjoint. The places that it
-// returns are ascending, and each lies in one of the ranges.
+// Settle gives all memory of the ranges a place, and forgets everything outside of them. Ranges
+// must be ascending and disjoint. The places that it returns are ascending, and each lies in
+// one of the ranges.
 func (s *Store) Settle(ranges []procmem.Range) ([]Place, error) {
 	s.mu.Lock()
 	places, err := s.settle(ranges)
@@ -167,8 +165,8 @@ func (s *Store) Settle(ranges []procmem.Range) ([]Place, error) {
 	return places, cmp.Or(err, s.makeHoles(holes))
 }
 
-// settle returns the places of the ranges. It walks along both, since there
-// may be tens of thousands of each.
+// settle returns the places of the ranges. It walks along both, since there may be tens of
+// thousands of each.
 func (s *Store) settle(ranges []procmem.Range) (out []Place, err error) {
 	known, i := s.places, 0
 	var fresh []Place
@@ -213,8 +211,8 @@ func joinPlaces(places []Place) []Place {
 	return joined
 }
 
-// outside takes what is not in the ranges out of the sets, and returns where
-// there have to be holes.
+// outside takes what is not in the ranges out of the sets, and returns where there have to be
+// holes.
 func (s *Store) outside(ranges []procmem.Range) (holes []Place) {
 	var at procmem.Addr
 	drop := func(end procmem.Addr) {
@@ -257,8 +255,7 @@ func (s *Store) makeHoles(holes []Place) error {
 	return nil
 }
 
-// stored returns where the pages of r lie that are not zeros. The caller has
-// locked.
+// stored returns where the pages of r lie that are not zeros. The caller has locked.
 func (s *Store) stored(r procmem.Range) (out []Place) {
 	for d := range s.data.Ranges(r) {
 		for i := s.find(d.Start); !d.Empty(); i++ {
@@ -270,8 +267,7 @@ func (s *Store) stored(r procmem.Range) (out []Place) {
 	return out
 }
 
-// hole makes n bytes of the file read as zeros, without taking room where the
-// file can do that.
+// hole makes n bytes of the file read as zeros, without taking room where the file can do that.
 func (s *Store) hole(off, n int64) error {
 	if f, ok := s.dst.(interface{ PunchHole(off, n int64) error }); ok {
 		if err := f.PunchHole(off, n); err != nil {
@@ -309,8 +305,8 @@ func (s *Store) ReadAt(p []byte, addr procmem.Addr) (int, error) {
 	return n, nil
 }
 
-// readable returns how much of p the store holds from addr on, and the parts
-// of that which are not zeros.
+// readable returns how much of p the store holds from addr on, and the parts of that which are
+// not zeros.
 func (s *Store) readable(p []byte, addr procmem.Addr) (n int, data []Place) {
 	s.mu.Lock()
 	defer s.mu.Unlock()
@@ -331,8 +327,8 @@ func (s *Store) readable(p []byte, addr procmem.Addr) (n int, data []Place) {
 	return n, data
 }
 
-// Held yields the runs of pages inside r that were put and not forgotten,
-// ascending. Changes made during the loop do not show in it.
+// Held yields the runs of pages inside r that were put and not forgotten, ascending. Changes
+// made during the loop do not show in it.
 func (s *Store) Held(r procmem.Range) iter.Seq[procmem.Range] {
 	return func(yield func(procmem.Range) bool) {
 		s.mu.Lock()
@@ -346,8 +342,8 @@ func (s *Store) Held(r procmem.Range) iter.Seq[procmem.Range] {
 	}
 }
 
-// Lacks yields the runs of pages inside r that Held does not. The store must
-// not be changed during the loop.
+// Lacks yields the runs of pages inside r that Held does not. The store must not be changed
+// during the loop.
 func (s *Store) Lacks(r procmem.Range) iter.Seq[procmem.Range] { return s.held.Gaps(r) }
 
 // End returns the offset at which the last place ends.
@@ -367,16 +363,15 @@ func (s *Store) Bytes() int64 {
 // zeroBlock is compared with and written from, never written to.
 var zeroBlock [256 << 10]byte
 
-// Buffer returns n bytes that begin at a page boundary, as direct I/O
-// requires.
+// Buffer returns n bytes that begin at a page boundary, as direct I/O requires.
 func Buffer(n int) []byte {
 	b := make([]byte, n+procmem.PageSize)
 	skip := -int(reflect.ValueOf(b).Pointer()) & (procmem.PageSize - 1)
 	return b[skip : skip+n : skip+n]
 }
 
-// Run returns the length, in bytes, of the run of pages at the front of p
-// that are all zero, or all not. The last page may be short.
+// Run returns the length, in bytes, of the run of pages at the front of p that are all zero, or
+// all not. The last page may be short.
 func Run(zero bool, p []byte) int {
 	n := 0
 	for n < len(p) {

@@ -1,8 +1,7 @@
-// Package pipe carries memory from a procmem.Memory to where it goes. A plan
-// lists extents, readers read them in blocks, and work is done on each
-// block, in parallel or in the order of the plan. Buffers are few and
-// reused, so a slow consumer holds up the readers. The first error ends
-// everything.
+// Package pipe carries memory from a procmem.Memory to where it goes. A plan lists extents,
+// readers read them in blocks, and work is done on each block, in parallel or in the order of
+// the plan. Buffers are few and reused, so a slow consumer holds up the readers. The first
+// error ends everything.
 package pipe
 
 import (
@@ -19,12 +18,11 @@ import (
 	"github.com/procmem/procmem/internal/pageset"
 )
 
-// BlockSize is how much is read at once, in bytes, unless Pipe.Size says
-// otherwise. process_vm_readv(2) is fastest between one and four MiB.
+// BlockSize is how much is read at once, in bytes, unless Pipe.Size says otherwise.
+// process_vm_readv(2) is fastest between one and four MiB.
 const BlockSize = 2 << 20
 
-// Extent is memory to be carried, and its destination: the address plus
-// Delta.
+// Extent is memory to be carried, and its destination: the address plus Delta.
 type Extent struct {
 	procmem.Range
 	Delta int64
@@ -35,14 +33,14 @@ type Extent struct {
 type Block struct {
 	Delta  int64
 	Pieces []Piece // what could be read, ascending
-	// First and Last are the first and the last address of this block itself.
-	// What Pieces hold behind Last is overlap.
+	// First and Last are the first and the last address of this block itself. What Pieces hold
+	// behind Last is overlap.
 	First, Last procmem.Addr
-	// Follows is set if the plan has no gap between the last block and this one.
-	// The first bytes of this block are overlap of that one then.
+	// Follows is set if the plan has no gap between the last block and this one. The first
+	// bytes of this block are overlap of that one then.
 	Follows bool
-	// Note is for the work to keep something with the block. It stays with the
-	// buffers, and is reused with them.
+	// Note is for the work to keep something with the block. It stays with the buffers, and is
+	// reused with them.
 	Note any
 
 	parts  []procmem.Range // of the plan
@@ -54,33 +52,33 @@ type Block struct {
 	ready  chan struct{} // receives when the block is read and worked on
 }
 
-// Piece is memory without a gap. Its offset in a page is that of the buffer
-// in which it lies, so whole pages suit direct I/O.
+// Piece is memory without a gap. Its offset in a page is that of the buffer in which it lies,
+// so whole pages suit direct I/O.
 type Piece struct {
 	Addr  procmem.Addr
 	Bytes []byte // valid as long as the block
 }
 
-// Pipe has the goroutines and the buffers. It may be run again, but is not
-// safe for concurrent use.
+// Pipe has the goroutines and the buffers. It may be run again, but is not safe for concurrent
+// use.
 type Pipe struct {
-	// Background makes readers give way to everything else that wants the
-	// processor. It must not be set for the memory of a running process, whose
-	// address space is locked while it is read.
+	// Background makes readers give way to everything else that wants the processor. It must
+	// not be set for the memory of a running process, whose address space is locked while it is
+	// read.
 	Background bool
-	// Size is how much a block holds, in bytes. It must be whole pages; 0 is
-	// BlockSize. Size and Overlap must not change after the first Run.
+	// Size is how much a block holds, in bytes. It must be whole pages; 0 is BlockSize. Size
+	// and Overlap must not change after the first Run.
 	Size int
-	// Overlap is how many bytes of what follows a block holds too, as far as the
-	// plan has no gap. They are read again with the next block.
+	// Overlap is how many bytes of what follows a block holds too, as far as the plan has no
+	// gap. They are read again with the next block.
 	Overlap int
 
 	readers int
 	blocks  chan *Block // that are free
 }
 
-// New returns a pipe with a reader for each processor: at least two, since
-// reading and writing wait for different things, and at most four.
+// New returns a pipe with a reader for each processor: at least two, since reading and writing
+// wait for different things, and at most four.
 func New() *Pipe {
 	p := &Pipe{readers: max(2, min(4, runtime.GOMAXPROCS(0)))}
 	p.blocks = make(chan *Block, p.readers+2)
@@ -90,18 +88,17 @@ func New() *Pipe {
 	return p
 }
 
-// Work is what is done on each block. Each is called by the reader of the
-// block, in parallel with others. Emit, if not nil, is called afterwards for
-// one block at a time, in the order of the plan.
+// Work is what is done on each block. Each is called by the reader of the block, in parallel
+// with others. Emit, if not nil, is called afterwards for one block at a time, in the order of
+// the plan.
 type Work struct {
 	Each func(*Block) error
 	Emit func(*Block) error
 }
 
-// Run carries the extents of a plan, which must ascend. It returns the
-// faults, sorted by address and merged: memory that cannot be read is no
-// error. An error is that of the work or of ctx, and nothing runs any more
-// when Run returns.
+// Run carries the extents of a plan, which must ascend. It returns the faults, sorted by
+// address and merged: memory that cannot be read is no error. An error is that of the work or
+// of ctx, and nothing runs any more when Run returns.
 func (p *Pipe) Run(ctx context.Context, mem procmem.Memory, plan iter.Seq[Extent], w Work) ([]procmem.Fault, error) {
 	ctx, cancel := context.WithCancelCause(ctx)
 	defer cancel(nil)
@@ -178,17 +175,17 @@ func (p *Pipe) reader(work <-chan *Block, do, done func(*Block)) {
 	var b *Block
 	one := func() { do(b) }
 	for b = range work {
-		// Those whom this has woken come first: in a system call it would keep
-		// the processor from them, until the scheduler gives that to another
-		// thread, and these then take turns for each block.
+		// The goroutines that this one has woken come first. In a system call it would keep the
+		// processor from them, until the scheduler gives the processor to another thread. The
+		// threads would then take turns for each block.
 		runtime.Gosched()
 		run(one)
 		done(b)
 	}
 }
 
-// plan gathers extents into blocks, so that memory of scattered pages does not
-// cost a handover for each, and hands these over in order.
+// plan gathers extents into blocks, so that memory of scattered pages does not cost a handover
+// for each, and hands these over in order.
 func (p *Pipe) plan(ctx context.Context, plan iter.Seq[Extent], hand func(*Block)) (known []procmem.Fault) {
 	var cur *Block
 	defer func() {
@@ -261,8 +258,8 @@ func (b *Block) begin(delta int64, a procmem.Addr, size int) {
 	b.parts, b.Pieces, b.faults = b.parts[:0], b.Pieces[:0], b.faults[:0]
 }
 
-// read reads all parts, each to where its distance from the first puts it, into
-// a buffer of that size.
+// read reads all parts, each to where its distance from the first puts it, into a buffer of
+// that size.
 func (b *Block) read(mem procmem.Memory, size int) {
 	if b.buf == nil {
 		b.buf, b.add = pageset.Buffer(size), b.keep
@@ -286,8 +283,8 @@ func (b *Block) own(faults []procmem.Fault) []procmem.Fault {
 	return faults
 }
 
-// keep notes a piece that was read to where it belongs. Neighbours are one, so
-// that they are written at once.
+// keep notes a piece that was read to where it belongs. Neighbours are one, so that they are
+// written at once.
 func (b *Block) keep(a procmem.Addr, p []byte) error {
 	if k := len(b.Pieces) - 1; k >= 0 && b.Pieces[k].end() == a {
 		b.Pieces[k].Bytes = b.buf[b.Pieces[k].Addr-b.base:][:len(b.Pieces[k].Bytes)+len(p)]
@@ -323,9 +320,8 @@ func merge(faults []procmem.Fault) []procmem.Fault {
 	return merged
 }
 
-// Join joins neighbours among ascending faults, whatever their reasons, and
-// keeps the first reason. It is for compressed files, where each lost frame
-// has a reason of its own.
+// Join joins neighbours among ascending faults, whatever their reasons, and keeps the first
+// reason. It is for compressed files, where each lost frame has a reason of its own.
 func Join(faults []procmem.Fault) []procmem.Fault {
 	var joined []procmem.Fault
 	for i := 0; i < len(faults); {

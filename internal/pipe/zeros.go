@@ -7,8 +7,8 @@ import (
 	"github.com/procmem/procmem"
 )
 
-// CountZeros returns how many bytes of pages of zeros a memory has where there may be
-// data. What is swapped out is not read, which would bring it back.
+// CountZeros returns how many bytes of pages of zeros a memory has where there may be data.
+// What is swapped out is not read, which would bring it back.
 func CountZeros(ctx context.Context, mem procmem.Sparse, ranges []procmem.Range) (uint64, error) {
 	data := mem.Data
 	if m, ok := mem.(procmem.Resident); ok {

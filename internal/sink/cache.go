@@ -6,8 +6,8 @@ import (
 	"golang.org/x/sys/unix"
 )
 
-// cacheWindow is how much is written through the page cache before it is
-// brought to the disk, and, in the time of the next as much, dropped.
+// cacheWindow is how many bytes are written through the page cache before they are brought to
+// the disk. They are dropped while the next as many are written.
 const cacheWindow = 32 << 20
 
 // window keeps what is written through the page cache from filling it.

@@ -12,17 +12,17 @@ import (
 	"github.com/procmem/procmem/internal/regular"
 )
 
-// Dir is a new folder that appears under its name only when it is whole.
-// Commit or Abort must be called.
+// Dir is a new folder that appears under its name only when it is whole. Commit or Abort must
+// be called.
 type Dir struct {
 	path string
 	f    *os.File // holds the lock
 	room *reserve
 }
 
-// CreateDir creates a folder of mode 0700 that Commit will give the name
-// path, which must not exist. It takes over what a killed run has left
-// behind, if ours holds for the names of all files in that.
+// CreateDir creates a folder of mode 0700 that Commit will give the name path, which must not
+// exist. It takes over what a killed run has left behind, if ours holds for the names of all
+// files in that.
 func CreateDir(path string, ours func(name string) bool) (*Dir, error) {
 	if _, err := os.Lstat(path); err == nil {
 		return nil, fmt.Errorf("create %s: %w", path, os.ErrExist)

@@ -1,6 +1,6 @@
-// Package sink is where bytes go: a file or a folder that appears under its
-// name only when it is whole. For memory that cannot go to its place yet,
-// there is a file without a name. Start with Create, CreateDir or NewSpool.
+// Package sink is where bytes go: a file or a folder that appears under its name only when it
+// is whole. For memory that cannot go to its place yet, there is a file without a name. Start
+// with Create, CreateDir or NewSpool.
 package sink
 
 import (
@@ -13,22 +13,20 @@ import (
 	"golang.org/x/sys/unix"
 )
 
-// suffix marks a file that is being written. It may stay behind after
-// SIGKILL or a crash of the machine; the next run with the same name takes it
-// over.
+// suffix marks a file that is being written. It may stay behind after SIGKILL or a crash of the
+// machine; the next run with the same name takes it over.
 const suffix = ".partial"
 
-// directAlign is what direct I/O needs of offsets, lengths and buffers: a
-// page suffices for every device in use.
+// directAlign is what direct I/O needs of offsets, lengths and buffers: a page suffices for
+// every device in use.
 const directAlign = 4096
 
-// directMin is the smallest piece for which going around the page cache is
-// faster than through it.
+// directMin is the smallest piece for which going around the page cache is faster than through
+// it.
 const directMin = 64 << 10
 
-// File is a new file that appears under its name only when it is whole.
-// Writes are fastest if they are of whole pages at the offset of a page.
-// Commit or Abort must be called.
+// File is a new file that appears under its name only when it is whole. Writes are fastest if
+// they are of whole pages at the offset of a page. Commit or Abort must be called.
 type File struct {
 	path   string
 	f      *os.File
@@ -40,10 +38,9 @@ type File struct {
 	force  bool
 }
 
-// Create creates a file of mode 0600 that Commit will give the name path.
-// Unless force is set, both fail with os.ErrExist if a file of that name
-// exists. Anything but a regular file is never replaced: others use
-// /dev/null and /dev/stdout.
+// Create creates a file of mode 0600 that Commit will give the name path. Unless force is set,
+// both fail with os.ErrExist if a file of that name exists. Anything but a regular file is
+// never replaced: others use /dev/null and /dev/stdout.
 func Create(path string, force bool) (*File, error) {
 	if st, err := os.Lstat(path); err == nil {
 		if !st.Mode().IsRegular() {
@@ -83,8 +80,8 @@ func kindOf(m os.FileMode) string {
 	return "a device"
 }
 
-// openDirect opens f again, to go around the page cache; nil where that is
-// refused or of no use.
+// openDirect opens f again, to go around the page cache; nil where that is refused or of no
+// use.
 func openDirect(f *os.File) *os.File {
 	fd, err := unix.Open(fmt.Sprintf("/proc/self/fd/%d", f.Fd()), unix.O_RDWR|unix.O_DIRECT|unix.O_CLOEXEC, 0)
 	if err != nil {
@@ -114,8 +111,8 @@ func claim(f *os.File, name string) error {
 	if now, err := os.Lstat(name); err != nil || !os.SameFile(mine, now) {
 		return fmt.Errorf("%s was changed by another run", name)
 	}
-	// Somebody may have put it there to get at what is written, or to have
-	// another file overwritten.
+	// Somebody may have put it there to get at what is written, or to have another file
+	// overwritten.
 	switch st := mine.Sys().(*syscall.Stat_t); {
 	case !mine.Mode().IsRegular():
 		return fmt.Errorf("%s is in the way, and is no regular file", name)
@@ -134,8 +131,8 @@ func claim(f *os.File, name string) error {
 	return err
 }
 
-// onDisk reports whether O_DIRECT avoids a copy: memory file systems accept
-// it and copy all the same.
+// onDisk reports whether O_DIRECT avoids a copy: memory file systems accept it and copy all the
+// same.
 func onDisk(f *os.File) bool {
 	var st unix.Statfs_t
 	if err := unix.Fstatfs(int(f.Fd()), &st); err != nil {
@@ -144,8 +141,7 @@ func onDisk(f *os.File) bool {
 	return st.Type != unix.TMPFS_MAGIC && st.Type != unix.RAMFS_MAGIC
 }
 
-// WriteAt implements io.WriterAt. It is safe for concurrent use on pieces
-// that do not overlap.
+// WriteAt implements io.WriterAt. It is safe for concurrent use on pieces that do not overlap.
 func (s *File) WriteAt(p []byte, off int64) (int, error) {
 	s.room.use(len(p))
 	if s.around(p, off) {
@@ -168,8 +164,8 @@ func (s *File) around(p []byte, off int64) bool {
 	return s.direct != nil && len(p) >= directMin && off%directAlign == 0 && off >= s.cached
 }
 
-// cachedWrite writes through the page cache. Where all goes that way, what is
-// on the disk is dropped from it; else Commit drops the little that there is.
+// cachedWrite writes through the page cache. Where all goes that way, what is on the disk is
+// dropped from it; else Commit drops the little that there is.
 func (s *File) cachedWrite(p []byte, off int64) (int, error) {
 	n, err := s.f.WriteAt(p, off)
 	if s.direct == nil && s.disk && off >= s.cached {
@@ -178,16 +174,15 @@ func (s *File) cachedWrite(p []byte, off int64) (int, error) {
 	return n, err
 }
 
-// Reserve takes n bytes of room in the folder of the file, so that a disk
-// that is too full is noticed at once. Writing uses the room up. On a file
-// system that cannot reserve, it does nothing.
+// Reserve takes n bytes of room in the folder of the file, so that a disk that is too full is
+// noticed at once. Writing uses the room up. On a file system that cannot reserve, it does
+// nothing.
 func (s *File) Reserve(n int64) (err error) {
 	s.room, err = newReserve(filepath.Dir(s.path), n)
 	return err
 }
 
-// ReadAt implements io.ReaderAt. What was written around the page cache is
-// read around it.
+// ReadAt implements io.ReaderAt. What was written around the page cache is read around it.
 func (s *File) ReadAt(p []byte, off int64) (int, error) {
 	if s.around(p, off) && len(p)%directAlign == 0 {
 		if n, err := s.direct.ReadAt(p, off); err == nil {
@@ -197,8 +192,8 @@ func (s *File) ReadAt(p []byte, off int64) (int, error) {
 	return s.f.ReadAt(p, off)
 }
 
-// PunchHole makes n bytes from off on read as zeros. If the file system can,
-// it gives back their room. The length of the file stays.
+// PunchHole makes n bytes from off on read as zeros. If the file system can, it gives back
+// their room. The length of the file stays.
 func (s *File) PunchHole(off, n int64) error {
 	err := error(unix.EINTR)
 	for errors.Is(err, unix.EINTR) {

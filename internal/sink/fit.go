@@ -34,10 +34,10 @@ func (e *NoRoomError) Error() string {
 
 func (e *NoRoomError) Unwrap() error { return e.Err }
 
-// Fit compares what is to be written to path, data bytes at most in a file of length
-// bytes, with the room for it. It returns how much that is. Pages of zeros take none, but to
-// find them memory has to be read: zeros counts them, and is only called where they
-// matter. NoRoomError: it does not fit.
+// Fit compares what is to be written to path, data bytes at most in a file of length bytes,
+// with the room for it. It returns how much that is. Pages of zeros take none, but to find them
+// memory has to be read: zeros counts them, and is only called where they matter. NoRoomError:
+// it does not fit.
 func Fit(path string, data, length uint64, zeros func() (uint64, error)) (uint64, error) {
 	have, err := regular.Room(path)
 	if err == nil && data > have {
@@ -54,8 +54,8 @@ func Fit(path string, data, length uint64, zeros func() (uint64, error)) (uint64
 	return data, CheckLength(path, length)
 }
 
-// CheckLength returns a NoRoomError where a file of length bytes, holes included, is
-// longer than RLIMIT_FSIZE allows.
+// CheckLength returns a NoRoomError where a file of length bytes, holes included, is longer
+// than RLIMIT_FSIZE allows.
 func CheckLength(path string, length uint64) error {
 	if limit := longestFile(); length > limit {
 		return &NoRoomError{Path: path, Need: length, Have: limit, Limit: true}

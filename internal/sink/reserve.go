@@ -11,10 +11,9 @@ import (
 	"github.com/procmem/procmem/internal/regular"
 )
 
-// reserve is room on a disk that nobody else can take: a file without a name
-// that becomes shorter as what it was taken for is written. The file that is
-// written cannot take its room itself, since which parts of it will be holes
-// is not known before they have been read.
+// reserve is room on a disk that nobody else can take. It is a file without a name, which
+// becomes shorter as another file is written. That file cannot take its room itself. Which
+// parts of it will be holes is not known before they have been read.
 type reserve struct {
 	mu   sync.Mutex
 	f    *os.File
@@ -25,8 +24,8 @@ type reserve struct {
 // reserveStep is by how much it becomes shorter at once.
 const reserveStep = 64 << 20
 
-// newReserve takes n bytes in a folder. Where the file system cannot do that it
-// returns nil: then there is nothing but to try.
+// newReserve takes n bytes in a folder. Where the file system cannot do that it returns nil:
+// then there is nothing but to try.
 func newReserve(dir string, n int64) (*reserve, error) {
 	if n <= 0 {
 		return nil, nil

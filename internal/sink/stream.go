@@ -10,8 +10,8 @@ import (
 // streamBlock is how much a Stream writes at once.
 const streamBlock = 1 << 20
 
-// Stream writes a File from front to back, in blocks that suit direct I/O.
-// The file is complete after Flush. It is safe for concurrent use.
+// Stream writes a File from front to back, in blocks that suit direct I/O. The file is complete
+// after Flush. It is safe for concurrent use.
 type Stream struct {
 	f   *File
 	mu  sync.Mutex
