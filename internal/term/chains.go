@@ -32,10 +32,9 @@ type Part struct {
 	Text string
 }
 
-// Chains prints memory as words, one a line, each with the chain of pointers
-// that it begins. Words that repeat the one before are squeezed to "*". A
-// jump of the address is a line that tells its size. The last line is the
-// first address after the memory.
+// Chains prints memory as words, one a line, each with the chain of pointers that it begins.
+// Words that repeat the one before are squeezed to "*". A jump of the address is a line that
+// tells its size. The last line is the first address after the memory.
 type Chains struct {
 	sheet
 	rows
@@ -43,10 +42,9 @@ type Chains struct {
 	follow func(at procmem.Addr, value uint64) []Part
 }
 
-// NewChains returns a printer to w of words of wordSize bytes, 4 or 8.
-// follow returns the parts of the chain that the word value, which lies at
-// the address at, begins. The first part says what the value itself is, and
-// has no text for a mere number.
+// NewChains returns a printer to w of words of wordSize bytes, 4 or 8. follow returns the parts
+// of the chain that the word value, which lies at the address at, begins. The first part says
+// what the value itself is, and has no text for a mere number.
 func NewChains(w io.Writer, wordSize int, color bool, follow func(at procmem.Addr, value uint64) []Part) *Chains {
 	c := &Chains{sheet: sheet{w: bufio.NewWriterSize(w, bufferSize), line: line{color: color}, digits: 16}, arrow: " -> ", follow: follow}
 	if color && utf8Locale() {
@@ -56,13 +54,12 @@ func NewChains(w io.Writer, wordSize int, color bool, follow func(at procmem.Add
 	return c
 }
 
-// Write prints the piece p of the memory at addr. Pieces may have any length
-// and any order, and a word may lie in several. It fails if the writer does,
-// or with procmem.ErrOverflow.
+// Write prints the piece p of the memory at addr. Pieces may have any length and any order, and
+// a word may lie in several. It fails if the writer does, or with procmem.ErrOverflow.
 func (c *Chains) Write(addr procmem.Addr, p []byte) error { return c.rows.Write(addr, p) }
 
-// Close prints what is not a whole word as bytes, then the end address, and
-// empties the buffer. It does not close the writer.
+// Close prints what is not a whole word as bytes, then the end address, and empties the buffer.
+// It does not close the writer.
 func (c *Chains) Close() error { return c.rows.Close() }
 
 func (c *Chains) row(addr procmem.Addr, p []byte) {

@@ -9,8 +9,7 @@ import (
 	xterm "golang.org/x/term"
 )
 
-// ColorMode is the value of the flag --color, a pflag.Value. The zero value
-// is ColorAuto.
+// ColorMode is the value of the flag --color, a pflag.Value. The zero value is ColorAuto.
 type ColorMode uint8
 
 // The values of --color.
@@ -44,9 +43,8 @@ func (m *ColorMode) Set(s string) error {
 // Type names the kind of value in the help text.
 func (m *ColorMode) Type() string { return strings.Join(colorModes[:], "|") }
 
-// Enabled reports whether output to f is coloured. In ColorAuto it is if f
-// is a terminal, TERM names one that is not dumb, and NO_COLOR is unset or
-// empty (no-color.org).
+// Enabled reports whether output to f is coloured. In ColorAuto it is if f is a terminal, TERM
+// names one that is not dumb, and NO_COLOR is unset or empty (no-color.org).
 func (m ColorMode) Enabled(f *os.File) bool {
 	switch m {
 	case ColorAlways:
@@ -84,8 +82,8 @@ func utf8Locale() bool {
 	return false
 }
 
-// sgr is an escape sequence that selects a colour; "" is the terminal's own.
-// The eight basic colours alone, so that the person's theme decides.
+// sgr is an escape sequence that selects a colour; "" is the terminal's own. The eight basic
+// colours alone, so that the person's theme decides.
 type sgr string
 
 const (
@@ -100,8 +98,7 @@ const (
 	gray    sgr = "\x1b[90m"
 )
 
-// line builds one line of output. It writes an escape sequence only where
-// the colour changes.
+// line builds one line of output. It writes an escape sequence only where the colour changes.
 type line struct {
 	b     []byte
 	color bool
@@ -123,8 +120,8 @@ func (l *line) paint(c sgr) {
 	l.now = c
 }
 
-// text appends text, which may hold anything: here is where what does not print
-// is kept from all lines.
+// text appends text, which may hold anything: here is where what does not print is kept from
+// all lines.
 func (l *line) text(c sgr, s string) {
 	if s != "" {
 		l.paint(c)
@@ -149,8 +146,7 @@ func (l *line) hex(v uint64, width int) {
 	}
 }
 
-// end returns the line with its newline, trailing spaces cut, good until the
-// next start.
+// end returns the line with its newline, trailing spaces cut, good until the next start.
 func (l *line) end() []byte {
 	l.paint(plain)
 	for len(l.b) > 0 && l.b[len(l.b)-1] == ' ' {

@@ -22,8 +22,8 @@ type Find struct {
 	Before, After []byte // what lies on either side
 }
 
-// Finds prints what a search has found: a line for each match or, if asked
-// for, a hexdump of what is around it.
+// Finds prints what a search has found: a line for each match or, if asked for, a hexdump of
+// what is around it.
 type Finds struct {
 	dump  *Hexdump // with the buffer that all goes through
 	line  line
@@ -36,9 +36,8 @@ const maxPlace = 48
 
 const hit sgr = "\x1b[1;31m"
 
-// NewFinds returns a printer to w, with a buffer. With rows, each match
-// comes with a hexdump, in which colour marks it. Otherwise what is around
-// it is text on its line.
+// NewFinds returns a printer to w, with a buffer. With rows, each match comes with a hexdump,
+// in which colour marks it. Otherwise what is around it is text on its line.
 func NewFinds(w io.Writer, color, rows bool) *Finds {
 	return &Finds{dump: newHexdump(w, color, false, columns(w)), line: line{color: color}, rows: rows}
 }

@@ -9,8 +9,8 @@ import (
 	"strings"
 )
 
-// Format is a kind of value that memory is shown as. All are little endian.
-// The zero value is none.
+// Format is a kind of value that memory is shown as. All are little endian. The zero value is
+// none.
 type Format uint8
 
 const (
@@ -31,14 +31,12 @@ const (
 // formatNames begins with the name of formatU8.
 var formatNames = []string{"u8", "u16", "u32", "u64", "i8", "i16", "i32", "i64", "f32", "f64", "ptr", "str"}
 
-// Formats returns the names that ParseFormat accepts, for help and
-// completion.
+// Formats returns the names that ParseFormat accepts, for help and completion.
 func Formats() []string { return slices.Clone(formatNames) }
 
-// ParseFormat parses the name of a format. u8 u16 u32 u64 are unsigned
-// integers of so many bits, i8 i16 i32 i64 signed ones, f32 f64 those of
-// IEEE 754. ptr is an address, of the target's word size, and str a string
-// that ends with NUL.
+// ParseFormat parses the name of a format. u8 u16 u32 u64 are unsigned integers of so many
+// bits, i8 i16 i32 i64 signed ones, f32 f64 those of IEEE 754. ptr is an address, of the
+// target's word size, and str a string that ends with NUL.
 func ParseFormat(s string) (Format, error) {
 	if i := slices.Index(formatNames, s); i >= 0 {
 		return Format(i + 1), nil

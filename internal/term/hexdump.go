@@ -8,10 +8,9 @@ import (
 	"github.com/procmem/procmem"
 )
 
-// Hexdump prints memory as an address, sixteen bytes in hexadecimal, and the
-// same as text. Rows begin at multiples of 16. Rows that repeat the one
-// before are squeezed to "*". A jump of the address is a line that tells its
-// size. The last line is the first address after the memory.
+// Hexdump prints memory as an address, sixteen bytes in hexadecimal, and the same as text. Rows
+// begin at multiples of 16. Rows that repeat the one before are squeezed to "*". A jump of the
+// address is a line that tells its size. The last line is the first address after the memory.
 type Hexdump struct {
 	rows
 	line line
@@ -35,18 +34,18 @@ type hexLayout struct {
 const hexRow = 16
 
 var (
-	// With its 90 columns the box fits no terminal of the classic 80, where
-	// addresses go without the zeros in front and little separates the
-	// parts: those of user space have 12 digits, which gives just 80.
+	// With its 90 columns, the box does not fit a terminal of the classic 80. There, addresses
+	// go without the zeros in front, and little separates the parts. Addresses of user space
+	// then have 12 digits, which gives just 80.
 	boxLayout = hexLayout{16, "│ ", " │ ", " ┊ ", " │", "┊", "│", true, true}
 	barLayout = hexLayout{16, "", "  ", "  ", "  |", "", "|", false, false}
 	tinyBox   = hexLayout{12, "", " ", "  ", " │", "", "│", false, true}
 	tinyBar   = hexLayout{12, "", " ", "  ", " |", "", "|", false, false}
 )
 
-// NewHexdump returns a hexdump to w. With color, bytes are coloured by their
-// kind, and a box is drawn if the locale has UTF-8. If w is a terminal
-// narrower than the rows, addresses are shorter.
+// NewHexdump returns a hexdump to w. With color, bytes are coloured by their kind, and a box is
+// drawn if the locale has UTF-8. If w is a terminal narrower than the rows, addresses are
+// shorter.
 func NewHexdump(w io.Writer, color bool) *Hexdump {
 	return newHexdump(w, color, color && utf8Locale(), columns(w))
 }
@@ -74,9 +73,9 @@ func (l *hexLayout) hexColumns() int {
 	return 3*hexRow - 2 + utf8.RuneCountInString(l.mid)
 }
 
-// Write prints the piece p of the memory at addr. Pieces may have any length
-// and any order; those that follow upon each other form one dump. It fails
-// if the writer does, or with procmem.ErrOverflow.
+// Write prints the piece p of the memory at addr. Pieces may have any length and any order;
+// those that follow upon each other form one dump. It fails if the writer does, or with
+// procmem.ErrOverflow.
 func (h *Hexdump) Write(addr procmem.Addr, p []byte) error {
 	if !h.begun && len(p) > 0 {
 		h.border("┌", "┬", "┐")
@@ -84,8 +83,7 @@ func (h *Hexdump) Write(addr procmem.Addr, p []byte) error {
 	return h.rows.Write(addr, p)
 }
 
-// Close prints the end address and empties the buffer. It does not close the
-// writer.
+// Close prints the end address and empties the buffer. It does not close the writer.
 func (h *Hexdump) Close() error { return h.rows.Close() }
 
 // byteClass is what a reader wants to tell apart at a glance.

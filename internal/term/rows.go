@@ -19,8 +19,8 @@ type rowPrinter interface {
 	end(addr procmem.Addr)           // the first address after the last row
 }
 
-// rows cuts pieces of memory, which come in any length, into rows, leaves
-// out those that repeat the one before, and notices jumps of the address.
+// rows cuts pieces of memory, which come in any length, into rows. It leaves out rows that
+// repeat the one before, and notices jumps of the address.
 type rows struct {
 	w     *bufio.Writer
 	out   rowPrinter
@@ -74,8 +74,7 @@ func (r *rows) Write(addr procmem.Addr, p []byte) error {
 	return err
 }
 
-// Close prints the rest and the end address. Nothing is printed where
-// nothing was written.
+// Close prints the rest and the end address. Nothing is printed where nothing was written.
 func (r *rows) Close() error {
 	if r.begun {
 		r.flush()

@@ -8,10 +8,9 @@ import (
 	"unicode/utf8"
 )
 
-// Fprintf is fmt.Fprintf for text that people read. What the arguments print
-// passes through Printable: a name, or an error with a name in it, becomes
-// neither a command to the terminal nor a line of its own. Newlines of the
-// format stay.
+// Fprintf is fmt.Fprintf for text that people read. What the arguments print passes through
+// Printable. So a name, or an error with a name in it, becomes neither a command to the
+// terminal nor a line of its own. Newlines of the format stay.
 func Fprintf(w io.Writer, format string, args ...any) (int, error) {
 	return io.WriteString(w, Sprintf(format, args...))
 }
@@ -36,10 +35,9 @@ func (p printed) Format(f fmt.State, verb rune) {
 	_, _ = io.WriteString(f, Printable(fmt.Sprintf(fmt.FormatString(f, verb), p.v)))
 }
 
-// JSON returns a writer of JSON to w, which must be written in whole values.
-// It escapes what does not print. JSON itself demands that of few
-// characters: not of those that reorder a line, of 0x7f, or of the control
-// characters above.
+// JSON returns a writer of JSON to w, which must be written in whole values. It escapes what
+// does not print. JSON itself demands that of few characters: not of those that reorder a line,
+// of 0x7f, or of the control characters above.
 func JSON(w io.Writer) io.Writer { return jsonWriter{w} }
 
 type jsonWriter struct{ w io.Writer }
@@ -51,8 +49,8 @@ func (j jsonWriter) Write(p []byte) (int, error) {
 	return len(p), nil
 }
 
-// EscapeJSON returns a JSON text with the same meaning, escaped as JSON
-// does. It may return p itself.
+// EscapeJSON returns a JSON text with the same meaning, escaped as JSON does. It may return p
+// itself.
 func EscapeJSON(p []byte) []byte {
 	at := 0
 	for at < len(p) && p[at] < 0x7f {
@@ -64,8 +62,8 @@ func EscapeJSON(p []byte) []byte {
 	out := append(make([]byte, 0, len(p)+len(p)/8+16), p[:at]...)
 	for at < len(p) {
 		r, n := utf8.DecodeRune(p[at:])
-		// Outside of a string there is nothing beyond ASCII, and inside newlines and
-		// tabs are escaped already.
+		// Outside of a string there is nothing beyond ASCII, and inside newlines and tabs are
+		// escaped already.
 		if r < 0x7f || strconv.IsPrint(r) && r != utf8.RuneError {
 			out = append(out, p[at:at+n]...)
 		} else if high, low := utf16.EncodeRune(r); high != utf8.RuneError {

@@ -8,8 +8,8 @@ import (
 	"github.com/procmem/procmem"
 )
 
-// maxString is the most of a string that one line shows and memory holds;
-// what is longer goes on in the next line.
+// maxString is the most of a string that one line shows and memory holds; what is longer goes
+// on in the next line.
 const maxString = 4096
 
 // stringDump prints the format str.
@@ -99,8 +99,8 @@ func (d *stringDump) flush() {
 	d.s, d.more = d.s[:0], false
 }
 
-// print prints s. Empty strings are counted: most are NULs that fill up a
-// structure or a page, and a line for each would bury the others.
+// print prints s. Empty strings are counted: most are NULs that fill up a structure or a page,
+// and a line for each would bury the others.
 func (d *stringDump) print(suffix string) {
 	if len(d.s) == 0 {
 		if d.empty == 0 {

@@ -13,11 +13,10 @@ type Column struct {
 	Width int  // the least width; 0 leaves it to the title and the cells
 }
 
-// Table prints rows in aligned columns. It holds back the first rows to
-// learn the widths, and prints the others as they come. A later cell that is
-// wider widens its column from there on. That costs a bend in the table, and
-// saves the memory and the wait for a process with 70,000 mappings:
-// text/tabwriter keeps all rows, and aligns all columns to the same side.
+// Table prints rows in aligned columns. It holds back the first rows to learn the widths, and
+// prints the others as they come. A later cell that is wider widens its column from there on.
+// That costs a bend in the table. It saves the memory, and the wait for a process with 70,000
+// mappings. text/tabwriter keeps all rows, and aligns all columns to the same side.
 type Table struct {
 	w      *bufio.Writer
 	cols   []Column
@@ -40,8 +39,8 @@ func NewTable(w io.Writer, color bool, cols ...Column) *Table {
 	return t
 }
 
-// Row adds a row. Cells pass through Printable. Missing cells are empty, and
-// those beyond the last column are dropped. It fails if the writer does.
+// Row adds a row. Cells pass through Printable. Missing cells are empty, and those beyond the
+// last column are dropped. It fails if the writer does.
 func (t *Table) Row(cells ...string) error {
 	row := make([]string, len(t.cols))
 	copy(row, cells)
@@ -58,8 +57,7 @@ func (t *Table) Row(cells ...string) error {
 	return t.release()
 }
 
-// Close prints the rows that are held back. A table without rows is its
-// header.
+// Close prints the rows that are held back. A table without rows is its header.
 func (t *Table) Close() error {
 	if err := t.release(); err != nil {
 		return err

@@ -6,11 +6,10 @@ import (
 	"unicode/utf8"
 )
 
-// Printable returns s with what does not print, or is not UTF-8, written as
-// in Go: "\x1b", "\n", "\u202e". A name of the target (a path, a thread's
-// name) could otherwise send commands to the terminal, or reorder the text
-// around it. Backslashes stay, so the result is for reading and not for
-// parsing.
+// Printable returns s with what does not print, or is not UTF-8, written as in Go: "\x1b",
+// "\n", "\u202e". A name of the target (a path, a thread's name) could otherwise send commands
+// to the terminal, or reorder the text around it. Backslashes stay, so the result is for
+// reading and not for parsing.
 func Printable(s string) string {
 	if printable(s) {
 		return s

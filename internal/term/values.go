@@ -8,12 +8,11 @@ import (
 	"github.com/procmem/procmem"
 )
 
-// Values prints memory as values of one Format: an address and as many
-// values as fit the line, or one pointer or string. Values begin where the
-// memory begins, aligned or not. Lines of numbers that repeat the one before
-// are squeezed to "*", and empty strings in a row are counted. A jump of the
-// address is a line that tells its size. The last line is the first address
-// after the memory.
+// Values prints memory as values of one Format: an address and as many values as fit the line,
+// or one pointer or string. Values begin where the memory begins, aligned or not. Lines of
+// numbers that repeat the one before are squeezed to "*", and empty strings in a row are
+// counted. A jump of the address is a line that tells its size. The last line is the first
+// address after the memory.
 type Values struct {
 	out interface {
 		Write(addr procmem.Addr, p []byte) error
@@ -24,10 +23,10 @@ type Values struct {
 // The columns of a line where the width of the terminal is not known.
 const defaultColumns = 100
 
-// NewValues returns a printer of values to w. A pointer has wordSize bytes,
-// 4 or 8. annotate may be nil; it is called for ptr alone, and returns what
-// a pointer points to, such as a mapping and an offset, or "". If w is a
-// terminal, its width decides how many values a line has.
+// NewValues returns a printer of values to w. A pointer has wordSize bytes, 4 or 8. annotate
+// may be nil; it is called for ptr alone, and returns what a pointer points to, such as a
+// mapping and an offset, or "". If w is a terminal, its width decides how many values a line
+// has.
 func NewValues(w io.Writer, f Format, wordSize int, color bool, annotate func(procmem.Addr) string) *Values {
 	return newValues(w, f, wordSize, color, annotate, columns(w))
 }
@@ -61,13 +60,12 @@ func newValues(w io.Writer, f Format, wordSize int, color bool, annotate func(pr
 	return &Values{n}
 }
 
-// Write prints the piece p of the memory at addr. Pieces may have any length
-// and any order, and a value may lie in several. It fails if the writer
-// does, or with procmem.ErrOverflow.
+// Write prints the piece p of the memory at addr. Pieces may have any length and any order, and
+// a value may lie in several. It fails if the writer does, or with procmem.ErrOverflow.
 func (v *Values) Write(addr procmem.Addr, p []byte) error { return v.out.Write(addr, p) }
 
-// Close prints what is not a whole value as bytes, then the end address, and
-// empties the buffer. It does not close the writer.
+// Close prints what is not a whole value as bytes, then the end address, and empties the
+// buffer. It does not close the writer.
 func (v *Values) Close() error { return v.out.Close() }
 
 // sheet prints the lines that numbers and strings have in common.

@@ -3,14 +3,14 @@ package units
 
 import "strconv"
 
-// Size returns n bytes for a person to read: "512 B", "1.5 GiB". It rounds to
-// the nearest tenth.
+// Size returns n bytes for a person to read: "512 B", "1.5 GiB". It rounds to the nearest
+// tenth.
 func Size(n uint64) string {
 	if n < 1024 {
 		return strconv.FormatUint(n, 10) + " B"
 	}
-	// Tenths are counted in integers, so that what rounds up to 1024.0 is
-	// seen and becomes 1.0 of the next unit.
+	// Tenths are counted in integers, so that what rounds up to 1024.0 is seen and becomes 1.0
+	// of the next unit.
 	const units = "KMGTPE"
 	for i := range len(units) {
 		shift := 10 * (i + 1)
