@@ -1,7 +1,6 @@
-// Package background runs work on threads that give way to all others: a
-// copy of a process must not take the processor from the process. If nothing
-// is left for such threads, they insist on about a tenth of it, since the
-// work must come to an end.
+// Package background runs work on threads that give way to all others: a copy of a process must
+// not take the processor from the process. If nothing is left for such threads, they insist on
+// about a tenth of it, since the work must come to an end.
 package background
 
 import (
@@ -11,12 +10,11 @@ import (
 	"golang.org/x/sys/unix"
 )
 
-// starved is how long a piece of work, which takes some milliseconds, may take
-// before its thread counts as starved.
+// starved is how long a piece of work, which takes some milliseconds, may take before its
+// thread counts as starved.
 const starved = 100 * time.Millisecond
 
-// Thread is an OS thread for pieces of work. It is not safe for concurrent
-// use.
+// Thread is an OS thread for pieces of work. It is not safe for concurrent use.
 type Thread struct {
 	calls   chan func()
 	insists bool
@@ -29,8 +27,8 @@ func New() *Thread {
 	return t
 }
 
-// start has the calls served by a new OS thread, since only a privileged one
-// could change to a higher priority.
+// start has the calls served by a new OS thread, since only a privileged one could change to a
+// higher priority.
 func (t *Thread) start(attr unix.SchedAttr) {
 	calls := make(chan func())
 	t.calls = calls

@@ -1,6 +1,6 @@
-// Package patient asks the kernel about many processes, any of which may
-// keep the caller waiting for as long as it likes: one that executes a
-// program, or whose mappings are locked by a thread that waits for a file.
+// Package patient asks the kernel about many processes. Any of them may keep the caller waiting
+// for as long as it likes. It may be executing a program, or its mappings may be locked by a
+// thread that waits for a file. Start with Ask.
 package patient
 
 import (
@@ -14,10 +14,9 @@ const (
 	searchTime = 3 * time.Second        // all together
 )
 
-// Ask calls f for each id, in order, and give with the result, on the
-// calling goroutine. An id for which f takes too long is passed over; that
-// call of f may go on in the background. Ask returns how many were passed
-// over.
+// Ask calls f for each id, in order, and give with the result, on the calling goroutine. An id
+// for which f takes too long is passed over; that call of f may go on in the background. Ask
+// returns how many were passed over.
 func Ask[T any](ids []int, f func(id int) T, give func(id int, answer T)) (silent int) {
 	type answer struct {
 		i     int

@@ -46,8 +46,7 @@ func (p *Plan) Ranges() iter.Seq2[procmem.Range, error] {
 // Swapped returns how many bytes Ranges has left out because they are swapped out.
 func (p *Plan) Swapped() uint64 { return p.left }
 
-// countSwapped counts what Data has and Resident has not. Both change as the
-// process runs.
+// countSwapped counts what Data has and Resident has not. Both change as the process runs.
 func (p *Plan) countSwapped(in procmem.Range) {
 	resident, ok1 := p.mem.(procmem.Resident)
 	sparse, ok2 := p.mem.(procmem.Sparse)
@@ -58,8 +57,8 @@ func (p *Plan) countSwapped(in procmem.Range) {
 	p.left += max(all, there) - there
 }
 
-// maySwap reports whether the mappings tell that any part of a range was
-// swapped out, or do not tell.
+// maySwap reports whether the mappings tell that any part of a range was swapped out, or do not
+// tell.
 func (p *Plan) maySwap(in procmem.Range) bool {
 	maps, err := p.mem.Mappings()
 	if err != nil {

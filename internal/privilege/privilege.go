@@ -1,15 +1,14 @@
-// Package privilege holds back the capabilities that the file of the program
-// gives it beyond the rights of its user (setcap(8)). They are for reading
-// processes. Everything else, above all opening files that the user names,
-// is done with the user's own rights: otherwise every user could read every
-// file.
+// Package privilege holds back the capabilities that the file of the program gives it beyond
+// the rights of its user (setcap(8)). They are for reading processes. Everything else, above
+// all opening files that the user names, is done with the user's own rights: otherwise every
+// user could read every file.
 //
-// A program calls Lower when it starts, and reads a process inside Raised.
-// Without such capabilities both do nothing.
+// A program calls Lower when it starts, and reads a process inside Raised. Without such
+// capabilities both do nothing.
 //
-// Capabilities belong to OS threads. A new thread has those of the thread
-// that made it. The Go runtime never makes one from a thread to which a
-// goroutine is locked. So what Raised raises reaches no other thread.
+// Capabilities belong to OS threads. A new thread has those of the thread that made it. The Go
+// runtime never makes one from a thread to which a goroutine is locked. So what Raised raises
+// reaches no other thread.
 package privilege
 
 import (
@@ -23,17 +22,16 @@ import (
 	"github.com/procmem/procmem/internal/sys"
 )
 
-// beyond is what has been lowered, as bits. It is written once, by Lower,
-// before anything else is done.
+// beyond is what has been lowered, as bits. It is written once, by Lower, before anything else
+// is done.
 var beyond uint64
 
 // ErrSetuid reports that the file of the program is setuid.
 var ErrSetuid = errors.New("it is setuid, and would open every file for every user: take that away (chmod u-s); file capabilities are held back where they must be (procmem doctor PID prints how to give it them)")
 
-// Lower removes the capabilities that the user does not have from the
-// effective sets of all threads; they stay permitted. It also keeps the
-// process from leaving a core, which would hold what it has read of others.
-// If it fails, the program must not go on.
+// Lower removes the capabilities that the user does not have from the effective sets of all
+// threads; they stay permitted. It also keeps the process from leaving a core, which would hold
+// what it has read of others. If it fails, the program must not go on.
 func Lower() error {
 	if os.Getuid() != os.Geteuid() {
 		return ErrSetuid
@@ -55,9 +53,9 @@ func Lower() error {
 	return nil
 }
 
-// Hide keeps a process that may have more rights than its user from leaving
-// a core, and from being looked at. The kernel does that itself when
-// execve(2) adds capabilities, but not when the program runs itself again.
+// Hide keeps a process that may have more rights than its user from leaving a core, and from
+// being looked at. The kernel does that itself when execve(2) adds capabilities, but not when
+// the program runs itself again.
 func Hide() {
 	if c, err := get(); err == nil && os.Geteuid() != 0 && c.permitted&^ambient(c.permitted) != 0 {
 		_ = unix.Prctl(unix.PR_SET_DUMPABLE, 0, 0, 0, 0)
@@ -67,9 +65,8 @@ func Hide() {
 // Held returns the capabilities that Raised gives, one bit each.
 func Held() uint64 { return beyond }
 
-// Raised runs f with the capabilities of the file. f must stay on its
-// goroutine, and must not open anything by a name that the user or the
-// target chose.
+// Raised runs f with the capabilities of the file. f must stay on its goroutine, and must not
+// open anything by a name that the user or the target chose.
 func Raised(f func()) {
 	if beyond == 0 {
 		f()
@@ -94,8 +91,8 @@ func Raised(f func()) {
 	f()
 }
 
-// RaiseThread is Raised for everything that the calling OS thread will ever
-// do. The goroutine must be locked to the thread, and must never unlock it.
+// RaiseThread is Raised for everything that the calling OS thread will ever do. The goroutine
+// must be locked to the thread, and must never unlock it.
 func RaiseThread() {
 	if beyond == 0 {
 		return
@@ -106,8 +103,8 @@ func RaiseThread() {
 	}
 }
 
-// ambient returns which of the capabilities the user has without the file:
-// execve(2) hands them down (capabilities(7)).
+// ambient returns which of the capabilities the user has without the file: execve(2) hands them
+// down (capabilities(7)).
 func ambient(of uint64) (out uint64) {
 	for i := range uint64(64) {
 		if of&(1<<i) == 0 {

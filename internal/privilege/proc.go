@@ -8,15 +8,14 @@ import (
 	"golang.org/x/sys/unix"
 )
 
-// ProcPath returns the path of a file below /proc/PID. It is for tasks whose
-// folder is not open: the number may mean another task by now.
-// process.Process has the folder of a process open.
+// ProcPath returns the path of a file below /proc/PID. It is for tasks whose folder is not
+// open: the number may mean another task by now. process.Process has the folder of a process
+// open.
 func ProcPath(pid int, name ...string) string {
 	return "/proc/" + filepath.Join(append([]string{strconv.Itoa(pid)}, name...)...)
 }
 
-// OpenProc opens a file below /proc/PID for reading, in Raised. It fails
-// with an *os.PathError.
+// OpenProc opens a file below /proc/PID for reading, in Raised. It fails with an *os.PathError.
 func OpenProc(pid int, name string) (f *os.File, err error) {
 	Raised(func() { f, err = os.Open(ProcPath(pid, name)) })
 	return f, err

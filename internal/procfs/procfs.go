@@ -1,10 +1,10 @@
-// Package procfs parses what files below /proc print: text in, values out. Package process opens
-// the files.
+// Package procfs parses what files below /proc print: text in, values out. Package process
+// opens the files.
 //
-// No process is needed, and nothing here blocks but the reader that is parsed. A process decides
-// what much of the text says: its name, the paths that it maps, its arguments. So the memory that
-// a parser takes is bounded, whatever the text. Sources are proc(5) and, where that is silent,
-// the function of the kernel that prints the file.
+// No process is needed, and nothing here blocks but the reader that is parsed. A process
+// decides what much of the text says: its name, the paths that it maps, its arguments. So the
+// memory that a parser takes is bounded, whatever the text. Sources are proc(5) and, where that
+// is silent, the function of the kernel that prints the file.
 package procfs
 
 import (
@@ -63,7 +63,8 @@ func readLine(in *bufio.Reader) ([]byte, error) {
 	return line, err
 }
 
-// ReadSmall reads a file of one line, which it returns as it is. It fails where there are more than 64 KiB.
+// ReadSmall reads a file of one line, which it returns as it is. It fails where there are more
+// than 64 KiB.
 func ReadSmall(r io.Reader) ([]byte, error) {
 	b, err := io.ReadAll(io.LimitReader(r, maxLine+1))
 	if err == nil && len(b) > maxLine {
@@ -72,7 +73,7 @@ func ReadSmall(r io.Reader) ([]byte, error) {
 	return b, err
 }
 
-// parseKB reads "   12 kB" into bytes.
+// parseKB reads " 12 kB" into bytes.
 func parseKB(b []byte, dst *uint64) error {
 	num, ok := bytes.CutSuffix(bytes.TrimLeft(b, " \t"), []byte(" kB"))
 	v, err := parseUint(num, 10, 54)
@@ -92,8 +93,8 @@ func parseUint(b []byte, base, bits int) (uint64, error) {
 	return v, nil
 }
 
-// ParseCoredumpFilter reads the text of /proc/PID/coredump_filter (core(5)). It returns the bits,
-// and fails where they are no hexadecimal number.
+// ParseCoredumpFilter reads the text of /proc/PID/coredump_filter (core(5)). It returns the
+// bits, and fails where they are no hexadecimal number.
 func ParseCoredumpFilter(b []byte) (uint32, error) {
 	v, err := parseUint(bytes.TrimSpace(b), 16, 32)
 	return uint32(v), err

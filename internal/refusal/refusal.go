@@ -1,11 +1,11 @@
-// Package refusal lets package process word a refusal of the kernel as
-// package access does. Access knows the rules but imports process, so it
-// registers what turns a refusal into a sentence.
+// Package refusal lets package process word a refusal of the kernel as package access does.
+// Access knows the rules but imports process, so it registers what turns a refusal into a
+// sentence.
 //
-// In a program that imports access, as one does that uses target, the text
-// of such an error is the cause and the remedy. In any other it is that of
-// the errno. The sentence is made when the text is asked for. It takes a
-// look at the process and at all rules, and most refusals are passed over.
+// In a program that imports access, as one does that uses target, the text of such an error is
+// the cause and the remedy. In any other it is that of the errno. The sentence is made when the
+// text is asked for. It takes a look at the process and at all rules, and most refusals are
+// passed over.
 package refusal
 
 import (
@@ -29,8 +29,7 @@ type Error struct {
 	text string
 }
 
-// Of returns err as an *Error if it is a refusal, EACCES or EPERM, and err
-// itself if not.
+// Of returns err as an *Error if it is a refusal, EACCES or EPERM, and err itself if not.
 func Of(pid int, err error) error {
 	if _, known := errors.AsType[*Error](err); known || !errors.Is(err, fs.ErrPermission) {
 		return err
@@ -38,8 +37,8 @@ func Of(pid int, err error) error {
 	return &Error{PID: pid, Err: err}
 }
 
-// Error returns the cause and the remedy as far as they are known. It is safe
-// for concurrent use.
+// Error returns the cause and the remedy as far as they are known. It is safe for concurrent
+// use.
 func (e *Error) Error() string {
 	e.once.Do(func() {
 		e.text = e.Err.Error()

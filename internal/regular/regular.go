@@ -1,11 +1,9 @@
-// Package regular opens regular files by names that somebody else may change
-// at any moment, such as a process that is looked at. It also makes files
-// without a name.
+// Package regular opens regular files by names that somebody else may change at any moment,
+// such as a process that is looked at. It also makes files without a name.
 //
-// A name is looked up once, without opening the file (O_PATH). What was
-// found is checked, and then that is opened, whatever the name means by now.
-// So a device, where opening has an effect, or a pipe, where it waits, is
-// never opened.
+// A name is looked up once, without opening the file (O_PATH). What was found is checked, and
+// then that is opened, whatever the name means by now. So a device, where opening has an
+// effect, or a pipe, where it waits, is never opened.
 package regular
 
 import (
@@ -16,19 +14,17 @@ import (
 	"golang.org/x/sys/unix"
 )
 
-// ErrNotRegular reports that a name means a folder, a device, a pipe or a
-// socket.
+// ErrNotRegular reports that a name means a folder, a device, a pipe or a socket.
 var ErrNotRegular = errors.New("not a regular file")
 
-// Open opens a regular file for reading, by a name below the folder dir
-// (unix.AT_FDCWD is the working directory). It returns what fstat(2) tells,
-// too. It fails with ErrNotRegular.
+// Open opens a regular file for reading, by a name below the folder dir (unix.AT_FDCWD is the
+// working directory). It returns what fstat(2) tells, too. It fails with ErrNotRegular.
 func Open(dir int, name string) (*os.File, *unix.Stat_t, error) {
 	return reopen(name, func() (int, error) { return unix.Openat(dir, name, unix.O_PATH|unix.O_CLOEXEC, 0) })
 }
 
-// OpenBelow is Open for a path below another root, which dir is. Symbolic
-// links lead to where they lead there, never out of it.
+// OpenBelow is Open for a path below another root, which dir is. Symbolic links lead to where
+// they lead there, never out of it.
 func OpenBelow(dir int, name string) (*os.File, *unix.Stat_t, error) {
 	how := unix.OpenHow{Flags: unix.O_PATH | unix.O_CLOEXEC, Resolve: unix.RESOLVE_IN_ROOT | unix.RESOLVE_NO_MAGICLINKS}
 	return reopen(name, func() (int, error) {

@@ -25,8 +25,8 @@ func Unnamed(dir string) (*os.File, error) {
 	return f, nil
 }
 
-// Room returns how many bytes the caller can still put into the folder that
-// holds path. Only root can use the reserved blocks.
+// Room returns how many bytes the caller can still put into the folder that holds path. Only
+// root can use the reserved blocks.
 func Room(path string) (uint64, error) {
 	var st unix.Statfs_t
 	dir := filepath.Dir(path)

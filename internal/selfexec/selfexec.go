@@ -1,12 +1,10 @@
-// Package selfexec runs this program again as a helper process. A helper
-// outlives the process that started it, and finishes what must not be left
-// half done.
+// Package selfexec runs this program again as a helper process. A helper outlives the process
+// that started it, and finishes what must not be left half done.
 //
-// A package that needs a helper registers a name and a main function in its
-// init. In the helper that call does not return, so only initialization that
-// comes first runs. A helper is in a session of its own and ignores the
-// signals that end programs. Its name does not contain that of the program,
-// so that killing all processes of that name spares it.
+// A package that needs a helper registers a name and a main function in its init. In the helper
+// that call does not return, so only initialization that comes first runs. A helper is in a
+// session of its own and ignores the signals that end programs. Its name does not contain that
+// of the program, so that killing all processes of that name spares it.
 package selfexec
 
 import (
@@ -16,8 +14,8 @@ import (
 	"syscall"
 )
 
-// Register makes this process the helper of that name if it was started as
-// one: it runs main and exits with its result. It must be called in an init.
+// Register makes this process the helper of that name if it was started as one: it runs main
+// and exits with its result. It must be called in an init.
 func Register(name string, main func() int) {
 	if len(os.Args) == 0 || os.Args[0] != name {
 		return
@@ -29,9 +27,8 @@ func Register(name string, main func() int) {
 	os.Exit(main())
 }
 
-// Command returns a command that runs this program as the helper of that
-// name. The caller adds what the helper needs, such as ExtraFiles, and
-// starts it.
+// Command returns a command that runs this program as the helper of that name. The caller adds
+// what the helper needs, such as ExtraFiles, and starts it.
 func Command(name string, args ...string) *exec.Cmd {
 	return &exec.Cmd{
 		Path:        "/proc/self/exe",

@@ -9,17 +9,15 @@ import (
 	"golang.org/x/sys/unix"
 )
 
-// Alarm interrupts again and again what the OS thread that has made it waits
-// for. It is a timer of the kernel, so no other thread of ours has to run
-// for it.
+// Alarm interrupts again and again what the OS thread that has made it waits for. It is a timer
+// of the kernel, so no other thread of ours has to run for it.
 type Alarm struct{ id int32 }
 
 // alarmSignal is the signal by which it does so, which nobody else sends.
 const alarmSignal = unix.SIGIO
 
-// NewAlarm returns an alarm for this OS thread, to which the goroutine must
-// stay locked. EAGAIN: the limit on queued signals (RLIMIT_SIGPENDING)
-// allows no timer.
+// NewAlarm returns an alarm for this OS thread, to which the goroutine must stay locked.
+// EAGAIN: the limit on queued signals (RLIMIT_SIGPENDING) allows no timer.
 func NewAlarm() (*Alarm, error) {
 	if err := interrupting(); err != nil {
 		return nil, err
@@ -40,8 +38,8 @@ func NewAlarm() (*Alarm, error) {
 	return a, nil
 }
 
-// interrupting has the signal interrupt system calls. The handler stays that of
-// the Go runtime, which ignores it, and has all calls begin again.
+// interrupting has the signal interrupt system calls. The handler stays that of the Go runtime,
+// which ignores it, and has all calls begin again.
 var interrupting = sync.OnceValue(func() error {
 	var action struct { // of rt_sigaction(2)
 		handler  uintptr

@@ -12,8 +12,8 @@ import (
 // EventClone is the ptrace event of a child that is about to be born.
 const EventClone = unix.PTRACE_EVENT_CLONE
 
-// SyscallTrap is the signal of a stop at the entry or exit of a system call,
-// under PTRACE_O_TRACESYSGOOD.
+// SyscallTrap is the signal of a stop at the entry or exit of a system call, under
+// PTRACE_O_TRACESYSGOOD.
 const SyscallTrap = unix.SIGTRAP | 0x80
 
 // SetOptions sets the ptrace options of a stopped thread.
@@ -21,18 +21,18 @@ func SetOptions(tid int, options uintptr) error {
 	return ptraceWord(unix.PTRACE_SETOPTIONS, tid, options)
 }
 
-// ContinueToSyscall lets a stopped thread go on to the next entry or exit of
-// a system call (PTRACE_SYSCALL).
+// ContinueToSyscall lets a stopped thread go on to the next entry or exit of a system call
+// (PTRACE_SYSCALL).
 func ContinueToSyscall(tid int) error { return ptraceWord(unix.PTRACE_SYSCALL, tid, 0) }
 
-// ContinueWith lets a stopped thread go on, delivering a signal (PTRACE_CONT). Not
-// every stop takes one (ptrace(2)).
+// ContinueWith lets a stopped thread go on, delivering a signal (PTRACE_CONT). Not every stop
+// takes one (ptrace(2)).
 func ContinueWith(tid int, sig unix.Signal) error {
 	return ptraceWord(unix.PTRACE_CONT, tid, uintptr(sig))
 }
 
-// EventMessage returns the message of the event that stopped a thread, such
-// as the id of a new child.
+// EventMessage returns the message of the event that stopped a thread, such as the id of a new
+// child.
 func EventMessage(tid int) (int, error) {
 	var msg uintptr
 	err := ptrace(unix.PTRACE_GETEVENTMSG, tid, 0, unsafe.Pointer(&msg))
@@ -67,9 +67,9 @@ func GetSyscallInfo(tid int) (SyscallInfo, error) {
 	return info, err
 }
 
-// CriticalSection returns the addresses [start, end) of the restartable
-// sequence that a stopped thread has announced (rseq(2), struct rseq_cs). If
-// there is none it returns 0, 0. read reads the memory of the thread.
+// CriticalSection returns the addresses [start, end) of the restartable sequence that a stopped
+// thread has announced (rseq(2), struct rseq_cs). If there is none it returns 0, 0. read reads
+// the memory of the thread.
 func CriticalSection(tid int, read func(p []byte, addr uint64) error) (start, end uint64, err error) {
 	var conf struct {
 		area                        uint64
@@ -101,9 +101,8 @@ func CriticalSection(tid int, read func(p []byte, addr uint64) error) (start, en
 	return start, start + binary.LittleEndian.Uint64(cs[16:]), nil
 }
 
-// SyscallDispatch reports whether the system calls of a stopped thread may be
-// turned into signals (PR_SET_SYSCALL_USER_DISPATCH). Kernels before 6.4 do
-// not tell.
+// SyscallDispatch reports whether the system calls of a stopped thread may be turned into
+// signals (PR_SET_SYSCALL_USER_DISPATCH). Kernels before 6.4 do not tell.
 func SyscallDispatch(tid int) bool {
 	const getConfig = 0x4211 // PTRACE_GET_SYSCALL_USER_DISPATCH_CONFIG
 	var conf [4]uint64       // mode, selector, offset, len
@@ -111,9 +110,8 @@ func SyscallDispatch(tid int) bool {
 	return err == nil && conf[0] != 0
 }
 
-// TakeDescriptor duplicates file descriptor fd of process pid
-// (pidfd_getfd(2)): EPERM without the rights of a debugger, ENOSYS before
-// kernel 5.6.
+// TakeDescriptor duplicates file descriptor fd of process pid (pidfd_getfd(2)): EPERM without
+// the rights of a debugger, ENOSYS before kernel 5.6.
 func TakeDescriptor(pid, fd int) (int, error) {
 	pidfd, err := unix.PidfdOpen(pid, 0)
 	if err != nil {
@@ -123,8 +121,8 @@ func TakeDescriptor(pid, fd int) (int, error) {
 	return unix.PidfdGetfd(pidfd, fd, 0)
 }
 
-// IsUserfaultfd reports whether a file descriptor of ours is a userfaultfd,
-// which must be known before an ioctl(2) on what another process has opened.
+// IsUserfaultfd reports whether a file descriptor of ours is a userfaultfd, which must be known
+// before an ioctl(2) on what another process has opened.
 func IsUserfaultfd(fd int) bool {
 	link, err := os.Readlink("/proc/self/fd/" + strconv.Itoa(fd))
 	return err == nil && link == "anon_inode:[userfaultfd]"
@@ -141,8 +139,8 @@ const (
 	uffdFeatureWPAsync       = 1 << 15
 	uffdModeWP               = 1 << 1
 
-	// UserModeOnly is the flag of userfaultfd(2) without which an
-	// unprivileged process gets EPERM.
+	// UserModeOnly is the flag of userfaultfd(2) without which an unprivileged process gets
+	// EPERM.
 	UserModeOnly = 1
 )
 
@@ -153,23 +151,22 @@ func ioctl(fd int, request uintptr, arg unsafe.Pointer) error {
 	return nil
 }
 
-// UffdTrackWrites prepares a userfaultfd for asynchronous write protection:
-// a write to a protected page goes on at once, and ends the protection of
-// the page. EINVAL: the kernel is older than 6.7.
+// UffdTrackWrites prepares a userfaultfd for asynchronous write protection: a write to a
+// protected page goes on at once, and ends the protection of the page. EINVAL: the kernel is
+// older than 6.7.
 func UffdTrackWrites(fd int) error {
 	api := struct{ api, features, ioctls uint64 }{0xaa, uffdFeatureWPAsync | uffdFeatureWPUnpopulated, 0}
 	return ioctl(fd, uffdioAPI, unsafe.Pointer(&api))
 }
 
-// UffdRegister starts to track writes in the mappings in [start, end), all
-// of which must allow it. No page is protected yet.
+// UffdRegister starts to track writes in the mappings in [start, end), all of which must allow
+// it. No page is protected yet.
 func UffdRegister(fd int, start, end uint64) error {
 	reg := struct{ start, len, mode, ioctls uint64 }{start, end - start, uffdModeWP, 0}
 	return ioctl(fd, uffdioRegister, unsafe.Pointer(&reg))
 }
 
-// UffdUnprotect ends the protection of the pages in [start, end), all of which
-// must be tracked.
+// UffdUnprotect ends the protection of the pages in [start, end), all of which must be tracked.
 func UffdUnprotect(fd int, start, end uint64) error {
 	r := struct{ start, len, mode uint64 }{start, end - start, 0}
 	return ioctl(fd, uffdioProtect, unsafe.Pointer(&r))

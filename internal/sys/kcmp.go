@@ -2,13 +2,11 @@ package sys
 
 import "golang.org/x/sys/unix"
 
-// SameMemory reports whether two tasks have the same address space (kcmp(2),
-// KCMP_VM). Two tasks that have none any more have the same. EPERM: the
-// caller may not read both. ESRCH: one is gone. ENOSYS: the kernel has no
-// kcmp.
+// SameMemory reports whether two tasks have the same address space (kcmp(2), KCMP_VM). Two
+// tasks that have none any more have the same. EPERM: the caller may not read both. ESRCH: one
+// is gone. ENOSYS: the kernel has no kcmp.
 //
-// It waits for a task that is in the middle of an exec, until a signal ends
-// the caller.
+// It waits for a task that is in the middle of an exec, until a signal ends the caller.
 func SameMemory(a, b int) (bool, error) {
 	const kcmpVM = 1
 	return kcmp(a, b, kcmpVM)

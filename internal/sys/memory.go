@@ -6,8 +6,8 @@ import (
 	"strings"
 )
 
-// AvailableMemory returns how much memory the machine can still give, in bytes
-// (MemAvailable in proc(5)).
+// AvailableMemory returns how much memory the machine can still give, in bytes (MemAvailable in
+// proc(5)).
 func AvailableMemory() (free uint64, known bool) {
 	b, err := os.ReadFile("/proc/meminfo")
 	if err != nil {

@@ -8,8 +8,7 @@ import (
 	"golang.org/x/sys/unix"
 )
 
-// Categories of a page, as PAGEMAP_SCAN reports them
-// (include/uapi/linux/fs.h).
+// Categories of a page, as PAGEMAP_SCAN reports them (include/uapi/linux/fs.h).
 const (
 	PageTracked = 1 << 0 // of a mapping that is tracked for writes
 	PageWritten = 1 << 1 // since it was protected, or never protected
@@ -36,12 +35,11 @@ type pmScanArg struct {
 
 const pagemapScan = 3<<30 | unsafe.Sizeof(pmScanArg{})<<16 | 'f'<<8 | 16
 
-// Scan is a question to PAGEMAP_SCAN: which pages in [Start, End) are in all
-// categories of All and, unless Any is 0, in any of Any. Return has the
-// categories to tell of each.
+// Scan is a question to PAGEMAP_SCAN. It asks which pages in [Start, End) are in all categories
+// of All and, unless Any is 0, in any of Any. Return has the categories to tell of each.
 //
-// Asking for PageWritten alone is much faster than anything else. Pages that
-// do not exist count as written then, if there is a page table for them.
+// Asking for PageWritten alone is much faster than anything else. Pages that do not exist count
+// as written then, if there is a page table for them.
 type Scan struct {
 	Start, End       uint64
 	All, Any, Return uint64
@@ -49,8 +47,7 @@ type Scan struct {
 	Max uint64
 	// Protect write-protects the pages that are found.
 	Protect bool
-	// Tracked makes it fail with EPERM if not all of the range is tracked for
-	// writes.
+	// Tracked makes it fail with EPERM if not all of the range is tracked for writes.
 	Tracked bool
 }
 
@@ -60,11 +57,10 @@ const (
 	scanCheckWPAsync = 2
 )
 
-// PagemapQuery asks PAGEMAP_SCAN once. fd is an open /proc/PID/pagemap. It
-// returns how many entries of vec were filled, and the address at which the
-// walk ended. After an error, what was found or protected before it is not
-// told. ENOTTY: the kernel is older than 6.7. EINVAL: it does not know a
-// category. EPERM: see Tracked.
+// PagemapQuery asks PAGEMAP_SCAN once. fd is an open /proc/PID/pagemap. It returns how many
+// entries of vec were filled, and the address at which the walk ended. After an error, what was
+// found or protected before it is not told. ENOTTY: the kernel is older than 6.7. EINVAL: it
+// does not know a category. EPERM: see Tracked.
 func PagemapQuery(fd uintptr, q Scan, vec []PageRegion) (n int, walkEnd uint64, err error) {
 	arg := pmScanArg{start: q.Start, end: q.End, mask: q.All, anyof: q.Any, ret: q.Return, maxPages: q.Max,
 		vec: uint64(uintptr(unsafe.Pointer(unsafe.SliceData(vec)))), vecLen: uint64(len(vec))}
@@ -83,11 +79,10 @@ func PagemapQuery(fd uintptr, q Scan, vec []PageRegion) (n int, walkEnd uint64, 
 	return int(r), arg.walkEnd, nil
 }
 
-// PagemapNext takes the next step of a walk with PAGEMAP_SCAN. It asks about
-// at most step bytes from q.Start on, 0 being all, and asks again after
-// EINTR and EAGAIN. It returns the part of vec that was filled, and moves
-// q.Start to where the walk goes on, or to q.End at its end. After an error
-// q is unchanged.
+// PagemapNext takes the next step of a walk with PAGEMAP_SCAN. It asks about at most step bytes
+// from q.Start on, 0 being all, and asks again after EINTR and EAGAIN. It returns the part of
+// vec that was filled, and moves q.Start to where the walk goes on, or to q.End at its end.
+// After an error q is unchanged.
 //
 //	for q.Start < q.End {
 //		found, err := sys.PagemapNext(fd, &q, 0, vec)

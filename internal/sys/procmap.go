@@ -22,8 +22,8 @@ const (
 	procmapShared     = 1 << 3
 )
 
-// MappingAt asks an open /proc/PID/maps for the mapping that holds an address
-// (PROCMAP_QUERY). ENOENT: none does. ENOTTY: the kernel is older than 6.11.
+// MappingAt asks an open /proc/PID/maps for the mapping that holds an address (PROCMAP_QUERY).
+// ENOENT: none does. ENOTTY: the kernel is older than 6.11.
 func MappingAt(maps uintptr, addr uint64) (Borders, error) {
 	q := procmapQuery{size: uint64(unsafe.Sizeof(procmapQuery{})), addr: addr}
 	err := ioctl(int(maps), ioctlProcmapQuery, unsafe.Pointer(&q))
