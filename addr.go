@@ -8,12 +8,11 @@ import (
 	"strings"
 )
 
-// PageSize is the size in bytes of a base page on the systems that procmem
-// reads. Core files lay out memory in this unit.
+// PageSize is the size in bytes of a base page on the systems that procmem reads. Core files
+// lay out memory in this unit.
 const PageSize = 4096
 
-// ErrOverflow reports that the result of an address computation does not fit
-// 64 bits.
+// ErrOverflow reports that the result of an address computation does not fit 64 bits.
 var ErrOverflow = errors.New("address out of range")
 
 // Addr is a virtual address in the target, in bytes.
@@ -22,8 +21,8 @@ type Addr uint64
 // String returns the address in hexadecimal with the prefix 0x.
 func (a Addr) String() string { return "0x" + strconv.FormatUint(uint64(a), 16) }
 
-// MarshalText returns the address as String does. JSON thus carries it as a
-// string: most JSON readers lose integers above 2^53.
+// MarshalText returns the address as String does. JSON thus carries it as a string: most JSON
+// readers lose integers above 2^53.
 func (a Addr) MarshalText() ([]byte, error) { return []byte(a.String()), nil }
 
 // UnmarshalText accepts what ParseAddr does, and fails as it does.
@@ -36,8 +35,7 @@ func (a *Addr) UnmarshalText(b []byte) error {
 	return nil
 }
 
-// Add returns a+n. It fails with ErrOverflow if the sum is beyond the last
-// address.
+// Add returns a+n. It fails with ErrOverflow if the sum is beyond the last address.
 func (a Addr) Add(n uint64) (Addr, error) {
 	if uint64(a) > math.MaxUint64-n {
 		return 0, fmt.Errorf("%v+%#x: %w", a, n, ErrOverflow)
@@ -48,8 +46,8 @@ func (a Addr) Add(n uint64) (Addr, error) {
 // PageDown returns the address of the page that holds a.
 func (a Addr) PageDown() Addr { return a &^ (PageSize - 1) }
 
-// ParseAddr parses a hexadecimal address with the prefix 0x, or a decimal
-// one. It fails if the text is no number or does not fit 64 bits.
+// ParseAddr parses a hexadecimal address with the prefix 0x, or a decimal one. It fails if the
+// text is no number or does not fit 64 bits.
 func ParseAddr(s string) (Addr, error) {
 	base, digits := 10, s
 	if h, ok := strings.CutPrefix(strings.ToLower(s), "0x"); ok {

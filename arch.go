@@ -6,9 +6,8 @@ import (
 	"fmt"
 )
 
-// Arch is the instruction set of the target. It fixes the ELF class, the
-// size of a word and the layout of registers and notes. All are little
-// endian.
+// Arch is the instruction set of the target. It fixes the ELF class, the size of a word and the
+// layout of registers and notes. All are little endian.
 type Arch uint8
 
 // The architectures that procmem knows.
@@ -32,8 +31,8 @@ func (a Arch) String() string {
 	return "unknown"
 }
 
-// ArchOf returns the architecture of an ELF file with this class and
-// machine. It fails if procmem does not know it.
+// ArchOf returns the architecture of an ELF file with this class and machine. It fails if
+// procmem does not know it.
 func ArchOf(class elf.Class, machine elf.Machine) (Arch, error) {
 	switch {
 	case class == elf.ELFCLASS64 && machine == elf.EM_X86_64:
@@ -70,16 +69,14 @@ var registerNames = map[Arch][]string{
 		"x29", "x30", "sp", "pc", "pstate"},
 }
 
-// RegisterNames returns the names of the general purpose registers, in the
-// order in which NTPRStatus holds them. Each is a word. The caller must not
-// change the slice.
+// RegisterNames returns the names of the general purpose registers, in the order in which
+// NTPRStatus holds them. Each is a word. The caller must not change the slice.
 func (a Arch) RegisterNames() []string { return registerNames[a] }
 
 // GPRSize returns the size in bytes of the general purpose register set.
 func (a Arch) GPRSize() int { return len(registerNames[a]) * a.WordSize() }
 
-// PCSP returns the indexes of the program counter and the stack pointer in
-// RegisterNames.
+// PCSP returns the indexes of the program counter and the stack pointer in RegisterNames.
 func (a Arch) PCSP() (pc, sp int) {
 	switch a {
 	case I386:
@@ -90,8 +87,8 @@ func (a Arch) PCSP() (pc, sp int) {
 	return 16, 19
 }
 
-// Registers decodes a general purpose register set. It returns nil if data
-// does not have the size of the architecture's set.
+// Registers decodes a general purpose register set. It returns nil if data does not have the
+// size of the architecture's set.
 func (a Arch) Registers(data []byte) []Register {
 	names := registerNames[a]
 	if len(names) == 0 || len(data) != a.GPRSize() {
@@ -104,8 +101,8 @@ func (a Arch) Registers(data []byte) []Register {
 	return regs
 }
 
-// PC returns the program counter and the stack pointer of a thread. Ok is
-// false if its registers are not known.
+// PC returns the program counter and the stack pointer of a thread. Ok is false if its
+// registers are not known.
 func (a Arch) PC(t *Thread) (pc, sp Addr, ok bool) {
 	data := t.Regset(NTPRStatus)
 	if len(data) == 0 || len(data) != a.GPRSize() {

@@ -14,9 +14,9 @@ const (
 // atNull is the type of the entry that ends a vector.
 const atNull = 0
 
-// TrimAuxv returns the whole entries of an auxiliary vector up to and with
-// the first AT_NULL: on some kernels /proc/PID/auxv has zeros behind it.
-// Complete reports whether there was one. The result is part of auxv.
+// TrimAuxv returns the whole entries of an auxiliary vector up to and with the first AT_NULL:
+// on some kernels /proc/PID/auxv has zeros behind it. Complete reports whether there was one.
+// The result is part of auxv.
 func (a Arch) TrimAuxv(auxv []byte) (entries []byte, complete bool) {
 	step := 2 * a.WordSize()
 	for i := 0; i+step <= len(auxv); i += step {
@@ -27,9 +27,8 @@ func (a Arch) TrimAuxv(auxv []byte) (entries []byte, complete bool) {
 	return auxv[:len(auxv)/step*step], false
 }
 
-// AuxvValue returns the value of the first entry of type typ in an auxiliary
-// vector, which has words of the architecture's size. Ok is false if there
-// is none in front of AT_NULL.
+// AuxvValue returns the value of the first entry of type typ in an auxiliary vector, which has
+// words of the architecture's size. Ok is false if there is none in front of AT_NULL.
 func (a Arch) AuxvValue(auxv []byte, typ uint64) (value uint64, ok bool) {
 	entries, _ := a.TrimAuxv(auxv)
 	for step := 2 * a.WordSize(); len(entries) > 0; entries = entries[step:] {

@@ -2,18 +2,17 @@ package procmem
 
 import "time"
 
-// Image is what is known of a process at one moment besides the bytes of its
-// memory.
+// Image is what is known of a process at one moment besides the bytes of its memory.
 type Image struct {
 	Arch    Arch
 	Process ProcessInfo
 	Exe     string // path of the executable, "" if it is not known
-	// Auxv is the auxiliary vector as the kernel keeps it: pairs of words of
-	// the target's size, up to and with AT_NULL.
+	// Auxv is the auxiliary vector as the kernel keeps it: pairs of words of the target's size,
+	// up to and with AT_NULL.
 	Auxv     []byte
 	Mappings []Mapping
-	// XSaveLayout describes the NTX86XState register sets: the descriptor of
-	// the NT_X86_XSAVE_LAYOUT note, nil if it is not known.
+	// XSaveLayout describes the NTX86XState register sets: the descriptor of the
+	// NT_X86_XSAVE_LAYOUT note, nil if it is not known.
 	XSaveLayout []byte
 	// Threads has the one first that a debugger shows first.
 	Threads []Thread
@@ -44,15 +43,15 @@ type Thread struct {
 	UserTime, SystemTime           time.Duration
 	ChildUserTime, ChildSystemTime time.Duration
 
-	// Regsets are the register sets as PTRACE_GETREGSET gives them. The
-	// general purpose registers are NTPRStatus. If it is empty, Err tells why.
+	// Regsets are the register sets as PTRACE_GETREGSET gives them. The general purpose
+	// registers are NTPRStatus. If it is empty, Err tells why.
 	Regsets []Regset
 	// Err is the reason why registers are missing or not exact, else nil.
 	Err error
 }
 
-// Regset is one register set of a thread, in the layout of the kernel's
-// user_regset for the thread's architecture.
+// Regset is one register set of a thread, in the layout of the kernel's user_regset for the
+// thread's architecture.
 type Regset struct {
 	Type uint32 // NT_* of include/uapi/linux/elf.h
 	Data []byte
@@ -69,8 +68,7 @@ const (
 	NTX86ShStk  = 0x204
 )
 
-// Regset returns the bytes of the register set of type typ, or nil if there
-// is none.
+// Regset returns the bytes of the register set of type typ, or nil if there is none.
 func (t *Thread) Regset(typ uint32) []byte {
 	for i := range t.Regsets {
 		if t.Regsets[i].Type == typ {

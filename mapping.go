@@ -8,8 +8,7 @@ import (
 // Perm is the access that a mapping grants, as /proc/PID/maps shows it.
 type Perm uint8
 
-// The permissions of a mapping. Shared distinguishes MAP_SHARED from
-// MAP_PRIVATE.
+// The permissions of a mapping. Shared distinguishes MAP_SHARED from MAP_PRIVATE.
 const (
 	PermRead Perm = 1 << iota
 	PermWrite
@@ -63,8 +62,8 @@ func ParsePerm(s string) (Perm, error) {
 	return p, nil
 }
 
-// VMFlags is the set of flags on the VmFlags line of /proc/PID/smaps
-// (fs/proc/task_mmu.c, show_smap_vma_flags).
+// VMFlags is the set of flags on the VmFlags line of /proc/PID/smaps (fs/proc/task_mmu.c,
+// show_smap_vma_flags).
 type VMFlags uint64
 
 var vmFlagNames = [...]string{
@@ -97,8 +96,8 @@ var vmFlagBit = func() (bits [26 * 26]VMFlags) {
 	return bits
 }()
 
-// ParseVMFlags parses the words of a VmFlags line. It ignores flags that
-// this version does not know, as those of a newer kernel.
+// ParseVMFlags parses the words of a VmFlags line. It ignores flags that this version does not
+// know, as those of a newer kernel.
 func ParseVMFlags[T ~string | ~[]byte](s T) VMFlags {
 	var f VMFlags
 	for len(s) > 0 {
@@ -132,8 +131,7 @@ func (f VMFlags) String() string {
 // MarshalText writes the names of String.
 func (f VMFlags) MarshalText() ([]byte, error) { return []byte(f.String()), nil }
 
-// Usage tells how much of a mapping exists, and where, in bytes. Its source
-// is /proc/PID/smaps.
+// Usage tells how much of a mapping exists, and where, in bytes. Its source is /proc/PID/smaps.
 type Usage struct {
 	RSS          uint64 `json:"rss"`           // present in memory
 	PSS          uint64 `json:"pss"`           // RSS, each page divided by the number of processes that map it
@@ -155,15 +153,14 @@ type Mapping struct {
 	Minor  uint32
 	Inode  uint64 // 0 where no file is mapped
 
-	// Path is the file's name as the kernel knows it, or a name in brackets
-	// such as "[heap]". It is empty for anonymous memory. The suffix
-	// " (deleted)" stays.
+	// Path is the file's name as the kernel knows it, or a name in brackets such as "[heap]".
+	// It is empty for anonymous memory. The suffix " (deleted)" stays.
 	Path string
 
-	// Unreachable is set if Path does not lead to the file on this machine. The
-	// file has lost its name or never had one (memfd), or the name means another
-	// file or none, as in another mount namespace. A file with the same build id
-	// counts as the same. Only the mappings of a process.View tell.
+	// Unreachable is set if Path does not lead to the file on this machine. The file has lost
+	// its name or never had one (memfd), or the name means another file or none, as in another
+	// mount namespace. A file with the same build id counts as the same. Only the mappings of a
+	// process.View tell.
 	Unreachable bool
 
 	// Flags is 0 unless the source is /proc/PID/smaps.
@@ -175,23 +172,22 @@ type Mapping struct {
 // Shared reports whether the mapping is MAP_SHARED.
 func (m *Mapping) Shared() bool { return m.Perm&PermShared != 0 }
 
-// HasFile reports whether a file is behind the mapping. A memfd, System V
-// shared memory and anonymous shared memory count as files.
+// HasFile reports whether a file is behind the mapping. A memfd, System V shared memory and
+// anonymous shared memory count as files.
 func (m *Mapping) HasFile() bool { return m.Inode != 0 || strings.HasPrefix(m.Path, "/") }
 
 // Deleted reports whether the mapped file has no name left.
 func (m *Mapping) Deleted() bool { return m.HasFile() && strings.HasSuffix(m.Path, " (deleted)") }
 
-// Device reports whether the mapping shows a device. Its memory is never
-// read: that could have an effect on the hardware.
+// Device reports whether the mapping shows a device. Its memory is never read: that could have
+// an effect on the hardware.
 func (m *Mapping) Device() bool {
 	return !m.Special() && (m.Flags&(VMIO|VMPFNMap) != 0 ||
 		m.Flags == 0 && strings.HasPrefix(m.Path, "/dev/") && !strings.HasPrefix(m.Path, "/dev/shm/") &&
 			m.Path != "/dev/zero (deleted)") // which is anonymous shared memory
 }
 
-// Special reports whether the kernel provides the mapping to every process,
-// as it does [vdso].
+// Special reports whether the kernel provides the mapping to every process, as it does [vdso].
 func (m *Mapping) Special() bool {
 	switch m.Path {
 	case "[vdso]", "[vvar]", "[vvar_vclock]", "[vsyscall]", "[vectors]", "[sigpage]", "[uprobes]":
@@ -200,9 +196,8 @@ func (m *Mapping) Special() bool {
 	return false
 }
 
-// FindMapping returns the index of the first of ascending mappings that ends
-// above a: of the one that holds a, or the next one. It is len(ms) if there
-// is none.
+// FindMapping returns the index of the first of ascending mappings that ends above a: of the
+// one that holds a, or the next one. It is len(ms) if there is none.
 func FindMapping(ms []Mapping, a Addr) int {
 	lo, hi := 0, len(ms)
 	for lo < hi {

@@ -8,9 +8,8 @@ import (
 	"strings"
 )
 
-// pathColumn is where 64-bit kernels put the path into a line of maps, where
-// what comes before is shorter (fs/proc/task_mmu.c, show_vma_header_prefix and
-// seq_pad).
+// pathColumn is where 64-bit kernels put the path into a line of maps, where what comes before
+// is shorter (fs/proc/task_mmu.c, show_vma_header_prefix and seq_pad).
 const pathColumn = 73
 
 // String returns the line of /proc/PID/maps, without its padding and newline.
@@ -23,17 +22,16 @@ func (m *Mapping) String() string {
 	return line + " " + escapePath.Replace(m.Path)
 }
 
-// The kernel has one escape, "\012" for a newline, and none for the backslash: a
-// file whose name has these four characters looks the same. String tells them
-// apart; in text of the kernel's package process does.
+// The kernel has one escape, "\012" for a newline, and none for the backslash: a file whose
+// name has these four characters looks the same. String tells them apart; in text of the
+// kernel's package process does.
 var (
 	escapePath   = strings.NewReplacer("\n", `\012`, `\012`, `\134012`)
 	unescapePath = strings.NewReplacer(`\012`, "\n", `\134012`, `\012`)
 )
 
-// ParseMapping parses a line of /proc/PID/maps without its newline, or what
-// String returns. It undoes the escape of maps: "\012" is a newline in the
-// path.
+// ParseMapping parses a line of /proc/PID/maps without its newline, or what String returns. It
+// undoes the escape of maps: "\012" is a newline in the path.
 func ParseMapping(line []byte) (Mapping, error) {
 	var m Mapping
 	field, rest := cutField(line)
@@ -79,8 +77,8 @@ func ParseMapping(line []byte) (Mapping, error) {
 	return m, nil
 }
 
-// mapsPath takes the padding off what follows the inode. A path may itself
-// begin with spaces, so where it begins is known by the column.
+// mapsPath takes the padding off what follows the inode. A path may itself begin with spaces,
+// so where it begins is known by the column.
 func mapsPath(line, rest []byte) string {
 	if len(rest) == 0 {
 		return ""

@@ -6,11 +6,11 @@ import (
 	"iter"
 )
 
-// Memory is anything that can be read by address: a live process, one moment
-// of it, a core file.
+// Memory is anything that can be read by address: a live process, one moment of it, a core
+// file.
 type Memory interface {
-	// Mappings returns the mappings in ascending order of address. The
-	// caller must not change the slice.
+	// Mappings returns the mappings in ascending order of address. The caller must not change
+	// the slice.
 	Mappings() ([]Mapping, error)
 
 	// ReadAt reads len(p) bytes that begin at addr. It reads up to the first byte that it
@@ -19,14 +19,13 @@ type Memory interface {
 	ReadAt(p []byte, addr Addr) (n int, err error)
 }
 
-// Sparse is a Memory that knows, without reading, which parts of it can hold
-// anything but zeros.
+// Sparse is a Memory that knows, without reading, which parts of it can hold anything but
+// zeros.
 type Sparse interface {
 	Memory
 
-	// Data yields the ranges inside r that may hold data, ascending and
-	// disjoint. Outside of them, what is mapped reads as zeros. An error ends
-	// the sequence.
+	// Data yields the ranges inside r that may hold data, ascending and disjoint. Outside of
+	// them, what is mapped reads as zeros. An error ends the sequence.
 	Data(r Range) iter.Seq2[Range, error]
 }
 
@@ -34,9 +33,9 @@ type Sparse interface {
 type Resident interface {
 	Memory
 
-	// Resident yields the ranges inside r that may hold data and are in
-	// memory, ascending and disjoint. They are those of Sparse.Data without
-	// what is swapped out. An error ends the sequence.
+	// Resident yields the ranges inside r that may hold data and are in memory, ascending and
+	// disjoint. They are those of Sparse.Data without what is swapped out. An error ends the
+	// sequence.
 	Resident(r Range) iter.Seq2[Range, error]
 }
 
@@ -75,21 +74,20 @@ type FaultError struct {
 func (e *FaultError) Error() string { return fmt.Sprintf("%v: %v", e.Addr, e.Err) }
 func (e *FaultError) Unwrap() error { return e.Err }
 
-// Fault is a range that could not be read, and the reason. A list of faults
-// is what becomes of FaultErrors once it is known how far each goes.
+// Fault is a range that could not be read, and the reason. A list of faults is what becomes of
+// FaultErrors once it is known how far each goes.
 type Fault struct {
 	Range
 	Err error
 }
 
-// ReadFull reads r from m as far as possible. It calls sink with each piece
-// that could be read, in ascending order, and returns what could not,
-// neighbours with the same reason merged. After a fault it goes on at the
-// next page, or where the fault is known to end.
+// ReadFull reads r from m as far as possible. It calls sink with each piece that could be read,
+// in ascending order, and returns what could not, neighbours with the same reason merged. After
+// a fault it goes on at the next page, or where the fault is known to end.
 //
-// A byte lies in buf at its distance from the start of r, modulo len(buf).
-// So no piece is longer than buf, and a buf as large as r holds all pieces
-// in the end. An error is that of sink alone.
+// A byte lies in buf at its distance from the start of r, modulo len(buf). So no piece is
+// longer than buf, and a buf as large as r holds all pieces in the end. An error is that of
+// sink alone.
 func ReadFull(m Memory, r Range, buf []byte, sink func(addr Addr, p []byte) error) ([]Fault, error) {
 	var faults []Fault
 	for a := r.Start; a < r.End; {
@@ -129,9 +127,8 @@ func Cause(err error) error {
 	return err
 }
 
-// AppendFault appends f, or makes the last fault longer if the two touch and
-// have the same reason. Reasons are the same if they read the same: a list
-// of faults is for people.
+// AppendFault appends f, or makes the last fault longer if the two touch and have the same
+// reason. Reasons are the same if they read the same: a list of faults is for people.
 func AppendFault(faults []Fault, f Fault) []Fault {
 	if k := len(faults); k > 0 && faults[k-1].End == f.Start && faults[k-1].Err.Error() == f.Err.Error() {
 		faults[k-1].End = f.End

@@ -1,16 +1,14 @@
-// Package access tells whether a process can be read, which rule of the
-// kernel refuses, and what would allow it.
+// Package access tells whether a process can be read, which rule of the kernel refuses, and
+// what would allow it.
 //
-// Start with Diagnose. Its answer about permission is the kernel's own: it
-// opens /proc/PID/mem, which stops nothing and changes nothing. The rules
-// then explain that answer. Not promised: the reason of a security module
-// such as SELinux, which does not tell it.
+// Start with Diagnose. Its answer about permission is the kernel's own: it opens /proc/PID/mem,
+// which stops nothing and changes nothing. The rules then explain that answer. Not promised:
+// the reason of a security module such as SELinux, which does not tell it.
 //
-// In a program that imports this package, a refusal by package process has
-// the text of Explain.
+// In a program that imports this package, a refusal by package process has the text of Explain.
 //
-// Source: ptrace(2), "Ptrace access mode checking"; kernel/ptrace.c,
-// __ptrace_may_access; security/yama/yama_lsm.c.
+// Source: ptrace(2), "Ptrace access mode checking"; kernel/ptrace.c, __ptrace_may_access;
+// security/yama/yama_lsm.c.
 package access
 
 import (
@@ -84,9 +82,8 @@ func (r *Report) refuse(cause, remedy string) {
 	}
 }
 
-// Diagnose finds out whether the caller can read process pid. It needs no
-// rights and does not affect the process. A pid without a process gives a
-// report that says why.
+// Diagnose finds out whether the caller can read process pid. It needs no rights and does not
+// affect the process. A pid without a process gives a report that says why.
 func Diagnose(pid int) *Report {
 	r := &Report{PID: pid}
 	p, err := process.Open(pid)
@@ -167,8 +164,8 @@ func hasLiveThread(p *process.Process) bool {
 	return false
 }
 
-// lastResort names what remains when every known rule allows and the kernel
-// refuses all the same.
+// lastResort names what remains when every known rule allows and the kernel refuses all the
+// same.
 func (r *Report) lastResort(err error) {
 	if r.Cause != "" {
 		return
@@ -262,9 +259,9 @@ func tracerOf(p *process.Process, status *process.Status) (tid, tracer int) {
 	return 0, 0
 }
 
-// filtered names the system call that procmem needs and a seccomp filter
-// refuses before the kernel looks at its arguments. It is made with a process
-// id that cannot exist, to which the kernel's own answer is ESRCH.
+// filtered names the system call that procmem needs and a seccomp filter refuses before the
+// kernel looks at its arguments. It is made with a process id that cannot exist, to which the
+// kernel's own answer is ESRCH.
 func filtered() string {
 	if _, _, e := unix.RawSyscall6(unix.SYS_PTRACE, unix.PTRACE_SEIZE, 0, 0, 0, 0, 0); e != unix.ESRCH {
 		return "ptrace"
@@ -272,8 +269,7 @@ func filtered() string {
 	return ""
 }
 
-// In a program that imports this package the errors of process read as Explain
-// does.
+// In a program that imports this package the errors of process read as Explain does.
 func init() {
 	refusal.Register(func(pid int, err error) string {
 		why, _ := Explain(pid, err)
@@ -281,10 +277,9 @@ func init() {
 	})
 }
 
-// Explain returns in one line why working on process pid failed with err:
-// the cause and, after "; remedy: ", what would allow it. Ok is false if err
-// is not a refusal, or if the process is gone and no reason is known. It
-// looks at the process as it is now.
+// Explain returns in one line why working on process pid failed with err: the cause and, after
+// "; remedy: ", what would allow it. Ok is false if err is not a refusal, or if the process is
+// gone and no reason is known. It looks at the process as it is now.
 func Explain(pid int, err error) (why string, ok bool) {
 	if r, refused := errors.AsType[*refusal.Error](err); refused {
 		err = r.Err // whose text is what this returns

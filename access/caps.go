@@ -5,8 +5,7 @@ import (
 	"strings"
 )
 
-// capName holds the names of the capabilities by number
-// (include/uapi/linux/capability.h).
+// capName holds the names of the capabilities by number (include/uapi/linux/capability.h).
 var capName = [...]string{
 	"chown", "dac_override", "dac_read_search", "fowner", "fsetid", "kill", "setgid", "setuid", "setpcap",
 	"linux_immutable", "net_bind_service", "net_broadcast", "net_admin", "net_raw", "ipc_lock", "ipc_owner",

@@ -32,8 +32,8 @@ type sides struct {
 	mayOpen   bool // the mode of /proc/PID/mem lets procmem open it
 }
 
-// compare gathers the facts on both sides. readable is the kernel's answer,
-// which settles what cannot be seen.
+// compare gathers the facts on both sides. readable is the kernel's answer, which settles what
+// cannot be seen.
 func compare(pid int, me, them *process.Status, readable bool) *sides {
 	s := &sides{pid: pid, me: me, them: them, readable: readable, sameUser: true, dumpable: Unknown, mayOpen: true}
 	for i := range 3 { // real, effective and saved, with the one for files
@@ -45,9 +45,8 @@ func compare(pid int, me, them *process.Status, readable bool) *sides {
 		s.overrides = true // nothing else explains it
 	case !s.has(capSysPtrace):
 	case s.namespace == nsUnseen:
-		// In the first namespace it counts for all. In another it would
-		// count for the target as well, and show its namespace, were the
-		// target in the same one or below.
+		// In the first namespace it counts for all. In another it would count for the target as
+		// well, and show its namespace, were the target in the same one or below.
 		s.overrides = inInitialNamespace()
 	default:
 		s.overrides = true
@@ -66,8 +65,8 @@ func compare(pid int, me, them *process.Status, readable bool) *sides {
 
 func (s *sides) has(capability int) bool { return s.me.CapEff&(1<<capability) != 0 }
 
-// check goes through the rules in the kernel's order. A rule that does not
-// hold is the cause only where the kernel's answer was no.
+// check goes through the rules in the kernel's order. A rule that does not hold is the cause
+// only where the kernel's answer was no.
 func (r *Report) check(s *sides) {
 	n := len(r.Rules)
 	r.user(s)
@@ -178,8 +177,8 @@ func (r *Report) capSysPtrace(s *sides) {
 	}
 }
 
-// moreRights tells how the caller can come by CAP_SYS_PTRACE. It takes the
-// second capability to open the files of other users in /proc.
+// moreRights tells how the caller can come by CAP_SYS_PTRACE. It takes the second capability to
+// open the files of other users in /proc.
 func moreRights(me *process.Status) string {
 	switch {
 	case me.UID[1] == 0:
@@ -213,8 +212,7 @@ func quote(path string) string {
 	return "'" + strings.ReplaceAll(path, "'", `'\''`) + "'"
 }
 
-// yamaScope reads kernel.yama.ptrace_scope; ok is false where the kernel does
-// not have it.
+// yamaScope reads kernel.yama.ptrace_scope; ok is false where the kernel does not have it.
 func yamaScope(path string) (scope int, ok bool) {
 	b, err := os.ReadFile(path)
 	if err != nil {
@@ -304,23 +302,21 @@ func namespaceOf(pid int) namespace {
 	return nsBelow
 }
 
-// inInitialNamespace reports whether procmem is in the user namespace that
-// the kernel began with, whose number is fixed (USER_NS_INIT_INO).
+// inInitialNamespace reports whether procmem is in the user namespace that the kernel began
+// with, whose number is fixed (USER_NS_INIT_INO).
 func inInitialNamespace() bool {
 	var st unix.Stat_t
 	return unix.Stat("/proc/self/ns/user", &st) == nil && st.Ino == 0xEFFFFFFD
 }
 
-// ownerOfMem returns the owner of /proc/PID/mem: the effective user of the
-// process, or root where it is not dumpable (fs/proc/base.c,
-// task_dump_owner).
+// ownerOfMem returns the owner of /proc/PID/mem: the effective user of the process, or root
+// where it is not dumpable (fs/proc/base.c, task_dump_owner).
 func ownerOfMem(pid int) (uid uint32, ok bool) {
 	st, err := privilege.StatProc(pid, "mem")
 	return st.Uid, err == nil
 }
 
-// ids is "uid 0 gid 0", or where these have changed all that the kernel
-// compares.
+// ids is "uid 0 gid 0", or where these have changed all that the kernel compares.
 func ids(s *process.Status) string {
 	three := func(v [4]uint32) string {
 		if v[0] == v[1] && v[1] == v[2] {

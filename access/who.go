@@ -26,9 +26,8 @@ func describe(pid int) string {
 	return fmt.Sprintf("%s (pid %d)", st.Name, pid)
 }
 
-// whose explains a pid that is likely to have come from $$, which a shell
-// replaces with its own pid before it starts the program. It returns "" for
-// any other.
+// whose explains a pid that is likely to have come from $$, which a shell replaces with its own
+// pid before it starts the program. It returns "" for any other.
 func whose(pid int, name string) string {
 	me, err := process.Self()
 	if err != nil {
@@ -80,8 +79,7 @@ func (r *Report) missing(pid int, err error) {
 	r.refuse(fmt.Sprintf("no process has pid %d: it has ended, or the number is of another pid namespace: a container's pids mean something inside it alone", pid), "")
 }
 
-// ownProc reports whether the numbers of this /proc are those of the caller's
-// pid namespace.
+// ownProc reports whether the numbers of this /proc are those of the caller's pid namespace.
 func ownProc() bool {
 	pid, err := process.Self()
 	if err != nil {

@@ -12,13 +12,12 @@ import (
 	"github.com/procmem/procmem/internal/pipe"
 )
 
-// Options say what is compared. The zero value is all memory that is not
-// swapped out.
+// Options say what is compared. The zero value is all memory that is not swapped out.
 type Options struct {
 	// In is where to compare; nil is all memory.
 	In []procmem.Range
-	// Swapped includes what is swapped out, of a memory that can tell
-	// (procmem.Resident). Otherwise that is counted and not compared.
+	// Swapped includes what is swapped out, of a memory that can tell (procmem.Resident).
+	// Otherwise that is counted and not compared.
 	Swapped bool
 }
 
@@ -40,15 +39,14 @@ type Error struct {
 func (e *Error) Error() string { return "memory " + string(e.Side) + ": " + e.Err.Error() }
 func (e *Error) Unwrap() error { return e.Err }
 
-// Missing is memory that was not compared because one of the two cannot show
-// it. Side is the first if neither can.
+// Missing is memory that was not compared because one of the two cannot show it. Side is the
+// first if neither can.
 type Missing struct {
 	procmem.Fault
 	Side Side
 }
 
-// Heat tells how much of a mapping of the first memory has changed, and
-// where.
+// Heat tells how much of a mapping of the first memory has changed, and where.
 type Heat struct {
 	Mapping  procmem.Mapping
 	Compared uint64 // bytes, of untouched memory too
@@ -86,15 +84,14 @@ type Stats struct {
 	Swapped  uint64 // bytes that were not compared since they are swapped out
 	Heat     []Heat // of the mappings with changes, ascending
 
-	// Missing is what was not compared, ascending: MaxMissing ranges at most,
-	// of MissingRanges. MissingBytes counts them all.
+	// Missing is what was not compared, ascending: MaxMissing ranges at most, of MissingRanges.
+	// MissingBytes counts them all.
 	Missing       []Missing
 	MissingRanges uint64
 	MissingBytes  uint64
 }
 
-// Diff compares two memories. It is not safe for concurrent use, except for
-// Done.
+// Diff compares two memories. It is not safe for concurrent use, except for Done.
 type Diff struct {
 	a, b    procmem.Memory
 	o       Options
@@ -106,8 +103,8 @@ type Diff struct {
 	done    atomic.Int64
 }
 
-// New returns a Diff of two memories, after a look at their mappings. If one
-// of them cannot tell its mappings, it fails with an *Error.
+// New returns a Diff of two memories, after a look at their mappings. If one of them cannot
+// tell its mappings, it fails with an *Error.
 func New(a, b procmem.Memory, o Options) (*Diff, error) {
 	mapsA, err := a.Mappings()
 	if err != nil {
@@ -128,22 +125,22 @@ func New(a, b procmem.Memory, o Options) (*Diff, error) {
 // Mappings returns the differences between the mappings, ascending.
 func (d *Diff) Mappings() []MappingChange { return d.changes }
 
-// Done returns how many bytes of each memory have been read so far. It is
-// safe for concurrent use.
+// Done returns how many bytes of each memory have been read so far. It is safe for concurrent
+// use.
 func (d *Diff) Done() int64 { return d.done.Load() }
 
-// Stats returns the result of the last iteration over Changes. If that was
-// left before its end, it is what had been counted by then.
+// Stats returns the result of the last iteration over Changes. If that was left before its end,
+// it is what had been counted by then.
 func (d *Diff) Stats() Stats { return d.stats }
 
 // errLeft ends a comparison whose changes are no longer wanted.
 var errLeft = errors.New("the loop was left")
 
-// Changes compares the memory, and yields what differs, ascending. Both
-// memories are read and compared a few MiB ahead of the loop.
+// Changes compares the memory, and yields what differs, ascending. Both memories are read and
+// compared a few MiB ahead of the loop.
 //
-// An error ends the sequence: that of ctx, or an *Error if a whole memory is
-// gone (procmem.ErrGone). Memory that cannot be read is no error: see Stats.
+// An error ends the sequence: that of ctx, or an *Error if a whole memory is gone
+// (procmem.ErrGone). Memory that cannot be read is no error: see Stats.
 func (d *Diff) Changes(ctx context.Context) iter.Seq2[Change, error] {
 	return func(yield func(Change, error) bool) {
 		ctx, cancel := context.WithCancelCause(ctx)
@@ -295,8 +292,8 @@ func (n *notes) compare(areas []area, addr procmem.Addr, a, b []byte) {
 	}
 }
 
-// emit counts what was found in a block, and has it yielded. It waits even if
-// ctx ends, for the block is not to be used again meanwhile.
+// emit counts what was found in a block, and has it yielded. It waits even if ctx ends, for the
+// block is not to be used again meanwhile.
 func (r *comparison) emit(ctx context.Context, b *pipe.Block) error {
 	n := b.Note.(*notes)
 	for _, m := range n.missing {

@@ -24,8 +24,8 @@ const (
 type MappingChange struct {
 	procmem.Range // the addresses of which it is true
 	Kind          Kind
-	// A and B are the mapping in the first and in the second memory, with all
-	// of its addresses; A is nil where it came, B where it went.
+	// A and B are the mapping in the first and in the second memory, with all of its addresses.
+	// A is nil where it came, B where it went.
 	A, B *procmem.Mapping
 }
 
@@ -43,8 +43,7 @@ type sweep struct {
 	areas   []area
 }
 
-// compareMappings cuts all addresses at the ends of all mappings, and looks at
-// each piece.
+// compareMappings cuts all addresses at the ends of all mappings, and looks at each piece.
 func compareMappings(a, b []procmem.Mapping, in []procmem.Range) ([]MappingChange, []area) {
 	s := &sweep{a: a, b: b}
 	var at procmem.Addr
@@ -127,8 +126,8 @@ func (s *sweep) onlyB(piece procmem.Range) {
 	s.changes = append(s.changes, MappingChange{piece, Came, nil, b})
 }
 
-// kin returns what a mapping was, or has become: one of others of the same name
-// that has some of its addresses. Those about index i are the candidates.
+// kin returns what a mapping was, or has become: one of others of the same name that has some
+// of its addresses. Those about index i are the candidates.
 func kin(m *procmem.Mapping, others []procmem.Mapping, i int) *procmem.Mapping {
 	for k := max(i-1, 0); k <= i && k < len(others); k++ {
 		if o := &others[k]; !o.Intersect(m.Range).Empty() && sameName(m, o) {
@@ -138,8 +137,8 @@ func kin(m *procmem.Mapping, others []procmem.Mapping, i int) *procmem.Mapping {
 	return nil
 }
 
-// sameName compares what is mapped. A name in brackets that one of the two does
-// not tell is no difference: many cores have none.
+// sameName compares what is mapped. A name in brackets that one of the two does not tell is no
+// difference: many cores have none.
 func sameName(a, b *procmem.Mapping) bool {
 	bracket := func(s string) bool { return strings.HasPrefix(s, "[") }
 	return a.Path == b.Path || a.Path == "" && bracket(b.Path) || b.Path == "" && bracket(a.Path)

@@ -27,8 +27,8 @@ func newCursor(ranges iter.Seq2[procmem.Range, error]) *cursor {
 	return c
 }
 
-// at reports whether an address, which is not below the last one, is in a
-// range, and up to where that is so.
+// at reports whether an address, which is not below the last one, is in a range, and up to
+// where that is so.
 func (c *cursor) at(a procmem.Addr) (in bool, until procmem.Addr) {
 	for c.cur.End <= a && c.err == nil {
 		r, err, ok := c.next()
@@ -87,8 +87,8 @@ func (s *side) err() error {
 	return &Error{s.name, err}
 }
 
-// at tells of an address whether there may be data, whether that is swapped
-// out, and up to where both are so.
+// at tells of an address whether there may be data, whether that is swapped out, and up to
+// where both are so.
 func (s *side) at(a procmem.Addr) (data, swapped bool, until procmem.Addr) {
 	data, until = s.data.at(a)
 	if s.resident != nil {
@@ -103,9 +103,9 @@ func (s *side) at(a procmem.Addr) (data, swapped bool, until procmem.Addr) {
 // data. A core may promise any amount, and hold none.
 const probeFrom = pipe.BlockSize
 
-// look returns how far memory from the start of r on is alike: missing, where
-// there is an error, or worth reading. Where there is no data it looks at the
-// last byte too, for zeros may be followed by what a core lacks.
+// look returns how far memory from the start of r on is alike: missing, where there is an
+// error, or worth reading. Where there is no data it looks at the last byte too, for zeros may
+// be followed by what a core lacks.
 func (s *side) look(r procmem.Range, data bool) (end procmem.Addr, err error) {
 	if data && r.Size() <= probeFrom {
 		return r.End, nil
@@ -134,8 +134,8 @@ func (s *side) look(r procmem.Range, data bool) (end procmem.Addr, err error) {
 	return bad, nil
 }
 
-// probe reads one byte. Where it cannot, it returns up to where that is so, as
-// far as that is known.
+// probe reads one byte. Where it cannot, it returns up to where that is so, as far as that is
+// known.
 func (s *side) probe(a procmem.Addr) (until procmem.Addr, err error) {
 	var b [1]byte
 	if _, err = s.mem.ReadAt(b[:], a); err == nil {

@@ -9,26 +9,24 @@ import (
 	"github.com/procmem/procmem"
 )
 
-// Gap is how many equal bytes part two differences. Fewer belong to the
-// change in which they lie.
+// Gap is how many equal bytes part two differences. Fewer belong to the change in which they
+// lie.
 const Gap = 16
 
-// Change is a range whose bytes differ. Its first and its last byte do, and
-// fewer than Gap neighbours in between do not. It lies in one page; if the
-// next page has a change less than Gap bytes behind it, Join makes one of
-// the two.
+// Change is a range whose bytes differ. Its first and its last byte do, and fewer than Gap
+// neighbours in between do not. It lies in one page; if the next page has a change less than
+// Gap bytes behind it, Join makes one of the two.
 type Change struct {
 	procmem.Range
 	Bytes uint64 // that differ
-	// A and B are what the first and the second memory hold there, valid until
-	// the next change.
+	// A and B are what the first and the second memory hold there, valid until the next change.
 	A, B []byte
 	// Mapping is the index of the mapping of the first memory.
 	Mapping int
 }
 
-// Join merges changes of one mapping that only a page boundary parts,
-// however long the result becomes. What it yields has no A and B.
+// Join merges changes of one mapping that only a page boundary parts, however long the result
+// becomes. What it yields has no A and B.
 func Join(changes iter.Seq2[Change, error]) iter.Seq2[Change, error] {
 	return func(yield func(Change, error) bool) {
 		var cur Change
@@ -64,8 +62,8 @@ func goesOn(r procmem.Range, mapping int, start procmem.Addr, other int) bool {
 // run is a difference in a slice: the bytes from start up to end.
 type run struct{ start, end, differ int }
 
-// appendRuns appends where a and b, which are as long, differ. The first byte
-// is that of an address: no run leaves its page.
+// appendRuns appends where a and b, which are as long, differ. The first byte is that of an
+// address: no run leaves its page.
 func appendRuns(runs []run, addr procmem.Addr, a, b []byte) []run {
 	for at := 0; at < len(a); {
 		end := min(len(a), at+procmem.PageSize-int((addr+procmem.Addr(at))%procmem.PageSize))

@@ -22,8 +22,8 @@ const (
 
 var errNotELF = errors.New("no ELF file that makes sense")
 
-// elfFile reads the parts of a little endian ELF file, of 32 or 64 bits. It
-// never reads more than the file has, nor more than is asked for.
+// elfFile reads the parts of a little endian ELF file, of 32 or 64 bits. It never reads more
+// than the file has, nor more than is asked for.
 type elfFile struct {
 	r     io.ReaderAt
 	size  uint64
@@ -178,8 +178,7 @@ func (f *elfFile) entries(s section, visit func(entry) bool) error {
 	return nil
 }
 
-// buildID returns the descriptor of NT_GNU_BUILD_ID in the notes b, nil where
-// there is none.
+// buildID returns the descriptor of NT_GNU_BUILD_ID in the notes b, nil where there is none.
 func buildID(b []byte) []byte {
 	const ntGNUBuildID, head = 3, 12
 	align := func(n uint64) uint64 { return (n + 3) &^ 3 }

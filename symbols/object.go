@@ -14,13 +14,12 @@ import (
 const (
 	// maxName is the longest name in bytes. Those of templates have some hundreds.
 	maxName = 4 << 10
-	// maxLoads is the most segments of a file that are loaded. Those of linkers have
-	// some ten; each is looked at for each mapping of the file.
+	// maxLoads is the most segments of a file that are loaded. Those of linkers have some ten;
+	// each is looked at for each mapping of the file.
 	maxLoads = 128
 )
 
-// object is what an ELF file tells of names. Its addresses are those in the
-// file.
+// object is what an ELF file tells of names. Its addresses are those in the file.
 type object struct {
 	loads   []segment
 	symbols []symbol // by value; of equal ones the best name is the last
@@ -48,8 +47,8 @@ type budget struct {
 	work int64 // bytes that are looked at
 }
 
-// readObject reads the symbols of a file of size bytes, as many as the budget
-// allows, which it takes its part of.
+// readObject reads the symbols of a file of size bytes, as many as the budget allows, which it
+// takes its part of.
 func readObject(r io.ReaderAt, size int64, left *budget) (*object, error) {
 	f, err := openELF(r, size)
 	if err != nil {
@@ -122,8 +121,7 @@ func (o *object) add(f *elfFile, table section, sections []section, left *budget
 	})
 }
 
-// measure finds out what sort must know of a name, and returns how much it has
-// looked at.
+// measure finds out what sort must know of a name, and returns how much it has looked at.
 func (o *object) measure(s *symbol) int {
 	text, seen := o.textFrom(s.name)
 	s.length = uint16(len(text))
@@ -133,9 +131,8 @@ func (o *object) measure(s *symbol) int {
 	return seen
 }
 
-// worthwhile tells the names of code and data from those of sections, files,
-// thread-local offsets, and the marks of linkers and assemblers. first is the
-// first byte of the name.
+// worthwhile tells the names of code and data from those of sections, files, thread-local
+// offsets, and the marks of linkers and assemblers. first is the first byte of the name.
 func worthwhile(e entry, first byte, sections []section) bool {
 	if first == 0 || e.section == elf.SHN_UNDEF || e.section == elf.SHN_ABS || e.section == elf.SHN_COMMON {
 		return false
@@ -203,8 +200,7 @@ func (o *object) better(a, b symbol) int {
 // text returns the name of a symbol, without the version that the linker adds.
 func (o *object) text(s symbol) []byte { return o.names[s.name:][:s.length] }
 
-// textFrom returns the name that begins there, and how many bytes tell where it
-// ends.
+// textFrom returns the name that begins there, and how many bytes tell where it ends.
 func (o *object) textFrom(at uint32) (text []byte, seen int) {
 	b := o.names[at:]
 	b = b[:min(len(b), maxName)]
@@ -218,8 +214,8 @@ func (o *object) textFrom(at uint32) (text []byte, seen int) {
 	return b, seen
 }
 
-// lookup returns the innermost symbol that holds the address v. One without a
-// size may be a label in a function that has one.
+// lookup returns the innermost symbol that holds the address v. One without a size may be a
+// label in a function that has one.
 func (o *object) lookup(v uint64) (name string, offset uint64, ok bool) {
 	const most = 64 // symbols inside of each other, and aliases
 	i, _ := slices.BinarySearchFunc(o.symbols, v, func(s symbol, v uint64) int {
@@ -266,8 +262,7 @@ func (o *object) find(name string) []symbol {
 	return out
 }
 
-// address returns the address at which the page at offset off of the file is
-// to be loaded.
+// address returns the address at which the page at offset off of the file is to be loaded.
 func (o *object) address(off uint64) (v uint64, ok bool) {
 	for _, s := range o.loads {
 		if at := pageDown(s.addr) + off - pageDown(s.off); s.covers(off) && (!ok || at < v) {
@@ -282,8 +277,8 @@ func (o *object) holds(v, off uint64) bool {
 	return slices.ContainsFunc(o.loads, func(s segment) bool { return s.covers(off) && v-s.addr == off-s.off })
 }
 
-// covers reports whether the pages of a segment hold offset off of the file.
-// Where there is .bss the last page goes on behind the file's part.
+// covers reports whether the pages of a segment hold offset off of the file. Where there is
+// .bss the last page goes on behind the file's part.
 func (s segment) covers(off uint64) bool {
 	return off >= pageDown(s.off) && off-pageDown(s.off) < pageUp(s.fileSize+s.off-pageDown(s.off))
 }

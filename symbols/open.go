@@ -22,10 +22,9 @@ var (
 	errChanged = errors.New("the file is not the one that is mapped")
 )
 
-// OfProcess returns an Opener of the files of a running process as it sees
-// them, in its own mount namespace. With CAP_CHECKPOINT_RESTORE or
-// CAP_SYS_ADMIN it opens files without a name too. mem is the memory of the
-// process.
+// OfProcess returns an Opener of the files of a running process as it sees them, in its own
+// mount namespace. With CAP_CHECKPOINT_RESTORE or CAP_SYS_ADMIN it opens files without a name
+// too. mem is the memory of the process.
 func OfProcess(pid int, mem procmem.Memory) Opener {
 	return func(m *procmem.Mapping) (File, error) {
 		if m.Path == vdso {
@@ -67,8 +66,8 @@ func OfProcess(pid int, mem procmem.Memory) Opener {
 	}
 }
 
-// openBelowRoot opens a file as the process would, with the rights of the
-// user: what is there now is for the process to say.
+// openBelowRoot opens a file as the process would, with the rights of the user: what is there
+// now is for the process to say.
 func openBelowRoot(pid int, path string) (*file, error) {
 	var root int
 	var err error

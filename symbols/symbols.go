@@ -1,11 +1,10 @@
-// Package symbols names the addresses of a target by the symbol tables of
-// the ELF files that are mapped there.
+// Package symbols names the addresses of a target by the symbol tables of the ELF files that
+// are mapped there.
 //
-// Start with New, and OfProcess or OfCore for the files. A file is read when
-// an address of it is first asked for, and the memory that it can take is
-// bounded. Names are those of .symtab and .dynsym, so C++ and Rust names are
-// mangled. Code that is stripped, or was compiled while the process ran, has
-// no names.
+// Start with New, and OfProcess or OfCore for the files. A file is read when an address of it
+// is first asked for, and the memory that it can take is bounded. Names are those of .symtab
+// and .dynsym, so C++ and Rust names are mangled. Code that is stripped, or was compiled while
+// the process ran, has no names.
 package symbols
 
 import (
@@ -19,8 +18,8 @@ import (
 	"github.com/procmem/procmem"
 )
 
-// Opener opens the file that is mapped in m: that file, and not another that
-// has its name by now. It fails if the file cannot be had.
+// Opener opens the file that is mapped in m: that file, and not another that has its name by
+// now. It fails if the file cannot be had.
 type Opener func(m *procmem.Mapping) (File, error)
 
 // File is what a symbol table is read from. The Table closes it.
@@ -30,16 +29,15 @@ type File interface {
 	Size() int64
 }
 
-// maxMemory bounds the bytes of all symbols that a Table holds: the files of
-// some hundred libraries, or one browser. Further ones have no symbols.
-// maxWork bounds the bytes of files that it looks at for that: some seconds.
+// maxMemory bounds the bytes of all symbols that a Table holds: the files of some hundred
+// libraries, or one browser. Further ones have no symbols. maxWork bounds the bytes of files
+// that it looks at for that: some seconds.
 const (
 	maxMemory = 1 << 30
 	maxWork   = 4 << 30
 )
 
-// Table tells the names of the addresses of one target. It is safe for
-// concurrent use.
+// Table tells the names of the addresses of one target. It is safe for concurrent use.
 type Table struct {
 	maps []procmem.Mapping
 	open Opener
@@ -95,8 +93,7 @@ func New(ms []procmem.Mapping, open Opener) *Table {
 	return t
 }
 
-// neutral reports whether m may be a part of a program without being of its
-// file.
+// neutral reports whether m may be a part of a program without being of its file.
 func neutral(m *procmem.Mapping) bool {
 	return !m.HasFile() && (m.Path == "" || strings.HasPrefix(m.Path, "[anon"))
 }
@@ -108,8 +105,8 @@ func hasSymbols(m *procmem.Mapping) bool {
 	return m.Path == vdso || strings.HasPrefix(m.Path, "/") && m.Flags&device == 0
 }
 
-// Lookup returns the symbol that holds the address, and the offset of the
-// address in it in bytes. Ok is false if no such symbol is known.
+// Lookup returns the symbol that holds the address, and the offset of the address in it in
+// bytes. Ok is false if no such symbol is known.
 func (t *Table) Lookup(a procmem.Addr) (name string, offset uint64, ok bool) {
 	r, v := t.place(a)
 	if r == nil {
@@ -118,8 +115,8 @@ func (t *Table) Lookup(a procmem.Addr) (name string, offset uint64, ok bool) {
 	return r.file.lookup(v)
 }
 
-// place returns the run that an address belongs to, and what the address is in
-// the file; nil where it is no part of a file that is loaded and has symbols.
+// place returns the run that an address belongs to, and what the address is in the file. It
+// returns nil where the address is no part of a file that is loaded and has symbols.
 func (t *Table) place(a procmem.Addr) (*run, uint64) {
 	i := procmem.FindMapping(t.maps, a)
 	if i == len(t.maps) || !t.maps[i].Contains(a) {
@@ -146,8 +143,7 @@ func (t *Table) place(a procmem.Addr) (*run, uint64) {
 	return r, v
 }
 
-// Name returns the symbol of an address as "malloc+0x10", or "" if there is
-// none.
+// Name returns the symbol of an address as "malloc+0x10", or "" if there is none.
 func (t *Table) Name(a procmem.Addr) string {
 	name, off, ok := t.Lookup(a)
 	switch {
@@ -165,8 +161,8 @@ type Symbol struct {
 	Name, File    string // File is the path of the file that has it
 }
 
-// Find returns the symbols of that name, ascending, each address once. It
-// reads the symbols of all files.
+// Find returns the symbols of that name, ascending, each address once. It reads the symbols of
+// all files.
 func (t *Table) Find(name string) []Symbol {
 	var out []Symbol
 	for _, r := range t.runs {
@@ -218,8 +214,8 @@ func (r *run) instance(a procmem.Addr) (instance, bool) {
 	return instance{}, false
 }
 
-// load reads the symbols of a run's file, unless that has been done, and finds
-// out how often and where it is loaded.
+// load reads the symbols of a run's file, unless that has been done, and finds out how often
+// and where it is loaded.
 func (t *Table) load(r *run) {
 	if r.last < r.first {
 		return

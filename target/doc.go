@@ -2,6 +2,6 @@
 // core, and RANGE, a part of its memory. Start with Open and ParseRange, or
 // with ParseList where TARGET may be several. Locator writes a RANGE.
 //
-// A word that cannot mean anything gives a *SyntaxError. One that means nothing
-// here gives an error that names what comes close.
+// A word that cannot mean anything gives a *SyntaxError. One that means nothing here gives an
+// error that names what comes close.
 package target

@@ -29,8 +29,8 @@ var nameRules = []func(p, name string) bool{
 	},
 }
 
-// findName returns the ranges of all mappings of that name, ascending and
-// merged; none where the name is not there.
+// findName returns the ranges of all mappings of that name, ascending and merged; none where
+// the name is not there.
 func findName(ms []procmem.Mapping, name string) ([]procmem.Range, error) {
 	if r, ok := findNameless(ms, name); ok {
 		return []procmem.Range{r}, nil
@@ -60,8 +60,7 @@ func findName(ms []procmem.Mapping, name string) ([]procmem.Range, error) {
 
 // notFound explains why no reading of the text is the name of a mapping.
 func (s Spec) notFound(ms []procmem.Mapping) error {
-	// Where the text goes on behind a name that is there, what follows is
-	// what is wrong.
+	// Where the text goes on behind a name that is there, what follows is what is wrong.
 	for i := len(s.text); ; {
 		if i = strings.LastIndexByte(s.text[:i], '+'); i <= 0 {
 			break
@@ -91,8 +90,7 @@ func (s Spec) notFound(ms []procmem.Mapping) error {
 	return fmt.Errorf("resolve range %q: %w: %s", s.text, ErrNoMapping, msg)
 }
 
-// closeNames returns the names that resemble name, and all names. Files are
-// given by basename.
+// closeNames returns the names that resemble name, and all names. Files are given by basename.
 func closeNames(ms []procmem.Mapping, name string) (close, all []string) {
 	seen := map[string]bool{"": true}
 	for i := range ms {
@@ -143,8 +141,7 @@ func list(names []string, sep string) string {
 	return strings.Join(out, sep) + more
 }
 
-// show quotes a name that would be misread, or could harm a terminal, as it
-// is.
+// show quotes a name that would be misread, or could harm a terminal, as it is.
 func show(name string) string {
 	if q := strconv.Quote(name); q[1:len(q)-1] != name || strings.Contains(name, " ") || name == "" {
 		return q

@@ -100,9 +100,8 @@ func isPath(word string) bool {
 
 func isNumber(word string) bool { return word != "" && strings.Trim(word, "0123456789") == "" }
 
-// PID resolves a TARGET that must be a process: a process id, the word self,
-// or the name of one process. It fails as Open does, and with ErrNotProcess
-// if the word names a file.
+// PID resolves a TARGET that must be a process: a process id, the word self, or the name of one
+// process. It fails as Open does, and with ErrNotProcess if the word names a file.
 func PID(word string) (int, error) {
 	one, err := expandOne(word)
 	if err != nil {
@@ -161,8 +160,7 @@ func memberLines(words []string) []string {
 	return lines
 }
 
-// commandLine returns the arguments of a process as one short line, or why
-// they are not known.
+// commandLine returns the arguments of a process as one short line, or why they are not known.
 func commandLine(p *process.Process) string {
 	const most = 100
 	args, err := p.Cmdline()
@@ -189,8 +187,8 @@ func called(p *process.Process, word string) bool {
 	return err == nil && filepath.Base(strings.TrimSuffix(exe, " (deleted)")) == word
 }
 
-// Memory returns the memory of the target: of the process as it runs, or of
-// the core. Done must be called when it is not needed any more.
+// Memory returns the memory of the target: of the process as it runs, or of the core. Done must
+// be called when it is not needed any more.
 func (t *Target) Memory() (mem procmem.Sparse, done func(), err error) {
 	if t.Core != nil {
 		return t.Core, func() {}, nil

@@ -19,12 +19,11 @@ var (
 	ErrNoSymbol      = errors.New("no such symbol")
 )
 
-// DefaultLength is the length, in bytes, of a range of which only the
-// beginning is given.
+// DefaultLength is the length, in bytes, of a range of which only the beginning is given.
 const DefaultLength = 256
 
-// Spec is a RANGE as it was written. What it means depends on the mappings
-// of a target: see Resolve. The zero Spec is no range.
+// Spec is a RANGE as it was written. What it means depends on the mappings of a target: see
+// Resolve. The zero Spec is no range.
 //
 //	0xA-0xB          from A up to and without B
 //	0xA+LEN          LEN bytes from A
@@ -72,8 +71,8 @@ type reading struct {
 // String returns the text that was parsed.
 func (s Spec) String() string { return s.text }
 
-// ParseRange parses a RANGE as far as that goes without the mappings of a
-// target. It fails with a *SyntaxError.
+// ParseRange parses a RANGE as far as that goes without the mappings of a target. It fails with
+// a *SyntaxError.
 func ParseRange(s string) (Spec, error) {
 	var spec Spec
 	var err *SyntaxError
@@ -114,8 +113,8 @@ func rangeError(text string, offset int, err error) *SyntaxError {
 	return &SyntaxError{"range", text, offset, err}
 }
 
-// addrLen returns how much of s is an address: 0x and what follows, digits or
-// not, or 8 to 16 hexadecimal digits.
+// addrLen returns how much of s is an address: 0x and what follows, digits or not, or 8 to 16
+// hexadecimal digits.
 func addrLen(s string) int {
 	if has0x(s) {
 		return 2 + digits(s[2:], true)
@@ -132,8 +131,8 @@ const longAddr = 12
 
 func has0x(s string) bool { return strings.HasPrefix(s, "0x") || strings.HasPrefix(s, "0X") }
 
-// addrForm tells addresses from names. Without the prefix the whole text must
-// have the form, for file names may begin with hexadecimal digits too.
+// addrForm tells addresses from names. Without the prefix the whole text must have the form,
+// for file names may begin with hexadecimal digits too.
 func addrForm(s string) bool {
 	if has0x(s) {
 		return true
@@ -249,8 +248,7 @@ func parseLength(s string, offset int) (uint64, *SyntaxError) {
 	return n, nil
 }
 
-// sized returns length bytes from start; lengthAt is where the length is in
-// the text.
+// sized returns length bytes from start; lengthAt is where the length is in the text.
 func sized(text string, lengthAt int, start procmem.Addr, length uint64) (procmem.Range, *SyntaxError) {
 	if length == 0 {
 		return procmem.Range{}, rangeError(text, lengthAt, errors.New("the range is empty: its length is 0"))
@@ -319,16 +317,15 @@ func parseRest(s string, n int) (reading, *SyntaxError) {
 	return rd, nil
 }
 
-// Symbols returns the memory of the one symbol of that name. If its size is
-// not known, the range ends where it begins. It fails with ErrNoSymbol, or
-// with ErrAmbiguousName if there are several.
+// Symbols returns the memory of the one symbol of that name. If its size is not known, the
+// range ends where it begins. It fails with ErrNoSymbol, or with ErrAmbiguousName if there are
+// several.
 type Symbols func(name string) (procmem.Range, error)
 
 // symbolPrefix marks the name of a symbol.
 const symbolPrefix = "sym:"
 
-// DefaultTo returns s with another length, in bytes, in place of
-// DefaultLength.
+// DefaultTo returns s with another length, in bytes, in place of DefaultLength.
 func (s Spec) DefaultTo(length uint64) Spec {
 	if s.open {
 		s.r.End = s.r.Start + procmem.Addr(min(length, uint64(math.MaxUint64-s.r.Start)))
@@ -342,19 +339,16 @@ func (s Spec) DefaultTo(length uint64) Spec {
 	return s
 }
 
-// Resolve returns the memory that the range means among the mappings ms,
-// which must ascend. The result has at least one range. Its ranges are not
-// empty, ascend, and do not touch. Addresses that are given are returned
-// whether they are mapped or not.
+// Resolve returns the memory that the range means among the mappings ms, which must ascend. The
+// result has at least one range. Its ranges are not empty, ascend, and do not touch. Addresses
+// that are given are returned whether they are mapped or not.
 //
-// It fails with ErrNoMapping and the names that come close; with
-// ErrAmbiguousName if several files have the basename; and with a
-// *SyntaxError if what follows a name makes no sense. It knows no symbols:
-// see ResolveWith.
+// It fails with ErrNoMapping and the names that come close, and with ErrAmbiguousName if
+// several files have the basename. It fails with a *SyntaxError if what follows a name makes no
+// sense. It knows no symbols: see ResolveWith.
 func (s Spec) Resolve(ms []procmem.Mapping) ([]procmem.Range, error) { return s.ResolveWith(ms, nil) }
 
-// ResolveWith is Resolve with symbols, which may be nil. It passes their
-// errors on.
+// ResolveWith is Resolve with symbols, which may be nil. It passes their errors on.
 func (s Spec) ResolveWith(ms []procmem.Mapping, symbols Symbols) ([]procmem.Range, error) {
 	if !s.named {
 		if s.r.Empty() {
@@ -404,8 +398,8 @@ func (s Spec) resolveSymbol(ms []procmem.Mapping, symbols Symbols) ([]procmem.Ra
 			return nil, fmt.Errorf("resolve range %q: %w", s.text, err)
 		}
 	}
-	// Symbols have no + in their names: where the text up to the first one is a
-	// symbol, what follows is what is wrong.
+	// Symbols have no + in their names: where the text up to the first one is a symbol, what
+	// follows is what is wrong.
 	if i := strings.IndexByte(s.text, '+'); i > 0 {
 		if _, ferr := find(s.text[:i]); ferr == nil {
 			if _, perr := parseRest(s.text, i); perr != nil {

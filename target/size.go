@@ -12,8 +12,8 @@ import (
 // ErrSyntax reports a text that means nothing, whatever the target is.
 var ErrSyntax = errors.New("bad syntax")
 
-// SyntaxError reports a text that does not follow its grammar, and where. It
-// wraps ErrSyntax and the reason.
+// SyntaxError reports a text that does not follow its grammar, and where. It wraps ErrSyntax
+// and the reason.
 type SyntaxError struct {
 	Kind   string // what the text should have been: "range", "size", "target"
 	Text   string
@@ -30,11 +30,10 @@ func (e *SyntaxError) Unwrap() []error { return []error{ErrSyntax, e.Err} }
 
 var errSizeOverflow = errors.New("more than 64 bits")
 
-// ParseSize parses a number of bytes: decimal or, with the prefix 0x,
-// hexadecimal. A decimal one may have a unit, in letters of either case. K,
-// M, G, T and P, alone or with "iB", are powers of 1024; with "B" (kB, MB)
-// they are powers of 1000. There is no unit B and no E: "10b" and "1e" are
-// more likely hexadecimal numbers that lack their prefix. It fails with a
+// ParseSize parses a number of bytes: decimal or, with the prefix 0x, hexadecimal. A decimal
+// one may have a unit, in letters of either case. K, M, G, T and P, alone or with "iB", are
+// powers of 1024; with "B" (kB, MB) they are powers of 1000. There is no unit B and no E: "10b"
+// and "1e" are more likely hexadecimal numbers that lack their prefix. It fails with a
 // *SyntaxError.
 func ParseSize(s string) (uint64, error) {
 	n, err := parseSize(s)
