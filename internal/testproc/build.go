@@ -93,9 +93,8 @@ func (v Variant) With(tc Toolchain) Variant {
 
 func (v Variant) String() string { return v.Program + "-" + string(v.Toolchain) }
 
-// Build compiles v, unless the cache has it, and returns the path of the
-// program. Where the toolchain is missing the test is skipped, or fails if
-// PROCMEM_TEST_ALL=1 is set.
+// Build compiles v, unless the cache has it, and returns the path of the program. Where the
+// toolchain is missing the test is skipped, or fails if PROCMEM_TEST_ALL=1 is set.
 func Build(t testing.TB, v Variant) string {
 	t.Helper()
 	path, err := build(v)
@@ -181,8 +180,8 @@ func build(v Variant) (string, error) {
 	return path, nil
 }
 
-// toolchainWorks compiles an empty program: gcc without the 32-bit library is
-// a missing toolchain, an error in a helper program is not.
+// toolchainWorks compiles an empty program: gcc without the 32-bit library is a missing
+// toolchain, an error in a helper program is not.
 func toolchainWorks(argv []string, dir string) error {
 	const name = "empty.c"
 	if err := os.WriteFile(filepath.Join(dir, name), []byte("#include <stdio.h>\nint main(void) { return 0; }\n"), 0o644); err != nil {
@@ -202,8 +201,8 @@ func compile(argv []string, dir, out, source string) error {
 	return nil
 }
 
-// cacheDir is a folder of this user below /tmp, which other users may enter:
-// a test may run a helper as one of them, and a home folder would stop it.
+// cacheDir is a folder of this user below /tmp, which other users may enter. A test may run a
+// helper as one of them, and a home folder would stop it.
 func cacheDir() (string, error) {
 	dir := filepath.Join(os.TempDir(), fmt.Sprintf("procmem-testproc-%d", os.Getuid()))
 	if err := os.Mkdir(dir, 0o755); err != nil && !errors.Is(err, os.ErrExist) {
@@ -226,8 +225,8 @@ func tempName(what string) string { return fmt.Sprintf("%s-%d-", what, os.Getpid
 
 var sweep sync.Once
 
-// removeStale removes what tests that were killed have left. The age is for
-// those of another pid namespace, whose processes are not seen.
+// removeStale removes what tests that were killed have left. The age is for those of another
+// pid namespace, whose processes are not seen.
 func removeStale(cache string) {
 	dirs, _ := filepath.Glob(filepath.Join(cache, "*-*-*"))
 	for _, dir := range dirs {

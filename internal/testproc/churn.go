@@ -9,8 +9,8 @@ import (
 	"github.com/procmem/procmem"
 )
 
-// Churn is the memory that `witness --churn` changes: regions whose pages are
-// filled, dropped, moved, unmapped and mapped, and a table of what each holds.
+// Churn is the memory that `witness --churn` changes: regions whose pages are filled, dropped,
+// moved, unmapped and mapped, and a table of what each holds.
 type Churn struct {
 	Table   procmem.Addr
 	Regions int
@@ -47,9 +47,9 @@ func parseChurnState(w []uint64) churnState {
 	return churnState{w[0] != 0, w[1], w[2], w[3], w[4], w[5], w[6] != 0}
 }
 
-// Check compares each region with the table. Any system call of the helper is
-// done or is not; of a fill that is under way the first words are done. A page
-// that cannot be read counts as zeros.
+// Check compares each region with the table. Any system call of the helper is done or is not;
+// of a fill that is under way the first words are done. A page that cannot be read counts as
+// zeros.
 func (c Churn) Check(read func(addr procmem.Addr, p []byte) error) error {
 	table := make([]byte, c.Regions*regionWords*8)
 	if err := read(c.Table, table); err != nil {
@@ -82,8 +82,8 @@ func (c Churn) Check(read func(addr procmem.Addr, p []byte) error) error {
 	return nil
 }
 
-// checkState tells how a region differs from a state. From some word on it
-// may hold what it held before a fill.
+// checkState tells how a region differs from a state. From some word on it may hold what it
+// held before a fill.
 func (c Churn) checkState(read func(addr procmem.Addr, p []byte) error, id int, s churnState, before *churnState) string {
 	page := make([]byte, procmem.PageSize)
 	size := uint64(c.pages) * procmem.PageSize

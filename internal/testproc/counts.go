@@ -21,8 +21,8 @@ func (p *Proc) ReadCounts(t testing.TB) (c Counts) {
 	return c
 }
 
-// WantCounts waits until the signals have been handled, and for any that
-// come twice a little longer.
+// WantCounts waits until the signals have been handled, and for any that come twice a little
+// longer.
 func (p *Proc) WantCounts(t testing.TB, want Counts) {
 	t.Helper()
 	var got Counts

@@ -1,21 +1,20 @@
-// Package testproc runs helper programs with known memory, threads and
-// registers, for the tests of the other packages. Start builds one (gcc,
-// musl-gcc or go build, once for each version of its source) and returns when
-// it is ready:
+// Package testproc runs helper programs with known memory, threads and registers, for the tests
+// of the other packages. Start builds one (gcc, musl-gcc or go build, once for each version of
+// its source) and returns when it is ready:
 //
 //	p := testproc.Start(t, testproc.Zoo.With(testproc.M32), "--untouched", "1G")
 //	m := p.Map(t, "anon")
 //	want := p.Want(t, m, 0) // what page 0 of it holds
 //	p.Cmd(t, "drop anon 1 2")
 //
-// A helper ends with its test: it is killed by its cleanup, it exits when its
-// stdin closes, and it asks to be killed when its parent dies.
+// A helper ends with its test. The cleanup of the test kills it, it exits when its stdin
+// closes, and it asks to be killed when its parent dies.
 //
 // # Protocol
 //
-// A helper writes one fact a line, a key and a value, until a line "ready".
-// It then answers each line of its stdin with one line. The keys map, needle,
-// thread, path, reg, area and no have a name behind them, which is part of the key:
+// A helper writes one fact a line, a key and a value, until a line "ready". It then answers
+// each line of its stdin with one line. The keys map, needle, thread, path, reg, area and no
+// have a name behind them, which is part of the key:
 //
 //	pid PID                             as the helper sees it
 //	stamp VALUE                         see Stamp
@@ -25,9 +24,9 @@
 //	thread NAME TID PLACE
 //	no NAME REASON                      this kernel has no such mapping
 //
-// Every C program takes --ballast SIZE, for a stamped mapping of that name,
-// and --gap, which starts two threads that measure how long
-// they could not run, and the commands
+// Every C program takes --ballast SIZE, for a stamped mapping of that name, and --gap. --gap
+// starts two threads that measure how long they could not run. The commands of all C programs
+// are
 //
 //	ping                                pong
 //	gap                                 gap SLEEP COMPUTE WRITE: the longest time in ns between two iterations of a
@@ -41,21 +40,19 @@
 //
 // # zoo
 //
-// One of every kind of memory and of blocked thread. The main thread reads
-// stdin; the others are
+// One of every kind of memory and of blocked thread. The main thread reads stdin; the others
+// are
 //
 //	zoo-1  futex       zoo-2  nanosleep   zoo-3  poll          zoo-4  read, from a pipe
 //	zoo-5  epoll       zoo-6  spin        zoo-7  sigsuspend    zoo-8  recursion: zoo_level_0 to zoo_level_9, zoo_bottom
 //
-// and are there when it is ready. Zoo-6 loops in the range of the fact
-// spinloop with the registers of the facts "reg NAME": rbx and r12 to r15
-// (i386: ebx, esi, edi) as numbers, and as bytes ymm0 to ymm15 or xmm0 to
-// xmm15, by the fact vector 32 or 16 (i386: 8 of them). On amd64, zoo-1 has
-// the same values in them.
+// and are there when it is ready. Zoo-6 loops in the range of the fact spinloop, with the
+// registers of the facts "reg NAME". As numbers these are rbx and r12 to r15 (i386: ebx, esi,
+// edi). As bytes they are ymm0 to ymm15 or xmm0 to xmm15, by the fact vector 32 or 16 (i386: 8
+// of them). On amd64, zoo-1 has the same values in them.
 //
-// Needles: data, bss, heap, rodata (a constant, which is in the file of the
-// program too), stack and tls of the main thread, stack-1 to stack-8, tls-1
-// to tls-8.
+// Needles are data, bss, heap and rodata (a constant, which is in the file of the program too).
+// Others are stack and tls of the main thread, stack-1 to stack-8, and tls-1 to tls-8.
 //
 // Mappings, each with a free page on both sides:
 //
@@ -89,12 +86,12 @@
 //	uffd         4 pages with a userfaultfd in MISSING mode and nobody to serve it; page 0 is there. The fact
 //	             uffdmode is full where the kernel's own accesses would wait too, else user
 //
-// Two more are the kernel's, so that nobody knows what they hold, and never
-// touched by the process: the facts "area aio ADDR LEN" (io_setup(2)) and
-// "area uring ADDR LEN" (io_uring_setup(2)).
+// Two more are the kernel's, so that nobody knows what they hold, and the process never touches
+// them. They are the facts "area aio ADDR LEN" (io_setup(2)) and "area uring ADDR LEN"
+// (io_uring_setup(2)).
 //
-// --only A,B,.. and --without A,B,.. choose among them. --nospin blocks zoo-6
-// in poll, so that zoo takes no processor time. Commands:
+// --only A,B,.. and --without A,B,.. choose among them. --nospin blocks zoo-6 in poll, so that
+// zoo takes no processor time. Commands:
 //
 //	touch|zero|drop|punch|unmap|remap NAME [FIRST [COUNT]]
 //	                   ok; pages of a mapping (without numbers all, without COUNT one): stamp, fill with zeros,
@@ -110,17 +107,15 @@
 //
 // # witness
 //
-// One thread stamps pages in order; see CheckWitness. Facts: base ADDR, pages
-// N. --pages N (1024), --memory anon|shared|memfd|thp. The command sweeps
-// answers sweeps N. With --process another process does it, which has the same
-// memory (CLONE_VM without CLONE_THREAD); fact: process PID. With --twice it writes
-// by turns to two mappings of the same shared memory; fact: second ADDR. With --child
-// another process has a mapping of that, too; fact: child PID.
+// One thread stamps pages in order; see CheckWitness. Facts: base ADDR, pages N. --pages N
+// (1024), --memory anon|shared|memfd|thp. The command sweeps answers sweeps N. With --process
+// another process does it, which has the same memory (CLONE_VM without CLONE_THREAD); fact:
+// process PID. With --twice it writes by turns to two mappings of the same shared memory; fact:
+// second ADDR. With --child another process has a mapping of that, too; fact: child PID.
 //
-// With --churn, other threads fill, drop, move, unmap and map regions of
-// memory, and tell in a table what each holds; see Churn. Fact: churn ADDR
-// REGIONS PAGES. The command operations answers operations N. One more thread
-// starts threads that end at once.
+// With --churn, other threads fill, drop, move, unmap and map regions of memory, and tell in a
+// table what each holds; see Churn. Fact: churn ADDR REGIONS PAGES. The command operations
+// answers operations N. One more thread starts threads that end at once.
 //
 // # many
 //
@@ -131,15 +126,14 @@
 //	               the command storm answers storm STARTED ALIVE
 //	fill BYTES [random|zero|mixed]    fact fill ADDR LEN KIND; see Fill; --memory as for witness
 //
-// With fill, --writer RATE counts up in the last word of page after page, at
-// RATE pages per second, 0 being as many as it can, in all memory or in the
-// first --writeset bytes. Commands: writes answers writes N; writer RATE
-// answers ok (-1 stops it).
+// With fill, --writer RATE counts up in the last word of page after page, at RATE pages per
+// second. 0 is as many as it can. It does so in all memory, or in the first --writeset bytes.
+// Commands: writes answers writes N; writer RATE answers ok (-1 stops it).
 //
 // # signals
 //
-// The threads sig-sleep, sig-read and sig-loop (not with --noloop) take
-// SIGUSR1 and eight realtime signals, by the facts usr1 and rtmin. Commands:
+// The threads sig-sleep, sig-read and sig-loop (not with --noloop) take SIGUSR1 and eight
+// realtime signals, by the facts usr1 and rtmin. Commands:
 //
 //	send usr1|rt0..rt7 COUNT [TID]    ok PID: that child of it sends COUNT signals with the values 1 to COUNT
 //	counts                            counts USR1 RT0 .. RT7 SUM SPURIOUS: signals handled, the sum of the values
@@ -201,11 +195,10 @@
 //	values, ticks     in read, while they handle signals
 //	writer            verifies the memory that it writes, drops, moves, unmaps and maps
 //
-// and two children: one that sleeps, and one that sends realtime signals to
-// spin, rseq-1 and values. Facts: map ballast (--ballast SIZE, 16M: stamped),
-// idle PID and sender PID (the children), rtmin, pipe FD (which the blocked
-// threads read), vector 16|32|64. The command check, for which see
-// Proc.Check, wakes each blocked thread once by a signal and answers check
+// and two children: one that sleeps, and one that sends realtime signals to spin, rseq-1 and
+// values. Facts: map ballast (--ballast SIZE, 16M: stamped), idle PID and sender PID (the
+// children), rtmin, pipe FD (which the blocked threads read), vector 16|32|64. The command
+// check, for which see Proc.Check, wakes each blocked thread once by a signal and answers check
 // NAME=N ..; what must be zero is
 //
 //	registers    how often one had changed
@@ -220,30 +213,29 @@
 //	sigchld      no child ever ends
 //	foreign      children that could be waited for
 //
-// and what begins with a plus grows: wakes, spins, increments, ticks, values,
-// writes; eintr does so wherever a tracer has stopped the process.
+// and what begins with a plus grows: wakes, spins, increments, ticks, values, writes; eintr
+// does so wherever a tracer has stopped the process.
 //
 // # hunter
 //
-// A process that looks for what others put into it. With --hunt, the thread forks
-// forks all the time, and each child looks for a userfaultfd in its table of files; lists
-// looks for one in that of the process; waits looks for children that send no SIGCHLD,
-// of which there are none; and a process that shares the table of files looks for one,
-// too. The command seen answers seen LOOKS FORKED LISTED SHARED WAITED: how often they
-// have looked, and what they have found.
+// A process that looks for what others put into it. With --hunt, the thread forks forks all the
+// time, and each child looks for a userfaultfd in its table of files. The thread lists looks
+// for one in the table of the process. So does a process that shares that table. The thread
+// waits looks for children that send no SIGCHLD, of which there are none. The command seen
+// answers seen LOOKS FORKED LISTED SHARED WAITED: how often they have looked, and what they
+// have found.
 //
-// With --forkevents the thread hides has a userfaultfd that tells of forks, and does
-// not read of them, in a table of files of its own.
+// With --forkevents the thread hides has a table of files of its own. In it is a userfaultfd
+// that tells of forks, and nobody reads of them.
 //
-// With --tables the main thread computes, and the thread serves, which answers in its
-// place, has a table of files of its own. On amd64 the facts gadget-other, gadget-int80
-// and gadget-spin are addresses of code that calls alarm(1000), of an int $0x80, and
-// of a loop without end. The command alarm answers alarm SECONDS: that were left.
+// With --tables the main thread computes, and the thread serves, which answers in its place,
+// has a table of files of its own. On amd64 the facts gadget-other, gadget-int80 and
+// gadget-spin are addresses of code that calls alarm(1000), of an int $0x80, and of a loop
+// without end. The command alarm answers alarm SECONDS: that were left.
 //
 // # goprog
 //
-// A Go program with goroutines in main.blockedOnChannel, blockedInSelect,
-// blockedInSyscall, blockedOnMutex, asleep and running (not with --nospin).
-// Facts: needle data, needle heap, goroutines N. Commands: ping, spin, gc,
-// abort.
+// A Go program with goroutines in main.blockedOnChannel, blockedInSelect, blockedInSyscall,
+// blockedOnMutex, asleep and running (not with --nospin). Facts: needle data, needle heap,
+// goroutines N. Commands: ping, spin, gc, abort.
 package testproc

@@ -13,8 +13,7 @@ import (
 	"github.com/procmem/procmem"
 )
 
-// Fact returns what the helper announced under the key, such as "levels" or
-// "path newline".
+// Fact returns what the helper announced under the key, such as "levels" or "path newline".
 func (p *Proc) Fact(t testing.TB, key string) string {
 	t.Helper()
 	v, ok := p.Facts[key]
@@ -86,14 +85,14 @@ func (p *Proc) File(t testing.TB, name string) string {
 type Map struct {
 	Name string
 	procmem.Range
-	// FileSize is the size of the mapped file, which holds FileWord(offset)
-	// at each offset, or -1 where a page that is not stamped holds zeros.
+	// FileSize is the size of the mapped file, which holds FileWord(offset) at each offset, or
+	// -1 where a page that is not stamped holds zeros.
 	FileSize int64
 	stamped  [][2]int // first and last
 }
 
-// FileWord returns the 8-byte word that the helpers' files hold at an offset
-// which is a multiple of 8.
+// FileWord returns the 8-byte word that the helpers' files hold at an offset which is a
+// multiple of 8.
 func FileWord(offset int64) uint64 { return 0xf11e000000000000 + uint64(offset) }
 
 // parseMap reads NAME ADDR LEN KIND STAMPED.
@@ -136,8 +135,8 @@ func parseMap(f []string) (Map, error) {
 // Maps returns the mappings that the helper announced, in its order.
 func (p *Proc) Maps() []Map { return slices.Clone(p.maps) }
 
-// Map returns the mapping of that name. Where the kernel of this machine does
-// not have that kind the test is skipped.
+// Map returns the mapping of that name. Where the kernel of this machine does not have that
+// kind the test is skipped.
 func (p *Proc) Map(t testing.TB, name string) Map {
 	t.Helper()
 	for _, m := range p.maps {
@@ -183,8 +182,8 @@ func (m Map) Readable(i int) bool {
 	return true
 }
 
-// Ring returns where a mapping of zoo lies whose bytes are the kernel's. Where
-// there is none the test is skipped.
+// Ring returns where a mapping of zoo lies whose bytes are the kernel's. Where there is none
+// the test is skipped.
 func (p *Proc) Ring(t testing.TB, name string) procmem.Range {
 	t.Helper()
 	if reason, ok := p.Facts["no "+name]; ok {
@@ -197,8 +196,8 @@ func (p *Proc) Ring(t testing.TB, name string) procmem.Range {
 	return procmem.Range{Start: procmem.Addr(start), End: procmem.Addr(start + size)}
 }
 
-// Want returns what page i of the mapping holds as long as no command has
-// changed it: the stamp, the file, or zeros.
+// Want returns what page i of the mapping holds as long as no command has changed it: the
+// stamp, the file, or zeros.
 func (p *Proc) Want(t testing.TB, m Map, i int) []byte {
 	t.Helper()
 	if m.Stamped(i) {
@@ -214,8 +213,8 @@ func (p *Proc) Want(t testing.TB, m Map, i int) []byte {
 	return page
 }
 
-// Stamp returns what a stamped page at addr holds: in each 8-byte word, the
-// process's stamp plus the word's address.
+// Stamp returns what a stamped page at addr holds: in each 8-byte word, the process's stamp
+// plus the word's address.
 func (p *Proc) Stamp(t testing.TB, addr procmem.Addr) []byte {
 	t.Helper()
 	stamp := p.number(t, "stamp", 0)
@@ -241,8 +240,8 @@ func (p *Proc) Fill(t testing.TB) Fill {
 	return Fill{procmem.Range{Start: base, End: base + procmem.Addr(size)}, kind, p.number(t, "stamp", 0)}
 }
 
-// Want fills page with what page i holds as long as the writer has not been
-// there; it changes the last 8 bytes alone.
+// Want fills page with what page i holds as long as the writer has not been there; it changes
+// the last 8 bytes alone.
 func (f Fill) Want(page []byte, i int) {
 	page = page[:procmem.PageSize]
 	switch {
@@ -269,14 +268,13 @@ func mix(x uint64) uint64 {
 	return x ^ x>>31
 }
 
-// CheckWitness reads the first 8-byte word of each of the n pages at base,
-// which the helper witness stamps in ascending order with a counter that
-// grows by one from sweep to sweep, and returns the number of steps in it. A
-// memory that is one moment has at most one: it holds the number of the sweep
-// up to the page stamped last, and the number before behind it. Any more
-// tells that the memory is torn; a difference of several sweeps counts as so
-// many steps, and pages that are newer than those before them, which no
-// moment ever has, as two or more.
+// CheckWitness reads the first 8-byte word of each of the n pages at base, and returns the
+// number of steps in these words. The helper witness stamps the pages in ascending order, with
+// a counter that grows by one from sweep to sweep. A memory that is one moment has one step at
+// most. It holds the number of the sweep up to the page stamped last, and the number before
+// behind it. More steps tell that the memory is torn. A difference of several sweeps counts as
+// so many steps. Pages that are newer than those before them, which no moment ever has, count
+// as two or more.
 func CheckWitness(read func(addr procmem.Addr, p []byte) error, base procmem.Addr, n int) (steps int, err error) {
 	var last uint64
 	for i := range n {

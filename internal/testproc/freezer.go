@@ -19,8 +19,8 @@ type Freezer struct {
 	off  string
 }
 
-// Freezers makes one of each version, by its name, and mounts the hierarchy where that is
-// not done. At the end of the test they are thawed and removed. It takes root.
+// Freezers makes one of each version, by its name, and mounts the hierarchy where that is not
+// done. At the end of the test they are thawed and removed. It takes root.
 func Freezers(t testing.TB) map[string]*Freezer {
 	t.Helper()
 	out := map[string]*Freezer{}

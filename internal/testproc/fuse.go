@@ -15,14 +15,13 @@ import (
 	"golang.org/x/sys/unix"
 )
 
-// Fuse is a file system that this process serves: one folder of files in memory.
-// Told to, it answers nothing, as a server that is gone (fuse(4),
-// include/uapi/linux/fuse.h). Whoever waits for an answer then is in state D, and is
-// not to be killed, once the server has the request.
+// Fuse is a file system that this process serves: one folder of files in memory. Told to, it
+// answers nothing, as a server that is gone (fuse(4), include/uapi/linux/fuse.h). Whoever waits
+// for an answer then is in state D, and is not to be killed, once the server has the request.
 type Fuse struct {
 	Dir string // where it is mounted
-	// Discard has it keep of what is written the length alone: who serves its own core
-	// would have more of it than can be copied.
+	// Discard has it keep of what is written the length alone: who serves its own core would
+	// have more of it than can be copied.
 	Discard bool
 	dev     *os.File
 
@@ -38,8 +37,8 @@ type fuseFile struct {
 	length int // where that is more than data
 }
 
-// MountFuse mounts a file system below dir, and serves it until the end of the
-// test. It takes root.
+// MountFuse mounts a file system below dir, and serves it until the end of the test. It takes
+// root.
 func MountFuse(t testing.TB, dir string) *Fuse {
 	t.Helper()
 	f, err := ServeFuse(dir)
@@ -88,8 +87,8 @@ func (f *Fuse) Put(name string, data []byte) string {
 	return filepath.Join(f.Dir, name)
 }
 
-// Hang has reads of the files of that name wait from now on, or, where none is
-// given, every request.
+// Hang has reads of the files of that name wait from now on, or, where none is given, every
+// request.
 func (f *Fuse) Hang(names ...string) {
 	f.mu.Lock()
 	defer f.mu.Unlock()
@@ -120,8 +119,7 @@ func (f *Fuse) WaitAsked(t testing.TB) {
 	})
 }
 
-// DropCaches has the kernel forget the pages of all files, so that they are asked
-// for again.
+// DropCaches has the kernel forget the pages of all files, so that they are asked for again.
 func DropCaches(t testing.TB) {
 	t.Helper()
 	if err := os.WriteFile("/proc/sys/vm/drop_caches", []byte("1"), 0); err != nil {

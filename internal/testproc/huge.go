@@ -10,10 +10,9 @@ import (
 	"testing"
 )
 
-// HugePages lets n hugetlb pages of 2 MiB be allocated until the test ends,
-// when the system's setting becomes what it was. Call it once, before Start,
-// which then has the mapping huge. Where it may not be set the test is
-// skipped. Tests that use it wait for one another.
+// HugePages lets n hugetlb pages of 2 MiB be allocated until the test ends, when the system's
+// setting becomes what it was. Call it once, before Start, which then has the mapping huge.
+// Where it may not be set the test is skipped. Tests that use it wait for one another.
 func HugePages(t testing.TB, n int) {
 	t.Helper()
 	const path = "/sys/kernel/mm/hugepages/hugepages-2048kB/nr_overcommit_hugepages"

@@ -42,16 +42,16 @@ type Thread struct {
 	Place string // where it is blocked
 }
 
-// Start builds v, runs it, and returns when it says that it is ready. At the
-// end of the test it is killed and waited for.
+// Start builds v, runs it, and returns when it says that it is ready. At the end of the test it
+// is killed and waited for.
 func Start(t testing.TB, v Variant, args ...string) *Proc {
 	t.Helper()
 	return StartCmd(t, exec.Command(Build(t, v), args...))
 }
 
-// StartCmd is Start for a command that the caller made with a path of Build,
-// so that SysProcAttr (another user, a namespace), Env or a wrapper can be
-// set. Dir, Stdin, Stdout and Stderr are not the caller's.
+// StartCmd is Start for a command that the caller made with a path of Build. So SysProcAttr
+// (another user, a namespace), Env or a wrapper can be set. Dir, Stdin, Stdout and Stderr are
+// not the caller's.
 func StartCmd(t testing.TB, cmd *exec.Cmd) *Proc {
 	t.Helper()
 	p := &Proc{cmd: cmd, Path: cmd.Path}
@@ -82,8 +82,8 @@ func (p *Proc) start(t testing.TB) error {
 	if p.cmd.SysProcAttr == nil {
 		p.cmd.SysProcAttr = &syscall.SysProcAttr{}
 	}
-	// In a group of its own, whose leader has its parent outside of it: that of
-	// the test may be orphaned, in CI, and then ignores SIGTSTP.
+	// It gets a group of its own, whose leader has its parent outside of it. The group of the
+	// test may be orphaned, in CI, and then ignores SIGTSTP.
 	p.cmd.SysProcAttr.Setpgid = true
 	p.cmd.Dir = p.Dir
 	childIn, stdin, err := os.Pipe()
@@ -149,9 +149,8 @@ func memoryLeft() (out string) {
 	return out
 }
 
-// startFromLastingThread starts cmd from an OS thread that never ends: the
-// helpers ask to be killed when the thread that started them does, and
-// threads of tests that use ptrace do end.
+// startFromLastingThread starts cmd from an OS thread that never ends. Helpers ask to be killed
+// when the thread that started them ends, and threads of tests that use ptrace do end.
 func startFromLastingThread(cmd *exec.Cmd) error {
 	starter.Do(func() {
 		go func() {
@@ -176,8 +175,8 @@ var (
 	starts  = make(chan startRequest)
 )
 
-// ReadFacts reads what the program announces until it is ready. Start does
-// so; it is needed again after a helper has executed another one.
+// ReadFacts reads what the program announces until it is ready. Start does so; it is needed
+// again after a helper has executed another one.
 func (p *Proc) ReadFacts(t testing.TB) {
 	t.Helper()
 	p.Facts, p.maps, p.Threads = map[string]string{}, nil, nil
@@ -261,8 +260,8 @@ func (p *Proc) Recv(t testing.TB) string {
 	return strings.TrimSuffix(line, "\n")
 }
 
-// Cmd sends a command and returns its answer without the first word. The
-// test fails if the answer begins with "error".
+// Cmd sends a command and returns its answer without the first word. The test fails if the
+// answer begins with "error".
 func (p *Proc) Cmd(t testing.TB, format string, args ...any) string {
 	t.Helper()
 	answer, err := p.TryCmd(t, format, args...)
@@ -298,8 +297,8 @@ func (p *Proc) CmdInts(t testing.TB, format string, args ...any) []int64 {
 	return ns
 }
 
-// Check has torture look at itself. It returns what went wrong, "" if nothing
-// did, and all counts.
+// Check has torture look at itself. It returns what went wrong, "" if nothing did, and all
+// counts.
 func (p *Proc) Check(t testing.TB) (wrong string, counts map[string]int64) {
 	t.Helper()
 	counts = map[string]int64{}
@@ -335,9 +334,8 @@ func (p *Proc) Kill() { _ = p.cmd.Process.Kill() }
 // CloseStdin ends the program as the death of its parent would.
 func (p *Proc) CloseStdin() { _ = p.stdin.Close() }
 
-// Wait waits until the program has ended. Only this and the end of the test
-// take its exit status, so that a tracer in the same process, which would
-// share it, has it for itself until then.
+// Wait waits until the program has ended. Only this and the end of the test take its exit
+// status. A tracer in the same process, which would share it, has it for itself until then.
 func (p *Proc) Wait() (*os.ProcessState, error) {
 	p.waited.Do(func() { p.err = p.cmd.Wait() })
 	var exit *exec.ExitError
@@ -397,8 +395,7 @@ func (p *Proc) WaitState(t testing.TB, state byte) {
 	Until(t, fmt.Sprintf("state %c", state), func() bool { return p.State() == state })
 }
 
-// Until looks at a condition until it holds, and fails the test if that takes
-// too long.
+// Until looks at a condition until it holds, and fails the test if that takes too long.
 func Until(t testing.TB, what string, holds func() bool) {
 	t.Helper()
 	for end := time.Now().Add(deadline); !holds(); time.Sleep(time.Millisecond) {

@@ -12,12 +12,11 @@ import (
 	"testing"
 )
 
-// StuckFile mounts a file system (FUSE) and returns a file of it that can be looked
-// at and opened, and is never read: whoever reads it waits until release is
-// called, which must be before helpers that wait are ended (defer it). One page of it is being read already, by a process
-// that is not said to be of interest; so whoever maps the file waits as well, in
-// state D and with its address space locked. The test is skipped where nothing
-// can be mounted.
+// StuckFile mounts a file system (FUSE), and returns a file of it that can be looked at and
+// opened, and is never read. Whoever reads it waits until release is called. That must be
+// before helpers that wait are ended (defer it). A process that does not matter otherwise is
+// reading one page of the file already. So whoever maps the file waits as well, in state D and
+// with its address space locked. The test is skipped where nothing can be mounted.
 func StuckFile(t testing.TB) (path string, release func()) {
 	t.Helper()
 	dev, err := syscall.Open("/dev/fuse", syscall.O_RDWR|syscall.O_CLOEXEC, 0)
@@ -109,9 +108,9 @@ func (s *stuckFS) answer(op uint32, unique, node uint64, in []byte) {
 	case fuseGetattr:
 		s.reply(unique, 0, append([]uint32{3600, 0, 0, 0}, attributes(node)...))
 	case fuseOpen:
-		// Who opens it first reads it through the page cache, where the page stays
-		// locked. The others read past it, and throw away what is in it when
-		// they map the file; not when they open it.
+		// Who opens it first reads it through the page cache, where the page stays locked. The
+		// others read past it, and throw away what is in it when they map the file; not when
+		// they open it.
 		const directIO, keepCache = 1, 2
 		flags := uint32(keepCache)
 		if s.opened++; s.opened > 1 {

@@ -29,8 +29,8 @@ type Verdict struct {
 	Kill  bool       // the process is killed instead
 }
 
-// Supervisor decides what becomes of system calls of a process, and of all that
-// are born of it (seccomp(2), SECCOMP_RET_USER_NOTIF).
+// Supervisor decides what becomes of system calls of a process, and of all that are born of it
+// (seccomp(2), SECCOMP_RET_USER_NOTIF).
 type Supervisor struct {
 	Judge func(Call) Verdict // one call at a time
 
@@ -44,8 +44,8 @@ type Supervisor struct {
 // launcherName is what this program is called when it is to install the filter.
 const launcherName = "testproc-launcher"
 
-// launched is a system call that does not exist. The launcher makes it to wait
-// for the supervisor.
+// launched is a system call that does not exist. The launcher makes it to wait for the
+// supervisor.
 const launched = 100_000
 
 func init() {
@@ -55,8 +55,8 @@ func init() {
 	}
 }
 
-// Supervise changes a command, which has not been started, so that the
-// supervisor is asked about these system calls. Attach must follow the start.
+// Supervise changes a command, which has not been started, so that the supervisor is asked
+// about these system calls. Attach must follow the start.
 func (s *Supervisor) Supervise(t testing.TB, cmd *exec.Cmd, calls ...int) {
 	t.Helper()
 	if cmd.Err != nil {
@@ -74,8 +74,8 @@ func (s *Supervisor) Supervise(t testing.TB, cmd *exec.Cmd, calls ...int) {
 	cmd.Path = self
 }
 
-// launch runs in the new process: it installs the filter, waits for the
-// supervisor, and becomes the program.
+// launch runs in the new process: it installs the filter, waits for the supervisor, and becomes
+// the program.
 func launch(calls string, args []string) error {
 	runtime.LockOSThread()
 	const arch = 4 // offsetof(struct seccomp_data, arch)
@@ -101,12 +101,12 @@ func launch(calls string, args []string) error {
 			return err
 		}
 	}
-	// Each call waits for its turn on a processor twice. On a busy machine that would
-	// be a minute; where it is not allowed, so be it.
+	// Each call waits for its turn on a processor twice. On a busy machine that would be a
+	// minute; where it is not allowed, so be it.
 	_ = unix.Setpriority(unix.PRIO_PROCESS, 0, -10)
 	prog := unix.SockFprog{Len: uint16(len(filter)), Filter: &filter[0]}
-	// Once the supervisor has got a call, only what is deadly interrupts it, so
-	// that none is seen twice.
+	// Once the supervisor has got a call, only what is deadly interrupts it, so that none is
+	// seen twice.
 	const flags = unix.SECCOMP_FILTER_FLAG_NEW_LISTENER | unix.SECCOMP_FILTER_FLAG_WAIT_KILLABLE_RECV
 	if _, _, e := unix.Syscall(unix.SYS_SECCOMP, unix.SECCOMP_SET_MODE_FILTER, flags, uintptr(unsafe.Pointer(&prog))); e != 0 {
 		return fmt.Errorf("seccomp: %w", e)
@@ -189,8 +189,8 @@ type response struct {
 	error, flags int32
 }
 
-// serve decides until no process with the filter is left. Who waits for it may be
-// more urgent than all others, and so it is, if that is allowed.
+// serve decides until no process with the filter is left. Who waits for it may be more urgent
+// than all others, and so it is, if that is allowed.
 func (s *Supervisor) serve() error {
 	runtime.LockOSThread()      // and never unlocked: the thread ends with it
 	const setFlags = 0x40082104 // SECCOMP_IOCTL_NOTIF_SET_FLAGS; kernel 6.6

@@ -59,8 +59,8 @@ func tidsOf(pid int) (out []int) {
 	return out
 }
 
-// UntouchedSince requires that nothing was left in a target, and waits for that:
-// who undoes it may outlive the one who asked for it.
+// UntouchedSince requires that nothing was left in a target, and waits for that: who undoes it
+// may outlive the one who asked for it.
 func UntouchedSince(t testing.TB, pid int, before Traces) {
 	t.Helper()
 	var now Traces

@@ -1,9 +1,8 @@
-// Command engines measures the regexp engine of procmem search beside those
-// that it could have used, and prints a table in Markdown: MB/s of one
-// processor, by processor time, the best of three.
+// Command engines measures the regexp engine of procmem search beside those that it could have
+// used. It prints a table in Markdown: MB/s of one processor, by processor time, the best of
+// three.
 //
-// It is a module of its own so that procmem does not depend on what it
-// measures.
+// It is a module of its own so that procmem does not depend on what it measures.
 package main
 
 import (
@@ -96,8 +95,8 @@ func processorTime() time.Duration {
 	return time.Duration(u.Utime.Nano() + u.Stime.Nano())
 }
 
-// mixed returns size bytes, of which one half is the source of Go and the
-// other one random, in turns of 64 KiB.
+// mixed returns size bytes, of which one half is the source of Go and the other one random, in
+// turns of 64 KiB.
 func mixed(size int) ([]byte, error) {
 	const turn = 64 << 10
 	var source []byte
