@@ -12,8 +12,8 @@ import (
 // the caller.
 var ErrNoAnswer = errors.New("its file is on a server that does not answer, or does not give it out")
 
-// File is a file behind a mapping. All methods of a file on a server fail with ErrNoAnswer where
-// that does not answer in time.
+// File is a file behind a mapping. All methods of a file on a server fail with ErrNoAnswer
+// where that does not answer in time.
 type File interface {
 	io.ReaderAt
 	io.Closer

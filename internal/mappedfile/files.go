@@ -15,12 +15,12 @@ type fileKey struct {
 	inode        uint64
 }
 
-// maxOpen bounds the number of files that are kept open at once. It is more than a program
-// has libraries.
+// maxOpen bounds the number of files that are kept open at once. It is more than a program has
+// libraries.
 const maxOpen = 1024
 
-// Files has the files behind the mappings of a process, which are opened when they are asked for.
-// It is safe for concurrent use.
+// Files has the files behind the mappings of a process, which are opened when they are asked
+// for. It is safe for concurrent use.
 type Files struct {
 	of     Process
 	reader *fileReader // of files on servers

@@ -175,8 +175,8 @@ func serveFiles() int {
 	}
 }
 
-// buildIDHere returns the build id of a mapped file, or nil. It does not look into the memory of
-// the process: to ask the server by way of the process would hold a lock of the process.
+// buildIDHere returns the build id of a mapped file, or nil. It does not look into the memory
+// of the process. To ask the server by way of the process would hold a lock of the process.
 func buildIDHere(dir *os.File, m *procmem.Mapping) []byte {
 	file := openHere(dir, m)
 	if file == nil {

@@ -11,11 +11,11 @@ import (
 	"github.com/procmem/procmem/internal/privilege"
 )
 
-// leadsTo reports whether the path of a mapped file leads to it, or to a file with the same build
-// id. dir is /proc/PID. buildID returns the build id of the mapped file, or nil.
+// leadsTo reports whether the path of a mapped file leads to it, or to a file with the same
+// build id. dir is /proc/PID. buildID returns the build id of the mapped file, or nil.
 //
-// It compares with the file that has the name here: in the mount namespace and below the root of
-// this process. A debugger that reads a core looks for it there.
+// It compares with the file that has the name here: in the mount namespace and below the root
+// of this process. A debugger that reads a core looks for it there.
 func leadsTo(dir *os.File, m *procmem.Mapping, buildID func() []byte) bool {
 	var named unix.Stat_t
 	if !strings.HasPrefix(m.Path, "/") || unix.Stat(m.Path, &named) != nil {

@@ -7,8 +7,8 @@ import (
 	"github.com/procmem/procmem/process"
 )
 
-// Keep copies the existing pages of mappings, and makes the mappings the memory's own. view is a
-// view of the process, which is held. Of a file on a server it takes only the pages that the
+// Keep copies the existing pages of mappings, and makes the mappings the memory's own. view is
+// a view of the process, which is held. Of a file on a server it takes only the pages that the
 // process has.
 func (o *Memory) Keep(view *process.View, mappings []procmem.Mapping) {
 	for i := range mappings {

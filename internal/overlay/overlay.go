@@ -1,5 +1,6 @@
-// Package overlay is memory that is kept in front of a base: what was copied of a process, over
-// what does not change any more, such as the files behind its mappings or a copy of the process.
+// Package overlay is memory that is kept in front of a base. The memory is what was copied of a
+// process. The base is what does not change any more, such as the files behind mappings or a
+// copy of the process.
 //
 // Start with New, which takes the memory for what will be copied. Own says which ranges the
 // overlay has; Copy, Gather and Keep fill them. Seal ends that. From then on a Memory can be
@@ -38,8 +39,8 @@ type Memory struct {
 }
 
 // New returns a memory that can take size bytes at once, or 128 MiB where that is less. More
-// goes to the store; without one (nil), memory is added when it is needed. Close must be called.
-// New fails where the memory cannot be had.
+// goes to the store; without one (nil), memory is added when it is needed. Close must be
+// called. New fails where the memory cannot be had.
 func New(size uint64, store Store) (*Memory, error) {
 	a, err := newArena(size, store)
 	if err != nil {
