@@ -74,8 +74,8 @@ type FaultError struct {
 func (e *FaultError) Error() string { return fmt.Sprintf("%v: %v", e.Addr, e.Err) }
 func (e *FaultError) Unwrap() error { return e.Err }
 
-// Fault is a range that could not be read, and the reason. A list of faults is what becomes of
-// FaultErrors once it is known how far each goes.
+// Fault is a range that could not be read, and the reason. A Fault is a FaultError whose end is
+// known.
 type Fault struct {
 	Range
 	Err error

@@ -21,8 +21,8 @@ import (
 // it is whole. What can be known to fail fails before the process is stopped. A compressed core
 // needs an unnamed file in the same folder for memory that is copied early.
 //
-// Errors: *ProcessError for requests to the process; *NoRoomError; *SpoolError; os.ErrExist
-// where the file exists and Replace is not set; snapshot.ErrStuck where the file system takes
+// Errors: *ProcessError for requests to the process, *NoRoomError, *SpoolError, and os.ErrExist
+// where the file exists and Replace is not set. snapshot.ErrStuck where the file system takes
 // nothing while the process is held.
 func ToFile(ctx context.Context, p *process.Process, path string, o Options) (*Result, error) {
 	j, ctx, err := begin(ctx, p, filepath.Dir(path), o)

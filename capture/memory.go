@@ -27,9 +27,9 @@ type Moment struct {
 func (m *Moment) Write(f func() error) error { return m.guard.do(f) }
 
 // Memory has f read the memory of one moment, all of it or some, and lets the process go on
-// when f returns. folder is the folder that f writes to. "" means no file system, and memory
-// that f would read while the process is held is then spilled first. The report has no numbers
-// of a file.
+// when f returns. folder is the folder that f writes to. "" means no folder, such as for a
+// stream. Memory that f would read while the process is held is then spilled first. The report
+// has no numbers of a file.
 //
 // Errors: *ProcessError for requests to the process, *SpoolError, and those of f.
 func Memory(ctx context.Context, p *process.Process, folder string, o Options, f func(context.Context, *Moment) error) (*core.Report, error) {

@@ -119,8 +119,8 @@ func (l *layout) settle(segs []Segment, store store) (*layout, error) {
 }
 
 // placeNotes fixes the places of the notes, and returns the size of the core. The standard
-// notes lie at off. Those of procmem follow the memory and all else, but for program headers
-// for which there is no room at the front.
+// notes lie at off. Those of procmem come last. Only program headers that do not fit at the
+// front come after them.
 func (l *layout) placeNotes(off, standard, own int64) (size int64, err error) {
 	l.noteOff, l.noteSize = off, standard
 	l.ownOff, l.ownSize = max(l.memEnd, off+standard), own

@@ -231,7 +231,7 @@ func (w *Writer) emit(b *pipe.Block) error {
 }
 
 // Finish completes r with what the Writer knows, and ends the core with it and with the notes
-// of the image. In a stream the notes of the image have been written already. In a file, the
+// of the image. In a stream the standard notes have been written already. In a file, the
 // headers follow. Finish fails with the error of the destination, and where the core would be
 // too large.
 func (w *Writer) Finish(img *procmem.Image, r *Report) error {
