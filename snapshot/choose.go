@@ -11,8 +11,8 @@ import (
 	"github.com/procmem/procmem"
 )
 
-// defaultPause is the pause that MethodAuto strives for without a bound. It takes a longer one
-// only where there is nothing better.
+// defaultPause is the pause that MethodAuto strives for without a bound. MethodAuto takes a
+// longer pause only if there is nothing better.
 const defaultPause = 20 * time.Millisecond
 
 // tornCost is how much longer a pause may be, without a bound, for all memory to be of one
@@ -20,7 +20,8 @@ const defaultPause = 20 * time.Millisecond
 const tornCost = 200 * time.Millisecond
 
 // RefusedError reports that no method, or not the named one, keeps the pause within the bound.
-// Nothing was stopped, or, where Tried is not nil, not for longer than the bound.
+// Take returns a *RefusedError. Nothing was stopped, or, if Tried is not nil, not for longer
+// than the bound.
 type RefusedError struct {
 	Method    Method        // the method that was named, or MethodAuto for any
 	Bound     time.Duration // of the pause; zero: none

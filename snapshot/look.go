@@ -86,7 +86,7 @@ type look struct {
 	read    presentReader
 	text    []byte                         // of /proc/PID/maps, once refresh has read it
 	maps    []procmem.Mapping              // the mappings in text, with what is known of each
-	stale   bool                           // only the line in text is known of some mappings
+	stale   bool                           // some mappings are known by their line in maps alone, without flags and usage
 	writers map[holders.ID]holders.Writers // of the shared memory
 	undo    cleanup
 }

@@ -21,7 +21,7 @@ type pauser struct {
 
 	tracker *dirty.Tracker // nil: nothing has been copied
 	wanted  []procmem.Range
-	whole   []procmem.Mapping        // copied during the pause, even where copied before
+	whole   []procmem.Mapping        // copied during the pause, even those that a round has copied
 	inPause uint64                   // size of whole, in bytes
 	shared  map[holders.ID]*tracking // shared memory that is copied like private memory
 	torn    uint64                   // bytes that may be of another moment: shared memory read after the pause, pinned memory

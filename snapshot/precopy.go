@@ -19,8 +19,8 @@ var ErrBusy = errors.New("the process writes its memory faster than it can be co
 const (
 	maxRounds = 16
 	maxVain   = 2
-	// restBytes is written in any case in the time that a pause takes to begin. Below it,
-	// another round is of no use.
+	// A process writes about restBytes while a pause begins. With less left, another round is
+	// of no use.
 	restBytes = 256 << 10
 )
 

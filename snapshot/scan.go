@@ -13,8 +13,8 @@ import (
 
 // scan finds out which pages exist, in ascending order. It does not ask which are a file's. For
 // that the kernel looks at each page, and otherwise at the page tables alone: 50 ns an entry in
-// place of 10. Of tracked memory it asks for the pages that are no longer protected (2 ns). The
-// others are as they were copied.
+// place of 10. Of tracked memory it asks first which pages are not protected any more (2 ns).
+// Protected pages that were copied are as they were.
 func (f *pauser) scan() error {
 	f.regions = f.regions[:0]
 	at := f.maps[0].Start

@@ -16,12 +16,12 @@ type Method string
 const (
 	// MethodAuto is the method that meets the bound at the least cost to the process:
 	//
-	//   - stop, where there is little memory to copy, or where job control or a control
-	//     group holds the process already;
+	//   - stop, where there is little memory to copy, or where job control or a control group
+	//     holds the process already;
 	//   - precopy, which costs the process a fault for each page that it writes;
-	//   - fork, which costs it a copy of its page tables, and of each page that it
-	//     writes. Fork precedes precopy where most memory is in huge pages, because
-	//     precopy breaks up those that are written;
+	//   - fork, which costs it a copy of its page tables, and of each page that it writes. Fork
+	//     precedes precopy where most memory is in huge pages, because precopy breaks up those
+	//     that are written;
 	//   - stop, for as long as the copy takes.
 	//
 	// Methods that take all memory at one moment precede methods that read shared memory later
@@ -29,10 +29,11 @@ const (
 	// followed by the next. Without a bound, and where no pause is short, the shortest is
 	// taken.
 	MethodAuto Method = "auto"
-	// MethodStop holds all threads until Release. Where there is little memory, it holds them
-	// only until that is copied, before Take returns. It does not wait for a thread in an
-	// uninterruptible wait of the kernel (a disk, the parent of a vfork). Such a thread runs no
-	// code of its own. Its Err is set, and its registers are those that /proc knows.
+	// MethodStop holds all threads until Release. If there is little memory, it holds them only
+	// until that is copied, before Take returns. That needs kernel 6.7. It does not wait for a
+	// thread in an uninterruptible wait of the kernel (a disk, the parent of a vfork). Such a
+	// thread runs no code of its own. Its Err is set, and its registers are those that /proc
+	// knows.
 	MethodStop Method = "stop"
 	// MethodFork has the process copy itself, while all of its threads are held. The copy never
 	// runs, and is the memory of the moment. It needs 64-bit code of this machine, and room for

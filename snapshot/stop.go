@@ -14,8 +14,8 @@ import (
 	"github.com/procmem/procmem/process"
 )
 
-// stop holds the process until Release. Where there is little memory, it holds it only until
-// that is copied.
+// stop holds the process until Release. If there is little memory and the kernel has
+// PAGEMAP_SCAN (6.7), it holds the process only until that memory is copied.
 func (f *pauser) stop(ctx context.Context) error {
 	if size := f.size(); size <= littleMemory && canTrack() == nil {
 		return f.pauseFor(ctx, size)
@@ -24,7 +24,7 @@ func (f *pauser) stop(ctx context.Context) error {
 	return f.holdOpen(ctx)
 }
 
-// size returns the bytes to copy. Memory that is as in a file does not count, because it can be
+// size returns the bytes to copy. Unwritten pages of a file do not count, because they can be
 // read from the file at any time.
 func (f *pauser) size() (n uint64) {
 	for _, r := range f.wanted {
