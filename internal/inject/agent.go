@@ -17,11 +17,11 @@ import (
 	"github.com/procmem/procmem/process"
 )
 
-// agent is a task of our own in the target. It shares the target's memory, and makes the calls
-// whose results no other task may have. It is stopped from its birth on and runs no instruction
-// but that of its calls. Its table of files is its own, and empty. It ends with us
-// (PTRACE_O_EXITKILL), which no thread of the target could. So only its birth and its burial
-// can harm the target.
+// agent is a task of our own in the target. It shares the target's memory. It makes the calls
+// whose results (descriptors, a child) must not reach a task of the target. It is stopped from
+// its birth on and runs no instruction but that of its calls. Its table of files is its own,
+// and empty. It ends with us (PTRACE_O_EXITKILL), which no thread of the target could. So only
+// its birth and its burial can harm the target.
 type agent struct {
 	Forked
 	c        *Injector
@@ -67,15 +67,15 @@ func (c *Injector) withAgent(born func(Forked), f func(*agent) error) (left *For
 }
 
 // bury has a thread of the target take the news that the task has ended. All threads are held.
-// Once we have taken the news, it is the target's, and any of its threads that goes on and
-// waits gets it.
+// Once we have waited for the task, its news is the target's. Any thread of the target that
+// goes on and waits gets it.
 func (a *agent) bury() error {
 	a.take()
 	return a.c.bury(&a.Forked)
 }
 
-// bury has a held thread of the target take the news of a task that has ended, which we have
-// taken. A failure without a lasting reason is tried again.
+// bury has a held thread of the target take the news of a task that has ended and that we have
+// waited for already. A failure without a lasting reason is tried again.
 func (c *Injector) bury(f *Forked) (err error) {
 	for tries := 0; tries < buryTries; tries++ {
 		err = c.one(func(tid int, regs []byte) error { return f.waitIn(c, tid, regs) })
@@ -100,7 +100,8 @@ const buryTries = 50
 var lasting = []error{procmem.ErrGone, ErrSignalled, errNotStopped, errCodeMode, errDispatch, errShadow, errRseq}
 
 // mayAnswer reports whether a held thread may still make a call, although no thread was found
-// or the one found did not answer. The kernel refuses such questions for moments.
+// or the one found did not answer. It tells a passing failure of ptrace(2) from a lasting one.
+// The kernel refuses such requests for moments.
 func (c *Injector) mayAnswer(err error) bool {
 	return (errors.Is(err, errNotStopped) || errors.Is(err, procmem.ErrGone) || errors.Is(err, ErrSignalled)) && c.t.Process().Exists() &&
 		slices.ContainsFunc(c.t.Threads(), func(tid int) bool { return c.t.Held(tid) && c.t.Signal(tid) == 0 })
@@ -210,8 +211,8 @@ func (a *agent) stop() (unix.WaitStatus, error) {
 	})
 }
 
-// waits reports whether the task waits for something. Otherwise it is at a stop, or on its way to
-// a stop or to a processor.
+// waits reports whether the task waits for something. Otherwise it is at a stop, or on its way
+// to a stop or to a processor.
 func (a *agent) waits() bool {
 	file, err := os.Open(privilege.ProcPath(a.PID, "stat"))
 	if err != nil {
@@ -278,7 +279,8 @@ const endPatience = time.Minute
 
 var errNoEnd = errors.New("a task of procmem in the target does not end")
 
-// take takes the news that the task has ended, so that its parent can take it.
+// take has us, its tracer, wait for the ended task. Only then can its parent, the target, do
+// so.
 func (a *agent) take() { sys.Wait(a.PID) }
 
 // waitIn has a thread of the target take the news that the task has ended.

@@ -7,7 +7,7 @@
 //
 // What could hurt a target, and what prevents it:
 //   - Registers that are not its own, when the tracer dies: only a helper calls.
-//     Injector.call ends with the registers restored or with the thread gone.
+//     Injector.callWith ends with the registers restored or with the thread gone.
 //   - A call in the wrong place: see Injector.fit.
 //   - A child that stays: it is traced from birth, ends with the helper, and is reaped.
 //

@@ -123,8 +123,8 @@ func (h *helper) awaitWord() (late bool) {
 // leavePatience is how long threads may be held until all have stopped for leave.
 const leavePatience = time.Second
 
-// leave ends the child and has the target take the news of that. All threads are held
-// meanwhile, so that none of them gets the news.
+// leave ends the child and has one thread of the target take the news, by a call of ours. All
+// threads are held meanwhile, so none gets the news in a wait of its own.
 func (h *helper) leave(t *ptracer.Tracer, c *Injector, child *agent) {
 	held := t.Pause()
 	t.HoldSharers(false) // sharers have no children of the target

@@ -60,8 +60,8 @@ type News struct {
 }
 
 // ErrStays reports that the target cannot be put in order now, such as a frozen one. The helper
-// waits for that, and then finishes. Until then no other tracer can trace that thread or
-// process.
+// waits for that, and then finishes. Until then no other tracer can trace what the helper
+// holds.
 var ErrStays = errors.New("a process of procmem (core-helper) waits for it, and then finishes")
 
 // failure is an error that can be sent from one process to the other, which runs the same

@@ -112,8 +112,8 @@ const (
 )
 
 // stockUp gets what the runtime may want in the middle of the work, before anything is done to
-// the target. A runtime that is refused a thread or memory ends its process, and a helper must
-// not end while a thread has registers that are not its own.
+// the target. A runtime that is refused a thread or memory ends its process. A helper must not
+// end while a thread has registers that are not its own.
 func stockUp() {
 	release := make(chan struct{})
 	var locked, ended sync.WaitGroup
@@ -173,7 +173,8 @@ func (h *helper) do(j Job) (err error) {
 // tracer returns a tracer of the target.
 func (h *helper) tracer() *ptracer.Tracer { return ptracer.New(h.p) }
 
-// injector returns an Injector that tells the other end where a thread does not go on.
+// injector returns an Injector that tells the other end if a thread does not come back from its
+// call.
 func (h *helper) injector(t *ptracer.Tracer) (*Injector, error) {
 	c, err := New(h.p, t)
 	if err == nil {

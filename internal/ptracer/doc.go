@@ -9,8 +9,8 @@
 //   - A thread that stays stopped: stops of PTRACE_SEIZE end with the tracer, and every wait
 //     has a bound. PTRACE_ATTACH is not used, because its SIGSTOP would stay.
 //   - A target that ends with its tracer: PTRACE_O_EXITKILL is never set on it.
-//   - A lost signal: stops are looked at with WNOWAIT. A stop that was taken with wait4(2)
-//     has lost its signal if the tracer dies before it detaches.
+//   - A lost signal: stops are looked at with WNOWAIT. A stop that was taken with wait4(2) has
+//     lost its signal if the tracer dies before it detaches.
 //   - A hold without end: a thread that does not stop may hold the lock that a reader of the
 //     mappings waits for. MapsAreFree finds that out without waiting for the lock.
 //   - A SIGTRAP that a dead tracer leaves behind: there are no single steps.

@@ -8,10 +8,9 @@ import (
 	"github.com/procmem/procmem/internal/sys"
 )
 
-// Of thousands of threads most sleep most of the time. To stop and let go all of them takes a
-// tenth of a second. While they wake up to be stopped, they take the processors from those that
-// work. So the quiet ones are stopped first, a few at a time, and let go last: the pause is that
-// of the others.
+// Most of thousands of threads sleep. To stop and let go all of them takes a tenth of a second.
+// While they wake up to be stopped, they take the processors from those that work. So the quiet
+// ones are stopped first, a few at a time, and let go last: the pause is that of the others.
 
 const (
 	Crowd = 64 // number of threads up to which all are stopped at once

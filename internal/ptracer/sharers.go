@@ -102,9 +102,9 @@ func (t *Tracer) findNewSharers() bool {
 	return len(s.held) > before
 }
 
-// ownTask reports whether a task has ended, or is a thread of this program or of the one that has
-// started it as its helper. To ask about others is handed to another thread, which takes its time
-// on a busy machine, and most tasks that are born during a pause are threads of ours.
+// ownTask reports whether a task has ended, or is a thread of this program or of the one that
+// has started it as its helper. Only other tasks are asked about in another thread, which takes
+// its time on a busy machine. Most tasks that are born during a pause are threads of ours.
 func ownTask(tid int) bool {
 	st, err := taskStatus(tid)
 	return err != nil || st.TGID == os.Getpid() || st.TGID == os.Getppid()
@@ -210,9 +210,9 @@ func (t *Tracer) refused() int {
 	return 0
 }
 
-// LetSharersGo lets the processes go that share the memory, before the threads, and notes those that
-// went on meanwhile. A process in exec writes nothing to the memory that it had, unless the exec
-// fails. Only the tracing thread may call it.
+// LetSharersGo lets the processes go that share the memory, before the threads, and notes those
+// that went on meanwhile. A process in exec writes nothing to the memory that it had, unless
+// the exec fails. Only the tracing thread may call it.
 func (t *Tracer) LetSharersGo() {
 	t.unheld = append(t.unheld, t.sharers.unheld...)
 	for _, s := range t.sharers.held {

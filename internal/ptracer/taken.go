@@ -35,8 +35,8 @@ func Calls(threads []Taken) (out []*process.Syscall) {
 	return out
 }
 
-// Take returns the registers of all threads, and what is not known of them yet. Only the
-// tracing thread may call it.
+// Take returns the registers of all threads. For threads that Known lacks, it also sets Info.
+// Only the tracing thread may call it.
 func (t *Tracer) Take(arch procmem.Arch) []Taken {
 	for _, tid := range slices.Clone(t.tids) {
 		if th := t.threads[tid]; th.refused {

@@ -43,7 +43,7 @@ type Tracer struct {
 	pause   time.Duration
 	calm    func()       // ends the urgency of the pause
 	alarm   *sys.Alarm   // bounds Await; nil before Bound
-	Known   map[int]bool // threads of which only the registers are read; nil: no thread needs more
+	Known   map[int]bool // threads looked at before the stop; Take sets Info for all others; nil: for none
 	sharing bool         // the processes that share the memory are held, too
 	sharers sharers
 	unheld  []string // those sharers that were not held
