@@ -249,10 +249,10 @@ const hugeSize = 2 << 20
 //
 // The entry of a page in a huge page does not tell enough. If another process has the rest of
 // the huge page, the kernel copies this page, too (mm/memory.c, wp_can_reuse_anon_folio). And
-// where a huge page is mapped at once, all entries tell of its first page alone.
+// if a huge page is mapped as a whole (by one PMD), all entries tell of its first page alone.
 //
 // shared says that there may be such pages. Then the entries around r are looked at, too, and
-// no page of a huge page that is mapped at once has pageOwn.
+// no page of a huge page that is mapped as a whole has pageOwn.
 func (pm *pagemap) ownRuns(r procmem.Range, ask func() (may, shared bool)) iter.Seq2[pageRun, error] {
 	return func(yield func(pageRun, error) bool) {
 		buf := entryPool.Get().(*[64 << 10]byte)
@@ -324,7 +324,7 @@ func ownBits(entries []byte, may bool) uint64 {
 	return entryFile | entryAlone
 }
 
-// mayBeHuge reports whether a huge page in r is mapped at once, or the kernel does not tell.
+// mayBeHuge reports whether a huge page in r is mapped as a whole, or the kernel does not tell.
 func (pm *pagemap) mayBeHuge(r procmem.Range) bool {
 	if pm.noScan.Load() {
 		return true

@@ -11,11 +11,12 @@
 // snapshot holds it still.
 //
 // Three things can make a call wait. A server of a mapped file has 4 s for an answer
-// (ErrNoAnswer). Memory that holds the arguments, or a long path, has 2 s (ErrBlocked). A thread
-// of the process may hold the lock of its mappings, without a bound; OnWait tells of that.
+// (ErrNoAnswer). Memory that holds the arguments, or a long path, has 2 s (ErrBlocked). A
+// thread of the process may hold the lock of its mappings, without a bound; OnWait tells of
+// that.
 //
-// Sources are proc(5), Documentation/admin-guide/mm/pagemap.rst and process_vm_readv(2). Package
-// internal/procfs parses the files, and internal/mappedfile opens what is mapped.
+// Sources are proc(5), Documentation/admin-guide/mm/pagemap.rst and process_vm_readv(2).
+// Package internal/procfs parses the files, and internal/mappedfile opens what is mapped.
 package process
 
 import (

@@ -20,19 +20,18 @@ import (
 // space, reads what the process itself may not, and copies each page twice. process_vm_readv(2)
 // takes half the time, and
 //
-//   - pins what it reads. For that the kernel gives the process a copy of each
-//     anonymous page that it shares with its children (mm/gup.c, gup_must_unshare).
-//     That is memory that it did not have before. So before a block is read that
-//     way, the pagemap is asked which of its pages are the process's alone, or a
-//     file's. Of these nothing is copied.
-//   - takes a pid. After an exec, that has another address space, and after the end
-//     of the process it may be another process. So each call reads the address-space
-//     id, too. Its data count if /proc/PID/mem has the same id.
+//   - pins what it reads. For that the kernel gives the process a copy of each anonymous page
+//     that it shares with its children (mm/gup.c, gup_must_unshare). That is memory that it did
+//     not have before. So before a block is read that way, the pagemap is asked which of its
+//     pages are the process's alone, or a file's. Of these nothing is copied.
+//   - takes a pid. After an exec, that has another address space, and after the end of the
+//     process it may be another process. So each call reads the address-space id, too. Its data
+//     count if /proc/PID/mem has the same id.
 //
 // Two effects remain. If the process forks between the look and the read, the pages of one
 // block, 2 MiB at most, are copied after all. And a page that was shared once may still be held
-// without a mapping, by a list of the kernel or another process's swap entry. Then the
-// process is given a copy in its place.
+// without a mapping, by a list of the kernel or another process's swap entry. Then the process
+// is given a copy in its place.
 
 // rawMemory is the pages of a process, whatever is mapped there.
 type rawMemory struct {
@@ -56,7 +55,8 @@ const minPinned = 32 << 10
 func (rm *rawMemory) pages(m *procmem.Mapping, r procmem.Range) iter.Seq2[pageRun, error] {
 	switch {
 	case m.Perm&procmem.PermRead == 0, m.Flags&procmem.VMUffdMiss != 0:
-		// The first cannot be pinned, and the second only once its userfaultfd has served it.
+		// Unreadable memory cannot be pinned, and that of a userfaultfd only once it was
+		// served.
 	case rm.stopped && exclusive(m):
 		return rm.pm.runs(r, pageOwn)
 	case rm.stopped, rm.spaceIDAt != 0 && r.Size() >= minPinned:
@@ -65,9 +65,9 @@ func (rm *rawMemory) pages(m *procmem.Mapping, r procmem.Range) iter.Seq2[pageRu
 	return rm.pm.runs(r, 0)
 }
 
-// pinning returns what is asked before each look: whether any page may be pinned, and whether
-// there may be pages that are shared in part. exclusive says that there were none when the view
-// was made.
+// pinning returns the function that is called before each look at pages. may says whether any
+// page may be pinned. shared says whether there may be huge pages that another process has in
+// part. exclusive says that there were none when the view was made.
 func (rm *rawMemory) pinning(exclusive bool) func() (may, shared bool) {
 	return func() (bool, bool) {
 		if rm.stopped {

@@ -69,8 +69,8 @@ func (s *Pages) Extents(places iter.Seq[pageset.Place], zeros bool) iter.Seq[Ext
 // MaxSummed is up to how many bytes of memory always have checksums, however they are divided.
 const MaxSummed = 1 << 39
 
-// Size returns the size of the descriptor in bytes, and the number of extents. Both are 0
-// where it would be too large for a note, so about 4 TiB of memory have no checksums.
+// Size returns the size of the descriptor in bytes, and the number of extents. Both are 0 where
+// it would be too large for a note, so about 4 TiB of memory have no checksums.
 func Size(spans int, extents iter.Seq[Extent]) (size int64, n uint64) {
 	size = MinSize + spanSize*int64(spans)
 	for x := range extents {
@@ -84,7 +84,8 @@ func Size(spans int, extents iter.Seq[Extent]) (size int64, n uint64) {
 }
 
 // Write writes the descriptor in small parts, because that of a large process is long. n is the
-// number of extents, as Size returns it for the same extents. Write fails with the error of put.
+// number of extents, as Size returns it for the same extents. Write fails with the error of
+// put.
 func Write(n uint64, spans []Span, extents iter.Seq[Extent], put func([]byte) error) error {
 	le := binary.LittleEndian
 	b := make([]byte, 0, 64<<10)

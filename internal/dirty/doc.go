@@ -5,8 +5,8 @@
 // Round copies what was written, and Untrack ends the tracking.
 //
 // What could hurt a target, and what prevents it:
-//   - A cut mapping: mremap(2) of a mapping that is tracked in part fails with EFAULT.
-//     Tracking begins and ends with whole mappings, which are checked again (boundaries).
+//   - A cut mapping: mremap(2) of a mapping that is tracked in part fails with EFAULT. Tracking
+//     begins and ends with whole mappings, which are checked again (boundaries).
 //   - A stall: work that holds the lock of the address space is done in small steps.
 //   - Tracking that stays: the kernel ends it with the last descriptor of the userfaultfd,
 //     which the helper of package inject holds. Untrack ends it earlier, in small steps.

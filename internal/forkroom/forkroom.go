@@ -1,6 +1,6 @@
 // Package forkroom tells whether a process may be made to fork. Check tells whether its limits
-// leave room for the fork, and for the copies of pages that follow. Waits tells whether the fork
-// would wait for somebody.
+// leave room for the fork, and for the copies of pages that follow. Waits tells whether the
+// fork would wait for somebody.
 //
 // What could hurt a target, and what prevents it:
 //   - The kernel ends it for want of memory: Check reads control groups of both versions, the
@@ -90,8 +90,8 @@ func (n need) bytes() uint64 {
 	return b
 }
 
-// AddCopies finds out which memory a process gets copies of by writing after a fork: all private
-// pages that exist. A mapping that is read-only now may be writable later.
+// AddCopies finds out which memory a process gets copies of by writing after a fork: all
+// private pages that exist. A mapping that is read-only now may be writable later.
 func (x *Footprint) AddCopies(maps []procmem.Mapping) {
 	for i := range maps {
 		m := &maps[i]

@@ -50,8 +50,8 @@ type answer struct {
 	unseen  int // processes that could not be looked at
 }
 
-// find looks at the processes pids for writers to files. A process that ends
-// meanwhile counts as one that has nothing.
+// find looks at the processes pids for writers to files. A process that ends meanwhile counts
+// as one that has nothing.
 func find(pids []int, files []ID) answer {
 	f := finder{files: files}
 	for _, id := range files {
@@ -125,8 +125,8 @@ func (f *finder) mappings(maps []byte, mapped []bool) {
 	}
 }
 
-// descriptors looks for the files among the open ones. It asks about the inode
-// first, by fdinfo, which waits for no server.
+// descriptors looks for the files among the open ones. It asks about the inode first, by
+// fdinfo, which waits for no server.
 func (f *finder) descriptors(dir *os.File, open []bool) {
 	fd, err := unix.Openat(int(dir.Fd()), "fdinfo", unix.O_RDONLY|unix.O_DIRECTORY|unix.O_CLOEXEC, 0)
 	if err != nil {
@@ -163,8 +163,8 @@ func (f *finder) descriptors(dir *os.File, open []bool) {
 // maxDescriptors bounds how many descriptors of a process are looked at.
 const maxDescriptors = 1 << 16
 
-// parseInfo returns the inode of a descriptor, 0 where the kernel does not tell, and
-// whether it may be written to.
+// parseInfo returns the inode of a descriptor, 0 where the kernel does not tell, and whether it
+// may be written to.
 func parseInfo(text []byte) (inode uint64, writable bool) {
 	for line := range bytes.Lines(text) {
 		name, value, _ := bytes.Cut(bytes.TrimSpace(line), []byte(":"))
