@@ -18,8 +18,8 @@ import (
 // What a system call writes (write(2), io_uring) leaves no trace in page tables.
 //
 // Any of three observations excludes such writes (confirm). The process has no descriptor to
-// write to, or it has made no write calls and has no io_uring, or the file's time has not
-// changed. The first write to a page through a mapping changes that time, too.
+// write to, or has made no write calls and has no io_uring, or the file's time has not changed.
+// The first write to a page through a mapping changes that time, too.
 
 // quietFile is the time for which a file must not have changed when the copying begins. An
 // earlier change might still be under way, and the clock of files ticks in milliseconds.
