@@ -34,7 +34,7 @@ const (
 )
 
 // look notes the pages that identify the ELF file that mapping i begins. The header's own page
-// counts only where header is true. Otherwise the mapping is dumped anyway, and only a build id
+// counts only if header is true. Otherwise the mapping is dumped anyway, and only a build id
 // elsewhere matters.
 func (d *identifier) look(i int, header bool) {
 	m := &d.img.Mappings[i]
@@ -87,8 +87,8 @@ func (d *identifier) pages(m *procmem.Mapping) []procmem.Range {
 	return pageset.Merge(in)
 }
 
-// buildID returns the address and size of the notes up to NT_GNU_BUILD_ID. ok is false where
-// that note is not in segment p of the file that mapping first begins.
+// buildID returns the address and size of the notes up to NT_GNU_BUILD_ID. ok is false if that
+// note is not in segment p of the file that mapping first begins.
 func (d *identifier) buildID(first int, p elf.ProgHeader) (procmem.Addr, uint64, bool) {
 	const ntGNUBuildID = 3
 	file := &d.img.Mappings[first]

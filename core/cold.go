@@ -13,12 +13,12 @@ import (
 
 // cold is a core that is read once, from front to back. What is not in the page cache is read
 // around it (O_DIRECT), and takes no room there from data that others need. What is in the
-// cache stays. Where the kernel (before 6.5) or the file system does not support that, all goes
+// cache stays. If the kernel (before 6.5) or the file system does not support that, all goes
 // through the cache.
 type cold struct {
 	*os.File
 	size   int64
-	direct *os.File // the same file; nil where the file system refuses
+	direct *os.File // the same file; nil if the file system refuses
 }
 
 // coldMin is the smallest read, in bytes, for which it pays to ask for the page cache.

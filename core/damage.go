@@ -15,9 +15,8 @@ type Damage struct {
 	procmem.Range       // of memory; empty for another part of the file
 	Offset        int64 // of the other part in the file, in bytes; 0 for memory
 	Size          int64 // of either, in bytes
-	// Err says what shows the damage. It is procmem.ErrTruncated where the file ends before the
-	// part, ErrChecksum or ErrZeros where a checksum shows it, and otherwise the error of
-	// reading.
+	// Err says what shows the damage. It is procmem.ErrTruncated if the file ends before the
+	// part, ErrChecksum or ErrZeros if a checksum shows it, and otherwise the error of reading.
 	Err error
 }
 

@@ -19,7 +19,7 @@ type FormatError struct {
 
 func (e *FormatError) Error() string { return fmt.Sprintf("offset %#x: %s", e.Off, e.Msg) }
 
-// formatError returns err as a *FormatError where it is one of package elfcore.
+// formatError returns err as a *FormatError if it is one of package elfcore.
 func formatError(err error) error {
 	if e, ok := errors.AsType[*elfcore.FormatError](err); ok {
 		return (*FormatError)(e)
@@ -51,7 +51,7 @@ type File struct {
 	lost   []procmem.Fault
 	img    procmem.Image
 	report *Report
-	sums   fileRange // the descriptor with the checksums; empty where there is none
+	sums   fileRange // the descriptor with the checksums; empty if there is none
 	broken []Damage  // damaged parts that opening the file has shown
 }
 

@@ -37,7 +37,7 @@ type layout struct {
 }
 
 // newLayout returns a layout of segments, with room for notesBefore bytes of notes before them.
-// It fails where the segments are not ascending and page-aligned, or do not fit the ELF class.
+// It fails if the segments are not ascending and page-aligned, or do not fit the ELF class.
 func newLayout(arch procmem.Arch, segs []Segment, notesBefore int64) (*layout, error) {
 	l := &layout{class: elfcore.ClassOf(arch), segs: segs, offs: make([]int64, len(segs))}
 	var err error

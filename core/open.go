@@ -37,8 +37,8 @@ func (e *PackedError) Unwrap() error { return e.Err }
 // compressed core is first unpacked into an unnamed temporary file in os.TempDir(). OpenWith
 // chooses another folder. Close must be called.
 //
-// Open fails with a *FormatError where the file is no core, and with a *PackedError where it
-// cannot be unpacked. NewReader describes what becomes of a damaged core.
+// Open fails with a *FormatError if the file is no core, and with a *PackedError if it cannot
+// be unpacked. NewReader describes what becomes of a damaged core.
 func Open(path string) (*File, error) { return OpenWith(path, OpenOptions{}) }
 
 // OpenWith is Open with options.
@@ -108,8 +108,8 @@ func kindOf(m os.FileMode) string {
 	return not
 }
 
-// NewReader reads a core of size bytes from r. It fails with a *FormatError where r is no core
-// or contradicts itself, and with the error of r.
+// NewReader reads a core of size bytes from r. It fails with a *FormatError if r is no core or
+// contradicts itself, and with the error of r.
 //
 // A core with malformed notes is opened, and Damaged lists them. A core that is cut off after
 // its program headers is opened, too, with the notes that it has. Truncated lists the memory

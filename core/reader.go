@@ -36,7 +36,7 @@ func (f *File) ReadAt(p []byte, addr procmem.Addr) (int, error) {
 }
 
 // readPiece reads what one segment holds without a gap at a. until comes with an error: it is
-// the end of the addresses that share it, or 0 where that is unknown.
+// the end of the addresses that share it, or 0 if that is unknown.
 func (f *File) readPiece(p []byte, a procmem.Addr) (n int, until procmem.Addr, err error) {
 	i := f.find(a)
 	if i == len(f.segs) || a < f.segs[i].Start {

@@ -20,12 +20,12 @@ type Report struct {
 	PID     int       `json:"pid"`     // in the pid namespace of the program that took the core
 	Path    string    `json:"path"`    // of the core as it was asked for; "" for a stream
 	Method  string    `json:"method"`  // "stop", "fork", "precopy" or "live"
-	// Why says why this method was taken. It is empty where the method was asked for.
+	// Why says why this method was taken. It is empty if the method was asked for.
 	Why string `json:"why,omitempty"`
 	// Rounds is how often method precopy copied before the pause.
 	Rounds int `json:"rounds,omitempty"`
 
-	// Consistent is true where all memory and registers are of one moment.
+	// Consistent is true if all memory and registers are of one moment.
 	Consistent bool `json:"consistent"`
 	// InconsistentReason says why they are not, or which part is not.
 	InconsistentReason string `json:"inconsistent_reason,omitempty"`
@@ -110,8 +110,8 @@ func (r *Report) fillLists() {
 	}
 }
 
-// encode returns the report as JSON of at most room bytes. Where that is too little, it leaves
-// out the ends of the lists.
+// encode returns the report as JSON of at most room bytes. If that is too little, it leaves out
+// the ends of the lists.
 func (r *Report) encode(room int64) ([]byte, error) {
 	b, err := json.Marshal(r)
 	if err != nil || int64(len(b)) <= room {

@@ -47,7 +47,7 @@ func (f *File) Verify(ctx context.Context, progress func(n int)) (*Verdict, erro
 type verifier struct {
 	f *File
 	Verdict
-	sums     *checksums.Pages // nil where there are no usable ones
+	sums     *checksums.Pages // nil if there are no usable ones
 	progress func(n int)
 
 	mu sync.Mutex // guards Damaged

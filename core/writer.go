@@ -50,11 +50,11 @@ type streamNotes struct {
 // leaves is no ELF file. If dst has a method Truncate(int64) error, it is called with the final
 // size.
 //
-// WriteAt is called from several goroutines, with ascending offsets by and large. Where memory
+// WriteAt is called from several goroutines, with ascending offsets by and large. If memory
 // could be read to the end of a page, offset, length and buffer address are multiples of the
 // page size.
 //
-// NewFileWriter fails where the segments do not fit a core.
+// NewFileWriter fails if the segments do not fit a core.
 func NewFileWriter(dst io.WriterAt, arch procmem.Arch, segs []Segment) (*Writer, error) {
 	l, err := newLayout(arch, segs, 0)
 	if err != nil {
@@ -76,7 +76,7 @@ func NewLogWriter(dst Log, arch procmem.Arch, segs []Segment) (*Writer, error) {
 }
 
 // NewStreamWriter returns a Writer to a destination that takes one byte after the other. The
-// image must be complete, threads included, because it comes first. NewStreamWriter fails where
+// image must be complete, threads included, because it comes first. NewStreamWriter fails if
 // image or segments do not fit a core.
 func NewStreamWriter(dst io.Writer, img *procmem.Image, segs []Segment) (*Writer, error) {
 	n := &streamNotes{}
@@ -132,8 +132,8 @@ func (w *Writer) Faults() []procmem.Fault { return w.faults }
 var errStream = errors.New("a stream takes its memory in order")
 
 // Settle replaces the segments, and forgets what was put outside the dumped ones. It may be
-// called more than once, but not concurrently with other methods. It fails where the segments
-// are not ascending and page-aligned or do not fit a core, and for a stream.
+// called more than once, but not concurrently with other methods. It fails if the segments are
+// not ascending and page-aligned or do not fit a core, and for a stream.
 func (w *Writer) Settle(segs []Segment) error {
 	if w.stream != nil {
 		return errStream
@@ -232,8 +232,8 @@ func (w *Writer) emit(b *pipe.Block) error {
 
 // Finish completes r with what the Writer knows, and ends the core with it and with the notes
 // of the image. In a stream the standard notes have been written already. In a file, the
-// headers follow. Finish fails with the error of the destination, and where the core would be
-// too large.
+// headers follow. Finish fails with the error of the destination, and if the core would be too
+// large.
 func (w *Writer) Finish(img *procmem.Image, r *Report) error {
 	r.MemoryBytes, r.Threads, r.Mappings = w.l.memory, len(img.Threads), len(img.Mappings)
 	r.ThreadsMissing = append(r.ThreadsMissing, threadsMissing(img)...)

@@ -36,7 +36,7 @@ const MinSize = headSize + 4
 type Extent struct {
 	Addr  procmem.Addr // of the first page
 	Pages int          // number of pages
-	sums  []uint32     // each less zeroSum; nil where the pages are zeros
+	sums  []uint32     // each less zeroSum; nil if the pages are zeros
 }
 
 // Extents yields the checksums of places, at most a chunk at a time. zeros says whether pages
@@ -69,8 +69,8 @@ func (s *Pages) Extents(places iter.Seq[pageset.Place], zeros bool) iter.Seq[Ext
 // MaxSummed is up to how many bytes of memory always have checksums, however they are divided.
 const MaxSummed = 1 << 39
 
-// Size returns the size of the descriptor in bytes, and the number of extents. Both are 0 where
-// it would be too large for a note, so about 4 TiB of memory have no checksums.
+// Size returns the size of the descriptor in bytes, and the number of extents. Both are 0 if it
+// would be too large for a note, so about 4 TiB of memory have no checksums.
 func Size(spans int, extents iter.Seq[Extent]) (size int64, n uint64) {
 	size = MinSize + spanSize*int64(spans)
 	for x := range extents {
@@ -129,7 +129,7 @@ func Write(n uint64, spans []Span, extents iter.Seq[Extent], put func([]byte) er
 // errDamaged reports that the checksums themselves are damaged.
 var errDamaged = errors.New("the checksums are damaged")
 
-// Read reads the descriptor of size bytes at off. It fails where it is damaged, extents do not
+// Read reads the descriptor of size bytes at off. It fails if it is damaged, extents do not
 // ascend, or within does not hold for one.
 func Read(r io.ReaderAt, off, size int64, within func(procmem.Range) bool) (spans []Span, s *Pages, err error) {
 	le := binary.LittleEndian

@@ -89,7 +89,7 @@ func sumOf(off int, p []byte) uint32 {
 	return crc32.Update(sum, castagnoli, zeroPage[:procmem.PageSize-off-len(p)]) ^ zeroSum
 }
 
-// chunk returns the chunk that begins at a. Where there is none, it returns a new one or nil.
+// chunk returns the chunk that begins at a. If there is none, it returns a new one or nil.
 func (s *Pages) chunk(a procmem.Addr, create bool) *sumChunk {
 	s.mu.Lock()
 	defer s.mu.Unlock()
@@ -159,7 +159,7 @@ func (s *Pages) put(page procmem.Addr, v uint32) {
 }
 
 // pieces yields the parts of r that lie in one chunk each, ascending, with their checksums.
-// Those are nil where all are of zeros.
+// Those are nil if all are of zeros.
 func (s *Pages) pieces(r procmem.Range) iter.Seq2[procmem.Range, []uint32] {
 	return func(yield func(procmem.Range, []uint32) bool) {
 		for !r.Empty() {

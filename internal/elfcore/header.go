@@ -233,8 +233,8 @@ func FlagsPerm(f elf.ProgFlag) procmem.Perm {
 	return p
 }
 
-// NotesOfPage yields the PT_NOTE headers that the first page of an ELF file holds. Where the
-// page is of no ELF file, there are none.
+// NotesOfPage yields the PT_NOTE headers that the first page of an ELF file holds. If the page
+// is of no ELF file, there are none.
 func NotesOfPage(page []byte) iter.Seq[elf.ProgHeader] {
 	return func(yield func(elf.ProgHeader) bool) {
 		h, err := DecodeHeader(page)

@@ -72,7 +72,7 @@ func EncodePRStatus(a procmem.Arch, t *procmem.Thread) []byte {
 	return b
 }
 
-// DecodePRStatus reads the descriptor of an NT_PRSTATUS note. Where its size is not the
+// DecodePRStatus reads the descriptor of an NT_PRSTATUS note. If its size is not the
 // architecture's, the result is a thread with Err set, so that it keeps its place in the list.
 func DecodePRStatus(a procmem.Arch, b []byte) procmem.Thread {
 	le := binary.LittleEndian

@@ -150,8 +150,8 @@ func readTable(r io.ReaderAt, size int64) (frames []frameAt, sums bool, err erro
 	return append(frames, frameAt{off: at.off, start: at.start}), sums, nil
 }
 
-// check returns an error where the table's entry of a frame cannot be true. end is the offset
-// of the table.
+// check returns an error if the table's entry of a frame cannot be true. end is the offset of
+// the table.
 func (e frameAt) check(plain uint32, end int64) error {
 	switch {
 	case e.size < headerSize || e.off+int64(e.size) > end:
@@ -164,8 +164,8 @@ func (e frameAt) check(plain uint32, end int64) error {
 	return nil
 }
 
-// contradicts returns an error where the frame's own header has another size than plain. A
-// frame without a size, or a damaged one, does not make the table wrong.
+// contradicts returns an error if the frame's own header has another size than plain. A frame
+// without a size, or a damaged one, does not make the table wrong.
 func contradicts(r io.ReaderAt, e frameAt, plain uint32) error {
 	head := make([]byte, min(zstd.HeaderMaxSize, e.size))
 	if err := readFull(r, head, e.off); err != nil {
@@ -181,7 +181,7 @@ func contradicts(r io.ReaderAt, e frameAt, plain uint32) error {
 // checksum.
 const mostEmpty = zstd.HeaderMaxSize + 3 + 4
 
-// sizeOf returns an error where the header of a frame has another size than plain.
+// sizeOf returns an error if the header of a frame has another size than plain.
 func sizeOf(head []byte, plain uint32) error {
 	var h zstd.Header
 	if h.Decode(head) != nil || h.Skippable || !h.HasFCS || h.FrameContentSize == uint64(plain) {

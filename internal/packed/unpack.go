@@ -181,9 +181,8 @@ func unpack(dst io.WriterAt, src io.Reader) (size int64, err error) {
 	return size, &badFile{err}
 }
 
-// checkRoom returns an error where a file of packed bytes certainly cannot be unpacked into
-// dir. Apart from zeros, which take no room, the plain data is no smaller than the compressed
-// data.
+// checkRoom returns an error if a file of packed bytes certainly cannot be unpacked into dir.
+// Apart from zeros, which take no room, the plain data is no smaller than the compressed data.
 func (o OpenOptions) checkRoom(packed int64, dir string) error {
 	room, err := regular.Room(filepath.Join(dir, "core"))
 	if err != nil {

@@ -32,7 +32,7 @@ type Options struct {
 // concurrent use, except for Written.
 type Writer struct {
 	dst    io.Writer
-	cur    *batch // being filled; nil where the next byte begins one
+	cur    *batch // being filled; nil if the next byte begins one
 	head   int64  // bytes at the front, in frames of their own
 	frames int64  // number of frames begun so far
 	ended  bool
@@ -148,8 +148,8 @@ func (w *Writer) Zeros(n int64) error {
 // room returns how many bytes fit into the frame that is being filled or is next.
 func (w *Writer) room() int64 { return frameSize - int64(len(w.cur.plain)%frameSize) }
 
-// begun returns how many bytes fit into the frame that is being filled, or 0 where the next
-// byte begins a frame.
+// begun returns how many bytes fit into the frame that is being filled, or 0 if the next byte
+// begins a frame.
 func (w *Writer) begun() int64 {
 	if w.cur == nil {
 		return 0

@@ -13,7 +13,7 @@ const (
 type coder struct {
 	count [maxCodes]uint32 // how often each code occurs
 	codes int              // the highest one, and one
-	log   uint8            // of the number of states; 0 where there is one code alone
+	log   uint8            // of the number of states; 0 if there is one code alone
 	share [maxCodes]uint16 // how many states are those of a code
 	moves [maxCodes]move
 	after [1 << maxLog]uint16 // the states of each code, ascending, and their number added

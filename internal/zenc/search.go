@@ -12,8 +12,8 @@ type Window [MaxFrame + Behind]byte
 // index, the search takes a quarter longer.
 func (w *Window) at(i int) uint64 { return binary.LittleEndian.Uint64(w[i&(MaxFrame-1):]) }
 
-// table holds where bytes of a hash were seen last, 0 where they were not. It fits the first
-// level of the cache. One of twice the size is slower, and compresses hardly better.
+// table holds where bytes of a hash were seen last, 0 if they were not. It fits the first level
+// of the cache. One of twice the size is slower, and compresses hardly better.
 type table [1 << tableBits]uint32
 
 const tableBits = 13
