@@ -22,8 +22,8 @@ import (
 // needs an unnamed file in the same folder for memory that is copied early.
 //
 // Errors: *ProcessError for requests to the process, *NoRoomError, *SpoolError, and os.ErrExist
-// where the file exists and Replace is not set. snapshot.ErrStuck where the file system takes
-// nothing while the process is held.
+// if the file exists and Replace is not set. snapshot.ErrStuck if the file system takes nothing
+// while the process is held.
 func ToFile(ctx context.Context, p *process.Process, path string, o Options) (*Result, error) {
 	j, ctx, err := begin(ctx, p, filepath.Dir(path), o)
 	if err != nil {
@@ -125,7 +125,7 @@ func (f *fileOutput) beginPlain(ctx context.Context, p *plan) (*core.Writer, err
 	return w, nil
 }
 
-// fit returns how many bytes the core takes. It fails with a *NoRoomError where there is less
+// fit returns how many bytes the core takes. It fails with a *NoRoomError if there is less
 // room.
 func (j *job) fit(ctx context.Context, p *plan, path string) (uint64, error) {
 	return sink.Fit(path, p.data, p.length, func() (uint64, error) {

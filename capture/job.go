@@ -203,7 +203,7 @@ func (j *job) report(s *snapshot.Snapshot, pause time.Duration) *core.Report {
 	return r
 }
 
-// inconsistent returns why not all of a moment is one, or "" where it is.
+// inconsistent returns why not all of a moment is one, or "" if it is.
 func inconsistent(s *snapshot.Snapshot) string {
 	var size uint64
 	for _, t := range s.Torn {

@@ -80,8 +80,8 @@ type Prediction struct {
 }
 
 // Predict returns what a core of a process would be now. It holds nothing, and watches a
-// process with much memory for 50 ms. Where path is not "", and the core would not fit there as
-// a file, it returns the prediction together with the error of ToFile.
+// process with much memory for 50 ms. If path is not "", and the core would not fit there as a
+// file, it returns the prediction together with the error of ToFile.
 func Predict(ctx context.Context, p *process.Process, path string, o Options) (*Prediction, error) {
 	j, ctx, err := begin(ctx, p, "", o)
 	if err != nil {

@@ -62,8 +62,8 @@ var NoSpool = Spool{none: true}
 // SpoolIn returns an unnamed file in a folder. It takes as much room as the core.
 func SpoolIn(dir string) Spool { return Spool{dir: dir} }
 
-// open returns a spool for size bytes. It is nil where there can be none and the method does
-// not need one.
+// open returns a spool for size bytes. It is nil if there can be none and the method does not
+// need one.
 func (s Spool) open(size uint64, m snapshot.Method) (*sink.Spool, error) {
 	var spool *sink.Spool
 	var err error

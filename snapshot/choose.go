@@ -43,7 +43,7 @@ func (e *RefusedError) Error() string {
 
 func (e *RefusedError) Unwrap() error { return e.Tried }
 
-// choose takes a moment by the method that meets the bound at the least cost. Where the options
+// choose takes a moment by the method that meets the bound at the least cost. If the options
 // name a method, it is that one or none.
 func (t *taking) choose(ctx context.Context) (*Snapshot, error) {
 	f := t.ready

@@ -54,10 +54,10 @@ type footprint struct {
 	inPause          uint64  // bytes that precopy copies during the pause
 	torn, tornByFork uint64  // bytes of shared memory that precopy and fork read after it
 	busy             float64 // threads that run at a time
-	stopped          string  // why it does not run: job control, or frozen; "" where it may run
+	stopped          string  // why it does not run: job control, or frozen; "" if it may run
 }
 
-// measure returns the footprint of the process. Where there is much memory, it ends at least
+// measure returns the footprint of the process. If there is much memory, it ends at least
 // rateWindow after the look began. Nothing is stopped.
 func (f *pauser) measure() (x footprint, err error) {
 	stat, err := f.p.Stat()

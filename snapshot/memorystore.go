@@ -15,7 +15,7 @@ import (
 const memoryShare = 2
 
 // memoryStore returns a store in memory with room for the whole process, and its close
-// function. It returns nil where too little memory is available.
+// function. It returns nil if too little memory is available.
 func memoryStore(l *look) (Store, func() error) {
 	var size uint64
 	for i := range l.maps {

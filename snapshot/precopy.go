@@ -122,8 +122,8 @@ func (f *pauser) rounds(ctx context.Context) (rest uint64, err error) {
 	}
 }
 
-// watch returns a check for the first round. Where much of what was copied is written again,
-// working ahead is of no use. Where most of it is, the round ends.
+// watch returns a check for the first round. If much of what was copied is written again,
+// working ahead is of no use. If most of it is, the round ends.
 func (f *pauser) watch(began time.Time) func(procmem.Addr) error {
 	const every = 100 * time.Millisecond
 	next := began.Add(every)

@@ -9,8 +9,8 @@ import (
 
 // LiveRegisters returns the known general purpose registers of a thread that was not stopped
 // (MethodLive). These are pc and sp of a blocked thread, and, in a system call, its number and
-// arguments. It returns nil where nothing is known. Threads of other methods have all
-// registers, and do not need it.
+// arguments. It returns nil if nothing is known. Threads of other methods have all registers,
+// and do not need it.
 func LiveRegisters(arch procmem.Arch, t *procmem.Thread) (known []procmem.Register) {
 	all := arch.Registers(t.Regset(procmem.NTPRStatus))
 	pc, sp := arch.PCSP()

@@ -62,12 +62,12 @@ type Snapshot struct {
 	// Torn is the memory that may be of another moment, ascending.
 	Torn []Torn
 	// Unheld names each process that shares the memory and could not be held, with the reason.
-	// Where it is not empty, all memory may be torn. It is complete once the process has been
-	// let go.
+	// If it is not empty, all memory may be torn. It is complete once the process has been let
+	// go.
 	Unheld []string
 	// Rounds is the number of times that memory was copied before the pause.
 	Rounds int
-	// Why says why MethodAuto took this method. It is empty where the caller named one.
+	// Why says why MethodAuto took this method. It is empty if the caller named one.
 	Why string
 
 	img     procmem.Image // all but the threads

@@ -19,9 +19,9 @@ import (
 // rights of a debugger (ptrace(2), access mode checking). All methods but MethodLive also need
 // that nothing else traces the process, and fail with EPERM otherwise.
 //
-// Errors: *RefusedError where no method is expected to meet MaxPause, and ErrBusy where precopy
-// does not converge. process.ErrForeignProc where /proc belongs to another pid namespace, and
-// procmem.ErrGone where the process has ended.
+// Errors: *RefusedError if no method is expected to meet MaxPause, and ErrBusy if precopy does
+// not converge. process.ErrForeignProc if /proc belongs to another pid namespace, and
+// procmem.ErrGone if the process has ended.
 //
 // The end of ctx after Take has returned lets a held process go. Its memory must not be read
 // from then on.

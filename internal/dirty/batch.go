@@ -114,8 +114,8 @@ func (t *Tracker) flush() {
 	}
 }
 
-// freeBatch returns a batch that is not being copied, and waits for one if need be. It fails
-// where the store did.
+// freeBatch returns a batch that is not being copied, and waits for one if need be. It fails if
+// the store did.
 func (t *Tracker) freeBatch() (*batch, error) {
 	for len(t.free) == 0 {
 		if err := t.finish(<-t.done); err != nil {

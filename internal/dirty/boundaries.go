@@ -11,10 +11,10 @@ import (
 	"github.com/procmem/procmem/internal/sys"
 )
 
-// The kernel is told by addresses whose writes to track. Where such a range begins or ends
-// inside a mapping, the kernel cuts the mapping in two for as long as the tracking lasts. In
-// the target, mremap(2) of the whole then fails with EFAULT, as in a realloc(3). So tracking
-// begins and ends with whole mappings only.
+// The kernel is told by addresses whose writes to track. If such a range begins or ends inside
+// a mapping, the kernel cuts the mapping in two for as long as the tracking lasts. In the
+// target, mremap(2) of the whole then fails with EFAULT, as in a realloc(3). So tracking begins
+// and ends with whole mappings only.
 //
 // The list of mappings may be some milliseconds old. So their boundaries are asked for again
 // just before. A mapping that grows in the microsecond after that is cut all the same, and

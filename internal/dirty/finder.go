@@ -20,7 +20,7 @@ type finder struct {
 // become empty take longer.
 const findTime = 2 * time.Millisecond
 
-// next returns the first existing page of r. ok is false where there is none.
+// next returns the first existing page of r. ok is false if there is none.
 func (f *finder) next(r procmem.Range) (at procmem.Addr, ok bool, err error) {
 	const exists = sys.PagePresent | sys.PageSwapped
 	var found [1]sys.PageRegion

@@ -53,7 +53,7 @@ func (o *Shared) MayWrite(m *procmem.Mapping) bool {
 
 // RoundShared protects shared memory that has been written, and copies what is wanted of it.
 // mem reads the backing memory of the mappings. The result says how much was copied. It fails
-// where mem, the store or the kernel does, and with procmem.ErrGone.
+// if mem, the store or the kernel does, and with procmem.ErrGone.
 //
 // All mappings are protected before anything is copied. So a copy is never older than a write
 // that goes unnoticed.

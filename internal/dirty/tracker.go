@@ -74,8 +74,8 @@ const (
 )
 
 // New returns a Tracker that tracks nothing yet. uffd is a userfaultfd of the target, and
-// remains the caller's. New fails where the kernel does not support asynchronous write
-// protection (before 6.7), or /proc cannot be read. Close must be called.
+// remains the caller's. New fails if the kernel does not support asynchronous write protection
+// (before 6.7), or /proc cannot be read. Close must be called.
 func New(p *process.Process, uffd int, view *process.View, store Store) (*Tracker, error) {
 	if err := sys.UffdTrackWrites(uffd); err != nil {
 		return nil, fmt.Errorf("track writes: the kernel does not know how (6.7 does): %w", err)
@@ -148,7 +148,7 @@ func (w *Work) add(more Work) {
 }
 
 // Round protects the pages of ascending ranges that have been written, and copies them. The
-// result says how much was copied. Round fails where the store or Check does, with the cause of
+// result says how much was copied. Round fails if the store or Check does, with the cause of
 // ctx, and with procmem.ErrGone.
 func (t *Tracker) Round(ctx context.Context, ranges []procmem.Range) (written Work, err error) {
 	defer func() {
@@ -218,7 +218,7 @@ const MergeGap = 256 << 10
 
 // Unprotected returns the parts of a range that are not protected: written pages, and pages
 // that do not exist. Parts that are at most gap bytes apart are returned as one. It fails with
-// EPERM where some of the range is not tracked.
+// EPERM if some of the range is not tracked.
 func (t *Tracker) Unprotected(r procmem.Range, gap procmem.Addr) (spans []procmem.Range, err error) {
 	q := sys.Scan{Start: uint64(r.Start), End: uint64(r.End), All: sys.PageWritten, Return: sys.PageWritten, Tracked: true}
 	for q.Start < q.End {
@@ -285,8 +285,8 @@ func (t *Tracker) forget(r procmem.Range) {
 	t.Zero.Remove(r)
 }
 
-// step protects what has been written of a range, and copies it. Where forced is true, all
-// pages count as written.
+// step protects what has been written of a range, and copies it. If forced is true, all pages
+// count as written.
 func (t *Tracker) step(r procmem.Range, forced bool) (written Work, err error) {
 	q := sys.Scan{Start: uint64(r.Start), End: uint64(r.End), Any: sys.PagePresent | sys.PageSwapped,
 		Return: sys.PagePresent | sys.PageSwapped | sys.PageZero, Protect: true, Tracked: true}

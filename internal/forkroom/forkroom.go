@@ -36,7 +36,7 @@ type Footprint struct {
 
 // Check returns why a process should not be made to fork, or nil. A limit that refuses the fork
 // itself does no harm. But the memory that the process's writes copy after the fork is charged
-// to it, too. Where that does not fit, the kernel may end the target.
+// to it, too. If that does not fit, the kernel may end the target.
 func Check(p *process.Process, x *Footprint) error {
 	if err := hugeRoom(p, x, hugePools); err != nil {
 		return err
@@ -80,8 +80,8 @@ func forkNeed(x *Footprint, alone bool) need {
 	}
 }
 
-// bytes returns how much room there should be. Where the kernel might not end the copy alone,
-// the process must not come near its limit by itself either.
+// bytes returns how much room there should be. If the kernel might not end the copy alone, the
+// process must not come near its limit by itself either.
 func (n need) bytes() uint64 {
 	b := n.tables + n.copies
 	if !n.alone {
@@ -130,8 +130,8 @@ func forkFits(c *cgroups, text string, x *Footprint, first bool) error {
 	return machineRoom(n)
 }
 
-// processRoom returns an error where a pids control group lacks room for another process, and
-// for some that the target may make meanwhile.
+// processRoom returns an error if a pids control group lacks room for another process, and for
+// some that the target may make meanwhile.
 func (g group) processRoom() error {
 	limit, ok := g.number("pids.max")
 	used, _ := g.number("pids.current")
@@ -198,7 +198,7 @@ func (g group) cache() uint64 {
 	return files - min(files, of("dirty", "writeback", "file_dirty", "file_writeback"))
 }
 
-// machineRoom returns an error where a need exceeds the memory of the machine.
+// machineRoom returns an error if a need exceeds the memory of the machine.
 func machineRoom(n need) error {
 	if free, known := sys.AvailableMemory(); known && free < n.bytes() {
 		return n.refuse("the machine", free, n.bytes())

@@ -14,7 +14,7 @@ import (
 // (Documentation/admin-guide/mm/hugetlbpage.rst).
 const hugePools = "/sys/kernel/mm/hugepages"
 
-// hugeRoom returns an error where the pool has no pages left for copies of huge pages that are
+// hugeRoom returns an error if the pool has no pages left for copies of huge pages that are
 // written after a fork. For pages that the process has reserved, the kernel takes them from the
 // child. For others it sends SIGBUS. Forks of a process do not inherit its reservations.
 func hugeRoom(p *process.Process, x *Footprint, pools string) error {

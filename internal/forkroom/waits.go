@@ -20,10 +20,10 @@ var ErrWaits = errors.New("a fork of it waits until one of its threads, all of w
 var errServer = errors.New("it maps a file shared that is on a server: a copy of it could not end before that answers")
 
 // Waits returns why a fork of a process, or the end of the fork, would wait for somebody. It
-// returns ErrWaits where a userfaultfd of the process reports forks. Only threads of the
-// process, all held, could then read that report. It returns nil where there is no such wait.
-// maps are the mappings of the process, and view is a view of it. The search is bounded, and a
-// fork that waits all the same is ended after a while.
+// returns ErrWaits if a userfaultfd of the process reports forks. Only threads of the process,
+// all held, could then read that report. It returns nil if there is no such wait. maps are the
+// mappings of the process, and view is a view of it. The search is bounded, and a fork that
+// waits all the same is ended after a while.
 func Waits(p *process.Process, view *process.View, maps []procmem.Mapping) error {
 	if slices.ContainsFunc(maps, func(m procmem.Mapping) bool {
 		return m.Shared() && m.Flags&procmem.VMDontCopy == 0 && view.Remote(&m)
@@ -42,7 +42,7 @@ func Waits(p *process.Process, view *process.View, maps []procmem.Mapping) error
 	return err
 }
 
-// readsForks returns ErrWaits where one of the threads has a userfaultfd that reports forks.
+// readsForks returns ErrWaits if one of the threads has a userfaultfd that reports forks.
 func readsForks(pid int, tids []int) error {
 	const most = 100_000 // descriptors
 	looked := 0

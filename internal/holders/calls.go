@@ -17,8 +17,8 @@ import (
 )
 
 // WriteCalls returns how often a process has called write(2) and similar calls so far, from
-// /proc/PID/io. It does not count writes of io_uring, AIO and splice(2). It fails where the
-// kernel does not let this process read that file.
+// /proc/PID/io. It does not count writes of io_uring, AIO and splice(2). It fails if the kernel
+// does not let this process read that file.
 func WriteCalls(p *process.Process) (uint64, error) {
 	f, err := p.Open("io")
 	if err != nil {
@@ -38,7 +38,7 @@ func WriteCalls(p *process.Process) (uint64, error) {
 }
 
 // HasRings reports whether a process may write to files by io_uring or AIO. maps are its
-// mappings. It reports true where the kernel does not tell.
+// mappings. It reports true if the kernel does not tell.
 func HasRings(p *process.Process, maps []procmem.Mapping) bool {
 	for i := range maps {
 		if strings.HasPrefix(maps[i].Path, "/[aio]") || strings.HasPrefix(maps[i].Path, "anon_inode:[io_uring]") {

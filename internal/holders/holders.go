@@ -163,7 +163,7 @@ func (f *finder) descriptors(dir *os.File, open []bool) {
 // maxDescriptors bounds how many descriptors of a process are looked at.
 const maxDescriptors = 1 << 16
 
-// parseInfo returns the inode of a descriptor, 0 where the kernel does not tell, and whether it
+// parseInfo returns the inode of a descriptor, 0 if the kernel does not tell, and whether it
 // may be written to.
 func parseInfo(text []byte) (inode uint64, writable bool) {
 	for line := range bytes.Lines(text) {

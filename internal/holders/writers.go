@@ -99,7 +99,7 @@ func WritersOf(p *process.Process, view *process.View, objects []*Object) map[ID
 }
 
 // Reason returns why an object may change while the process is held, as one clause for people.
-// It returns "" where nobody else can change the object.
+// It returns "" if nobody else can change the object.
 func (w Writers) Reason() string {
 	switch n := len(w.others); {
 	case n > 1:
@@ -115,7 +115,7 @@ func (w Writers) Reason() string {
 }
 
 // mappedByOthers reports whether other processes have pages of an object in their memory, by
-// how often its pages are mapped. Where this process maps the object several times, each page
+// how often its pages are mapped. If this process maps the object several times, each page
 // counts in parts whose sum is one.
 func (o *Object) mappedByOthers() bool {
 	var most, parts, several uint64

@@ -13,8 +13,8 @@ import (
 
 // Store takes memory by address, where it does not fit in memory.
 type Store interface {
-	// Put keeps whole pages from a page-aligned address on. Where it fails, p may still be in
-	// use, and is not written to again.
+	// Put keeps whole pages from a page-aligned address on. If it fails, p may still be in use,
+	// and is not written to again.
 	Put(addr procmem.Addr, p []byte) error
 	// ReadAt reads what was put.
 	ReadAt(p []byte, addr procmem.Addr) (int, error)
@@ -179,8 +179,8 @@ func (a *arena) seal() error {
 	return a.err
 }
 
-// at returns what the arena has from addr on. Where it has nothing, data is nil, and end says
-// up to which address.
+// at returns what the arena has from addr on. If it has nothing, data is nil, and end says up
+// to which address.
 func (a *arena) at(addr procmem.Addr) (data []byte, end procmem.Addr) {
 	i := sort.Search(len(a.chunks), func(i int) bool { return a.chunks[i].End > addr })
 	switch {

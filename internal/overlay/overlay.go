@@ -40,7 +40,7 @@ type Memory struct {
 
 // New returns a memory that can take size bytes at once, or 128 MiB where that is less. More
 // goes to the store; without one (nil), memory is added when it is needed. Close must be
-// called. New fails where the memory cannot be had.
+// called. New fails if the memory cannot be had.
 func New(size uint64, store Store) (*Memory, error) {
 	a, err := newArena(size, store)
 	if err != nil {
@@ -57,7 +57,7 @@ func (o *Memory) Close() { o.arena.close() }
 // said. Ranges may come in any order, and overlap.
 func (o *Memory) Own(r procmem.Range) { o.own = append(o.own, r) }
 
-// Copy copies r, page-aligned, from mem. What cannot be read becomes a fault. Where the store
+// Copy copies r, page-aligned, from mem. What cannot be read becomes a fault. If the store
 // fails, Copy does nothing from then on (Err).
 func (o *Memory) Copy(mem procmem.Memory, r procmem.Range) { o.arena.copy(mem, r) }
 
