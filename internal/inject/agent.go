@@ -107,8 +107,8 @@ func (c *Injector) mayAnswer(err error) bool {
 		slices.ContainsFunc(c.t.Threads(), func(tid int) bool { return c.t.Held(tid) && c.t.Signal(tid) == 0 })
 }
 
-// allHeld returns errNotStopped where a thread that was given up may run code of its own. One
-// that waits in the kernel takes its stop first.
+// allHeld returns errNotStopped if a thread that was given up may run code of its own. One that
+// waits in the kernel takes its stop first.
 func (c *Injector) allHeld() error {
 	for tid := range c.t.GivenUp() {
 		st, err := c.t.Process().ThreadStat(tid)

@@ -16,7 +16,7 @@ import (
 )
 
 // fork holds the target, has an agent fork, reads the registers, and lets the target go on. The
-// child, which never runs, is kept until the other end is gone.
+// child, which never runs, is kept until procmem has left.
 func (h *helper) fork(wait bool) error {
 	t := h.tracer()
 	t.Known = h.known
@@ -203,7 +203,7 @@ func (a *agent) fork(p *process.Process) (child *agent, err error) {
 		return nil, err
 	}
 	child = &agent{Forked: Forked{PID: res.child}, c: a.c, filtered: a.filtered}
-	// Where memory is short, the copy should end first. The agent shares this setting with the
+	// If memory is short, the copy should end first. The agent shares this setting with the
 	// target, and so does not get it. The write fails without the right to write to files of
 	// another user. Then there was room for twice as much (package forkroom).
 	_ = os.WriteFile(privilege.ProcPath(child.PID, "oom_score_adj"), []byte("1000"), 0)

@@ -132,8 +132,8 @@ type Helper struct {
 	pause  time.Duration
 }
 
-// Start starts a helper for a process and sends it a job. It fails where /proc is not that of
-// this pid namespace, or no process can be started. Close must be called.
+// Start starts a helper for a process and sends it a job. It fails if /proc is not that of this
+// pid namespace, or no process can be started. Close must be called.
 func Start(p *process.Process, j Job) (*Helper, error) {
 	if err := p.CheckNamespace(); err != nil {
 		return nil, fmt.Errorf("stop process %d: %w", p.PID(), err)
@@ -194,9 +194,8 @@ func (k *Helper) Read(p []byte) (int, error) {
 	return max(n, 0), err // -1 with an error
 }
 
-// Listen returns the next news that needs the caller. It fails with the helper's failure, where
-// the helper ends, and with the cause of ctx. The end of ctx tells the helper to undo
-// everything.
+// Listen returns the next news that needs the caller. It fails with the helper's failure, with
+// the cause of ctx, and if the helper ends. The end of ctx tells the helper to undo everything.
 func (k *Helper) Listen(ctx context.Context) (*News, error) {
 	stop := context.AfterFunc(ctx, k.Leave)
 	defer stop()

@@ -47,8 +47,7 @@ type Injector struct {
 }
 
 // New returns an Injector for a process that the tracer is for. It stops nothing. It fails with
-// ErrFrozen, for processes of another architecture than Arch, and where there is no usable
-// vDSO.
+// ErrFrozen, for processes of another architecture than Arch, and if there is no usable vDSO.
 func New(p *process.Process, t *ptracer.Tracer) (*Injector, error) {
 	if group := p.Frozen(); group != "" {
 		return nil, fmt.Errorf("run a system call in process %d: %w (%s)", p.PID(), ErrFrozen, group)
@@ -61,7 +60,7 @@ func New(p *process.Process, t *ptracer.Tracer) (*Injector, error) {
 		return nil, fmt.Errorf("run a system call in process %d: not done for %v", p.PID(), arch)
 	}
 	c := &Injector{t: t}
-	_ = t.Bound() // where there can be no timer (RLIMIT_SIGPENDING), waits poll
+	_ = t.Bound() // if there can be no timer (RLIMIT_SIGPENDING), waits poll
 	if c.mem, err = p.OpenMem("mem"); err != nil {
 		return nil, err
 	}
@@ -127,8 +126,8 @@ func (c *Injector) fit(tid int, regs []byte) error {
 	return nil
 }
 
-// verify returns ErrExec where the process, which is held now, has executed another program
-// since the instruction was found. The address may then contain anything.
+// verify returns ErrExec if the process, which is held now, has executed another program since
+// the instruction was found. The address may then contain anything.
 func (c *Injector) verify() error {
 	mem, err := c.t.Process().OpenMem("mem") // c.mem is the memory of the program from before
 	if err != nil {

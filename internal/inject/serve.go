@@ -33,7 +33,7 @@ type helper struct {
 	p     *process.Process
 	out   *output
 	enc   *gob.Encoder
-	ctx   context.Context // ends when the other end is gone
+	ctx   context.Context // done when procmem has left
 	word  chan bool       // receives the word to go on
 	known map[int]bool
 	left  []Forked      // tasks that are still to be reaped

@@ -16,7 +16,7 @@ import (
 )
 
 // callIn stops one thread of a process, runs a function that makes calls in it, and lets the
-// thread go on. It tries other threads where that one is unsuitable.
+// thread go on. It tries other threads if that one is unsuitable.
 func callIn(ctx context.Context, p *process.Process, f func(c *Injector, tid int, regs []byte) error) error {
 	for began := time.Now(); ; sys.Nap(time.Millisecond) {
 		tids, err := callable(p)

@@ -90,7 +90,7 @@ func (h *helper) withAgent(c *Injector, f func(*agent) error) error {
 func (h *helper) born(f Forked) { _ = h.tell(&News{Born: &f}) }
 
 // held holds all threads of the target, runs f on the tracing thread, and lets them go. Then it
-// reaps what f has left to be reaped. Where no thread is suitable for a call at this moment, it
+// reaps what f has left to be reaped. If no thread is suitable for a call at this moment, it
 // tries again after a while.
 func (h *helper) held(f func(c *Injector) error) error {
 	t := h.tracer()

@@ -64,7 +64,7 @@ func (t *Tracer) sleeps(tid int, th *traced, st *process.Stat) bool {
 		th.asleep = nil
 		return false
 	}
-	runs, _ := t.p.ThreadRuns(tid) // 0 where the kernel does not count; then the state alone decides
+	runs, _ := t.p.ThreadRuns(tid) // 0 if the kernel does not count; then the state alone decides
 	now := time.Now()
 	if th.asleep == nil || th.asleep.runs != runs {
 		th.asleep = &asleep{runs, now}
@@ -83,7 +83,7 @@ func (t *Tracer) giveUp(tid int, th *traced) {
 }
 
 // GivenUp returns the threads that are not waited for, each with the system call that it was
-// in. The call is nil where it is not known. Only the tracing thread may call GivenUp.
+// in. The call is nil if it is not known. Only the tracing thread may call GivenUp.
 func (t *Tracer) GivenUp() map[int]*process.Syscall {
 	var out map[int]*process.Syscall
 	for tid, th := range t.threads {

@@ -12,7 +12,7 @@ import (
 )
 
 // SeizeNew attaches to the threads of the process that are not attached to yet. Only the
-// tracing thread may call it. It fails where one of them cannot be seized.
+// tracing thread may call it. It fails if one of them cannot be seized.
 func (t *Tracer) SeizeNew() error {
 	tids, err := t.p.Threads()
 	if err != nil {
@@ -30,8 +30,8 @@ func (t *Tracer) SeizeNew() error {
 }
 
 // Attach attaches to one thread. Only the tracing thread may call it. It returns nil without
-// attaching where the thread has exited or is in exec, and procmem.ErrGone where another
-// process has its id.
+// attaching if the thread has exited or is in exec, and procmem.ErrGone if another process has
+// its id.
 func (t *Tracer) Attach(tid int) error {
 	if err := t.p.CheckNamespace(); err != nil {
 		return fmt.Errorf("stop process %d: %w", t.p.PID(), err)

@@ -9,8 +9,8 @@ import (
 	"github.com/procmem/procmem/internal/sys"
 )
 
-// Bound prepares for WaitStop and Await, so that neither blocks for ever. It fails where there
-// can be no timer.
+// Bound prepares for WaitStop and Await, so that neither blocks for ever. It fails if there can
+// be no timer.
 func (t *Tracer) Bound() (err error) {
 	t.Do(func() {
 		if t.alarm == nil {
@@ -66,9 +66,9 @@ const awaitPeriod = 20 * time.Millisecond
 // errLate reports that there was no stop in time.
 var errLate = errors.New("no stop in time")
 
-// WaitStop waits for the next stop of a running thread and returns its status. ok is false
-// where there was no stop within most, or a control group has frozen the thread. An error says
-// that the thread is gone. Only the tracing thread may call it.
+// WaitStop waits for the next stop of a running thread and returns its status. ok is false if
+// there was no stop within most, or a control group has frozen the thread. An error says that
+// the thread is gone. Only the tracing thread may call it.
 func (t *Tracer) WaitStop(tid int, most time.Duration) (status unix.WaitStatus, ok bool, err error) {
 	began := time.Now()
 	status, err = t.Await(tid, func() error {

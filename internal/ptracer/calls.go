@@ -35,8 +35,8 @@ const maxTransfer = 0x7ffff000
 // maxVector is the number of ranges that one system call can name (UIO_MAXIOV).
 const maxVector = 1024
 
-// CallName returns the name of a system call, or a text with its number where the table does
-// not have it.
+// CallName returns the name of a system call, or a text with its number if the table does not
+// have it.
 func CallName(arch procmem.Arch, number int) string {
 	if c, ok := calls[arch][number]; ok {
 		return c.name
@@ -50,7 +50,7 @@ const maxLooks = 1 << 16
 
 // Writes returns the memory that system calls may write to while their threads are in the
 // kernel. mem reads the memory of the process, which may contain anything, so the result may
-// name what is not mapped. Where there is too much to look at, the result is all memory.
+// name what is not mapped. If there is too much to look at, the result is all memory.
 func Writes(arch procmem.Arch, in []*process.Syscall, mem procmem.Memory) []procmem.Range {
 	w := writes{arch: arch, mem: mem, left: maxLooks}
 	for _, s := range in {

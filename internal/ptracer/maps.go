@@ -12,9 +12,9 @@ var errMapsLocked = errors.New("a thread of it waits in the kernel (state D) and
 // lockPatience is how long that lock may be held.
 const lockPatience = 100 * time.Millisecond
 
-// MapsAreFree returns nil where the mappings can be read, and an error where a thread that did
-// not stop keeps everybody from that. It does not wait for the mappings itself. Only the
-// tracing thread may call it.
+// MapsAreFree returns nil if the mappings can be read, and an error if a thread that did not
+// stop keeps everybody from that. It does not wait for the mappings itself. Only the tracing
+// thread may call it.
 func (t *Tracer) MapsAreFree() error {
 	if len(t.GivenUp()) == 0 {
 		return nil

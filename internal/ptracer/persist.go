@@ -17,7 +17,7 @@ import (
 const persistence = 100
 
 // Persist calls f, which asks something of a held thread, until f succeeds, for 0.1 s at most.
-// It returns the last error. It gives up at once where the thread is gone or not stopped. For a
+// It returns the last error. It gives up at once if the thread is gone or not stopped. For a
 // moment the kernel may answer ESRCH for a stopped thread, so /proc decides. It is for what
 // must not be left undone, such as giving registers back.
 func Persist(tid int, f func() error) error { return persist(tid, "t", f) }
@@ -48,5 +48,5 @@ func detach(tid int, th *traced) {
 	_ = Persist(tid, func() error { return sys.Detach(tid, th.signal) }) // it was killed
 }
 
-// interrupt asks a thread to stop. Wait finds out where it has exited.
+// interrupt asks a thread to stop. Wait finds out if it has exited.
 func interrupt(tid int) { _ = persist(tid, "RSDTt", func() error { return sys.Interrupt(tid) }) }

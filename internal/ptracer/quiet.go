@@ -17,8 +17,8 @@ const (
 	batch = 32 // quiet threads that are stopped, or let go, at a time
 )
 
-// runs returns how often each thread has been given a processor. It returns nil where there is
-// no crowd.
+// runs returns how often each thread has been given a processor. It returns nil if there is no
+// crowd.
 func (t *Tracer) runs() map[int]uint64 {
 	if len(t.tids) <= Crowd {
 		return nil

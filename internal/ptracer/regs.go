@@ -21,7 +21,7 @@ type regReader struct {
 	unknown map[uint32]bool // types that the kernel does not know for this target
 }
 
-// get returns one register set, or nil where the thread has none.
+// get returns one register set, or nil if the thread has none.
 func (r *regReader) get(tid int, typ uint32) []byte {
 	if r.unknown[typ] {
 		return nil
@@ -50,7 +50,7 @@ func (r *regReader) add(sets []procmem.Regset, tid int, types ...uint32) []procm
 }
 
 // BlockedRegs returns a general purpose register set with what /proc tells of a blocked thread.
-// All else in it is zero. It fails with ErrRunning where the thread is on a processor, so that
+// All else in it is zero. It fails with ErrRunning if the thread is on a processor, so that
 // nothing is known.
 func BlockedRegs(p *process.Process, tid int, arch procmem.Arch) ([]byte, error) {
 	sc, err := p.ThreadSyscall(tid)

@@ -103,7 +103,7 @@ func executes(p *process.Process) bool {
 	})) == 0
 }
 
-// lastBorn returns the id that the kernel gave last to a process or thread, or 0 where that is
+// lastBorn returns the id that the kernel gave last to a process or thread, or 0 if that is
 // unknown.
 func lastBorn() int {
 	b, err := os.ReadFile("/proc/loadavg")

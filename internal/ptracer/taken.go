@@ -18,7 +18,7 @@ type Taken struct {
 	Pending uint64  // the same
 	Reason  *Reason // why the registers are missing or not whole; nil: they are whole
 	// Call is the system call in which the thread was given up. The thread may have gone on
-	// since. It is nil for threads that were not given up, and where the call is not known.
+	// since. It is nil for threads that were not given up, and if the call is not known.
 	Call *process.Syscall
 	// Info is what can be known without a tracer. It is set for a thread that was born after
 	// the others were looked at, because it may be gone after the pause.

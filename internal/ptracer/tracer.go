@@ -54,8 +54,8 @@ type traced struct {
 	refused bool // it did not stop in time, and is not waited for
 	stopped bool
 	signal  int              // to be delivered when the thread goes on
-	asleep  *asleep          // nil where it was not seen in state D
-	call    *process.Syscall // the call in which it was given up; nil where that is not known
+	asleep  *asleep          // nil if it was not seen in state D
+	call    *process.Syscall // the call in which it was given up; nil if that is not known
 }
 
 // New returns a tracer of a process that is attached to nothing yet. Release must be called.
@@ -200,9 +200,8 @@ func (t *Tracer) Held(tid int) bool { return t.threads[tid] != nil && t.threads[
 // that finds nothing new does not suffice. The kernel ends the list of threads where it comes
 // to one that exits at that moment.
 //
-// Stop fails with procmem.ErrGone where no thread is left, with the cause of ctx where that
-// ends, and where a thread cannot be seized. Threads that do not stop are no failure: GivenUp
-// returns them.
+// Stop fails with procmem.ErrGone if no thread is left, with the cause of ctx if that ends, and
+// if a thread cannot be seized. Threads that do not stop are no failure: GivenUp returns them.
 func (t *Tracer) Stop(ctx context.Context) (err error) {
 	t.Do(func() { err = t.StopAll(ctx) })
 	return err
@@ -424,6 +423,6 @@ func (t *Tracer) SetSignal(tid, signal int) { t.threads[tid].signal = signal }
 // Pause returns for how long the process has been held so far.
 func (t *Tracer) Pause() time.Duration { return t.pause }
 
-// Regset returns a register set of a held thread, or nil where it has none. Only the tracing
+// Regset returns a register set of a held thread, or nil if it has none. Only the tracing
 // thread may call it.
 func (t *Tracer) Regset(tid int, typ uint32) []byte { return t.regs.get(tid, typ) }
