@@ -15,7 +15,7 @@ import (
 // Arch returns the architecture of the executable. It reads only the bytes of the file that
 // tell it, because the file may have been made to be read for ever. It does not read a file on
 // a server. Then the auxiliary vector tells the architecture, among those that this machine can
-// run. Arch fails where the file is no ELF file or cannot be read, and for an unknown
+// run. Arch fails if the file is no ELF file or cannot be read, and for an unknown
 // architecture.
 func (p *Process) Arch() (procmem.Arch, error) {
 	if exe, err := p.Exe(); err == nil {

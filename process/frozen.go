@@ -11,7 +11,7 @@ import (
 )
 
 // Frozen returns the control group that has the process frozen, or is about to freeze it. No
-// thread of the process runs code of its own before the thaw. It returns "" where none is seen.
+// thread of the process runs code of its own before the thaw. It returns "" if none is seen.
 func (p *Process) Frozen() string {
 	for _, g := range p.freezers() {
 		if name := g.frozen(); name != "" {

@@ -50,7 +50,7 @@ func (p *Process) Smaps() (ms []procmem.Mapping, err error) {
 
 // trueNames corrects paths that /proc/PID/maps leaves in doubt. It writes a newline as "\012",
 // and writes these four characters as they are. The links of map_files have paths as they are.
-// Where those cannot be read, "\012" is taken for a newline.
+// If those cannot be read, "\012" is taken for a newline.
 func (p *Process) trueNames(ms []procmem.Mapping) {
 	_, dir := p.bearer()
 	for i := range ms {

@@ -16,8 +16,8 @@ type FileState struct {
 	Changed time.Time // time of the last write by a system call, first write to a page through a mapping, or removal
 }
 
-// FileState returns the state of the file behind a mapping. ok is false where there is none, it
-// is on a server, or it cannot be opened.
+// FileState returns the state of the file behind a mapping. ok is false if there is none, it is
+// on a server, or it cannot be opened.
 func (v *View) FileState(m *procmem.Mapping) (state FileState, ok bool) {
 	file, release := v.back.File(m)
 	defer release()

@@ -31,7 +31,7 @@ const (
 )
 
 // Exe returns the path of the executable, followed by " (deleted)" where its name is gone. It
-// fails where the link cannot be read.
+// fails if the link cannot be read.
 func (p *Process) Exe() (string, error) {
 	var path string
 	err := p.withMemory(func(_ int, dir *os.File) (err error) {
@@ -65,7 +65,7 @@ func (p *Process) longExe() (string, error) {
 	return "", fmt.Errorf("read link /proc/%d/exe: %w", p.pid, unix.ENAMETOOLONG)
 }
 
-// base returns the last element of the path of an executable, or "" where there is none.
+// base returns the last element of the path of an executable, or "" if there is none.
 func base(exe string) string {
 	name := filepath.Base(strings.TrimSuffix(exe, " (deleted)"))
 	if name == "." || name == "/" {
@@ -74,8 +74,8 @@ func base(exe string) string {
 	return name
 }
 
-// Cmdline returns the arguments, of which it reads the first MiB. It fails with ErrBlocked
-// where they are in memory that cannot be read now.
+// Cmdline returns the arguments, of which it reads the first MiB. It fails with ErrBlocked if
+// they are in memory that cannot be read now.
 func (p *Process) Cmdline() ([]string, error) {
 	b, err := within(p, nameTime, func() ([]byte, error) {
 		return parseMem(p, "cmdline", func(r io.Reader) ([]byte, error) { return io.ReadAll(io.LimitReader(r, maxCmdline)) })
@@ -89,7 +89,7 @@ func (p *Process) Cmdline() ([]string, error) {
 	return strings.Split(strings.TrimSuffix(string(b), "\x00"), "\x00"), nil
 }
 
-// within returns what f does, or ErrBlocked where f takes longer than d. In that case f goes on
+// within returns what f does, or ErrBlocked if f takes longer than d. In that case f goes on
 // waiting in the kernel, on an OS thread that only the end of procmem ends.
 func within[T any](p *Process, d time.Duration, f func() (T, error)) (T, error) {
 	type result struct {

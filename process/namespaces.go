@@ -14,15 +14,15 @@ import (
 
 // A process id is a number of one pid namespace. /proc shows ids of the namespace that it was
 // mounted for. System calls that take a process id (ptrace(2), kill(2), pidfd_open(2),
-// process_vm_readv(2)) mean ids of the caller's namespace. Where the two differ, one number
-// means two processes.
+// process_vm_readv(2)) mean ids of the caller's namespace. If the two differ, one number means
+// two processes.
 
 // ErrForeignProc reports that /proc belongs to another pid namespace than the caller.
 var ErrForeignProc = errors.New("/proc shows the processes of another pid namespace than procmem's own, where their numbers mean others or none")
 
-// CheckNamespace returns ErrForeignProc where the process id and thread ids of p must not be
-// given to a system call. It must be called before the first such call. Code that only reads
-// files of /proc needs no check.
+// CheckNamespace returns ErrForeignProc if the process id and thread ids of p must not be given
+// to a system call. It must be called before the first such call. Code that only reads files of
+// /proc needs no check.
 func (p *Process) CheckNamespace() error {
 	p.numbers.Do(func() { p.foreign = p.checkNamespace() })
 	return p.foreign
@@ -52,9 +52,9 @@ func (p *Process) checkNamespace() error {
 	return nil
 }
 
-// Self returns the process id that the caller has in this /proc. It differs from os.Getpid
-// where /proc belongs to another pid namespace. It fails with ErrForeignProc where this /proc
-// does not show the caller.
+// Self returns the process id that the caller has in this /proc. It differs from os.Getpid if
+// /proc belongs to another pid namespace. It fails with ErrForeignProc if this /proc does not
+// show the caller.
 func Self() (int, error) {
 	pid, _, err := readSelf()
 	return pid, err
@@ -81,7 +81,7 @@ func readSelf() (pid int, status *Status, err error) {
 // the thread itself.
 var ErrPreparedNamespace = errors.New("the next child is to be in another namespace (unshare(2), setns(2))")
 
-// CheckChildNamespaces returns ErrPreparedNamespace where a thread has asked for another pid or
+// CheckChildNamespaces returns ErrPreparedNamespace if a thread has asked for another pid or
 // time namespace for its children. It must be called while the thread is held, before the
 // thread is made to clone anything.
 //

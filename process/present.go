@@ -54,9 +54,8 @@ func (v *View) existing(r *procmem.Range) iter.Seq2[pageRun, error] {
 
 // ReadWritten reads pages in memory that the process has written since the view was made. Those
 // are its own, unless it has forked since. They go into p, one range after the other, as far as
-// process_vm_readv(2) reads them. It returns how many bytes of p are filled: 0 where reading
-// would leave a trace. In a running process, pages that go away meanwhile come into existence
-// again.
+// process_vm_readv(2) reads them. It returns how many bytes of p are filled: 0 if reading would
+// leave a trace. In a running process, pages that go away meanwhile come into existence again.
 func (v *View) ReadWritten(p []byte, ranges []procmem.Range) (done int) {
 	return v.readWritten(p, ranges)
 }

@@ -70,8 +70,8 @@ type successor struct {
 	dir *os.File
 }
 
-// Open opens process pid of this /proc. It fails with ErrNoProcess where there is none, or pid
-// is a thread of another process. Close must be called.
+// Open opens process pid of this /proc. It fails with ErrNoProcess if there is none, or pid is
+// a thread of another process. Close must be called.
 //
 // Open needs no rights, unless /proc hides the process (hidepid). What is read later does,
 // above all View. It fails with EACCES or EPERM (os.ErrPermission) where the rights are
@@ -225,7 +225,7 @@ func alive(dir *os.File) bool {
 }
 
 // Open opens a file below /proc/PID for reading, such as "maps" or "task/12/stat". It fails
-// with ESRCH where the process has been reaped.
+// with ESRCH if the process has been reaped.
 func (p *Process) Open(name string) (*os.File, error) {
 	return p.openIn(p.dir, name, unix.O_RDONLY)
 }
@@ -283,8 +283,8 @@ type (
 	Syscall = procfs.Syscall
 )
 
-// MayRead returns nil where the caller may read the memory of the process, and else the error
-// of View. It asks the kernel, which has no effect on the process.
+// MayRead returns nil if the caller may read the memory of the process, and else the error of
+// View. It asks the kernel, which has no effect on the process.
 func (p *Process) MayRead() error {
 	f, err := p.OpenMem("mem")
 	if err != nil {
@@ -365,7 +365,7 @@ func (p *Process) CoredumpFilter() (uint32, error) {
 	})
 }
 
-// readMemory is procfs.ReadSmall for a file that is empty where a thread has no memory left. It
+// readMemory is procfs.ReadSmall for a file that is empty if a thread has no memory left. It
 // then fails with ESRCH.
 func readMemory(r io.Reader) ([]byte, error) {
 	b, err := procfs.ReadSmall(r)

@@ -259,8 +259,8 @@ func (v *View) readAbsent(m *procmem.Mapping, p []byte, done int, a, to procmem.
 func (v *View) Remote(m *procmem.Mapping) bool { return v.back.Remote(m) }
 
 // Served opens the file behind a mapping where it is on a server. served reports whether it is.
-// f is nil where it cannot be opened. f may be read as long as the view is open, and fails
-// where an answer takes too long.
+// f is nil if it cannot be opened. f may be read as long as the view is open, and fails if an
+// answer takes too long.
 func (v *View) Served(m *procmem.Mapping) (f interface {
 	io.ReaderAt
 	io.Closer
@@ -301,10 +301,10 @@ func (v *View) HasBacking(m *procmem.Mapping) bool {
 func aioRing(m *procmem.Mapping) bool { return m.Shared() && m.Path == "/[aio] (deleted)" }
 
 // Unseen returns why those pages of a mapping cannot be read that the process has not touched:
-// its file cannot be opened. The error has a remedy where there is one. Unseen returns nil
-// where all pages can be read. Only shared mappings, and private ones of a file on a server,
-// have such pages. To ask for those by way of the process would wait for the server, with a
-// lock of the process held.
+// its file cannot be opened. The error has a remedy if there is one. Unseen returns nil if all
+// pages can be read. Only shared mappings, and private ones of a file on a server, have such
+// pages. To ask for those by way of the process would wait for the server, with a lock of the
+// process held.
 func (v *View) Unseen(m *procmem.Mapping) error {
 	if !m.Shared() && !v.Remote(m) || m.Flags&procmem.VMUffdMiss != 0 || aioRing(m) || v.HasBacking(m) {
 		return nil

@@ -15,7 +15,7 @@ const (
 	maxBuildID  = 64
 )
 
-// buildID returns the build id of an ELF file of this machine's byte order, or nil where it has
+// buildID returns the build id of an ELF file of this machine's byte order, or nil if it has
 // none. It reads little, whatever the file claims.
 func buildID(r io.ReaderAt) []byte {
 	head := make([]byte, 64)

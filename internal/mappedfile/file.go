@@ -12,15 +12,15 @@ import (
 // the caller.
 var ErrNoAnswer = errors.New("its file is on a server that does not answer, or does not give it out")
 
-// File is a file behind a mapping. All methods of a file on a server fail with ErrNoAnswer
-// where that does not answer in time.
+// File is a file behind a mapping. All methods of a file on a server fail with ErrNoAnswer if
+// that does not answer in time.
 type File interface {
 	io.ReaderAt
 	io.Closer
 	// Size returns the length of the file, in bytes.
 	Size() (int64, error)
 	// SeekData returns the offset of the first data from off on, and that of the hole after it.
-	// It fails with ENXIO where there is no data. A hole that is not after the data is unknown.
+	// It fails with ENXIO if there is no data. A hole that is not after the data is unknown.
 	SeekData(off int64) (data, hole int64, err error)
 }
 

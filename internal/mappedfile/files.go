@@ -31,9 +31,9 @@ type Files struct {
 // New returns the files behind the mappings of a process. Close must be called.
 func New(of Process) *Files { return &Files{of: of, reader: &fileReader{of: of}} }
 
-// File returns the file behind m. It returns nil where there is no file, the file is not a
-// regular one, or there is no right to open it. It also returns nil where a server does not
-// answer. Once release was called, the file must not be read.
+// File returns the file behind m. It returns nil if there is no file, the file is not a regular
+// one, or there is no right to open it. It also returns nil if a server does not answer. Once
+// release was called, the file must not be read.
 func (fs *Files) File(m *procmem.Mapping) (f File, release func()) {
 	nop := func() {}
 	if !m.HasFile() || m.Special() {

@@ -55,8 +55,8 @@ func mountsHere() Mounts {
 	return ParseMounts(f)
 }
 
-// ParseMounts reads the text of /proc/PID/mountinfo. Where the text is empty, files may be
-// remote by their devices alone.
+// ParseMounts reads the text of /proc/PID/mountinfo. If the text is empty, files may be remote
+// by their devices alone.
 func ParseMounts(r io.Reader) Mounts {
 	ms := Mounts{map[[2]uint32]bool{}, map[string]bool{}}
 	for _, m := range procfs.ParseMountinfo(r) {

@@ -71,7 +71,7 @@ type answer struct {
 }
 
 // ask asks a question about a file. gen is the number of the process that has answered. It
-// fails with ErrNoAnswer where none comes within patience.
+// fails with ErrNoAnswer if none comes within patience.
 func (r *fileReader) ask(q question, file string, patience time.Duration) (a answer, gen int, err error) {
 	r.mu.Lock()
 	defer r.mu.Unlock()

@@ -20,7 +20,7 @@ type way struct {
 	link bool
 }
 
-// open opens the file. It fails with ESTALE where that is not the file of the mapping.
+// open opens the file. It fails with ESTALE if that is not the file of the mapping.
 func (w way) open(dir *os.File, inode uint64) (*os.File, error) {
 	open := openPath
 	if w.link {
@@ -38,7 +38,7 @@ func (w way) open(dir *os.File, inode uint64) (*os.File, error) {
 }
 
 // openAny tries all ways to the file behind a mapping, the best first, until open opens one. It
-// gives up where a server does not answer.
+// gives up if a server does not answer.
 func openAny[F any](dir *os.File, m *procmem.Mapping, open func(way) (F, error)) (F, error) {
 	// map_files is exact, even for files without a name. It takes CAP_CHECKPOINT_RESTORE or
 	// CAP_SYS_ADMIN.
@@ -79,7 +79,7 @@ func openDescriptor[F any](dir *os.File, open func(way) (F, error)) (f F, err er
 }
 
 // openHere opens the file behind a mapping in this process, which may wait for a server. It
-// returns nil where no way leads to the file.
+// returns nil if no way leads to the file.
 func openHere(dir *os.File, m *procmem.Mapping) *os.File {
 	f, err := openAny(dir, m, func(w way) (*os.File, error) { return w.open(dir, m.Inode) })
 	if err != nil {
@@ -103,7 +103,7 @@ func openLink(dir *os.File, name string) (f *os.File, st *unix.Stat_t, err error
 // executable returns the name of the executable as maps has it.
 func executable(dir *os.File) string { return linkOf(dir, "exe") }
 
-// linkOf returns the target of a link of /proc, or "" where the kernel does not tell.
+// linkOf returns the target of a link of /proc, or "" if the kernel does not tell.
 func linkOf(dir *os.File, link string) string {
 	name, err := privilege.ReadLink(dir, link)
 	if err != nil {

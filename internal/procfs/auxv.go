@@ -7,7 +7,7 @@ import (
 )
 
 // ParseAuxv returns an auxiliary vector up to and with AT_NULL, in the words of the
-// architecture. It fails where there is no AT_NULL.
+// architecture. It fails if there is no AT_NULL.
 func ParseAuxv(b []byte, arch procmem.Arch) ([]byte, error) {
 	if auxv, complete := arch.TrimAuxv(b); complete {
 		return auxv, nil

@@ -46,8 +46,8 @@ func eachLine(r io.Reader, what string, f func([]byte) error) error {
 	}
 }
 
-// readLine returns the next line, which is valid until the next call. The error is nil where
-// there was a newline.
+// readLine returns the next line, which is valid until the next call. The error is nil if there
+// was a newline.
 func readLine(in *bufio.Reader) ([]byte, error) {
 	line, err := in.ReadSlice('\n')
 	if err == nil {
@@ -63,7 +63,7 @@ func readLine(in *bufio.Reader) ([]byte, error) {
 	return line, err
 }
 
-// ReadSmall reads a file of one line, which it returns as it is. It fails where there are more
+// ReadSmall reads a file of one line, which it returns as it is. It fails if there are more
 // than 64 KiB.
 func ReadSmall(r io.Reader) ([]byte, error) {
 	b, err := io.ReadAll(io.LimitReader(r, maxLine+1))
@@ -94,7 +94,7 @@ func parseUint(b []byte, base, bits int) (uint64, error) {
 }
 
 // ParseCoredumpFilter reads the text of /proc/PID/coredump_filter (core(5)). It returns the
-// bits, and fails where they are no hexadecimal number.
+// bits, and fails if they are no hexadecimal number.
 func ParseCoredumpFilter(b []byte) (uint32, error) {
 	v, err := parseUint(bytes.TrimSpace(b), 16, 32)
 	return uint32(v), err

@@ -43,7 +43,7 @@ func (s *Stat) Exiting() bool { return s.Flags&0x4 != 0 }
 // Zombie reports whether the process has exited.
 func (s *Stat) Zombie() bool { return s.State == 'Z' || s.State == 'X' }
 
-// ParseStat reads the text of /proc/PID/stat or task/TID/stat. It fails where a field that Stat
+// ParseStat reads the text of /proc/PID/stat or task/TID/stat. It fails if a field that Stat
 // has is missing or is no number.
 func ParseStat(r io.Reader) (*Stat, error) {
 	b, err := ReadSmall(r)
@@ -93,7 +93,7 @@ func ParseStat(r io.Reader) (*Stat, error) {
 
 // ParseRuns reads the text of /proc/PID/task/TID/schedstat
 // (Documentation/scheduler/sched-stats.rst). It returns how often the thread has been given a
-// processor. It fails where there are not three numbers.
+// processor. It fails if there are not three numbers.
 func ParseRuns(r io.Reader) (uint64, error) {
 	b, err := ReadSmall(r)
 	if err != nil {

@@ -30,7 +30,7 @@ type Status struct {
 	HasMemory  bool   // VmSize was printed; it is not for kernel threads and zombies
 }
 
-// InnerPID returns the id in the innermost pid namespace, or 0 where the kernel does not tell.
+// InnerPID returns the id in the innermost pid namespace, or 0 if the kernel does not tell.
 func (s *Status) InnerPID() int {
 	if n := len(s.NSPID); n > 0 {
 		return s.NSPID[n-1]
@@ -38,7 +38,7 @@ func (s *Status) InnerPID() int {
 	return 0
 }
 
-// ParseStatus reads the text of /proc/PID/status or task/TID/status. It fails where there is no
+// ParseStatus reads the text of /proc/PID/status or task/TID/status. It fails if there is no
 // State, or a field that Status has is malformed.
 func ParseStatus(r io.Reader) (*Status, error) {
 	s := &Status{}

@@ -19,8 +19,8 @@ type Syscall struct {
 	SP, PC  procmem.Addr
 }
 
-// ParseSyscall reads the text of /proc/PID/task/TID/syscall. It fails where the text has
-// another form.
+// ParseSyscall reads the text of /proc/PID/task/TID/syscall. It fails if the text has another
+// form.
 func ParseSyscall(r io.Reader) (*Syscall, error) {
 	b, err := ReadSmall(r)
 	if err != nil {
