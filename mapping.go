@@ -151,7 +151,7 @@ type Mapping struct {
 	Offset uint64 // of Start in the file, in bytes
 	Major  uint32 // device of the file
 	Minor  uint32
-	Inode  uint64 // 0 where no file is mapped
+	Inode  uint64 // 0 if no file is mapped
 
 	// Path is the file's name as the kernel knows it, or a name in brackets such as "[heap]".
 	// It is empty for anonymous memory. The suffix " (deleted)" stays.

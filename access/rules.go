@@ -66,7 +66,7 @@ func compare(pid int, me, them *process.Status, readable bool) *sides {
 func (s *sides) has(capability int) bool { return s.me.CapEff&(1<<capability) != 0 }
 
 // check goes through the rules in the kernel's order. A rule that does not hold is the cause
-// only where the kernel's answer was no.
+// only if the kernel's answer was no.
 func (r *Report) check(s *sides) {
 	n := len(r.Rules)
 	r.user(s)
@@ -212,7 +212,7 @@ func quote(path string) string {
 	return "'" + strings.ReplaceAll(path, "'", `'\''`) + "'"
 }
 
-// yamaScope reads kernel.yama.ptrace_scope; ok is false where the kernel does not have it.
+// yamaScope reads kernel.yama.ptrace_scope; ok is false if the kernel does not have it.
 func yamaScope(path string) (scope int, ok bool) {
 	b, err := os.ReadFile(path)
 	if err != nil {
@@ -267,7 +267,7 @@ func descendant(pid, ancestor int) bool {
 	return false
 }
 
-// parent returns 0 where there is none, or none that this /proc shows.
+// parent returns 0 if there is none, or none that this /proc shows.
 func parent(pid int) int {
 	p, err := process.Open(pid)
 	if err != nil {

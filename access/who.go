@@ -100,7 +100,7 @@ func (r *Report) hidden(pid int) {
 		"run procmem as root (sudo), or as a member of the group that gid= names in the options of /proc")
 }
 
-// threadOf returns the process that thread tid belongs to, 0 where tid is none.
+// threadOf returns the process that thread tid belongs to, 0 if tid is none.
 func threadOf(tid int) int {
 	f, err := privilege.OpenProc(tid, "status")
 	if err != nil {

@@ -10,7 +10,7 @@ import (
 
 // Origin is the memory in which candidates were found.
 type Origin struct {
-	PID     int    `json:"pid,omitempty"`     // 0 where a core does not tell
+	PID     int    `json:"pid,omitempty"`     // 0 if a core does not tell
 	Start   uint64 `json:"start,omitempty"`   // of the process, in clock ticks after boot; 0 for a core
 	Boot    string `json:"boot,omitempty"`    // which boot of the machine that was; "" for a core
 	Program uint32 `json:"program,omitempty"` // tells the programs apart that one process has executed

@@ -125,7 +125,7 @@ type narrowJob struct {
 	info       *Info
 	size, unit int
 	mem        procmem.Memory
-	resident   procmem.Resident // nil where nothing is swapped out, or all is to be read
+	resident   procmem.Resident // nil if nothing is swapped out, or all is to be read
 	in         []procmem.Range
 	keep       func(old, now []byte) bool
 

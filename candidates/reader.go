@@ -149,7 +149,7 @@ func (c *Reader) frame(buf []byte) ([]byte, error) {
 	return buf, nil
 }
 
-// end reads what follows the last frame, and returns io.EOF where that is right.
+// end reads what follows the last frame, and returns io.EOF if that is right.
 func (c *Reader) end(sum uint32) error {
 	var b [9]byte
 	if err := c.read(b[:8]); err != nil {

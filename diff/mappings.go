@@ -25,7 +25,7 @@ type MappingChange struct {
 	procmem.Range // the addresses of which it is true
 	Kind          Kind
 	// A and B are the mapping in the first and in the second memory, with all of its addresses.
-	// A is nil where it came, B where it went.
+	// A is nil if it came, B if it went.
 	A, B *procmem.Mapping
 }
 

@@ -52,7 +52,7 @@ type side struct {
 	name     Side
 	mem      procmem.Memory
 	data     *cursor // where it may hold anything but zeros
-	resident *cursor // where of that it is in memory; nil where it does not tell, or is not asked
+	resident *cursor // where of that it is in memory; nil if it does not tell, or is not asked
 }
 
 func newSide(name Side, mem procmem.Memory, r procmem.Range, swapped bool) *side {
@@ -104,8 +104,8 @@ func (s *side) at(a procmem.Addr) (data, swapped bool, until procmem.Addr) {
 const probeFrom = pipe.BlockSize
 
 // look returns how far memory from the start of r on is alike: missing, where there is an
-// error, or worth reading. Where there is no data it looks at the last byte too, for zeros may
-// be followed by what a core lacks.
+// error, or worth reading. If there is no data it looks at the last byte too, for zeros may be
+// followed by what a core lacks.
 func (s *side) look(r procmem.Range, data bool) (end procmem.Addr, err error) {
 	if data && r.Size() <= probeFrom {
 		return r.End, nil
@@ -134,7 +134,7 @@ func (s *side) look(r procmem.Range, data bool) (end procmem.Addr, err error) {
 	return bad, nil
 }
 
-// probe reads one byte. Where it cannot, it returns up to where that is so, as far as that is
+// probe reads one byte. If it cannot, it returns up to where that is so, as far as that is
 // known.
 func (s *side) probe(a procmem.Addr) (until procmem.Addr, err error) {
 	var b [1]byte

@@ -83,7 +83,7 @@ func indexRangeGeneric(b []byte, size int, s valueRange) int {
 
 // printable puts a bit into bits for each byte of b, 64 into each word, the lowest first. The
 // bit says whether the byte is one from blank to tilde, a tab, or has a bit of high. high is
-// 0x80 or 0. Where there are fewer bytes, the rest are zeros.
+// 0x80 or 0. If there are fewer bytes, the rest are zeros.
 func printable(bits []uint64, b []byte, high byte) {
 	if n := min(len(bits), len(b)/64); hasVectors && n > 0 {
 		printableVectors(bits[:n], b, high)

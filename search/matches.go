@@ -50,8 +50,8 @@ var errStopped = errors.New("stopped")
 type run struct {
 	s    *Searcher
 	mem  procmem.Memory
-	maps []procmem.Mapping                               // ascending; nil where mem does not tell
-	add  func(text []byte, m *Match, goesOn bool) []byte // nil where no text is made
+	maps []procmem.Mapping                               // ascending; nil if mem does not tell
+	add  func(text []byte, m *Match, goesOn bool) []byte // nil if no text is made
 	hand func(b *pipe.Block, n *progress) bool           // yields what was found
 
 	blocks    chan *pipe.Block
@@ -66,7 +66,7 @@ type run struct {
 // nowhere is where no match begins: the last address is in no range.
 const nowhere = ^procmem.Addr(0)
 
-// run returns no error where no more matches are wanted.
+// run returns no error if no more matches are wanted.
 func (r *run) run(ctx context.Context) error {
 	s := r.s
 	s.stats = Stats{}

@@ -166,7 +166,7 @@ func (n *number) pattern(text string, o ValueOptions) (Pattern, error) {
 	return Pattern{text: text, number: n, align: uint64(align)}, nil
 }
 
-// fixed returns the length of every match, or 0 where they differ.
+// fixed returns the length of every match, or 0 if they differ.
 func (p *Pattern) fixed() int {
 	if p.number != nil {
 		return p.number.size

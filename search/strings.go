@@ -149,7 +149,7 @@ func (r *runs) runFrom(b []byte, i, limit int) int {
 	return limit
 }
 
-// seek implements seeker. Where the run is not from its start, it is either what the last match
+// seek implements seeker. If the run is not from its start, it is either what the last match
 // has left or belongs to the last block.
 func (r *runs) seek(b []byte, from int, inside bool) (start, end int, ok bool) {
 	if r.char(b, from) && r.char(b, from-r.width) {

@@ -71,8 +71,8 @@ type ValueOptions struct {
 	Align     int
 	BigEndian bool
 	// Tolerance is how far a floating-point number may be from the value, or from the ends of a
-	// range. Where it is 0, digits behind the point or in front of an exponent tell: it is half
-	// a unit of the last one. So 3.14 finds 3.135 to 3.145. A number without either is taken
+	// range. If it is 0, digits behind the point or in front of an exponent tell: it is half a
+	// unit of the last one. So 3.14 finds 3.135 to 3.145. A number without either is taken
 	// exactly.
 	Tolerance float64
 	Word      int // bytes of a pointer: 4 or 8, which 0 is too
@@ -189,7 +189,7 @@ func parseFloat(t Type, s string) (float64, error) {
 	return v, cause(err)
 }
 
-// lastDigit returns what a unit of the last digit is worth, or 0 where there is neither a point
+// lastDigit returns what a unit of the last digit is worth, or 0 if there is neither a point
 // nor an exponent.
 func lastDigit(s string) float64 {
 	s = strings.ToLower(s)

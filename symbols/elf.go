@@ -178,7 +178,7 @@ func (f *elfFile) entries(s section, visit func(entry) bool) error {
 	return nil
 }
 
-// buildID returns the descriptor of NT_GNU_BUILD_ID in the notes b, nil where there is none.
+// buildID returns the descriptor of NT_GNU_BUILD_ID in the notes b, nil if there is none.
 func buildID(b []byte) []byte {
 	const ntGNUBuildID, head = 3, 12
 	align := func(n uint64) uint64 { return (n + 3) &^ 3 }

@@ -277,8 +277,8 @@ func (o *object) holds(v, off uint64) bool {
 	return slices.ContainsFunc(o.loads, func(s segment) bool { return s.covers(off) && v-s.addr == off-s.off })
 }
 
-// covers reports whether the pages of a segment hold offset off of the file. Where there is
-// .bss the last page goes on behind the file's part.
+// covers reports whether the pages of a segment hold offset off of the file. If there is .bss
+// the last page goes on behind the file's part.
 func (s segment) covers(off uint64) bool {
 	return off >= pageDown(s.off) && off-pageDown(s.off) < pageUp(s.fileSize+s.off-pageDown(s.off))
 }

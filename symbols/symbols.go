@@ -54,7 +54,7 @@ type run struct {
 	first, last int // in maps, of the file; inclusive
 	limit       procmem.Addr
 	once        sync.Once
-	file        *object    // nil where it has no symbols
+	file        *object    // nil if it has no symbols
 	loaded      []instance // ascending
 }
 
@@ -116,7 +116,7 @@ func (t *Table) Lookup(a procmem.Addr) (name string, offset uint64, ok bool) {
 }
 
 // place returns the run that an address belongs to, and what the address is in the file. It
-// returns nil where the address is no part of a file that is loaded and has symbols.
+// returns nil if the address is no part of a file that is loaded and has symbols.
 func (t *Table) place(a procmem.Addr) (*run, uint64) {
 	i := procmem.FindMapping(t.maps, a)
 	if i == len(t.maps) || !t.maps[i].Contains(a) {
@@ -249,8 +249,8 @@ func (t *Table) fileOf(m *procmem.Mapping) *object {
 	return f
 }
 
-// read returns nil where the file cannot be opened, or is no ELF file that makes sense. Names
-// are an extra, without which all else works.
+// read returns nil if the file cannot be opened, or is no ELF file that makes sense. Names are
+// an extra, without which all else works.
 func (t *Table) read(m *procmem.Mapping) *object {
 	f, err := t.open(m)
 	if err != nil {

@@ -60,7 +60,7 @@ func findName(ms []procmem.Mapping, name string) ([]procmem.Range, error) {
 
 // notFound explains why no reading of the text is the name of a mapping.
 func (s Spec) notFound(ms []procmem.Mapping) error {
-	// Where the text goes on behind a name that is there, what follows is what is wrong.
+	// If the text goes on behind a name that is there, what follows is what is wrong.
 	for i := len(s.text); ; {
 		if i = strings.LastIndexByte(s.text[:i], '+'); i <= 0 {
 			break

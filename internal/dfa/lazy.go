@@ -26,7 +26,7 @@ const slowSteps = 64 << 10
 // know of the byte before.
 type state struct {
 	list    []uint32 // instructions that take a byte, match, or look at the byte that follows
-	before  look     // only where pending
+	before  look     // only if pending
 	pending bool     // there are instructions that look
 	match   bool     // a match has ended before the last byte
 }

@@ -66,7 +66,7 @@ func (d *lazy) bytesOf(at []uint32) (s set) {
 	return s
 }
 
-// newWindow returns the window that is moved fastest, or nil where none is of use.
+// newWindow returns the window that is moved fastest, or nil if none is of use.
 func newWindow(p *prog, minLen int) *window {
 	sets, pairs := beginnings(p, min(minLen, maxWindow))
 	best, size := minPace, 0

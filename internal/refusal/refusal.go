@@ -14,7 +14,7 @@ import (
 	"sync"
 )
 
-// explain returns the sentence for a refusal, "" where no rule explains it.
+// explain returns the sentence for a refusal, "" if no rule explains it.
 var explain func(pid int, err error) string
 
 // Register sets what explains refusals. It belongs into an init.

@@ -30,7 +30,7 @@ const directMin = 64 << 10
 type File struct {
 	path   string
 	f      *os.File
-	direct *os.File // the same file opened with O_DIRECT, nil where that is refused
+	direct *os.File // the same file opened with O_DIRECT, nil if that is refused
 	window window
 	cached int64 // offset up to which all goes through the page cache, and may stay there
 	disk   bool  // not memory
@@ -80,8 +80,7 @@ func kindOf(m os.FileMode) string {
 	return "a device"
 }
 
-// openDirect opens f again, to go around the page cache; nil where that is refused or of no
-// use.
+// openDirect opens f again, to go around the page cache; nil if that is refused or of no use.
 func openDirect(f *os.File) *os.File {
 	fd, err := unix.Open(fmt.Sprintf("/proc/self/fd/%d", f.Fd()), unix.O_RDWR|unix.O_DIRECT|unix.O_CLOEXEC, 0)
 	if err != nil {
@@ -164,7 +163,7 @@ func (s *File) around(p []byte, off int64) bool {
 	return s.direct != nil && len(p) >= directMin && off%directAlign == 0 && off >= s.cached
 }
 
-// cachedWrite writes through the page cache. Where all goes that way, what is on the disk is
+// cachedWrite writes through the page cache. If all goes that way, what is on the disk is
 // dropped from it; else Commit drops the little that there is.
 func (s *File) cachedWrite(p []byte, off int64) (int, error) {
 	n, err := s.f.WriteAt(p, off)

@@ -54,8 +54,8 @@ func Fit(path string, data, length uint64, zeros func() (uint64, error)) (uint64
 	return data, CheckLength(path, length)
 }
 
-// CheckLength returns a NoRoomError where a file of length bytes, holes included, is longer
-// than RLIMIT_FSIZE allows.
+// CheckLength returns a NoRoomError if a file of length bytes, holes included, is longer than
+// RLIMIT_FSIZE allows.
 func CheckLength(path string, length uint64) error {
 	if limit := longestFile(); length > limit {
 		return &NoRoomError{Path: path, Need: length, Have: limit, Limit: true}

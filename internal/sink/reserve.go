@@ -24,8 +24,8 @@ type reserve struct {
 // reserveStep is by how much it becomes shorter at once.
 const reserveStep = 64 << 20
 
-// newReserve takes n bytes in a folder. Where the file system cannot do that it returns nil:
-// then there is nothing but to try.
+// newReserve takes n bytes in a folder. If the file system cannot do that it returns nil: then
+// there is nothing but to try.
 func newReserve(dir string, n int64) (*reserve, error) {
 	if n <= 0 {
 		return nil, nil

@@ -154,7 +154,7 @@ type waitInfo struct {
 	_                  [100]byte
 }
 
-// waitid does not tell the scheduler, as ptrace. Where it blocks it is for no longer than the
+// waitid does not tell the scheduler, as ptrace. If it blocks it is for no longer than the
 // period of an Alarm.
 func waitid(tid, options int) (info waitInfo, err error) {
 	for {

@@ -32,7 +32,7 @@ func GetFPRegs64(tid int) ([]byte, error) {
 
 func cpuid(leaf, sub uint32) (a, b, c, d uint32)
 
-// XSaveLayout returns the descriptor of the NT_X86_XSAVE_LAYOUT note, or nil where there is no
+// XSaveLayout returns the descriptor of the NT_X86_XSAVE_LAYOUT note, or nil if there is no
 // XSAVE. It has 16 bytes for each extended state component of this processor that the operating
 // system enabled. They are its number, size in bytes, offset in the standard format and flags,
 // little endian. Sources are CPUID leaf 0xD, and fs/coredump and arch/x86/kernel/fpu/xstate.c

@@ -59,7 +59,7 @@ func (m ColorMode) Enabled(f *os.File) bool {
 // IsTerminal reports whether f is a terminal.
 func IsTerminal(f *os.File) bool { return f != nil && xterm.IsTerminal(int(f.Fd())) }
 
-// columns returns the width of the terminal behind w, or 0 where w is none.
+// columns returns the width of the terminal behind w, or 0 if w is none.
 func columns(w io.Writer) int {
 	f, ok := w.(*os.File)
 	if !ok || f == nil {
@@ -98,7 +98,7 @@ const (
 	gray    sgr = "\x1b[90m"
 )
 
-// line builds one line of output. It writes an escape sequence only where the colour changes.
+// line builds one line of output. It writes an escape sequence only if the colour changes.
 type line struct {
 	b     []byte
 	color bool

@@ -65,7 +65,7 @@ func findCredentials(ctx context.Context) (*credentials.Credentials, error) {
 	return nil, noCredentials(fileErr, err)
 }
 
-// roleCredentials returns those of the role that a container or a machine has, nil where nobody
+// roleCredentials returns those of the role that a container or a machine has, nil if nobody
 // may be asked. Explicit is set if the environment says that there is a role.
 func roleCredentials() (creds *credentials.Credentials, limit time.Duration, explicit bool) {
 	if os.Getenv("AWS_WEB_IDENTITY_TOKEN_FILE") != "" {

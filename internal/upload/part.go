@@ -22,7 +22,7 @@ const stallTime = 2 * time.Minute
 var errStalled = errors.New("the server is there, and does not move")
 
 // put sends part n until the server has it. The server compares what arrived with its MD5 sum,
-// which buckets with a retention time insist upon. Where there is no TLS, it also compares the
+// which buckets with a retention time insist upon. If there is no TLS, it also compares the
 // SHA-256 sum, which is signed. (The default without TLS is to sign each 64 KiB, which not all
 // servers understand, and of an empty part makes an invalid request.)
 func (o *Object) put(n int, buf []byte) error {
