@@ -18,7 +18,8 @@ type Compression uint8
 // The compressions.
 const (
 	Uncompressed Compression = iota
-	// Zstd is the seekable zstd format. core.Open reads it in place, and zstd -d unpacks it.
+	// Zstd is the seekable zstd format. core.Open and core.NewReader read it in place, and
+	// zstd -d unpacks it.
 	Zstd
 )
 

@@ -22,7 +22,7 @@ type Expecter interface {
 
 // ToWriter takes a core to a writer, from front to back. One goroutine at a time calls Write.
 // An Expecter is told the size before anything is stopped. After an error, what was written is
-// of no use.
+// of no use. core.NewReader opens a core that was written to memory, compressed or not.
 //
 // Errors: *ProcessError for requests to the process, *SpoolError, and those of w.
 func ToWriter(ctx context.Context, p *process.Process, w io.Writer, o Options) (*Result, error) {

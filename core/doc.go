@@ -9,7 +9,8 @@
 //	err = w.Copy(ctx, mem)
 //	err = w.Finish(img, &report)
 //
-// Reading begins with Open. A File is a procmem.Memory, so code that reads a live process reads
+// Reading begins with Open, or with NewReader where the core is not in a file of its own. Both
+// take plain and compressed cores. A File is a procmem.Memory, so code that reads a live process reads
 // a core as well. File reads cores of the kernel, of gdb and lldb and of this package, for
 // amd64, i386 and arm64. It does not trust them: a hostile file gives a *FormatError, never a
 // panic.

@@ -40,11 +40,10 @@ type HoleReaderAt interface {
 
 // File is a core file. It is a procmem.Sparse, and is safe for concurrent use.
 type File struct {
-	r      io.ReaderAt
-	size   int64
-	closer io.Closer
-
-	unpacked *packed.Source // the file that Open has opened; nil without Open
+	r     io.ReaderAt // the plain bytes
+	size  int64
+	src   *packed.Source // what they are in
+	owned io.Closer      // nil for nothing
 
 	segs   []segment   // ascending, disjoint
 	notes  []fileRange // the PT_NOTE segments, in the order of the program headers
@@ -67,21 +66,22 @@ type segment struct {
 // fileRange is the interval [off, end) of the file, which may be cut off.
 type fileRange struct{ off, end int64 }
 
-// Owns has Close close c, which is usually what the core is read from.
-func (f *File) Owns(c io.Closer) { f.closer = c }
+// Owns has Close close c, too, which is usually what the core is read from.
+func (f *File) Owns(c io.Closer) { f.owned = c }
 
-// Close closes the file that Open opened, or what the File owns.
+// Close closes the file that Open opened, and what the File owns. It removes what was unpacked.
 func (f *File) Close() error {
-	if f.closer == nil {
-		return nil
+	err := f.src.Close()
+	if f.owned != nil {
+		err = errors.Join(err, f.owned.Close())
 	}
-	return f.closer.Close()
+	return err
 }
 
 // Intact reports whether the compressed file that the core was opened from was whole, as far as
 // opening it has shown. It is true for a plain core, where Damaged and Truncated tell of
 // damage.
-func (f *File) Intact() bool { return f.unpacked == nil || f.unpacked.Intact() }
+func (f *File) Intact() bool { return f.src.Intact() }
 
 // Image returns what the core tells of the process. The caller must not change it.
 func (f *File) Image() *procmem.Image { return &f.img }

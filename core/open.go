@@ -10,7 +10,8 @@ import (
 	"github.com/procmem/procmem/internal/packed"
 )
 
-// OpenOptions say what OpenWith does with a compressed core. The zero value is what Open does.
+// OpenOptions say what OpenWith and NewReaderWith do with a compressed core. The zero value is
+// what Open and NewReader do.
 type OpenOptions struct {
 	// TempDir is the folder of the unnamed file into which a core is unpacked that cannot be
 	// read in place. "" means os.TempDir(). The file takes the room of all memory that is not
@@ -32,8 +33,8 @@ type PackedError struct{ Err error }
 func (e *PackedError) Error() string { return e.Err.Error() }
 func (e *PackedError) Unwrap() error { return e.Err }
 
-// Open opens the core file at path, whatever its name: plain, or compressed with zstd or gzip.
-// A core in the seekable format of zstd, which procmem writes, is read in place. Any other
+// Open opens the core at path, a regular file of any name: plain, or compressed with zstd or
+// gzip. A core in the seekable format of zstd, which procmem writes, is read in place. Any other
 // compressed core is first unpacked into an unnamed temporary file in os.TempDir(). OpenWith
 // chooses another folder. Close must be called.
 //
@@ -63,33 +64,20 @@ func OpenWith(path string, o OpenOptions) (*File, error) {
 
 // openFile opens a core that is in r. It closes r if it fails.
 func openFile(r *os.File, o OpenOptions) (*File, error) {
-	src, err := source(r, o)
+	info, err := r.Stat()
+	if err == nil && !info.Mode().IsRegular() {
+		err = errors.New(kindOf(info.Mode()))
+	}
+	var f *File
+	if err == nil {
+		f, err = read(r, info.Size(), o)
+	}
 	if err != nil {
 		r.Close()
 		return nil, err
 	}
-	f, err := newFile(src.ReaderAt, src.Size())
-	if err != nil {
-		src.Close()
-		return nil, err
-	}
-	f.closer, f.unpacked = src, src
+	f.src.Owns(r)
 	return f, nil
-}
-
-func source(r *os.File, o OpenOptions) (*packed.Source, error) {
-	info, err := r.Stat()
-	if err != nil {
-		return nil, err
-	}
-	if !info.Mode().IsRegular() {
-		return nil, errors.New(kindOf(info.Mode()))
-	}
-	src, err := packed.NewSource(r, packed.OpenOptions{TempDir: o.TempDir, Unpacking: o.Unpacking, Notice: o.Notice})
-	if packed.IsDamaged(err) {
-		err = &PackedError{err}
-	}
-	return src, err
 }
 
 // kindOf says what a file is that is no regular file.
@@ -108,23 +96,49 @@ func kindOf(m os.FileMode) string {
 	return not
 }
 
-// NewReader reads a core of size bytes from r. It fails with a *FormatError if r is no core or
-// contradicts itself, and with the error of r.
+// NewReader opens a core of size bytes that is read from r, as Open does one in a file: plain or
+// compressed. Close removes what was unpacked. It does not close r, unless the File owns it. r
+// must be safe for concurrent use.
+//
+// NewReader fails with a *FormatError where r is no core or contradicts itself, with a
+// *PackedError where it cannot be unpacked, and with the error of r.
 //
 // A core with malformed notes is opened, and Damaged lists them. A core that is cut off after
 // its program headers is opened, too, with the notes that it has. Truncated lists the memory
 // that it lacks. Memory in two segments belongs to the one that starts lower, or comes first in
 // the file.
 func NewReader(r io.ReaderAt, size int64) (*File, error) {
-	f, err := newFile(r, size)
+	return NewReaderWith(r, size, OpenOptions{})
+}
+
+// NewReaderWith is NewReader with options.
+func NewReaderWith(r io.ReaderAt, size int64, o OpenOptions) (*File, error) {
+	f, err := read(r, size, o)
 	if err != nil {
 		return nil, fmt.Errorf("read core: %w", err)
 	}
 	return f, nil
 }
 
-func newFile(r io.ReaderAt, size int64) (*File, error) {
-	f := &File{r: r, size: size}
+// read opens a core, which may be compressed.
+func read(r io.ReaderAt, size int64, o OpenOptions) (*File, error) {
+	src, err := packed.NewSource(r, size, packed.OpenOptions(o))
+	if packed.IsDamaged(err) {
+		err = &PackedError{err}
+	}
+	if err != nil {
+		return nil, err
+	}
+	f, err := newFile(src)
+	if err != nil {
+		src.Close()
+		return nil, err
+	}
+	return f, nil
+}
+
+func newFile(src *packed.Source) (*File, error) {
+	f := &File{r: src.ReaderAt, size: src.Size(), src: src}
 	h, err := f.readHeader()
 	if err != nil {
 		return nil, err

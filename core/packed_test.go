@@ -4,10 +4,12 @@ import (
 	"bytes"
 	"compress/gzip"
 	"context"
+	"errors"
 	"fmt"
 	"math/rand/v2"
 	"os"
 	"path/filepath"
+	"slices"
 	"strings"
 	"testing"
 
@@ -138,7 +140,7 @@ func descriptors(t *testing.T) int {
 	return len(fds)
 }
 
-// A core is the same memory however it is compressed and whatever its name.
+// A core is the same memory however it is compressed, whatever its name, and by a reader.
 func TestOpenPacked(t *testing.T) {
 	emptyTemp(t)
 	mem := heap(sample(7 * packedFrame))
@@ -163,10 +165,20 @@ func TestOpenPacked(t *testing.T) {
 		t.Run(c.name, func(t *testing.T) {
 			before := descriptors(t)
 			path := save(t, c.name, c.data)
-			var told notices
+			var told, again notices
 			f, err := core.OpenWith(path, told.options(path))
 			if err != nil {
 				t.Fatal(err)
+			}
+			r, err := core.NewReaderWith(bytes.NewReader(c.data), int64(len(c.data)), again.options(path))
+			if err != nil {
+				t.Fatal(err)
+			}
+			if !slices.Equal(again, told) || r.Intact() != f.Intact() || !bytes.Equal(memoryOf(t, r, len(mem)), mem) {
+				t.Errorf("by a reader: told %q, intact %v", again, r.Intact())
+			}
+			if err := r.Close(); err != nil {
+				t.Error(err)
 			}
 			got := make([]byte, len(mem))
 			if n, err := f.ReadAt(got, heapAt); err != nil || !bytes.Equal(got, mem) {
@@ -197,6 +209,49 @@ func TestOpenPacked(t *testing.T) {
 				t.Errorf("%d files are open; %d before", n, before)
 			}
 		})
+	}
+}
+
+// memoryOf returns the heap of a core.
+func memoryOf(t *testing.T, f *core.File, size int) []byte {
+	t.Helper()
+	b := make([]byte, size)
+	if n, err := f.ReadAt(b, heapAt); err != nil {
+		t.Errorf("%d bytes, %v", n, err)
+	}
+	return b
+}
+
+// closes counts how often it is closed.
+type closes struct {
+	*bytes.Reader
+	n int
+}
+
+func (c *closes) Close() error { c.n++; return nil }
+
+// What a core is read from is closed with it if the core owns it, as is what was unpacked.
+func TestOwns(t *testing.T) {
+	emptyTemp(t)
+	plain := newCore(t, heap(text(3*pageSize, 1)))
+	for name, b := range map[string][]byte{"plain": plain, "seekable": pack(t, plain, 1<<20), "gz": gz(t, plain)} {
+		for want := range 2 {
+			before := descriptors(t)
+			r := &closes{Reader: bytes.NewReader(b)}
+			f, err := core.NewReader(r, r.Size())
+			if err != nil {
+				t.Fatal(name, err)
+			}
+			if want > 0 {
+				f.Owns(r)
+			}
+			if err := f.Close(); err != nil || r.n != want {
+				t.Errorf("%s: closed %d times, want %d: %v", name, r.n, want, err)
+			}
+			if n := descriptors(t); n > before {
+				t.Errorf("%s: %d files are open; %d before", name, n, before)
+			}
+		}
 	}
 }
 
@@ -420,5 +475,10 @@ func TestOpenTempDir(t *testing.T) {
 	f.Close()
 	if _, err := core.OpenWith(path, core.OpenOptions{TempDir: "/nonexistent/too"}); err == nil || strings.Contains(err.Error(), "TMPDIR") {
 		t.Errorf("in a folder that is none: %v", err)
+	}
+	short := []byte("\x1f\x8b\x08\xff0123456789")
+	_, err = core.NewReaderWith(bytes.NewReader(short), int64(len(short)), core.OpenOptions{TempDir: dir})
+	if _, ok := errors.AsType[*core.PackedError](err); !ok || !strings.HasPrefix(err.Error(), "read core: it is cut off") {
+		t.Errorf("cut off, by a reader: %v", err)
 	}
 }

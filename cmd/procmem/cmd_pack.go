@@ -172,10 +172,15 @@ func onOutput(out string, err error) error {
 // isWhole returns an error where the plain file is no core, is cut off, or has damaged headers
 // or notes. It does not compare the memory.
 func isWhole(src *packed.Source) error {
+	head := make([]byte, 4)
+	if _, err := src.ReadAt(head, 0); err == nil && packed.IsPacked(head) {
+		return &core.FormatError{Msg: "not a core file: it is compressed twice: unpack it first (procmem unpack)"}
+	}
 	c, err := core.NewReader(src, src.Size())
 	if err != nil {
 		return err
 	}
+	defer c.Close()
 	if bad := c.Damaged(); len(bad) > 0 { // headers, too, which can make it seem cut off
 		return errors.New(bad[0].String())
 	}

@@ -32,7 +32,7 @@ type Source struct {
 	size   int64
 	packed bool
 	bad    bool
-	closer io.Closer
+	closer io.Closer // nil where nothing is to be closed
 }
 
 // Open opens a regular file of any content. It reads in place a plain file, and one in the
@@ -47,11 +47,17 @@ func Open(path string, o OpenOptions) (*Source, error) {
 	if err != nil {
 		return nil, NotHere(path, err)
 	}
-	s, err := NewSource(f, o)
+	info, err := f.Stat()
+	if err != nil {
+		f.Close()
+		return nil, err
+	}
+	s, err := NewSource(f, info.Size(), o)
 	if err != nil {
 		f.Close()
 		return nil, fmt.Errorf("open %s: %w", path, err)
 	}
+	s.Owns(f)
 	return s, nil
 }
 
@@ -63,31 +69,45 @@ func NotHere(path string, err error) error {
 	return err
 }
 
-// NewSource is Open for an open regular file. Close closes f. After an error, f is still open.
-func NewSource(f *os.File, o OpenOptions) (*Source, error) {
-	info, err := f.Stat()
-	if err != nil {
-		return nil, err
-	}
+// NewSource is Open for size bytes that can be read from r. Close does not close r.
+func NewSource(r io.ReaderAt, size int64, o OpenOptions) (*Source, error) {
+	s := &Source{ReaderAt: r, name: nameOf(r), size: size}
 	head := make([]byte, 4)
-	if _, err := f.ReadAt(head, 0); err != nil || !IsPacked(head) {
-		return &Source{ReaderAt: f, name: f.Name(), size: info.Size(), closer: f}, nil
+	if _, err := r.ReadAt(head, 0); err != nil || !IsPacked(head) {
+		return s, nil
 	}
-	s := &Source{name: f.Name(), packed: true}
-	seekable, err := inPlace(f, head, info.Size())
+	s.packed = true
+	seekable, err := inPlace(r, head, size)
 	if err == nil {
-		s.ReaderAt, s.size, s.closer = seekable, seekable.Size(), f
+		s.ReaderAt, s.size = seekable, seekable.Size()
 		return s, nil
 	}
 	if !errors.Is(err, ErrNotSeekable) {
 		return nil, err
 	}
 	s.bad = errors.Is(err, errTable)
-	if err := s.unpack(f, head, info.Size(), reason(head, err), o); err != nil {
+	if err := s.unpack(head, reason(head, err), o); err != nil {
 		return nil, err
 	}
-	f.Close()
 	return s, nil
+}
+
+// nameOf returns the name by which a file was opened.
+func nameOf(r io.ReaderAt) string {
+	if f, ok := r.(interface{ Name() string }); ok {
+		return f.Name()
+	}
+	return "the core"
+}
+
+// Owns has Close close c, which the source reads from. If the file was unpacked, nothing more
+// is read from c, and it is closed at once.
+func (s *Source) Owns(c io.Closer) {
+	if s.closer != nil {
+		c.Close()
+		return
+	}
+	s.closer = c
 }
 
 func (o OpenOptions) notice(text string) {
@@ -97,11 +117,11 @@ func (o OpenOptions) notice(text string) {
 }
 
 // inPlace returns a Reader of a seekable file.
-func inPlace(f *os.File, head []byte, size int64) (*Reader, error) {
+func inPlace(r io.ReaderAt, head []byte, size int64) (*Reader, error) {
 	if !isZstd(head) {
 		return nil, errNoTable
 	}
-	return NewReader(f, size)
+	return NewReader(r, size)
 }
 
 // reason returns why a file is not read in place.
@@ -115,13 +135,13 @@ func reason(head []byte, err error) string {
 	return fmt.Sprintf("cannot be read in place (%v)", err)
 }
 
-// unpack makes a temporary file the source.
-func (s *Source) unpack(f *os.File, head []byte, packed int64, why string, o OpenOptions) error {
-	in := &counter{r: f}
+// unpack makes a temporary file the source, which reads from the compressed file so far.
+func (s *Source) unpack(head []byte, why string, o OpenOptions) error {
+	in := &counter{r: io.NewSectionReader(s.ReaderAt, 0, s.size)}
 	if o.Unpacking != nil {
-		o.Unpacking(why, in.n.Load, packed)
+		o.Unpacking(why, in.n.Load, s.size)
 	}
-	tmp, size, err := o.unpackFile(f, in, head, packed)
+	tmp, size, err := s.unpackFile(in, head, o)
 	if bad, ok := errors.AsType[*badFile](err); ok {
 		if size == 0 {
 			return fmt.Errorf("it %w", bad)
@@ -157,8 +177,14 @@ func (s *Source) Packed() bool { return s.packed }
 // that are read in place are checked when they are read.
 func (s *Source) Intact() bool { return !s.bad }
 
-// Close closes the file. The source must not be read after Close.
-func (s *Source) Close() error { return s.closer.Close() }
+// Close closes the temporary file, or what the source owns. The source must not be read after
+// Close.
+func (s *Source) Close() error {
+	if s.closer == nil {
+		return nil
+	}
+	return s.closer.Close()
+}
 
 // NextData returns the first run of bytes at or after off that is not known to be all zero. If
 // there is none, it returns an empty run at the end.

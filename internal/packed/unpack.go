@@ -56,20 +56,20 @@ func needsWindow(r io.ReaderAt) bool {
 	return h.Decode(head[:n]) == nil && h.WindowSize > zstd.MaxWindowSize
 }
 
-// unpackFile unpacks f into an unnamed file, which ends with the process however that ends. A
-// file that is cut off or damaged gives a *badFile, and the part before the damage. With
-// another error, or a size of 0, no file is returned.
-func (o OpenOptions) unpackFile(f *os.File, packed io.Reader, head []byte, packedSize int64) (*os.File, int64, error) {
-	if isZstd(head) && needsWindow(f) {
+// unpackFile unpacks what it reads from the compressed file into an unnamed file, which ends
+// with the process however that ends. A file that is cut off or damaged gives a *badFile, and
+// the part before the damage. With another error, or a size of 0, no file is returned.
+func (s *Source) unpackFile(packed io.Reader, head []byte, o OpenOptions) (*os.File, int64, error) {
+	if isZstd(head) && needsWindow(s.ReaderAt) {
 		return nil, 0, &badFile{errWindow}
 	}
-	in, done, err := o.unpacker(packed, head, f.Name())
+	in, done, err := o.unpacker(packed, head, s.name)
 	if err != nil {
 		return nil, 0, err
 	}
 	defer done()
 	dir := cmp.Or(o.TempDir, os.TempDir())
-	if err := o.checkRoom(packedSize, dir); err != nil {
+	if err := o.checkRoom(s.size, dir); err != nil {
 		return nil, 0, err
 	}
 	tmp, err := regular.Unnamed(dir)
