@@ -13,7 +13,7 @@ import (
 const pathColumn = 73
 
 // String returns the line of /proc/PID/maps, without its padding and newline.
-func (m *Mapping) String() string {
+func (m Mapping) String() string {
 	line := fmt.Sprintf("%x-%x %v %08x %02x:%02x %d", uint64(m.Start), uint64(m.End),
 		m.Perm, m.Offset, m.Major, m.Minor, m.Inode)
 	if m.Path == "" {

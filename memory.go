@@ -81,9 +81,13 @@ type Fault struct {
 	Err error
 }
 
-// ReadFull reads r from m as far as possible. It calls sink with each piece that could be read,
-// in ascending order, and returns what could not, neighbours with the same reason merged. After
-// a fault it goes on at the next page, or where the fault is known to end.
+// String returns the range and the reason.
+func (f Fault) String() string { return fmt.Sprintf("%v: %v", f.Range, f.Err) }
+
+// ReadFull reads r from m as far as possible. It calls sink with each piece
+// that could be read, in ascending order, and returns what could not,
+// neighbours with the same reason merged. After a fault it goes on at the
+// next page, or where the fault is known to end.
 //
 // A byte lies in buf at its distance from the start of r, modulo len(buf). So no piece is
 // longer than buf, and a buf as large as r holds all pieces in the end. An error is that of

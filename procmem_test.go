@@ -3,6 +3,7 @@ package procmem
 import (
 	"encoding/json"
 	"errors"
+	"fmt"
 	"slices"
 	"testing"
 )
@@ -74,6 +75,18 @@ func TestMappingLines(t *testing.T) {
 		if m, err := ParseMapping([]byte(line)); err == nil {
 			t.Errorf("%q is %+v", line, m)
 		}
+	}
+}
+
+// A mapping and a fault print as more than their range, also where they are no pointers.
+func TestPrint(t *testing.T) {
+	r := Range{0x1000, 0x2000}
+	ms := []Mapping{{Range: r, Perm: PermRead, Path: "[heap]"}}
+	if got, want := fmt.Sprint(ms[0], ms), "1000-2000 r--p 00000000 00:00 0 [heap]"; got != want+" ["+want+"]" {
+		t.Errorf("a mapping is %q", got)
+	}
+	if got := fmt.Sprint(Fault{r, ErrDevice}); got != "0x1000-0x2000: device memory is never read" {
+		t.Errorf("a fault is %q", got)
 	}
 }
 

@@ -5,6 +5,7 @@ import (
 	"cmp"
 	"encoding/json"
 	"errors"
+	"fmt"
 	"slices"
 	"time"
 
@@ -65,12 +66,18 @@ type Missing struct {
 	Error string `json:"error"` // the reason
 }
 
+// String returns the range and the reason.
+func (m Missing) String() string { return fmt.Sprintf("%v: %s", m.Range, m.Error) }
+
 // Torn is a range of memory that may have changed while it was copied.
 type Torn struct {
 	procmem.Range
 	Bytes  uint64 `json:"bytes"`  // length of the range
 	Reason string `json:"reason"` // why that could not be prevented
 }
+
+// String returns the range and the reason.
+func (t Torn) String() string { return fmt.Sprintf("%v: %s", t.Range, t.Reason) }
 
 // ThreadMissing is a thread whose registers could not all be read.
 type ThreadMissing struct {

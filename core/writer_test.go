@@ -4,6 +4,7 @@ import (
 	"bytes"
 	"context"
 	"errors"
+	"fmt"
 	"io"
 	"iter"
 	"reflect"
@@ -122,6 +123,14 @@ func TestReportOfTornMemory(t *testing.T) {
 	empty.addFaults(nil)
 	if b, err := empty.encode(1 << 20); err != nil || !bytes.Contains(b, []byte(`"torn":[]`)) || bytes.Contains(b, []byte("null")) {
 		t.Errorf("%s, %v", b, err)
+	}
+}
+
+// An entry of a list prints with its reason.
+func TestReasonsPrint(t *testing.T) {
+	got := fmt.Sprint(Missing{rng(0x1000, 0x2000), 0x1000, "lost"}, Torn{rng(0x2000, 0x3000), 0x1000, "shared"})
+	if got != "0x1000-0x2000: lost 0x2000-0x3000: shared" {
+		t.Error(got)
 	}
 }
 

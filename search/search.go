@@ -2,6 +2,7 @@ package search
 
 import (
 	"errors"
+	"fmt"
 	"slices"
 
 	"github.com/procmem/procmem"
@@ -29,6 +30,9 @@ type Match struct {
 	// Before and After are what lies on either side; valid until the next match.
 	Before, After []byte
 }
+
+// String returns the range and, in quotes, the bytes.
+func (m Match) String() string { return fmt.Sprintf("%v: %q", m.Range, m.Bytes) }
 
 // Stats tells how much was searched.
 type Stats struct {

@@ -38,6 +38,15 @@ func places(t *testing.T, s *Searcher, mem procmem.Memory) (out []procmem.Range)
 	return out
 }
 
+// A match prints with its bytes.
+func TestMatchPrints(t *testing.T) {
+	for m, err := range must(New([]Pattern{must(Literal([]byte("a\n"), false))}, Options{})).Matches(t.Context(), solid(page, []byte("ba\nb"))) {
+		if got := fmt.Sprint(m); err != nil || got != `0x1001-0x1003: "a\n"` {
+			t.Error(got, err)
+		}
+	}
+}
+
 // Nothing is found in memory that holds nothing, and nothing by no pattern.
 func TestEmpty(t *testing.T) {
 	some := []Pattern{must(Literal([]byte("a"), false))}

@@ -1,6 +1,7 @@
 package snapshot
 
 import (
+	"fmt"
 	"time"
 
 	"github.com/procmem/procmem"
@@ -181,3 +182,6 @@ type Torn struct {
 	procmem.Range
 	Reason string // one clause for people
 }
+
+// String returns the range and the reason.
+func (t Torn) String() string { return fmt.Sprintf("%v: %s", t.Range, t.Reason) }

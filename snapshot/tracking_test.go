@@ -2,6 +2,7 @@ package snapshot
 
 import (
 	"bytes"
+	"fmt"
 	"strings"
 	"testing"
 
@@ -128,4 +129,11 @@ func reasons(s *Snapshot) (out []string) {
 		out = append(out, t.Reason)
 	}
 	return out
+}
+
+// Torn memory prints with its reason.
+func TestTornPrints(t *testing.T) {
+	if got := fmt.Sprint(Torn{procmem.Range{Start: 0x1000, End: 0x2000}, "shared"}); got != "0x1000-0x2000: shared" {
+		t.Error(got)
+	}
 }
