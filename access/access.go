@@ -5,7 +5,9 @@
 // which stops nothing and changes nothing. The rules then explain that answer. Not promised:
 // the reason of a security module such as SELinux, which does not tell it.
 //
-// In a program that imports this package, a refusal by package process has the text of Explain.
+// In a program that imports this package, a refusal by package process has
+// the text of Explain. It calls the program by its own name, and speaks of
+// options as procmem has them.
 //
 // Source: ptrace(2), "Ptrace access mode checking"; kernel/ptrace.c, __ptrace_may_access;
 // security/yama/yama_lsm.c.
@@ -144,7 +146,7 @@ func self() (*process.Status, error) {
 	}
 	p, err := process.Open(pid)
 	if err != nil {
-		return nil, fmt.Errorf("/proc does not show procmem itself: %w", err)
+		return nil, fmt.Errorf("/proc does not show %s itself: %w", ownName, err)
 	}
 	defer p.Close()
 	st, err := p.Status()
@@ -194,7 +196,7 @@ func (r *Report) lastResort(err error) {
 	}
 	if maybe != "" {
 		r.rule("security module", Unknown, "all rules that can be seen allow, and the kernel answers: %v", err)
-		r.refuse(maybe+modules+" refuses"+label, "run procmem with the capability CAP_SYS_PTRACE; if that does not help, dmesg or ausearch -m avc names the rule of the module")
+		r.refuse(maybe+modules+" refuses"+label, "run "+ownName+" with the capability CAP_SYS_PTRACE; if that does not help, dmesg or ausearch -m avc names the rule of the module")
 		return
 	}
 	r.rule("security module", Fails, "all other rules allow, and the kernel answers: %v", err)
@@ -205,11 +207,11 @@ func (r *Report) lastResort(err error) {
 func (r *Report) numbers(err error) {
 	const name = "pid namespace"
 	if err == nil {
-		r.rule(name, Holds, "/proc shows that of procmem")
+		r.rule(name, Holds, "/proc shows that of %s", ownName)
 		return
 	}
 	r.rule(name, Fails, "%v", err)
-	r.refuse(err.Error(), "mount a /proc of procmem's own (mount -t proc proc /proc), or enter the other namespace (nsenter --pid --mount), "+
+	r.refuse(err.Error(), "mount a /proc of "+ownName+"'s own (mount -t proc proc /proc), or enter the other namespace (nsenter --pid --mount), "+
 		"or use --method live, which needs nothing but /proc")
 }
 
@@ -218,7 +220,7 @@ func (r *Report) holding(me *process.Status, p *process.Process, status *process
 	const live = "--method live, which does not stop the target"
 	if self, _ := process.Self(); r.PID == self {
 		r.rule("tracer", Fails, "a process cannot trace itself")
-		r.refuse("procmem cannot hold itself still", "use "+live)
+		r.refuse(ownName+" cannot hold itself still", "use "+live)
 	} else if tid, tracer := tracerOf(p, status); tracer != 0 {
 		who := describe(tracer)
 		what := fmt.Sprintf("process %d", r.PID)
@@ -229,17 +231,17 @@ func (r *Report) holding(me *process.Status, p *process.Process, status *process
 		r.refuse(fmt.Sprintf("%s is already traced by %s, and there can be one tracer", what, who),
 			"end or detach "+who+", or use "+live)
 	} else {
-		r.rule("tracer", Holds, "not traced by a process that procmem can see")
+		r.rule("tracer", Holds, "not traced by a process that %s can see", ownName)
 	}
 	switch blocked := filtered(); {
 	case blocked != "":
-		r.rule("seccomp", Fails, "a seccomp filter on procmem refuses %s", blocked)
-		r.refuse("a seccomp filter on procmem itself refuses "+blocked,
+		r.rule("seccomp", Fails, "a seccomp filter on %s refuses %s", ownName, blocked)
+		r.refuse("a seccomp filter on "+ownName+" itself refuses "+blocked,
 			"start this container with --cap-add=SYS_PTRACE (and --security-opt seccomp=unconfined where that is not enough), or use "+live)
 	case me.Seccomp != 0:
-		r.rule("seccomp", Holds, "the filter on procmem allows what it needs")
+		r.rule("seccomp", Holds, "the filter on %s allows what it needs", ownName)
 	default:
-		r.rule("seccomp", Holds, "no filter on procmem")
+		r.rule("seccomp", Holds, "no filter on %s", ownName)
 	}
 }
 
@@ -297,7 +299,7 @@ func Explain(pid int, err error) (why string, ok bool) {
 	case r.Cause != "":
 		return r.Cause, true
 	case denied:
-		return err.Error() + ", though all rules that procmem can see allow it: a tracer outside of this pid namespace or a security module may refuse", true
+		return err.Error() + ", though all rules that " + ownName + " can see allow it: a tracer outside of this pid namespace or a security module may refuse", true
 	}
 	return "", false
 }

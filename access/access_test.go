@@ -24,7 +24,7 @@ func TestUser(t *testing.T) {
 	ask(t, nil, path, strconv.Itoa(own.PID())).want(t, "", "", "user=ok", "dumpable=ok", "CAP_SYS_PTRACE=ok")
 	ask(t, as(nobody), path, strconv.Itoa(own.PID())).want(t, "", "", "user=ok", "dumpable=ok", "CAP_SYS_PTRACE=ok", "capabilities=ok", "user namespace=ok")
 	ask(t, as(nobody), path, strconv.Itoa(other.PID())).want(t,
-		"the target runs as uid 12345 gid 12345 and procmem as uid 65534 gid 65534", sudo, "user=no", "dumpable=ok", "CAP_SYS_PTRACE=no")
+		"the target runs as uid 12345 gid 12345 and helper as uid 65534 gid 65534", sudo, "user=no", "dumpable=ok", "CAP_SYS_PTRACE=no")
 	refused := ask(t, as(nobody), path, strconv.Itoa(ofRoot.PID()))
 	refused.want(t, "uid 0 gid 0", sudo, "user=no", "dumpable=unknown", "capabilities=no")
 	if want := refused.Cause + "; remedy: " + refused.Remedy; refused.Viewed != want {
@@ -33,11 +33,11 @@ func TestUser(t *testing.T) {
 
 	// The group counts as well.
 	group := &syscall.SysProcAttr{Credential: &syscall.Credential{Uid: nobody, Gid: 7}}
-	ask(t, group, path, strconv.Itoa(own.PID())).want(t, "uid 65534 gid 65534 and procmem as uid 65534 gid 7", sudo, "user=no")
+	ask(t, group, path, strconv.Itoa(own.PID())).want(t, "uid 65534 gid 65534 and helper as uid 65534 gid 7", sudo, "user=no")
 
 	// Root of a container is told of the container.
 	ask(t, nil, path, strconv.Itoa(own.PID()), "setpriv", "--bounding-set=-sys_ptrace").want(t,
-		"procmem as uid 0", "--cap-add=SYS_PTRACE", "user=no", "CAP_SYS_PTRACE=no")
+		"helper as uid 0", "--cap-add=SYS_PTRACE", "user=no", "CAP_SYS_PTRACE=no")
 	// Where sudo can have no effect, it is not what helps.
 	a := ask(t, as(nobody), path, strconv.Itoa(ofRoot.PID()), "setpriv", "--no-new-privs")
 	a.want(t, "uid 0", "no_new_privs")
@@ -124,7 +124,7 @@ func TestCapabilities(t *testing.T) {
 	p := testproc.StartCmd(t, exec.Command("setpriv", "--reuid=65534", "--regid=65534", "--clear-groups",
 		"--inh-caps=+net_raw", "--ambient-caps=+net_raw", testproc.Build(t, testproc.Kids)))
 	pid := strconv.Itoa(p.PID())
-	ask(t, as(nobody), path, pid).want(t, "capabilities that procmem lacks (cap_net_raw)", "sudo",
+	ask(t, as(nobody), path, pid).want(t, "capabilities that helper lacks (cap_net_raw)", "sudo",
 		"user=ok", "dumpable=ok", "capabilities=no", "CAP_SYS_PTRACE=no")
 	ask(t, nil, path, pid).want(t, "", "")
 	// A reader that has it too needs no more.
@@ -247,17 +247,17 @@ func TestSeccomp(t *testing.T) {
 	path := program(t)
 	pid := strconv.Itoa(kids(t, 0).PID())
 	a := ask(t, nil, path, "filter "+pid)
-	a.want(t, "a seccomp filter on procmem itself refuses ptrace", "--method live", "seccomp=no", "tracer=ok")
+	a.want(t, "a seccomp filter on helper itself refuses ptrace", "--method live", "seccomp=no", "tracer=ok")
 	if !a.Readable {
 		t.Error("the filter does not refuse reading")
 	}
-	ask(t, as(nobody), path, "filter "+pid).want(t, "the target runs as uid 0", "run procmem as root", "seccomp=no", "user=no")
+	ask(t, as(nobody), path, "filter "+pid).want(t, "the target runs as uid 0", "run helper as root", "seccomp=no", "user=no")
 }
 
 func TestSelf(t *testing.T) {
 	a := ask(t, nil, program(t), "self")
-	a.want(t, "procmem cannot hold itself still", "use --method live", "tracer=no")
-	if !a.Readable || !strings.Contains(a.Note, "is procmem itself") || !strings.Contains(a.Note, "exec") {
+	a.want(t, "helper cannot hold itself still", "use --method live", "tracer=no")
+	if !a.Readable || !strings.Contains(a.Note, "is helper itself") || !strings.Contains(a.Note, "exec") {
 		t.Errorf("%+v", *a.Report)
 	}
 }
@@ -278,16 +278,16 @@ func TestShell(t *testing.T) {
 	}
 	a := run(`ACCESS_TEST_HELPER=$$ "$0"; true`)
 	a.want(t, "", "")
-	if a.Name != "sh" && a.Name != "dash" && a.Name != "bash" || !strings.Contains(a.Note, "the process that started procmem") || !strings.Contains(a.Note, "$$") {
+	if a.Name != "sh" && a.Name != "dash" && a.Name != "bash" || !strings.Contains(a.Note, "the process that started helper") || !strings.Contains(a.Note, "$$") {
 		t.Errorf("%+v", *a.Report)
 	}
 	a = run(`sh -c "ACCESS_TEST_HELPER=$$ $0; true"; true`)
 	a.want(t, "", "")
-	if !strings.Contains(a.Note, "an ancestor of procmem") {
+	if !strings.Contains(a.Note, "an ancestor of helper") {
 		t.Errorf("%+v", *a.Report)
 	}
 	a = run(`ACCESS_TEST_HELPER=$$ exec "$0"`)
-	if a.Stoppable || !strings.Contains(a.Note, "became procmem (exec)") {
+	if a.Stoppable || !strings.Contains(a.Note, "became helper (exec)") {
 		t.Errorf("%+v", *a.Report)
 	}
 }

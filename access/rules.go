@@ -91,7 +91,7 @@ func (r *Report) check(s *sides) {
 const override = "; CAP_SYS_PTRACE overrides"
 
 func (r *Report) user(s *sides) {
-	who := fmt.Sprintf("the target runs as %s and procmem as %s", ids(s.them), ids(s.me))
+	who := fmt.Sprintf("the target runs as %s and %s as %s", ids(s.them), ownName, ids(s.me))
 	switch {
 	case s.sameUser:
 		r.rule("user", Holds, "both run as %s", ids(s.me))
@@ -126,20 +126,19 @@ func (r *Report) dumpable(s *sides) {
 
 func (r *Report) namespace(s *sides) {
 	const name = "user namespace"
-	const outside = "not procmem's, nor one below it: procmem's capabilities do not count there"
-	const remedy = "run procmem as root outside of this container (of this user namespace)"
+	outside := fmt.Sprintf("not %[1]s's, nor one below it: %[1]s's capabilities do not count there", ownName)
 	switch {
 	case s.namespace == nsSame:
 		r.rule(name, Holds, "the same")
 	case s.namespace == nsBelow:
-		r.rule(name, Holds, "one below procmem's, where procmem's capabilities count")
+		r.rule(name, Holds, "one below %[1]s's, where %[1]s's capabilities count", ownName)
 	case s.has(capSysPtrace) && !s.overrides:
 		r.rule(name, Fails, "%s", outside)
-		r.refuse("the target's user namespace is "+outside, remedy)
+		r.refuse("the target's user namespace is "+outside, "run "+ownName+" as root outside of this container (of this user namespace)")
 	case s.overrides:
-		r.rule(name, Holds, "not shown to procmem, whose capabilities count in all of them")
+		r.rule(name, Holds, "not shown to %s, whose capabilities count in all of them", ownName)
 	default:
-		r.rule(name, Unknown, "not shown to procmem")
+		r.rule(name, Unknown, "not shown to %s", ownName)
 	}
 }
 
@@ -149,12 +148,12 @@ func (r *Report) capabilities(s *sides) {
 	extra := s.them.CapPerm &^ s.me.CapEff
 	switch {
 	case extra == 0:
-		r.rule(name, Holds, "the target has none that procmem lacks")
+		r.rule(name, Holds, "the target has none that %s lacks", ownName)
 	case s.overrides:
-		r.rule(name, Holds, "the target has %s, which procmem lacks%s", capNames(extra), override)
+		r.rule(name, Holds, "the target has %s, which %s lacks%s", capNames(extra), ownName, override)
 	default:
-		r.rule(name, Fails, "the target has %s, which procmem lacks", capNames(extra))
-		r.refuse("the target has capabilities that procmem lacks ("+capNames(extra)+"), so that reading it takes CAP_SYS_PTRACE", moreRights(s.me))
+		r.rule(name, Fails, "the target has %s, which %s lacks", capNames(extra), ownName)
+		r.refuse("the target has capabilities that "+ownName+" lacks ("+capNames(extra)+"), so that reading it takes CAP_SYS_PTRACE", moreRights(s.me))
 	}
 }
 
@@ -162,18 +161,19 @@ func (r *Report) capSysPtrace(s *sides) {
 	const name = "CAP_SYS_PTRACE"
 	switch {
 	case s.has(capSysPtrace) && s.overrides && !s.mayOpen:
-		r.rule(name, Fails, "procmem has it, and lacks CAP_DAC_READ_SEARCH, without which another user's /proc/PID/mem cannot be opened")
-		r.refuse("procmem has CAP_SYS_PTRACE, and lacks CAP_DAC_READ_SEARCH, without which another user's /proc/PID/mem cannot be opened", moreRights(s.me))
+		const lacks = "and lacks CAP_DAC_READ_SEARCH, without which another user's /proc/PID/mem cannot be opened"
+		r.rule(name, Fails, "%s has it, %s", ownName, lacks)
+		r.refuse(ownName+" has CAP_SYS_PTRACE, "+lacks, moreRights(s.me))
 	case s.has(capSysPtrace) && s.overrides:
-		r.rule(name, Holds, "procmem has it")
+		r.rule(name, Holds, "%s has it", ownName)
 	case s.has(capSysPtrace):
-		r.rule(name, Fails, "procmem has it in its own user namespace alone")
+		r.rule(name, Fails, "%s has it in its own user namespace alone", ownName)
 	case s.overrides:
-		r.rule(name, Holds, "procmem's user made the target's user namespace, which is as good")
+		r.rule(name, Holds, "%s's user made the target's user namespace, which is as good", ownName)
 	case s.readable:
-		r.rule(name, Holds, "procmem does not have it, and does not need it here")
+		r.rule(name, Holds, "%s does not have it, and does not need it here", ownName)
 	default:
-		r.rule(name, Fails, "procmem does not have it")
+		r.rule(name, Fails, "%s does not have it", ownName)
 	}
 }
 
@@ -182,18 +182,19 @@ func (r *Report) capSysPtrace(s *sides) {
 func moreRights(me *process.Status) string {
 	switch {
 	case me.UID[1] == 0:
-		return "start this container with --cap-add=SYS_PTRACE, or run procmem as root outside of it"
+		return "start this container with --cap-add=SYS_PTRACE, or run " + ownName + " as root outside of it"
 	case me.NoNewPrivs:
-		return "run procmem as root; not with sudo from here, which no_new_privs keeps from gaining rights"
+		return "run " + ownName + " as root; not with sudo from here, which no_new_privs keeps from gaining rights"
 	}
-	return "sudo procmem …, or once, for a group whose members, from their next login on, may read and hold every process: " + setcap()
+	return "sudo " + quote(ownName) + " …, or once, for a group whose members, from their next login on, may read and hold every process: " + setcap()
 }
 
 // setcap returns the commands that give the file of this program capabilities, for a group
 // alone. All users that may run the file have them. chown(1) comes first, because it takes them
-// away.
+// away. The group is procmem's in every program: one by the name of the program may exist, and
+// mean something else.
 func setcap() string {
-	file := "$(command -v procmem)"
+	file := "$(command -v " + quote(ownName) + ")"
 	if exe, err := os.Executable(); err == nil && exe != "" && unix.Access(exe, unix.F_OK) == nil {
 		file = quote(exe)
 	}
@@ -245,12 +246,12 @@ func yama(scope int, present, descends bool, s *sides) (rule Rule, cause, remedy
 			name + " is 2: reading another process takes the capability CAP_SYS_PTRACE",
 			forAll + "0; or " + moreRights(s.me)
 	case descends:
-		return say(Holds, "descendants may be read, and this is one of procmem"), "", ""
+		return say(Holds, "descendants may be read, and this is one of %s", ownName), "", ""
 	case s.readable:
 		return say(Holds, "the target allows it with prctl(PR_SET_PTRACER)"), "", ""
 	}
 	return say(Fails, "only descendants, and processes that allow it with prctl(PR_SET_PTRACER)"),
-		name + " is 1: without CAP_SYS_PTRACE a process can read its descendants alone, and the target is none of procmem",
+		name + " is 1: without CAP_SYS_PTRACE a process can read its descendants alone, and the target is none of " + ownName,
 		forAll + "0; or " + moreRights(s.me)
 }
 

@@ -28,7 +28,7 @@ func TestYama(t *testing.T) {
 		{1, false, false, true, Holds, "", ""}, // PR_SET_PTRACER
 		{1, false, false, false, Fails, "is 1: without CAP_SYS_PTRACE", "sysctl kernel.yama.ptrace_scope=0"},
 		{2, true, true, true, Holds, "", ""},
-		{2, true, false, false, Fails, "is 2: reading another process takes", "sudo procmem"},
+		{2, true, false, false, Fails, "is 2: reading another process takes", "sudo " + ownName},
 		{3, true, true, false, Fails, "is 3: nobody", "/etc/sysctl.d"},
 		{4, true, true, false, Fails, "is 4: nobody", "/etc/sysctl.d"},
 	} {
@@ -90,10 +90,22 @@ func TestExplain(t *testing.T) {
 		{io.ErrUnexpectedEOF, ""},
 		{unix.ENOSPC, ""},
 		{unix.ESRCH, ""},
-		{unix.EPERM, "operation not permitted, though all rules that procmem can see allow it"},
+		{unix.EPERM, "operation not permitted, though all rules that " + ownName + " can see allow it"},
 	} {
 		if got, ok := Explain(p.PID(), c.err); !strings.HasPrefix(got, c.want) || ok != (c.want != "") || !ok && got != "" {
 			t.Errorf("%v: %q, %v", c.err, got, ok)
 		}
+	}
+}
+
+// The name is that by which the program was called.
+func TestOwnName(t *testing.T) {
+	for want, args := range map[string][]string{"tool": {"/usr/bin/tool", "x"}, "gcore": {"gcore"}, "this program": {""}} {
+		if got := nameOf(args); got != want {
+			t.Errorf("%q: %q, want %q", args, got, want)
+		}
+	}
+	if got := nameOf(nil); got != "this program" {
+		t.Errorf("without arguments: %q", got)
 	}
 }

@@ -34,16 +34,16 @@ func whose(pid int, name string) string {
 		return ""
 	}
 	if pid == me {
-		return fmt.Sprintf("%d is procmem itself. If you wrote $$: the shell put its own pid there and then became procmem (exec), as it does for its last command", pid)
+		return fmt.Sprintf("%d is %[2]s itself. If you wrote $$: the shell put its own pid there and then became %[2]s (exec), as it does for its last command", pid, ownName)
 	}
 	if pid == 1 || !descendant(me, pid) {
 		return ""
 	}
-	what := "an ancestor of procmem"
+	what := "an ancestor of " + ownName
 	if parent(me) == pid {
-		what = "the process that started procmem"
+		what = "the process that started " + ownName
 	}
-	return fmt.Sprintf("%d is %s, %s. If you wrote $$: the shell replaces it with its own pid before the program starts, so /proc/$$/mem is the shell's memory, never that of the program in the command; use the word self for procmem itself", pid, name, what)
+	return fmt.Sprintf("%d is %s, %s. If you wrote $$: the shell replaces it with its own pid before the program starts, so /proc/$$/mem is the shell's memory, never that of the program in the command; use the word self for %s itself", pid, name, what, ownName)
 }
 
 // missing explains a pid for which there is no process.
@@ -97,7 +97,7 @@ func ownProc() bool {
 func (r *Report) hidden(pid int) {
 	r.rule("process", Fails, "%d exists, and this /proc hides it (hidepid)", pid)
 	r.refuse(fmt.Sprintf("process %d exists, and /proc hides it from this user (mount option hidepid)", pid),
-		"run procmem as root (sudo), or as a member of the group that gid= names in the options of /proc")
+		"run "+ownName+" as root (sudo), or as a member of the group that gid= names in the options of /proc")
 }
 
 // threadOf returns the process that thread tid belongs to, 0 if tid is none.

@@ -6,9 +6,10 @@
 // of one moment to a function.
 //
 // The process goes on afterwards, whatever fails. The caller needs the rights of a debugger
-// (ptrace(2), access mode checking). Package access explains a refusal. MethodPrecopy and
-// MethodFork run a helper process, which is the caller's program, run again. A main package
-// that imports this one needs nothing more for that.
+// (ptrace(2), access mode checking). The text of a ProcessError is the sentence of package
+// access where that knows the cause. MethodPrecopy and MethodFork run a helper process, which
+// is the caller's program, run again. A main package that imports this one needs nothing more
+// for that.
 //
 // A core has memory below 2^63 alone, so it lacks [vsyscall].
 package capture

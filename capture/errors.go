@@ -36,8 +36,16 @@ var errNoSpool = errors.New("there is no place for memory that is copied early")
 type ProcessError struct {
 	PID int
 	Err error
+	why string // the sentence of access; "" where it has none
 }
 
-func (e *ProcessError) Error() string { return fmt.Sprintf("process %d: %v", e.PID, e.Err) }
+// Error returns the cause and the remedy as access.Explain saw them when the request failed.
+// Where that knows of none, it returns the text of Err.
+func (e *ProcessError) Error() string {
+	if e.why != "" {
+		return e.why
+	}
+	return fmt.Sprintf("process %d: %v", e.PID, e.Err)
+}
 
 func (e *ProcessError) Unwrap() error { return e.Err }

@@ -9,7 +9,7 @@ import (
 	"time"
 
 	"github.com/procmem/procmem"
-	_ "github.com/procmem/procmem/access" // gives the refusals of process their words
+	"github.com/procmem/procmem/access"
 	"github.com/procmem/procmem/core"
 	"github.com/procmem/procmem/internal/units"
 	"github.com/procmem/procmem/process"
@@ -61,7 +61,11 @@ func (j *job) failed(err error) error {
 	if err == nil {
 		return nil
 	}
-	return &ProcessError{j.p.PID(), err}
+	e := &ProcessError{PID: j.p.PID(), Err: err}
+	if j.p.Exists() { // its end needs no explanation
+		e.why, _ = access.Explain(e.PID, err)
+	}
+	return e
 }
 
 // choose returns the segments of a core.
