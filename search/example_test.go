@@ -6,13 +6,14 @@ import (
 	"log"
 	"os/exec"
 
+	"github.com/procmem/procmem"
 	"github.com/procmem/procmem/process"
 	"github.com/procmem/procmem/search"
 	"github.com/procmem/procmem/symbols"
 )
 
 // Print each match of a regular expression in a live process, here a child, with the
-// mapping and the symbol that it is in.
+// mapping and the symbol that it is in, and what could not be searched.
 func Example() {
 	cmd := exec.Command("cat") // waits for its input
 	cmd.Env = []string{"SECRET=only for this example"}
@@ -52,6 +53,12 @@ func Example() {
 			log.Fatal(err)
 		}
 		fmt.Printf("%s %q %s\n", m.Mapping.Path, names.Name(m.Start), m.Bytes)
+	}
+	for _, f := range s.Stats().Faults {
+		// Nobody can read [vvar] and [vsyscall], which the kernel provides to each process.
+		if m := &maps[procmem.FindMapping(maps, f.Start)]; !m.Special() {
+			fmt.Println("not searched:", f)
+		}
 	}
 	stdin.Close()
 	fmt.Println("ended:", cmd.Wait())

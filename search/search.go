@@ -15,7 +15,7 @@ type Options struct {
 	In []procmem.Range
 	// Context is how many bytes Match.Before and Match.After have, as far as these can be read.
 	Context int
-	// Swapped includes memory that is swapped out. Reading brings it back.
+	// Swapped adds memory that is swapped out to what is searched. Reading brings it back.
 	Swapped bool
 }
 
@@ -23,8 +23,8 @@ type Options struct {
 type Match struct {
 	procmem.Range
 	Pattern int // index of the pattern among those of New
-	// Mapping is the one in which the match begins, nil if mem does not tell. The caller must
-	// not change it.
+	// Mapping is the one in which the match begins, as mem.Mappings has it. It is nil if none of
+	// those holds it, or Mappings fails. The caller must not change it.
 	Mapping *procmem.Mapping
 	Bytes   []byte // what matched; valid until the next match
 	// Before and After are what lies on either side; valid until the next match.
@@ -36,9 +36,11 @@ func (m Match) String() string { return fmt.Sprintf("%v: %q", m.Range, m.Bytes) 
 
 // Stats tells how much was searched.
 type Stats struct {
-	Scanned uint64          // bytes
-	Swapped uint64          // bytes that were left out because they are swapped out
-	Faults  []procmem.Fault // what could not be read, ascending
+	Scanned uint64 // bytes
+	Swapped uint64 // bytes that were left out because they are swapped out
+	// Faults is what could not be read, ascending. [vvar] and [vsyscall] of a live process are
+	// among it where they are searched, because the kernel shows them to no other process.
+	Faults []procmem.Fault
 }
 
 // Searcher looks for patterns. It may be used again, but is not safe for concurrent use.
