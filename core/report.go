@@ -35,10 +35,15 @@ type Report struct {
 	TotalMS float64 `json:"total_ms"` // milliseconds that taking the core took
 
 	MemoryBytes uint64 `json:"memory_bytes"` // memory that the core holds, with zeros and what is missing
-	FileBytes   int64  `json:"file_bytes"`   // size of the core, holes included
-	DiskBytes   int64  `json:"disk_bytes"`   // bytes written, which is what a file takes on disk without its holes
-	Threads     int    `json:"threads"`
-	Mappings    int    `json:"mappings"`
+	// FileBytes is the size of the core, holes included. Of a compressed core it is the size that
+	// the core has unpacked.
+	FileBytes int64 `json:"file_bytes"`
+	// DiskBytes is how many bytes were written, which is what a file takes on disk without its
+	// holes. Of a compressed core it is the compressed length in what package capture returns.
+	// In the core itself, whose end was still to come, it is what was compressed.
+	DiskBytes int64 `json:"disk_bytes"`
+	Threads   int   `json:"threads"`
+	Mappings  int   `json:"mappings"`
 
 	// Missing lists the memory that the core should hold and does not, ascending. Entries of
 	// the caller stay.

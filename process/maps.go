@@ -12,8 +12,9 @@ import (
 	"github.com/procmem/procmem/internal/procfs"
 )
 
-// Mappings reads /proc/PID/maps. It returns the mappings without Flags and Usage, ascending. It
-// needs the rights of a debugger.
+// Mappings reads /proc/PID/maps. It returns the mappings as they are now, without Flags and
+// Usage, ascending. It needs the rights of a debugger. A caller that reads memory, too, takes
+// View.Mappings instead: these are the ones that the View reads by.
 func (p *Process) Mappings() (ms []procmem.Mapping, err error) {
 	p.patiently(func() { ms, err = parseMem(p, "maps", procfs.ParseMaps) })
 	p.trueNames(ms)

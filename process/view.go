@@ -127,7 +127,8 @@ func (v *View) Close() error {
 	return errors.Join(v.mem.Close(), v.pm.f.Close())
 }
 
-// Mappings returns the mappings with Flags and Usage, ascending.
+// Mappings returns the mappings as they were when the view was made, with Flags and Usage,
+// ascending.
 func (v *View) Mappings() ([]procmem.Mapping, error) { return v.maps, nil }
 
 // ReadAt implements procmem.Memory.
