@@ -9,7 +9,6 @@ import (
 	"golang.org/x/sys/unix"
 
 	"github.com/procmem/procmem/internal/privilege"
-	"github.com/procmem/procmem/internal/procfs"
 )
 
 // A process id is a number of one pid namespace. /proc shows ids of the namespace that it was
@@ -73,7 +72,7 @@ func readSelf() (pid int, status *Status, err error) {
 		return 0, nil, err
 	}
 	defer f.Close()
-	status, err = procfs.ParseStatus(f)
+	status, err = parseStatus(f)
 	return pid, status, err
 }
 

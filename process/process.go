@@ -220,7 +220,7 @@ func alive(dir *os.File) bool {
 		return false
 	}
 	defer f.Close()
-	st, err := procfs.ParseStat(f)
+	st, err := parseStat(f)
 	return err == nil && !st.Zombie() && !st.KernelThread()
 }
 
@@ -271,20 +271,8 @@ func (p *Process) MayWrite(name string) bool {
 	return unix.Faccessat(int(p.dir.Fd()), name, unix.W_OK, unix.AT_EACCESS) == nil
 }
 
-// What the parsers of package procfs return.
-type (
-	// Stat is the part of /proc/PID/stat that procmem uses (proc(5)).
-	Stat = procfs.Stat
-	// Status is the part of /proc/PID/status that procmem uses (proc(5)). Fields that the
-	// kernel does not print keep their zero value.
-	Status = procfs.Status
-	// Syscall is what /proc/PID/task/TID/syscall tells of a blocked thread (fs/proc/base.c,
-	// proc_pid_syscall).
-	Syscall = procfs.Syscall
-)
-
-// MayRead returns nil if the caller may read the memory of the process, and else the error of
-// View. It asks the kernel, which has no effect on the process.
+// MayRead returns nil where the caller may read the memory of the process, and else the error
+// of View. It asks the kernel, which has no effect on the process.
 func (p *Process) MayRead() error {
 	f, err := p.OpenMem("mem")
 	if err != nil {
@@ -323,10 +311,10 @@ func parseFile[T any](p *Process, name string, file *os.File, err error, f func(
 }
 
 // Stat reads /proc/PID/stat. It needs no rights.
-func (p *Process) Stat() (*Stat, error) { return parse(p, "stat", procfs.ParseStat) }
+func (p *Process) Stat() (*Stat, error) { return parse(p, "stat", parseStat) }
 
 // Status reads /proc/PID/status. It needs no rights.
-func (p *Process) Status() (*Status, error) { return parse(p, "status", procfs.ParseStatus) }
+func (p *Process) Status() (*Status, error) { return parse(p, "status", parseStatus) }
 
 // Threads returns the ids of the threads, ascending, in the pid namespace of /proc.
 func (p *Process) Threads() ([]int, error) {
@@ -351,7 +339,7 @@ func (p *Process) Threads() ([]int, error) {
 
 // ThreadStat reads task/TID/stat. It needs no rights.
 func (p *Process) ThreadStat(tid int) (*Stat, error) {
-	return parse(p, "task/"+strconv.Itoa(tid)+"/stat", procfs.ParseStat)
+	return parse(p, "task/"+strconv.Itoa(tid)+"/stat", parseStat)
 }
 
 // CoredumpFilter returns the bits of /proc/PID/coredump_filter (core(5)).

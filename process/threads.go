@@ -15,7 +15,7 @@ func (p *Process) HasThread(tid int) bool {
 
 // ThreadStatus reads task/TID/status. It needs no rights.
 func (p *Process) ThreadStatus(tid int) (*Status, error) {
-	return parse(p, "task/"+strconv.Itoa(tid)+"/status", procfs.ParseStatus)
+	return parse(p, "task/"+strconv.Itoa(tid)+"/status", parseStatus)
 }
 
 // ThreadRuns returns how often the thread has been given a processor. It reads
@@ -27,5 +27,5 @@ func (p *Process) ThreadRuns(tid int) (uint64, error) {
 // ThreadSyscall reads task/TID/syscall: where a blocked thread is, without stopping it. It
 // needs the rights of a debugger.
 func (p *Process) ThreadSyscall(tid int) (*Syscall, error) {
-	return parse(p, "task/"+strconv.Itoa(tid)+"/syscall", procfs.ParseSyscall)
+	return parse(p, "task/"+strconv.Itoa(tid)+"/syscall", parseSyscall)
 }

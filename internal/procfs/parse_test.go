@@ -164,9 +164,9 @@ func TestParseStat(t *testing.T) {
 			t.Errorf("%q: %+v, %v; want %+v", name, st, err, want)
 		}
 	}
-	for state, zombie := range map[string]bool{"S": false, "Z": true, "X": true, "t": false} {
+	for _, state := range []string{"S", "Z", "X", "t"} {
 		st, err := ParseStat(strings.NewReader("42 (x)" + strings.Replace(statFields, "S", state, 1)))
-		if err != nil || st.Zombie() != zombie || st.KernelThread() {
+		if err != nil || string(st.State) != state {
 			t.Errorf("state %s: %+v, %v", state, st, err)
 		}
 	}
@@ -222,10 +222,10 @@ func TestParseStatus(t *testing.T) {
 		GID: [4]uint32{5, 6, 7, 8}, NSPID: []int{43, 4, 2}, NSTGID: []int{42, 3, 1}, Threads: 2, SigPending: 1,
 		SigBlocked: 0xfffffffe7ffbfeff, CapEff: 0x80000, CapPerm: 0x1ffffffffff, Seccomp: 2, NoNewPrivs: true,
 		RSS: 100 << 10, Swap: 4 << 10, HasMemory: true}
-	if err != nil || !reflect.DeepEqual(st, want) || st.InnerPID() != 2 {
+	if err != nil || !reflect.DeepEqual(st, want) {
 		t.Errorf("%+v, %v; want %+v", st, err, want)
 	}
-	if st, err := ParseStatus(strings.NewReader("State:\tS\n")); err != nil || st.InnerPID() != 0 || st.HasMemory {
+	if st, err := ParseStatus(strings.NewReader("State:\tS\n")); err != nil || st.NSPID != nil || st.HasMemory {
 		t.Errorf("%+v, %v", st, err)
 	}
 	for text, want := range map[string]string{

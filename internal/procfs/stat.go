@@ -13,8 +13,7 @@ import (
 // architecture that procmem knows (include/asm-generic/param.h).
 const userHZ = 100
 
-// Stat is the part of /proc/PID/stat that procmem uses (proc(5), where fields are numbered from
-// 1).
+// Stat is process.Stat, whose methods are there.
 type Stat struct {
 	PID  int
 	Name string // comm, at most 15 bytes, or the name of a kernel thread
@@ -30,20 +29,7 @@ type Stat struct {
 	StartTime       uint64 // clock ticks since boot; with the pid, the identity of a process
 }
 
-// KernelThread reports whether the process has no memory of its own (PF_KTHREAD).
-func (s *Stat) KernelThread() bool { return s.Flags&0x00200000 != 0 }
-
-// Forked reports whether the process is a fork that has executed no program since
-// (PF_FORKNOEXEC).
-func (s *Stat) Forked() bool { return s.Flags&0x40 != 0 }
-
-// Exiting reports whether the thread is ending (PF_EXITING).
-func (s *Stat) Exiting() bool { return s.Flags&0x4 != 0 }
-
-// Zombie reports whether the process has exited.
-func (s *Stat) Zombie() bool { return s.State == 'Z' || s.State == 'X' }
-
-// ParseStat reads the text of /proc/PID/stat or task/TID/stat. It fails if a field that Stat
+// ParseStat reads the text of /proc/PID/stat or task/TID/stat. It fails where a field that Stat
 // has is missing or is no number.
 func ParseStat(r io.Reader) (*Stat, error) {
 	b, err := ReadSmall(r)

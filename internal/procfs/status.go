@@ -8,8 +8,7 @@ import (
 	"strings"
 )
 
-// Status is the part of /proc/PID/status that procmem uses (proc(5)). Fields that the kernel
-// does not print keep their zero value.
+// Status is process.Status, whose methods are there.
 type Status struct {
 	Name       string
 	State      byte // as in Stat
@@ -30,15 +29,7 @@ type Status struct {
 	HasMemory  bool   // VmSize was printed; it is not for kernel threads and zombies
 }
 
-// InnerPID returns the id in the innermost pid namespace, or 0 if the kernel does not tell.
-func (s *Status) InnerPID() int {
-	if n := len(s.NSPID); n > 0 {
-		return s.NSPID[n-1]
-	}
-	return 0
-}
-
-// ParseStatus reads the text of /proc/PID/status or task/TID/status. It fails if there is no
+// ParseStatus reads the text of /proc/PID/status or task/TID/status. It fails where there is no
 // State, or a field that Status has is malformed.
 func ParseStatus(r io.Reader) (*Status, error) {
 	s := &Status{}

@@ -10,8 +10,7 @@ import (
 	"github.com/procmem/procmem"
 )
 
-// Syscall is what /proc/PID/task/TID/syscall tells of a blocked thread (fs/proc/base.c,
-// proc_pid_syscall).
+// Syscall is process.Syscall.
 type Syscall struct {
 	Running bool // the thread is on a processor, and all else is unknown
 	Number  int  // -1 for a thread that is blocked outside a system call

@@ -78,7 +78,8 @@ func taskStatus(tid int) (*process.Status, error) {
 		return nil, err
 	}
 	defer f.Close()
-	return procfs.ParseStatus(f)
+	st, err := procfs.ParseStatus(f)
+	return (*process.Status)(st), err
 }
 
 // ours reports whether a tracer is a thread of this program, or of its helper.
