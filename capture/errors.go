@@ -9,7 +9,25 @@ import (
 
 // NoRoomError reports that there is too little room for the core or for a spool. Nothing was
 // stopped.
-type NoRoomError = sink.NoRoomError
+type NoRoomError struct {
+	Path  string // of the file, or the folder of the spool
+	Need  uint64 // bytes that it takes, about
+	Have  uint64 // bytes that are free; with Limit, how long a file may be
+	Limit bool   // it is not the file system but RLIMIT_FSIZE, which counts holes
+	Err   error  // why the room could not be taken though it seemed to be there, else nil
+}
+
+func (e *NoRoomError) Error() string { return (*sink.NoRoomError)(e).Error() }
+
+func (e *NoRoomError) Unwrap() error { return e.Err }
+
+// roomError returns err as a *NoRoomError where it is one of package sink.
+func roomError(err error) error {
+	if e, ok := errors.AsType[*sink.NoRoomError](err); ok {
+		return (*NoRoomError)(e)
+	}
+	return err
+}
 
 // SpoolError reports that snapshot.MethodPrecopy has no place for the memory that it copies
 // early. Nothing was stopped.

@@ -1,17 +1,20 @@
 package capture
 
 import (
+	"context"
 	"errors"
 	"fmt"
 	"io"
 	"os"
 	"os/exec"
 	"path/filepath"
+	"reflect"
 	"strings"
 	"testing"
 
 	"golang.org/x/sys/unix"
 
+	"github.com/procmem/procmem/internal/sink"
 	"github.com/procmem/procmem/process"
 	"github.com/procmem/procmem/snapshot"
 )
@@ -46,5 +49,32 @@ func TestProcessErrorExplains(t *testing.T) {
 			t.Errorf("%v; want %q", err, want)
 		}
 		p.Close()
+	}
+}
+
+// An option that would have no effect is an error, and the process is left alone.
+func TestOptionsWithoutEffect(t *testing.T) {
+	p, dir := open(t, startTarget(t)), t.TempDir()
+	for want, o := range map[string]Options{"Compress": {Compress: Zstd}, "Replace": {Replace: true}} {
+		c, _, err := Unnamed(t.Context(), p, dir, o)
+		if c != nil || err == nil || !strings.Contains(err.Error(), want) {
+			t.Errorf("Unnamed with %s: %v", want, err)
+		}
+		_, err = Memory(t.Context(), p, "", o, func(context.Context, *Moment) error { return errors.New("called") })
+		if err == nil || !strings.Contains(err.Error(), want) {
+			t.Errorf("Memory with %s: %v", want, err)
+		}
+	}
+}
+
+// The lack of room is told by a type of this package, wherever it shows.
+func TestNoRoomIsOurs(t *testing.T) {
+	if typ := reflect.TypeFor[NoRoomError](); !strings.HasSuffix(typ.PkgPath(), "/capture") {
+		t.Errorf("it is of %s", typ.PkgPath())
+	}
+	err := fmt.Errorf("spool: %w", &SpoolError{Err: roomError(&sink.NoRoomError{Path: "x", Need: 2, Have: 1, Err: unix.ENOSPC})})
+	e, ok := errors.AsType[*NoRoomError](err)
+	if !ok || e.Need != 2 || !errors.Is(err, unix.ENOSPC) || e.Error() != "write x: no room: no space left on device" {
+		t.Errorf("%+v of %v", e, err)
 	}
 }

@@ -128,11 +128,12 @@ func (f *fileOutput) beginPlain(ctx context.Context, p *plan) (*core.Writer, err
 // fit returns how many bytes the core takes. It fails with a *NoRoomError if there is less
 // room.
 func (j *job) fit(ctx context.Context, p *plan, path string) (uint64, error) {
-	return sink.Fit(path, p.data, p.length, func() (uint64, error) {
+	size, err := sink.Fit(path, p.data, p.length, func() (uint64, error) {
 		j.o.tell(Event{Kind: EventZeros})
 		n, err := p.zeros(ctx)
 		return n, j.failed(err)
 	})
+	return size, roomError(err)
 }
 
 // compressed takes a compressed core. Memory that is copied early is compressed at once, as
@@ -191,9 +192,12 @@ func pagesOf(s *sink.Spool) *pageset.Store {
 }
 
 // Unnamed takes a core into an unnamed file in the folder dir. "" means os.TempDir(). The file
-// is gone when the core is closed or the program ends. Options for names and compression have
-// no effect. Errors are those of ToFile.
+// is gone when the core is closed or the program ends. It is not compressed. Errors are those
+// of ToFile, and one for options of compression and of names.
 func Unnamed(ctx context.Context, p *process.Process, dir string, o Options) (*core.File, *Result, error) {
+	if err := o.noFile(); err != nil {
+		return nil, nil, err
+	}
 	if dir == "" {
 		dir = os.TempDir()
 	}

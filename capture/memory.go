@@ -31,8 +31,12 @@ func (m *Moment) Write(f func() error) error { return m.guard.do(f) }
 // stream. Memory that f would read while the process is held is then spilled first. The report
 // has no numbers of a file.
 //
-// Errors: *ProcessError for requests to the process, *SpoolError, and those of f.
+// Errors: *ProcessError for requests to the process, *SpoolError, those of f, and one for
+// options of compression and of names.
 func Memory(ctx context.Context, p *process.Process, folder string, o Options, f func(context.Context, *Moment) error) (*core.Report, error) {
+	if err := o.noFile(); err != nil {
+		return nil, err
+	}
 	all := core.FilterAll
 	if o.Filter == nil {
 		o.Filter = &all

@@ -1,6 +1,7 @@
 package capture
 
 import (
+	"errors"
 	"fmt"
 	"time"
 
@@ -35,12 +36,12 @@ type Options struct {
 	// Only limits the core to segments that touch one of these ranges. A nil Only leaves all
 	// that Filter chooses.
 	Only []procmem.Range
-	// Compress is how the core is compressed.
+	// Compress is how ToFile and ToWriter compress the core.
 	Compress Compression
 	// Replace has ToFile replace an existing file of that name.
 	Replace bool
-	// Spool says where ToWriter, Memory and Unnamed may put memory that is copied before its
-	// place is known.
+	// Spool says where ToWriter and Memory may put memory that is copied before its place is
+	// known. The others have a file for it.
 	Spool Spool
 	// Creator is the version of the program, for the report in the core.
 	Creator string
@@ -82,7 +83,7 @@ func (s Spool) open(size uint64, m snapshot.Method) (*sink.Spool, error) {
 		}
 	}
 	if err != nil && m == snapshot.MethodPrecopy {
-		return nil, &SpoolError{Dir: s.dir, Err: err}
+		return nil, &SpoolError{Dir: s.dir, Err: roomError(err)}
 	}
 	return spool, nil
 }
@@ -126,6 +127,17 @@ func (o *Options) tell(e Event) {
 	if o.OnEvent != nil {
 		o.OnEvent(e)
 	}
+}
+
+// noFile returns an error for an option of what is written, where nothing is.
+func (o *Options) noFile() error {
+	switch {
+	case o.Compress != Uncompressed:
+		return errors.New("option Compress is for ToFile and ToWriter: nothing else is compressed")
+	case o.Replace:
+		return errors.New("option Replace is for ToFile: nothing else has a name")
+	}
+	return nil
 }
 
 // filter returns the filter of the core.

@@ -177,8 +177,8 @@ func (d *dumper) toDir(ctx context.Context, path string) error {
 		return err
 	}
 	d.size, err = sink.Fit(path, d.size, longest, func() (uint64, error) { return d.zeros(ctx) })
-	if e, ok := errors.AsType[*capture.NoRoomError](err); ok {
-		return noRoomFor(e, notThisDump)
+	if e, ok := errors.AsType[*sink.NoRoomError](err); ok {
+		return noRoomFor((*capture.NoRoomError)(e), notThisDump)
 	}
 	if err != nil {
 		return err
