@@ -28,6 +28,9 @@ type store interface {
 // Log is a file that can only be appended to, but for its head, such as a compressed one. It
 // may append what is put ahead. Settle then divides ranges into places, so that headers lead to
 // no bytes that were put over or forgotten.
+//
+// A Log is one of this module's own, because its methods have internal types. Package capture
+// makes compressed cores with one. Other programs call capture.ToFile.
 type Log interface {
 	store
 	// Begin makes room for a head of that many bytes.

@@ -18,7 +18,8 @@ import (
 )
 
 // Writer writes one core: Copy once, then Finish. Into a file, memory may be put ahead of Copy,
-// with Put, Forget and Settle.
+// with Put, Forget and Settle. A Writer of a file is a snapshot.Store, which takes what is
+// copied early.
 type Writer struct {
 	// Background has Copy give way to all other work of the processors. It must not be set for
 	// memory of a running process, whose address space is locked while it is read.
@@ -64,7 +65,8 @@ func NewFileWriter(dst io.WriterAt, arch procmem.Arch, segs []Segment) (*Writer,
 		store: pageset.NewStore(dst, slices.Collect(l.stretches), l.memEnd, l.limit())}, nil
 }
 
-// NewLogWriter is NewFileWriter for a Log. One goroutine at a time writes to the Log.
+// NewLogWriter is NewFileWriter for a Log, which package capture has. One goroutine at a time
+// writes to the Log.
 func NewLogWriter(dst Log, arch procmem.Arch, segs []Segment) (*Writer, error) {
 	l, err := newLayout(arch, segs, 0)
 	if err != nil {
