@@ -33,6 +33,7 @@ type Verdict string
 const (
 	Holds   Verdict = "ok"
 	Fails   Verdict = "no"
+	Limited Verdict = "limited" // allows, but not everything or not with every method
 	Unknown Verdict = "unknown" // procmem is not shown what it takes to tell
 )
 
@@ -58,11 +59,30 @@ type Report struct {
 	Readable bool `json:"readable"`
 	// Stoppable is set if ptrace can attach to it as well (method stop).
 	Stoppable bool   `json:"stoppable"`
-	Cause     string `json:"cause,omitempty"`  // why not, "" if it is both
-	Remedy    string `json:"remedy,omitempty"` // the command or setting that would allow it
+	Cause     string `json:"cause,omitempty"` // why not, "" if it is both
+	// Remedy is a whole command line that would allow it, "" if there is none. Otherwise says
+	// in words what would, or would as well.
+	Remedy    string `json:"remedy,omitempty"`
+	Otherwise string `json:"otherwise,omitempty"`
 	// Note tells what the user may not have meant, such as whose pid $$ was.
 	Note  string `json:"note,omitempty"`
 	Rules []Rule `json:"rules"`
+
+	caller caller
+}
+
+// remedy is what would help.
+type remedy struct {
+	line string // a whole command line
+	also string // in words, what would as well
+}
+
+// text returns the remedy as a clause.
+func (h remedy) text() string {
+	if h.line == "" || h.also == "" {
+		return h.line + h.also
+	}
+	return h.line + ", or " + h.also
 }
 
 func (r *Report) rule(name string, v Verdict, format string, args ...any) {
@@ -70,24 +90,29 @@ func (r *Report) rule(name string, v Verdict, format string, args ...any) {
 }
 
 // add is rule and, where there is a cause, refuse.
-func (r *Report) add(rule Rule, cause, remedy string) {
+func (r *Report) add(rule Rule, cause string, help remedy) {
 	r.Rules = append(r.Rules, rule)
 	if cause != "" {
-		r.refuse(cause, remedy)
+		r.refuse(cause, help)
 	}
 }
 
 // refuse keeps the first cause, which is the one to mend first.
-func (r *Report) refuse(cause, remedy string) {
+func (r *Report) refuse(cause string, help remedy) {
 	if r.Cause == "" {
-		r.Cause, r.Remedy = cause, remedy
+		r.Cause, r.Remedy, r.Otherwise = cause, help.line, help.also
 	}
 }
 
-// Diagnose finds out whether the caller can read process pid. It needs no rights and does not
-// affect the process. A pid without a process gives a report that says why.
-func Diagnose(pid int) *Report {
-	r := &Report{PID: pid}
+// Diagnose finds out whether the caller can read process pid. It needs no
+// rights and does not affect the process. A pid without a process gives a
+// report that says why.
+//
+// Its remedies are command lines that take a core.
+func Diagnose(pid int) *Report { return diagnose(pid, core(pid)) }
+
+func diagnose(pid int, c caller) *Report {
+	r := &Report{PID: pid, caller: c}
 	p, err := process.Open(pid)
 	if err != nil {
 		r.missing(pid, err)
@@ -107,11 +132,11 @@ func Diagnose(pid int) *Report {
 	switch {
 	case st.KernelThread():
 		r.rule("memory", Fails, "a kernel thread has no memory of its own")
-		r.refuse(fmt.Sprintf("%d is the kernel thread [%s], which has no memory of its own", pid, st.Name), "")
+		r.refuse(fmt.Sprintf("%d is the kernel thread [%s], which has no memory of its own", pid, st.Name), remedy{})
 		return r
 	case st.Zombie() && !hasLiveThread(p):
 		r.rule("memory", Fails, "gone: the process has exited, and its parent, %s, has yet to reap it", describe(st.PPID))
-		r.refuse(fmt.Sprintf("%d (%s) is a zombie: it has exited and its memory is gone; its parent, %s, has yet to reap it", pid, st.Name, describe(st.PPID)), "")
+		r.refuse(fmt.Sprintf("%d (%s) is a zombie: it has exited and its memory is gone; its parent, %s, has yet to reap it", pid, st.Name, describe(st.PPID)), remedy{})
 		return r
 	case st.Zombie():
 		r.rule("memory", Holds, "the main thread has exited; other threads live on and are read")
@@ -122,7 +147,7 @@ func Diagnose(pid int) *Report {
 	me, err := self()
 	if err != nil { // it cannot be told why the kernel answers as it does
 		if !errors.Is(err, process.ErrForeignProc) {
-			r.refuse(err.Error(), "mount -t proc proc /proc")
+			r.refuse(err.Error(), remedy{line: "sudo mount -t proc proc /proc"})
 			return r
 		}
 		r.numbers(err)
@@ -134,6 +159,8 @@ func Diagnose(pid int) *Report {
 	}
 	r.numbers(p.CheckNamespace())
 	r.holding(me, p, status)
+	r.frozen(p)
+	r.filters(status)
 	r.Stoppable = r.Readable && r.Cause == ""
 	return r
 }
@@ -173,7 +200,7 @@ func (r *Report) lastResort(err error) {
 		return
 	}
 	if errors.Is(err, unix.ESRCH) {
-		r.refuse(fmt.Sprintf("process %d ended while it was looked at", r.PID), "")
+		r.refuse(fmt.Sprintf("process %d ended while it was looked at", r.PID), remedy{})
 		return
 	}
 	modules := "a security module"
@@ -196,11 +223,12 @@ func (r *Report) lastResort(err error) {
 	}
 	if maybe != "" {
 		r.rule("security module", Unknown, "all rules that can be seen allow, and the kernel answers: %v", err)
-		r.refuse(maybe+modules+" refuses"+label, "run "+ownName+" with the capability CAP_SYS_PTRACE; if that does not help, dmesg or ausearch -m avc names the rule of the module")
+		r.refuse(maybe+modules+" refuses"+label,
+			remedy{also: "run " + ownName + " with the capability CAP_SYS_PTRACE; if that does not help, dmesg or ausearch -m avc names the rule of the module"})
 		return
 	}
 	r.rule("security module", Fails, "all other rules allow, and the kernel answers: %v", err)
-	r.refuse(modules+" refuses"+label, "dmesg or ausearch -m avc names the rule that refused")
+	r.refuse(modules+" refuses"+label, remedy{also: "dmesg or ausearch -m avc names the rule that refused"})
 }
 
 // numbers tells whether system calls may be given the numbers that /proc shows.
@@ -211,16 +239,16 @@ func (r *Report) numbers(err error) {
 		return
 	}
 	r.rule(name, Fails, "%v", err)
-	r.refuse(err.Error(), "mount a /proc of "+ownName+"'s own (mount -t proc proc /proc), or enter the other namespace (nsenter --pid --mount), "+
-		"or use --method live, which needs nothing but /proc")
+	r.refuse(err.Error(), remedy{r.caller.live(r.PID),
+		"mount a /proc of " + ownName + "'s own (mount -t proc proc /proc), or enter the other namespace (nsenter --pid --mount)"})
 }
 
 // holding checks what attaching with ptrace needs beyond reading.
 func (r *Report) holding(me *process.Status, p *process.Process, status *process.Status) {
-	const live = "--method live, which does not stop the target"
+	live := r.caller.live(r.PID) // which stops nothing
 	if self, _ := process.Self(); r.PID == self {
 		r.rule("tracer", Fails, "a process cannot trace itself")
-		r.refuse(ownName+" cannot hold itself still", "use "+live)
+		r.refuse(ownName+" cannot hold itself still", remedy{line: live})
 	} else if tid, tracer := tracerOf(p, status); tracer != 0 {
 		who := describe(tracer)
 		what := fmt.Sprintf("process %d", r.PID)
@@ -229,7 +257,7 @@ func (r *Report) holding(me *process.Status, p *process.Process, status *process
 		}
 		r.rule("tracer", Fails, "already traced by %s: a thread has one tracer", who)
 		r.refuse(fmt.Sprintf("%s is already traced by %s, and there can be one tracer", what, who),
-			"end or detach "+who+", or use "+live)
+			remedy{live, "end or detach " + who})
 	} else {
 		r.rule("tracer", Holds, "not traced by a process that %s can see", ownName)
 	}
@@ -237,7 +265,7 @@ func (r *Report) holding(me *process.Status, p *process.Process, status *process
 	case blocked != "":
 		r.rule("seccomp", Fails, "a seccomp filter on %s refuses %s", ownName, blocked)
 		r.refuse("a seccomp filter on "+ownName+" itself refuses "+blocked,
-			"start this container with --cap-add=SYS_PTRACE (and --security-opt seccomp=unconfined where that is not enough), or use "+live)
+			remedy{live, "start this container with --cap-add=SYS_PTRACE (and --security-opt seccomp=unconfined where that is not enough)"})
 	case me.Seccomp != 0:
 		r.rule("seccomp", Holds, "the filter on %s allows what it needs", ownName)
 	default:
@@ -292,10 +320,11 @@ func Explain(pid int, err error) (why string, ok bool) {
 	if !denied && !gone && !errors.Is(err, process.ErrForeignProc) {
 		return "", false
 	}
-	r := Diagnose(pid)
+	r := diagnose(pid, again())
+	help := remedy{r.Remedy, r.Otherwise}.text()
 	switch {
-	case r.Cause != "" && r.Remedy != "":
-		return r.Cause + "; remedy: " + r.Remedy, true
+	case r.Cause != "" && help != "":
+		return r.Cause + "; remedy: " + help, true
 	case r.Cause != "":
 		return r.Cause, true
 	case denied:

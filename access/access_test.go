@@ -27,7 +27,7 @@ func TestUser(t *testing.T) {
 		"the target runs as uid 12345 gid 12345 and helper as uid 65534 gid 65534", sudo, "user=no", "dumpable=ok", "CAP_SYS_PTRACE=no")
 	refused := ask(t, as(nobody), path, strconv.Itoa(ofRoot.PID()))
 	refused.want(t, "uid 0 gid 0", sudo, "user=no", "dumpable=unknown", "capabilities=no")
-	if want := refused.Cause + "; remedy: " + refused.Remedy; refused.Viewed != want {
+	if want := refused.Cause + "; remedy: sudo " + path + ", or " + refused.Otherwise; refused.Viewed != want {
 		t.Errorf("process.View says %q; want %q", refused.Viewed, want)
 	}
 
@@ -55,9 +55,9 @@ func TestSetcap(t *testing.T) {
 	}
 	pid := strconv.Itoa(kids(t, 0).PID())
 	before := ask(t, as(nobody), path, pid)
-	_, line, ok := strings.Cut(before.Remedy, "may read and hold every process: ")
+	_, line, ok := strings.Cut(before.Otherwise, "may read and hold every process: ")
 	if !ok {
-		t.Fatalf("no command in %q", before.Remedy)
+		t.Fatalf("no command in %q", before.Otherwise)
 	}
 	shim := t.TempDir()
 	for name, text := range map[string]string{"sudo": `exec "$@"`, "id": "echo nobody"} { // who types it
@@ -182,7 +182,7 @@ func TestTraced(t *testing.T) {
 	p := kids(t, 0)
 	tracer := p.Cmd(t, "trace")
 	a := ask(t, nil, path, strconv.Itoa(p.PID()))
-	a.want(t, "already traced by kids (pid "+tracer+")", "end or detach kids (pid "+tracer+"), or use --method live", "tracer=no", "CAP_SYS_PTRACE=ok")
+	a.want(t, "already traced by kids (pid "+tracer+")", " core --method live "+strconv.Itoa(p.PID())+", or end or detach kids (pid "+tracer+")", "tracer=no", "CAP_SYS_PTRACE=ok")
 	if !a.Readable {
 		t.Error("a traced process can be read")
 	}
@@ -256,8 +256,8 @@ func TestSeccomp(t *testing.T) {
 
 func TestSelf(t *testing.T) {
 	a := ask(t, nil, program(t), "self")
-	a.want(t, "helper cannot hold itself still", "use --method live", "tracer=no")
-	if !a.Readable || !strings.Contains(a.Note, "is helper itself") || !strings.Contains(a.Note, "exec") {
+	a.want(t, "procmem cannot hold itself still", " core --method live ", "tracer=no")
+	if !a.Readable || !strings.Contains(a.Note, "is procmem itself") || !strings.Contains(a.Note, "exec") {
 		t.Errorf("%+v", *a.Report)
 	}
 }
@@ -331,7 +331,7 @@ func TestThread(t *testing.T) {
 	p.Cmd(t, "threads 1")
 	tid := slices.DeleteFunc(p.TIDs(), func(tid int) bool { return tid == p.PID() })[0]
 	r := Diagnose(tid)
-	if r.Readable || !strings.Contains(r.Cause, fmt.Sprintf("%d is not a process but a thread of kids (pid %d)", tid, p.PID())) || r.Remedy != fmt.Sprintf("use %d", p.PID()) {
+	if r.Readable || !strings.Contains(r.Cause, fmt.Sprintf("%d is not a process but a thread of kids (pid %d)", tid, p.PID())) || r.Otherwise != fmt.Sprintf("use %d", p.PID()) {
 		t.Errorf("%+v", *r)
 	}
 }
@@ -355,7 +355,7 @@ func TestPIDNamespace(t *testing.T) {
 		t.Skip("all pids of the container exist outside as well")
 	}
 	r := Diagnose(inner)
-	if _, err := fmt.Sscanf(r.Remedy, "use %d", &outer); err != nil || !strings.Contains(r.Cause, "inside a container that number is kids") {
+	if _, err := fmt.Sscanf(r.Otherwise, "use %d", &outer); err != nil || !strings.Contains(r.Cause, "inside a container that number is kids") {
 		t.Fatalf("%+v", *r)
 	}
 	if r = Diagnose(outer); !r.Stoppable || r.Name != "kids" {
@@ -404,6 +404,15 @@ func TestHidepid(t *testing.T) {
 	for _, mode := range []string{"noaccess", "invisible", "ptraceable"} {
 		a := ask(t, nil, path, pid, "unshare", "-m", "sh", "-c",
 			"mount -t proc -o hidepid="+mode+` proc /proc && exec setpriv --reuid=65534 --regid=65534 --clear-groups "$0"`)
-		a.want(t, "hidepid", "root (sudo)", "process=no")
+		a.want(t, "hidepid", "sudo "+path+" core "+pid, "process=no")
 	}
+}
+
+// Where no /proc is mounted, nothing hides.
+func TestNoProc(t *testing.T) {
+	root(t)
+	unshare(t, "-m", "sh", "-c", "mount -t tmpfs none /proc")
+	a := ask(t, nil, program(t), "1", "unshare", "-m", "sh", "-c",
+		`mount -t tmpfs none /proc && mkdir -m 0 /proc/1 && exec setpriv --reuid=65534 --regid=65534 --clear-groups "$0"`)
+	a.want(t, "no proc file system is mounted at /proc", "sudo mount -t proc proc /proc", "process=no")
 }

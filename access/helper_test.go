@@ -188,15 +188,11 @@ func (a answer) agree(t *testing.T) {
 		t.Errorf("rule %q failed, and the cause is %q", failed, a.Cause)
 	}
 	if a.Attached != "" && a.Cause != "" {
-		want := a.Cause
-		if a.Remedy != "" {
-			want += "; remedy: " + a.Remedy
-		}
-		if a.Explained != want {
-			t.Errorf("explained as %q, want %q", a.Explained, want)
+		if rest, ok := strings.CutPrefix(a.Explained, a.Cause); !ok || !strings.HasSuffix(rest, a.Otherwise) || strings.HasPrefix(rest, "; remedy: ") != (a.help() != "") {
+			t.Errorf("explained as %q, want %q; remedy: %q", a.Explained, a.Cause, a.help())
 		}
 	}
-	for _, s := range []string{a.Cause, a.Remedy, a.Note} {
+	for _, s := range []string{a.Cause, a.Remedy, a.Otherwise, a.Note} {
 		if strings.ContainsAny(s, "\n\x1b") || strings.Contains(s, "%!") || strings.TrimRight(s, ". ") != s {
 			t.Errorf("bad wording: %q", s)
 		}
@@ -205,6 +201,9 @@ func (a answer) agree(t *testing.T) {
 		t.Logf("%+v", *a.Report)
 	}
 }
+
+// help is all that would help.
+func (a answer) help() string { return remedy{a.Remedy, a.Otherwise}.text() }
 
 func (a answer) rule(name string) Verdict {
 	for _, r := range a.Rules {
@@ -223,8 +222,8 @@ func (a answer) want(t *testing.T, cause, remedy string, rules ...string) {
 	if !strings.Contains(a.Cause, cause) || (cause == "") != (a.Cause == "") {
 		t.Errorf("cause %q, want %q", a.Cause, cause)
 	}
-	if !strings.Contains(a.Remedy, remedy) || (remedy == "") != (a.Remedy == "") {
-		t.Errorf("remedy %q, want %q", a.Remedy, remedy)
+	if !strings.Contains(a.help(), remedy) || (remedy == "") != (a.help() == "") {
+		t.Errorf("remedy %q, want %q", a.help(), remedy)
 	}
 	for _, s := range rules {
 		name, v, _ := strings.Cut(s, "=")

@@ -75,8 +75,8 @@ func (r *Report) check(s *sides) {
 	r.capabilities(s)
 	scope, ok := yamaScope("/proc/sys/kernel/yama/ptrace_scope")
 	self, _ := process.Self()
-	rule, cause, remedy := yama(scope, ok, descendant(s.pid, self), s)
-	r.add(rule, cause, remedy)
+	rule, cause, help := yama(scope, ok, descendant(s.pid, self), s, r.moreRights(s.me))
+	r.add(rule, cause, help)
 	r.capSysPtrace(s)
 	if s.readable {
 		for i := range r.Rules[n:] {
@@ -84,7 +84,7 @@ func (r *Report) check(s *sides) {
 				rule.Verdict = Holds // the kernel says so
 			}
 		}
-		r.Cause, r.Remedy = "", ""
+		r.Cause, r.Remedy, r.Otherwise = "", "", ""
 	}
 }
 
@@ -100,7 +100,7 @@ func (r *Report) user(s *sides) {
 	default:
 		r.rule("user", Fails, "%s", who)
 		if !s.has(capSysPtrace) { // else the namespace is the cause
-			r.refuse(who+", which takes the capability CAP_SYS_PTRACE", moreRights(s.me))
+			r.refuse(who+", which needs the capability CAP_SYS_PTRACE", r.moreRights(s.me))
 		}
 	}
 }
@@ -117,7 +117,7 @@ func (r *Report) dumpable(s *sides) {
 	case s.dumpable == Fails:
 		r.rule("dumpable", Fails, "no: %s", why)
 		if !s.has(capSysPtrace) {
-			r.refuse("the target is not dumpable ("+why+"), so that reading it takes the capability CAP_SYS_PTRACE", moreRights(s.me))
+			r.refuse("the target is not dumpable ("+why+"), so that reading it needs the capability CAP_SYS_PTRACE", r.moreRights(s.me))
 		}
 	default:
 		r.rule("dumpable", Unknown, "not shown for a process of root")
@@ -134,7 +134,8 @@ func (r *Report) namespace(s *sides) {
 		r.rule(name, Holds, "one below %[1]s's, where %[1]s's capabilities count", ownName)
 	case s.has(capSysPtrace) && !s.overrides:
 		r.rule(name, Fails, "%s", outside)
-		r.refuse("the target's user namespace is "+outside, "run "+ownName+" as root outside of this container (of this user namespace)")
+		r.refuse("the target's user namespace is "+outside,
+			remedy{also: "run " + ownName + " as root outside of this container (of this user namespace)"})
 	case s.overrides:
 		r.rule(name, Holds, "not shown to %s, whose capabilities count in all of them", ownName)
 	default:
@@ -153,7 +154,7 @@ func (r *Report) capabilities(s *sides) {
 		r.rule(name, Holds, "the target has %s, which %s lacks%s", capNames(extra), ownName, override)
 	default:
 		r.rule(name, Fails, "the target has %s, which %s lacks", capNames(extra), ownName)
-		r.refuse("the target has capabilities that "+ownName+" lacks ("+capNames(extra)+"), so that reading it takes CAP_SYS_PTRACE", moreRights(s.me))
+		r.refuse("the target has capabilities that "+ownName+" lacks ("+capNames(extra)+"), so that reading it needs CAP_SYS_PTRACE", r.moreRights(s.me))
 	}
 }
 
@@ -161,9 +162,8 @@ func (r *Report) capSysPtrace(s *sides) {
 	const name = "CAP_SYS_PTRACE"
 	switch {
 	case s.has(capSysPtrace) && s.overrides && !s.mayOpen:
-		const lacks = "and lacks CAP_DAC_READ_SEARCH, without which another user's /proc/PID/mem cannot be opened"
-		r.rule(name, Fails, "%s has it, %s", ownName, lacks)
-		r.refuse(ownName+" has CAP_SYS_PTRACE, "+lacks, moreRights(s.me))
+		r.rule(name, Fails, "%s has it, and lacks CAP_DAC_READ_SEARCH, without which another user's /proc/PID/mem cannot be opened", ownName)
+		r.refuse(ownName+" has CAP_SYS_PTRACE, and lacks CAP_DAC_READ_SEARCH, without which another user's /proc/PID/mem cannot be opened", r.moreRights(s.me))
 	case s.has(capSysPtrace) && s.overrides:
 		r.rule(name, Holds, "%s has it", ownName)
 	case s.has(capSysPtrace):
@@ -177,16 +177,16 @@ func (r *Report) capSysPtrace(s *sides) {
 	}
 }
 
-// moreRights tells how the caller can come by CAP_SYS_PTRACE. It takes the second capability to
-// open the files of other users in /proc.
-func moreRights(me *process.Status) string {
+// moreRights tells how the caller can come by CAP_SYS_PTRACE. It takes the
+// second capability to open the files of other users in /proc.
+func (r *Report) moreRights(me *process.Status) remedy {
 	switch {
 	case me.UID[1] == 0:
-		return "start this container with --cap-add=SYS_PTRACE, or run " + ownName + " as root outside of it"
+		return remedy{also: "start this container with --cap-add=SYS_PTRACE, or run " + ownName + " as root outside of it"}
 	case me.NoNewPrivs:
-		return "run " + ownName + " as root; not with sudo from here, which no_new_privs keeps from gaining rights"
+		return remedy{also: "run " + ownName + " as root; not with sudo from here, which no_new_privs keeps from gaining rights"}
 	}
-	return "sudo " + quote(ownName) + " …, or once, for a group whose members, from their next login on, may read and hold every process: " + setcap()
+	return remedy{r.caller.sudo(), "once, for a group whose members, from their next login on, may read and hold every process: " + setcap()}
 }
 
 // setcap returns the commands that give the file of this program capabilities, for a group
@@ -194,26 +194,13 @@ func moreRights(me *process.Status) string {
 // away. The group is procmem's in every program: one by the name of the program may exist, and
 // mean something else.
 func setcap() string {
-	file := "$(command -v " + quote(ownName) + ")"
-	if exe, err := os.Executable(); err == nil && exe != "" && unix.Access(exe, unix.F_OK) == nil {
-		file = quote(exe)
-	}
+	file := executable()
 	return "sudo groupadd -f procmem && sudo usermod -a -G procmem $(id -un) && sudo chown root:procmem " + file +
 		" && sudo chmod 0750 " + file + " && sudo setcap cap_sys_ptrace,cap_dac_read_search=ep " + file
 }
 
-// quote makes one word for a shell of a path.
-func quote(path string) string {
-	plain := func(r rune) bool {
-		return r >= 'a' && r <= 'z' || r >= 'A' && r <= 'Z' || r >= '0' && r <= '9' || strings.ContainsRune("/._-+:@%,=", r)
-	}
-	if strings.IndexFunc(path, func(r rune) bool { return !plain(r) }) < 0 {
-		return path
-	}
-	return "'" + strings.ReplaceAll(path, "'", `'\''`) + "'"
-}
-
-// yamaScope reads kernel.yama.ptrace_scope; ok is false if the kernel does not have it.
+// yamaScope reads kernel.yama.ptrace_scope; ok is false where the kernel does
+// not have it.
 func yamaScope(path string) (scope int, ok bool) {
 	b, err := os.ReadFile(path)
 	if err != nil {
@@ -224,35 +211,36 @@ func yamaScope(path string) (scope int, ok bool) {
 }
 
 // yama is the rule of security/yama/yama_lsm.c, yama_ptrace_access_check.
-func yama(scope int, present, descends bool, s *sides) (rule Rule, cause, remedy string) {
+func yama(scope int, present, descends bool, s *sides, rights remedy) (rule Rule, cause string, help remedy) {
 	const name = "kernel.yama.ptrace_scope"
 	say := func(v Verdict, format string, args ...any) Rule {
 		return Rule{"Yama", v, fmt.Sprintf(name+" is %d: ", scope) + fmt.Sprintf(format, args...)}
 	}
-	const forAll = "for all programs until the next start of the machine: sudo sysctl " + name + "="
+	// For all programs, until the next start of the machine.
+	loosen := remedy{"sudo sysctl " + name + "=0", rights.text()}
 	switch {
 	case !present:
-		return Rule{"Yama", Holds, "not in this kernel"}, "", ""
+		return Rule{"Yama", Holds, "not in this kernel"}, "", remedy{}
 	case scope <= 0:
-		return say(Holds, "no further limit"), "", ""
+		return say(Holds, "no further limit"), "", remedy{}
 	case scope >= 3:
 		return say(Fails, "nobody may, until the next start of the machine"),
 			fmt.Sprintf("%s is %d: nobody may read another process", name, scope),
-			"set " + name + " below 3 in /etc/sysctl.d and start the machine again"
+			remedy{also: "set " + name + " below 3 in /etc/sysctl.d and start the machine again"}
 	case s.overrides:
-		return say(Holds, "CAP_SYS_PTRACE is needed, and there"), "", ""
+		return say(Holds, "CAP_SYS_PTRACE is needed, and there"), "", remedy{}
 	case scope == 2:
 		return say(Fails, "only with CAP_SYS_PTRACE"),
-			name + " is 2: reading another process takes the capability CAP_SYS_PTRACE",
-			forAll + "0; or " + moreRights(s.me)
+			name + " is 2: reading another process needs the capability CAP_SYS_PTRACE",
+			loosen
 	case descends:
-		return say(Holds, "descendants may be read, and this is one of %s", ownName), "", ""
+		return say(Holds, "descendants may be read, and this is one of "+ownName), "", remedy{}
 	case s.readable:
-		return say(Holds, "the target allows it with prctl(PR_SET_PTRACER)"), "", ""
+		return say(Holds, "the target allows it with prctl(PR_SET_PTRACER)"), "", remedy{}
 	}
 	return say(Fails, "only descendants, and processes that allow it with prctl(PR_SET_PTRACER)"),
 		name + " is 1: without CAP_SYS_PTRACE a process can read its descendants alone, and the target is none of " + ownName,
-		forAll + "0; or " + moreRights(s.me)
+		loosen
 }
 
 // descendant reports whether pid has ancestor among its parents.

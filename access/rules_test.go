@@ -28,20 +28,21 @@ func TestYama(t *testing.T) {
 		{1, false, false, true, Holds, "", ""}, // PR_SET_PTRACER
 		{1, false, false, false, Fails, "is 1: without CAP_SYS_PTRACE", "sysctl kernel.yama.ptrace_scope=0"},
 		{2, true, true, true, Holds, "", ""},
-		{2, true, false, false, Fails, "is 2: reading another process takes", "sudo " + ownName},
+		{2, true, false, false, Fails, "is 2: reading another process needs", "sudo procmem"},
 		{3, true, true, false, Fails, "is 3: nobody", "/etc/sysctl.d"},
 		{4, true, true, false, Fails, "is 4: nobody", "/etc/sysctl.d"},
 	} {
 		me := testStatus(1000)
-		rule, cause, remedy := yama(c.scope, true, c.descends, &sides{me: me, them: me, readable: c.readable, overrides: c.overrides})
+		rule, cause, help := yama(c.scope, true, c.descends, &sides{me: me, them: me, readable: c.readable, overrides: c.overrides}, remedy{"sudo procmem", ""})
+		text := help.text()
 		if rule.Verdict != c.verdict || !strings.Contains(rule.Detail, fmt.Sprintf("kernel.yama.ptrace_scope is %d: ", c.scope)) {
 			t.Errorf("%+v: %+v", c, rule)
 		}
-		if (cause == "") != (c.cause == "") || !strings.Contains(cause, c.cause) || !strings.Contains(remedy, c.remedy) || (remedy == "") != (c.remedy == "") {
-			t.Errorf("%+v: %q, %q", c, cause, remedy)
+		if (cause == "") != (c.cause == "") || !strings.Contains(cause, c.cause) || !strings.Contains(text, c.remedy) || (text == "") != (c.remedy == "") {
+			t.Errorf("%+v: %q, %q", c, cause, text)
 		}
 	}
-	if rule, cause, _ := yama(0, false, false, &sides{}); rule.Verdict != Holds || cause != "" || rule.Detail != "not in this kernel" {
+	if rule, cause, _ := yama(0, false, false, &sides{}, remedy{}); rule.Verdict != Holds || cause != "" || rule.Detail != "not in this kernel" {
 		t.Errorf("%+v %q", rule, cause)
 	}
 }

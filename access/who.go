@@ -48,18 +48,23 @@ func whose(pid int, name string) string {
 
 // missing explains a pid for which there is no process.
 func (r *Report) missing(pid int, err error) {
+	if !procMounted() {
+		r.rule("process", Fails, "%d is not shown, because no /proc is mounted", pid)
+		r.refuse("no proc file system is mounted at /proc, and without it no process can be looked at", remedy{line: "sudo mount -t proc proc /proc"})
+		return
+	}
 	if errors.Is(err, unix.EPERM) || errors.Is(err, unix.EACCES) { // hidepid=noaccess
 		r.hidden(pid)
 		return
 	}
 	if !errors.Is(err, process.ErrNoProcess) && !errors.Is(err, unix.ESRCH) {
 		r.rule("process", Fails, "%v", err)
-		r.refuse(err.Error(), "")
+		r.refuse(err.Error(), remedy{})
 		return
 	}
 	if tgid := threadOf(pid); tgid != 0 {
 		r.rule("process", Fails, "%d is a thread of %s", pid, describe(tgid))
-		r.refuse(fmt.Sprintf("%d is not a process but a thread of %s", pid, describe(tgid)), fmt.Sprintf("use %d", tgid))
+		r.refuse(fmt.Sprintf("%d is not a process but a thread of %s", pid, describe(tgid)), remedy{also: fmt.Sprintf("use %d", tgid)})
 		return
 	}
 	if pid > 0 && ownProc() && unix.Kill(pid, 0) != unix.ESRCH {
@@ -68,15 +73,21 @@ func (r *Report) missing(pid int, err error) {
 	}
 	if inner, outer := innerMatches(pid); len(inner) > 0 {
 		r.rule("process", Fails, "no process %d in this pid namespace; inside others: %s", pid, strings.Join(inner, ", "))
-		remedy := "use the pid that it has here"
+		help := "use the pid that it has here"
 		if len(inner) == 1 {
-			remedy = fmt.Sprintf("use %d", outer)
+			help = fmt.Sprintf("use %d", outer)
 		}
-		r.refuse(fmt.Sprintf("no process has pid %d here; inside a container that number is %s", pid, strings.Join(inner, ", ")), remedy)
+		r.refuse(fmt.Sprintf("no process has pid %d here; inside a container that number is %s", pid, strings.Join(inner, ", ")), remedy{also: help})
 		return
 	}
 	r.rule("process", Fails, "no process %d in this pid namespace", pid)
-	r.refuse(fmt.Sprintf("no process has pid %d: it has ended, or the number is of another pid namespace: a container's pids mean something inside it alone", pid), "")
+	r.refuse(fmt.Sprintf("no process has pid %d: it has ended, or the number is of another pid namespace: a container's pids mean something inside it alone", pid), remedy{})
+}
+
+// procMounted reports whether /proc is a proc file system.
+func procMounted() bool {
+	var st unix.Statfs_t
+	return unix.Statfs("/proc", &st) == nil && st.Type == unix.PROC_SUPER_MAGIC
 }
 
 // ownProc reports whether the numbers of this /proc are those of the caller's pid namespace.
@@ -97,7 +108,7 @@ func ownProc() bool {
 func (r *Report) hidden(pid int) {
 	r.rule("process", Fails, "%d exists, and this /proc hides it (hidepid)", pid)
 	r.refuse(fmt.Sprintf("process %d exists, and /proc hides it from this user (mount option hidepid)", pid),
-		"run "+ownName+" as root (sudo), or as a member of the group that gid= names in the options of /proc")
+		remedy{r.caller.sudo(), "run " + ownName + " as a member of the group that gid= names in the options of /proc"})
 }
 
 // threadOf returns the process that thread tid belongs to, 0 if tid is none.

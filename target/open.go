@@ -121,7 +121,10 @@ func pidOf(word string) (int, error) {
 		return pid, nil
 	case isNumber(word):
 		pid, err := strconv.ParseInt(word, 10, 32)
-		if err != nil || pid == 0 {
+		if err == nil && pid == 0 {
+			return 0, &SyntaxError{Kind: "target", Text: word, Err: errors.New("no process has the id 0, by which the kernel means whoever asks: for procmem itself say self, and pgrep NAME prints the ids of others")}
+		}
+		if err != nil {
 			return 0, &SyntaxError{Kind: "target", Text: word, Err: errors.New("no process id: want 1 or more, below 2^31")}
 		}
 		return int(pid), nil

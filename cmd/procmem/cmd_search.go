@@ -30,7 +30,8 @@ func newSearch(g *globals) *cobra.Command {
 A PATTERN is
 
   --string      text, the default; -i takes letters of either case, --utf16 is
-                as Windows, Java and JavaScript have it
+                as Windows has it, and as Java and JavaScript have text that
+                goes beyond Latin-1
   --regexp      a regular expression in the syntax of RE2, over bytes; -i
   --hex         bytes: 'de ad ?? ef'; a question mark is any half of a byte
   --type T      a number of type u8 to u64, i8 to i64, f32, f64 or ptr: 42,

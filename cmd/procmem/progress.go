@@ -12,7 +12,6 @@ import (
 	"github.com/schollz/progressbar/v3"
 
 	"github.com/procmem/procmem/internal/term"
-	"github.com/procmem/procmem/internal/units"
 )
 
 // progress shows on stderr how far some work is: all the time on a terminal, and in one line
@@ -30,20 +29,8 @@ type progress struct {
 	stop, stopped chan struct{}
 }
 
-// moment is what there is to show.
-type moment struct {
-	phase string
-	done  func() int64 // bytes so far; nil where none move
-	total int64        // about how many bytes there are; 0: unknown
-	since time.Time    // when the counting began
-	count int          // number of the counting, to tell one from the next
-}
-
 // showAfter is how long work must last for a bar to appear.
 const showAfter = 300 * time.Millisecond
-
-// tellAfter is how long bytes must move before their speed means anything.
-const tellAfter = 200 * time.Millisecond
 
 func startProgress(what string) *progress {
 	p := &progress{what: what, out: os.Stderr, lines: make(chan string), stop: make(chan struct{}), stopped: make(chan struct{})}
@@ -190,33 +177,4 @@ func (b *bar) draw(m moment) {
 	}
 	b.lib.Describe(m.phase)
 	_ = b.lib.Set64(min(n, b.lib.GetMax64()-1)) // lib would take the bar away at the end
-}
-
-// moved returns how many bytes have moved so far.
-func (m moment) moved() int64 {
-	if m.done == nil {
-		return 0
-	}
-	return m.done()
-}
-
-// String returns the moment in words.
-func (m moment) String() string {
-	if m.done == nil {
-		return m.phase
-	}
-	n := m.moved()
-	text := m.phase + ", " + units.Size(uint64(n))
-	if m.total > 0 {
-		text += " of " + units.Size(uint64(m.total))
-	}
-	if time.Since(m.since) < tellAfter {
-		return text
-	}
-	speed := float64(n) / time.Since(m.since).Seconds()
-	text += ", " + units.Size(uint64(speed)) + "/s"
-	if left := m.total - n; left > 0 && n > m.total/100 {
-		text += ", " + (time.Duration(float64(left)/speed) * time.Second).String() + " left"
-	}
-	return text
 }

@@ -255,7 +255,7 @@ func (a *agent) stands() error {
 // end ends the task, which is then a zombie of ours that no other process sees. An error says
 // that it has not ended yet. It will end with its tracer.
 //
-// Sending SIGKILL to a process of another user takes CAP_KILL, which a tracer need not have.
+// Sending SIGKILL to a process of another user needs CAP_KILL, which a tracer need not have.
 // Without it the task ends itself, or takes SIGKILL where it stands.
 func (a *agent) end() error {
 	if unix.Kill(a.PID, unix.SIGKILL) == unix.EPERM {

@@ -21,7 +21,7 @@ var ErrExec = fmt.Errorf("the process has executed another program: %w", procmem
 var (
 	errNoVDSO     = errors.New("it has no vDSO, whose system call instruction is needed")
 	errOwnVDSO    = errors.New("it may write to its vDSO, whose system call instruction is needed")
-	ErrSeccomp    = errors.New("it is under seccomp, which may kill it for a system call that is not its own (lifting that for a moment takes CAP_SYS_ADMIN)")
+	ErrSeccomp    = errors.New("it is under seccomp, which may kill it for a system call that is not its own (lifting that for a moment needs CAP_SYS_ADMIN)")
 	errDispatch   = errors.New("it turns system calls into signals (PR_SET_SYSCALL_USER_DISPATCH)")
 	errShadow     = errors.New("it runs with a shadow stack")
 	errCodeMode   = errors.New("it is not in 64-bit code")

@@ -40,7 +40,7 @@ func (w way) open(dir *os.File, inode uint64) (*os.File, error) {
 // openAny tries all ways to the file behind a mapping, the best first, until open opens one. It
 // gives up if a server does not answer.
 func openAny[F any](dir *os.File, m *procmem.Mapping, open func(way) (F, error)) (F, error) {
-	// map_files is exact, even for files without a name. It takes CAP_CHECKPOINT_RESTORE or
+	// map_files is exact, even for files without a name. It needs CAP_CHECKPOINT_RESTORE or
 	// CAP_SYS_ADMIN.
 	f, err := open(way{name: mapFile(m), link: true})
 	goOn := func() bool { return err != nil && !errors.Is(err, ErrNoAnswer) }
