@@ -49,7 +49,7 @@ func supervised() string {
 	if len(who) == 0 {
 		return ""
 	}
-	return fmt.Sprintf("; calls of processes like it are judged by %s, who may notice", strings.Join(who, ", "))
+	return fmt.Sprintf("; %s answers for system calls of filtered processes, maybe of this one", strings.Join(who, ", "))
 }
 
 // hasListener reports whether a process has the file by which a filter asks. Only the first

@@ -5,6 +5,7 @@ import (
 	"fmt"
 	"os"
 	"path/filepath"
+	"slices"
 
 	"github.com/spf13/cobra"
 	"golang.org/x/sys/unix"
@@ -115,7 +116,12 @@ type methodEstimate struct {
 
 // works reports whether procmem core would succeed.
 func (d *diagnosis) works() bool {
-	return d.Stoppable && d.Prediction != nil && (d.Prediction.Fits || d.elsewhere())
+	return d.Stoppable && d.Prediction != nil && d.Prediction.possible() && (d.Prediction.Fits || d.elsewhere())
+}
+
+// possible reports whether some method is.
+func (q *prediction) possible() bool {
+	return slices.ContainsFunc(q.Methods, func(m methodEstimate) bool { return m.Obstacle == "" })
 }
 
 // elsewhere reports whether it would succeed with -o. The user has not named this folder.
@@ -135,8 +141,10 @@ func diagnose(pid int, prefix string) *diagnosis {
 	d.Prediction, err = predictCore(p, prefix)
 	if err != nil { // the process has ended meanwhile
 		d.Readable, d.Stoppable = false, false
-		d.Cause = err.Error()
+		d.Cause, d.Remedy, d.Otherwise = err.Error(), "", ""
+		return d
 	}
+	d.Rules = append(d.Rules, asleepRule(d.Prediction.Asleep))
 	return d
 }
 
@@ -203,33 +211,47 @@ func creatable(path string) error {
 	return nil
 }
 
-func (d *diagnosis) print(g *globals) error {
-	verdict := "can be read and held still: procmem core will work"
-	switch {
+// verdict returns the answer in a clause. It promises nothing that a line below takes back.
+func (d *diagnosis) verdict() string {
+	const can = "can be read and held still"
+	switch q := d.Prediction; {
 	case !d.Readable:
-		verdict = "cannot be read"
+		return "cannot be read"
 	case !d.Stoppable:
-		verdict = "can be read, but not held still"
-	case d.Prediction != nil && d.elsewhere():
-		verdict += ", with -o and another place"
-	case d.Prediction != nil && d.Prediction.noFile:
-		verdict = "can be read and held still, but a core of it cannot be created there"
-	case !d.works():
-		verdict = "can be read and held still, but there is no room for a core"
+		return "can be read, but not held still"
+	case q == nil || !q.possible():
+		return can + ", but no method can take a core of it now"
+	case d.elsewhere():
+		return can + "; a core of it needs another place: choose one with -o"
+	case q.noFile:
+		return can + ", but a core of it cannot be created there"
+	case !q.Fits:
+		return can + ", but there is no room for a core"
+	case len(q.Asleep) > 0:
+		return "can be read, and held still but for " + count(len(q.Asleep), "thread") + ": a core of it will lack registers"
 	}
+	return can + ": procmem core will work"
+}
+
+func (d *diagnosis) print(g *globals) error {
 	name := "no process"
 	if d.Name != "" {
 		name = d.Name
 	}
 	w := newProse(os.Stdout)
-	w.paragraph("", fmt.Sprintf("%d (%s) %s", d.PID, name, verdict))
+	w.paragraph("", fmt.Sprintf("%d (%s) %s", d.PID, name, d.verdict()))
 	w.paragraph("why:     ", d.Cause)
 	w.command("remedy:  ", d.Remedy)
+	if d.Remedy == "" {
+		w.paragraph("remedy:  ", d.Otherwise)
+	} else {
+		w.command("or:      ", d.Otherwise)
+	}
 	w.paragraph("note:    ", d.Note)
 	w.paragraph("", "\n")
 	for _, r := range d.Rules {
 		mark := "--"
-		if r.Verdict != access.Unknown {
+		if r.Verdict == access.Holds || r.Verdict == access.Fails {
 			mark = term.Mark(r.Verdict == access.Holds, g.color.Enabled(os.Stdout))
 		}
 		w.marked(mark, fmt.Sprintf("%-15s ", r.Name), r.Detail)
@@ -253,7 +275,6 @@ func (d *diagnosis) print(g *globals) error {
 			w.paragraph(label, fmt.Sprintf("method %-7s %s", m.Method, text))
 			label = "         "
 		}
-		q.printAsleep(w)
 		if q.SwapBytes > 0 {
 			w.paragraph("swap:    ", fmt.Sprintf("%s is swapped out, and reading brings it back into memory", units.Size(q.SwapBytes)))
 		}

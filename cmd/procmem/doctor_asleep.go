@@ -8,6 +8,7 @@ import (
 	"time"
 
 	"github.com/procmem/procmem"
+	"github.com/procmem/procmem/access"
 	"github.com/procmem/procmem/internal/ptracer"
 	"github.com/procmem/procmem/process"
 )
@@ -61,19 +62,20 @@ func (t asleepThread) text() string {
 	return fmt.Sprintf("%d (in %s)", t.TID, t.Call)
 }
 
-// printAsleep prints the threads that would not stop.
-func (q *prediction) printAsleep(w *prose) {
-	n := len(q.Asleep)
+// asleepRule tells of threads that would not stop.
+func asleepRule(threads []asleepThread) access.Rule {
+	const name = "state D"
+	n := len(threads)
 	if n == 0 {
-		return
+		return access.Rule{Name: name, Verdict: access.Holds, Detail: "no thread waits in the kernel where it cannot be stopped"}
 	}
 	var some []string
-	for _, t := range q.Asleep[:min(n, mostLines)] {
+	for _, t := range threads[:min(n, mostLines)] {
 		some = append(some, t.text())
 	}
 	if n > mostLines {
 		some = append(some, fmt.Sprintf("and %d more", n-mostLines))
 	}
-	w.paragraph("asleep:  ", fmt.Sprintf("%s in state D, which cannot be stopped and is not waited for: of its registers pc, sp and arguments would be known: %s",
-		count(n, "thread"), strings.Join(some, ", ")))
+	return access.Rule{Name: name, Verdict: access.Limited, Detail: fmt.Sprintf("%s cannot be stopped and is not waited for: of its registers pc, sp and arguments would be known: %s",
+		count(n, "thread"), strings.Join(some, ", "))}
 }
