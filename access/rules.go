@@ -234,7 +234,7 @@ func yama(scope int, present, descends bool, s *sides, rights remedy) (rule Rule
 			name + " is 2: reading another process needs the capability CAP_SYS_PTRACE",
 			loosen
 	case descends:
-		return say(Holds, "descendants may be read, and this is one of "+ownName), "", remedy{}
+		return say(Holds, "descendants may be read, and this is one of %s", ownName), "", remedy{}
 	case s.readable:
 		return say(Holds, "the target allows it with prctl(PR_SET_PTRACER)"), "", remedy{}
 	}

@@ -26,3 +26,20 @@ func LiveRegisters(arch procmem.Arch, t *procmem.Thread) (known []procmem.Regist
 	}
 	return known
 }
+
+// CallOf returns the name of the system call that the registers of a thread show it in, or ""
+// where they show none. The number of a call that was interrupted once is that of
+// restart_syscall(2). Registers of arm64 do not tell whether there is a call: the result is ""
+// unless live says that the thread was not stopped (MethodLive).
+func CallOf(arch procmem.Arch, t *procmem.Thread, live bool) string {
+	all := arch.Registers(t.Regset(procmem.NTPRStatus))
+	pc, sp := arch.PCSP()
+	if len(all) == 0 || all[pc].Value == 0 && all[sp].Value == 0 || arch == procmem.ARM64 && !live {
+		return ""
+	}
+	number := all[ptracer.SyscallRegs[arch].Number].Value
+	if number >= 1<<31-1 { // -1, in 32 bits or 64: it was interrupted in user mode
+		return ""
+	}
+	return ptracer.CallName(arch, int(number))
+}

@@ -3,7 +3,6 @@ package main
 import (
 	"fmt"
 	"os"
-	"slices"
 	"strconv"
 
 	"github.com/spf13/cobra"
@@ -26,8 +25,8 @@ out over all who map it (PSS), written (DIRTY) and swapped out (SWAP), in KiB;
 FLAGS are those of VmFlags in /proc/PID/smaps (proc(5)) that PERM does not tell.
 Of a core: SIZE, and how much of it the file holds (DUMPED), in KiB.
 
-A terminal of less than 140 columns gets no PSS and FLAGS, and the ends of the
-names where they are too long; a pipe gets everything.`,
+A narrow terminal gets fewer columns, and the ends of the names where they are
+too long; a pipe gets everything.`,
 		Example: "  procmem maps 1234\n  procmem maps core.1234",
 		Args:    exactly("TARGET"),
 		RunE: func(cmd *cobra.Command, args []string) error {
@@ -115,7 +114,7 @@ func otherFlags(f procmem.VMFlags) string { return (f &^ procmem.ParseVMFlags(pe
 type mapsColumn struct {
 	title string
 	bytes func(*procmem.Mapping) uint64
-	wide  bool // left out on a narrow terminal
+	spare int // as of term.Column
 }
 
 func mapsTable(ms []procmem.Mapping, g *globals) error {
@@ -123,51 +122,39 @@ func mapsTable(ms []procmem.Mapping, g *globals) error {
 		return func(m *procmem.Mapping) uint64 { return f(m.Usage) }
 	}
 	return printMaps(ms, g, true,
-		mapsColumn{"SIZE", func(m *procmem.Mapping) uint64 { return m.Size() }, false},
-		mapsColumn{"RSS", usage(func(u *procmem.Usage) uint64 { return u.RSS + u.HugeTLB }), false},
-		mapsColumn{"PSS", usage(func(u *procmem.Usage) uint64 { return u.PSS }), true},
-		mapsColumn{"DIRTY", usage(func(u *procmem.Usage) uint64 { return u.PrivateDirty + u.SharedDirty }), false},
-		mapsColumn{"SWAP", usage(func(u *procmem.Usage) uint64 { return u.Swap }), false})
+		mapsColumn{"SIZE", func(m *procmem.Mapping) uint64 { return m.Size() }, 0},
+		mapsColumn{"RSS", usage(func(u *procmem.Usage) uint64 { return u.RSS + u.HugeTLB }), 1},
+		mapsColumn{"PSS", usage(func(u *procmem.Usage) uint64 { return u.PSS }), 4},
+		mapsColumn{"DIRTY", usage(func(u *procmem.Usage) uint64 { return u.PrivateDirty + u.SharedDirty }), 2},
+		mapsColumn{"SWAP", usage(func(u *procmem.Usage) uint64 { return u.Swap }), 3})
 }
 
 func coreMapsTable(t *target.Target, ms []procmem.Mapping, g *globals) error {
 	segs := t.Core.Segments()
 	return printMaps(ms, g, false,
-		mapsColumn{"SIZE", func(m *procmem.Mapping) uint64 { return m.Size() }, false},
-		mapsColumn{"DUMPED", func(m *procmem.Mapping) uint64 { return dumpedBytes(segs, m.Range) }, false})
+		mapsColumn{"SIZE", func(m *procmem.Mapping) uint64 { return m.Size() }, 0},
+		mapsColumn{"DUMPED", func(m *procmem.Mapping) uint64 { return dumpedBytes(segs, m.Range) }, 1})
 }
 
 // printMaps prints a row for each mapping, and the sums.
 func printMaps(ms []procmem.Mapping, g *globals, flags bool, numbers ...mapsColumn) error {
-	const narrow = 140
-	width := columnsOf(os.Stdout)
-	if width != 0 && width < narrow {
-		flags = false
-		numbers = slices.DeleteFunc(numbers, func(c mapsColumn) bool { return c.wide })
-	}
 	sums := make([]uint64, len(numbers))
-	rangeWidth, flagsWidth := 0, 0
+	rangeWidth := 0
 	for i := range ms {
 		for k, c := range numbers {
 			sums[k] += c.bytes(&ms[i])
 		}
 		rangeWidth = max(rangeWidth, len(ms[i].Range.String()))
-		if flags {
-			flagsWidth = max(flagsWidth, len("FLAGS"), len(otherFlags(ms[i].Flags)))
-		}
 	}
-	// The name gets the room that the other columns leave.
-	const least = 10
-	room := width - rangeWidth - flagsWidth - len("  PERM    ")
-	cols := []term.Column{{Title: "RANGE"}, {Title: "PERM"}}
+	cols := []term.Column{{Title: "RANGE", Width: rangeWidth}, {Title: "PERM"}}
 	for k, c := range numbers {
-		room -= 2 + max(len(c.title), len(kib(sums[k])))
-		cols = append(cols, term.Column{Title: c.title, Right: true, Width: len(kib(sums[k]))})
+		cols = append(cols, term.Column{Title: c.title, Right: true, Width: len(kib(sums[k])), Spare: c.spare})
 	}
 	if flags {
-		cols = append(cols, term.Column{Title: "FLAGS"})
+		cols = append(cols, term.Column{Title: "FLAGS", Spare: 5})
 	}
 	tab := term.NewTable(os.Stdout, g.color.Enabled(os.Stdout), append(cols, term.Column{Title: "MAPPING"})...)
+	tab.Fit(columnsOf(os.Stdout), leastPath)
 	for i := range ms {
 		m := &ms[i]
 		row := []string{m.Range.String(), m.Perm.String()}
@@ -177,11 +164,7 @@ func printMaps(ms []procmem.Mapping, g *globals, flags bool, numbers ...mapsColu
 		if flags {
 			row = append(row, otherFlags(m.Flags))
 		}
-		name := term.Printable(target.Name(m))
-		if width != 0 {
-			name = endOf(name, max(room, least))
-		}
-		if err := tab.Row(append(row, name)...); err != nil {
+		if err := tab.Row(append(row, target.Name(m))...); err != nil {
 			return err
 		}
 	}
@@ -189,19 +172,13 @@ func printMaps(ms []procmem.Mapping, g *globals, flags bool, numbers ...mapsColu
 	for _, n := range sums {
 		row = append(row, kib(n))
 	}
-	if err := tab.Row(row...); err != nil {
+	if flags {
+		row = append(row, "")
+	}
+	if err := tab.Row(append(row, "(sizes are in KiB)")...); err != nil {
 		return err
 	}
 	return tab.Close()
-}
-
-// endOf returns the last n characters of a name. Of a path, these tell the most.
-func endOf(name string, n int) string {
-	r := []rune(name)
-	if len(r) <= n {
-		return name
-	}
-	return "…" + string(r[len(r)-n+1:])
 }
 
 // dumpedBytes returns how many bytes of r the segments of a core hold.

@@ -21,8 +21,8 @@ func newThreads(g *globals) *cobra.Command {
 	cmd := g.addJSON(&cobra.Command{
 		Use:   "threads TARGET",
 		Short: "List the threads: states, where they are, registers",
-		Long: `List the threads of a process or a core, with state, program counter and stack
-pointer.
+		Long: `List the threads of a process or a core: state, the system call that each is in,
+program counter and stack pointer, the place and the function.
 
 A process is stopped to read its registers, for about a millisecond. With
 --method live it is not: then only blocked threads tell where they are, and of
@@ -44,14 +44,19 @@ their registers what /proc/PID/task/TID/syscall holds: those of the system call.
 					return onTarget(t, err)
 				}
 				known := registersOf(t, snapshot.Method(method))
+				where, done, err := whereabouts(t, img, snapshot.Method(method))
+				if err != nil {
+					return err
+				}
+				defer done()
 				if g.json {
-					return orCutOff(printJSON(threadsJSON(t, img, pause, known)), t)
+					return orCutOff(printJSON(threadsJSON(t, img, pause, where, known)), t)
 				}
 				if !registers {
 					known = nil
 				}
 				heads.next(whoseOf(t))
-				return orCutOff(stdoutError(threadsTable(img, g, known)), t)
+				return orCutOff(stdoutError(threadsTable(img, g, where, known)), t)
 			})
 		},
 	})
@@ -79,13 +84,7 @@ func (m *threadsMethodFlag) Set(s string) error {
 
 // registersOf returns a function that returns the known registers of a thread.
 func registersOf(t *target.Target, m snapshot.Method) func(procmem.Arch, *procmem.Thread) []procmem.Register {
-	if t.Core != nil {
-		m = snapshot.MethodStop
-		if r := t.Core.Report(); r != nil {
-			m = snapshot.Method(r.Method)
-		}
-	}
-	if m == snapshot.MethodLive {
+	if wasLive(t, m) {
 		return snapshot.LiveRegisters
 	}
 	return func(a procmem.Arch, th *procmem.Thread) []procmem.Register {
@@ -120,6 +119,8 @@ type threadJSON struct {
 	PC        *procmem.Addr     `json:"pc"`
 	SP        *procmem.Addr     `json:"sp"`
 	At        string            `json:"at"`
+	Symbol    string            `json:"symbol"`
+	Call      string            `json:"call"`
 	Signal    int               `json:"signal"`
 	Pending   procmem.Addr      `json:"pending"`
 	Blocked   procmem.Addr      `json:"blocked"`
@@ -129,7 +130,7 @@ type threadJSON struct {
 	Error     string            `json:"error,omitempty"`
 }
 
-func threadsJSON(t *target.Target, img *procmem.Image, pause time.Duration, known func(procmem.Arch, *procmem.Thread) []procmem.Register) any {
+func threadsJSON(t *target.Target, img *procmem.Image, pause time.Duration, where *whereis, known func(procmem.Arch, *procmem.Thread) []procmem.Register) any {
 	out := struct {
 		Target string `json:"target"`
 		identity
@@ -137,15 +138,15 @@ func threadsJSON(t *target.Target, img *procmem.Image, pause time.Duration, know
 		PauseMS float64      `json:"pause_ms"`
 		Threads []threadJSON `json:"threads"`
 	}{t.Word, whoseOf(t).identity, img.Arch.String(), milliseconds(pause), make([]threadJSON, 0, len(img.Threads))}
-	locate := target.Locator(img.Mappings)
 	for i := range img.Threads {
 		th := &img.Threads[i]
 		j := threadJSON{TID: th.TID, Name: th.Name, State: state(th.State), Signal: th.Signal,
 			Pending: procmem.Addr(th.Pending), Blocked: procmem.Addr(th.Blocked),
 			UserMS: th.UserTime.Milliseconds(), SystemMS: th.SystemTime.Milliseconds(), Registers: map[string]string{}}
 		if pc, sp, ok := placeOf(img.Arch, th); ok {
-			j.PC, j.SP, j.At = &pc, &sp, locate(pc)
+			j.PC, j.SP, j.At, j.Symbol = &pc, &sp, where.locate(pc), where.symbols.Name(pc)
 		}
+		j.Call = where.call(th)
 		for _, r := range known(img.Arch, th) {
 			j.Registers[r.Name] = procmem.Addr(r.Value).String()
 		}
@@ -158,23 +159,28 @@ func threadsJSON(t *target.Target, img *procmem.Image, pause time.Duration, know
 }
 
 // threadsTable prints the registers that known returns, unless known is nil.
-func threadsTable(img *procmem.Image, g *globals, known func(procmem.Arch, *procmem.Thread) []procmem.Register) error {
+func threadsTable(img *procmem.Image, g *globals, where *whereis, known func(procmem.Arch, *procmem.Thread) []procmem.Register) error {
 	color := g.color.Enabled(os.Stdout)
-	cols := []term.Column{{Title: "TID", Right: true}, {Title: "NAME"}, {Title: "STATE"}, {Title: "PC", Right: true}, {Title: "SP", Right: true}, {Title: "AT"}}
-	tab := term.NewTable(os.Stdout, color, cols...)
-	locate := target.Locator(img.Mappings)
+	cols := []term.Column{{Title: "TID", Right: true}, {Title: "NAME"}, {Title: "STATE"}, {Title: "CALL"},
+		{Title: "PC", Right: true, Spare: 1}, {Title: "SP", Right: true, Spare: 2}, {Title: "AT"}}
+	newTable := func() *term.Table {
+		tab := term.NewTable(os.Stdout, color, cols...)
+		tab.Fit(columnsOf(os.Stdout), leastName)
+		return tab
+	}
+	tab := newTable()
 	for i := range img.Threads {
 		th := &img.Threads[i]
-		row := []string{strconv.Itoa(th.TID), th.Name, state(th.State), "", "", ""}
+		row := []string{strconv.Itoa(th.TID), th.Name, state(th.State), where.call(th), "", "", ""}
 		if pc, sp, ok := placeOf(img.Arch, th); ok {
-			row[3], row[4], row[5] = pc.String(), sp.String(), locate(pc)
+			row[4], row[5], row[6] = pc.String(), sp.String(), where.name(pc)
 		}
 		if th.Err != nil {
-			row[5] = strings.TrimLeft(row[5]+" ("+th.Err.Error()+")", " ")
+			row[6] = strings.TrimLeft(row[6]+" ("+th.Err.Error()+")", " ")
 		}
 		if known != nil && i > 0 {
 			term.Fprintf(os.Stdout, "\n")
-			tab = term.NewTable(os.Stdout, color, cols...)
+			tab = newTable()
 		}
 		if err := tab.Row(row...); err != nil {
 			return err

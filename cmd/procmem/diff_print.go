@@ -47,13 +47,14 @@ type diffText struct {
 	hex      *hexPairs // nil where bytes are not printed
 
 	mappings *term.Table
-	ranges   bool // some were printed
+	ranges   *term.Table
 }
 
 func (t *diffText) mapping(m diff.MappingChange) error {
 	if t.mappings == nil {
 		t.mappings = term.NewTable(t.w, t.color, term.Column{Title: "CHANGE"}, term.Column{Title: "RANGE"},
-			term.Column{Title: "PERM"}, term.Column{Title: "SIZE", Right: true}, term.Column{Title: "MAPPING"})
+			term.Column{Title: "PERM"}, term.Column{Title: "SIZE", Right: true, Spare: 1}, term.Column{Title: "MAPPING"})
+		t.mappings.Fit(t.width, leastName)
 	}
 	perm, name := "", ""
 	switch {
@@ -110,19 +111,10 @@ func (t *diffText) change(c diff.Change) error {
 	if err := t.section(false); err != nil {
 		return err
 	}
-	if !t.ranges && t.hex == nil {
-		t.ranges = true
-		format := "%-*s  %*s  %*s  %s\n"
-		if t.color {
-			format = "\x1b[1m%-*s  %*s  %*s  %s\x1b[0m\n"
-		}
-		term.Fprintf(t.w, format, diffRange, "RANGE", diffCount, "CHANGED", diffCount, "OF", "AT")
-	}
 	if t.hex != nil {
-		t.ranges = true
 		t.hex.print(c, t.where)
-	} else {
-		term.Fprintf(t.w, "%-*s  %*d  %*d  %s\n", diffRange, c.Range.String(), diffCount, c.Bytes, diffCount, c.Size(), t.where(c.Start))
+	} else if err := t.changed(c); err != nil {
+		return err
 	}
 	if t.terminal {
 		return t.w.Flush()
@@ -131,9 +123,28 @@ func (t *diffText) change(c diff.Change) error {
 	return err
 }
 
+// changed prints a row for a range.
+func (t *diffText) changed(c diff.Change) error {
+	if t.ranges == nil {
+		t.ranges = term.NewTable(t.w, t.color, term.Column{Title: "RANGE", Width: diffRange}, term.Column{Title: "CHANGED", Width: diffCount, Right: true, Spare: 1},
+			term.Column{Title: "OF", Width: diffCount, Right: true, Spare: 2}, term.Column{Title: "AT"})
+		t.ranges.Fit(t.width, leastName)
+	}
+	err := t.ranges.Row(c.Range.String(), strconv.FormatUint(c.Bytes, 10), strconv.FormatUint(c.Size(), 10), t.where(c.Start))
+	if err == nil && t.terminal {
+		err = t.ranges.Flush()
+	}
+	return err
+}
+
 func (t *diffText) end(mappings int, s *diff.Stats) error {
 	if err := t.section(len(s.Heat) == 0); err != nil {
 		return err
+	}
+	if t.ranges != nil {
+		if err := t.ranges.Close(); err != nil {
+			return err
+		}
 	}
 	if len(s.Heat) > 0 {
 		t.w.WriteByte('\n')
@@ -171,20 +182,16 @@ func (t *diffText) heat(heat []diff.Heat) error {
 		pages[i] = fmt.Sprintf("%d of %d", heat[i].Pages, (heat[i].Compared+procmem.PageSize-1)/procmem.PageSize)
 		pagesWidth = max(pagesWidth, len(pages[i]))
 	}
-	const name = 16
 	cells := most
 	if t.width > 0 {
-		cells = max(least, min(most, t.width-taken-pagesWidth-name))
+		cells = max(least, min(most, t.width-taken-pagesWidth-leastName-len("  ")))
 	}
-	tab := term.NewTable(t.w, t.color, term.Column{Title: "RANGE", Width: diffRange}, term.Column{Title: "PAGES", Right: true},
-		term.Column{Title: "CHANGED", Right: true}, term.Column{Title: "WHERE", Width: cells + 2}, term.Column{Title: "MAPPING"})
+	tab := term.NewTable(t.w, t.color, term.Column{Title: "RANGE", Width: diffRange}, term.Column{Title: "PAGES", Right: true, Spare: 1},
+		term.Column{Title: "CHANGED", Right: true, Spare: 2}, term.Column{Title: "WHERE", Width: cells + 2}, term.Column{Title: "MAPPING"})
+	tab.Fit(t.width, leastName)
 	for i := range heat {
 		h := &heat[i]
-		path := term.Printable(target.Name(&h.Mapping))
-		if t.width > 0 {
-			path = endOf(path, max(name-2, t.width-taken-pagesWidth-cells))
-		}
-		if err := tab.Row(h.Mapping.Range.String(), pages[i], strconv.FormatUint(h.Changed, 10), heatBar(h, cells), path); err != nil {
+		if err := tab.Row(h.Mapping.Range.String(), pages[i], strconv.FormatUint(h.Changed, 10), heatBar(h, cells), target.Name(&h.Mapping)); err != nil {
 			return err
 		}
 	}

@@ -5,6 +5,7 @@ import (
 	"fmt"
 
 	"github.com/procmem/procmem"
+	"github.com/procmem/procmem/internal/callnames"
 	"github.com/procmem/procmem/process"
 )
 
@@ -35,11 +36,10 @@ const maxTransfer = 0x7ffff000
 // maxVector is the number of ranges that one system call can name (UIO_MAXIOV).
 const maxVector = 1024
 
-// CallName returns the name of a system call, or a text with its number if the table does not
-// have it.
+// CallName returns the name of a system call, or a text with its number where it is not known.
 func CallName(arch procmem.Arch, number int) string {
-	if c, ok := calls[arch][number]; ok {
-		return c.name
+	if name := callnames.Of(arch, number); name != "" {
+		return name
 	}
 	return fmt.Sprintf("system call %d", number)
 }
