@@ -18,21 +18,21 @@ func (p *progress) event(of *process.Process) func(capture.Event) {
 	return func(e capture.Event) {
 		switch e.Kind {
 		case capture.EventPlanning:
-			p.enter("planning")
+			p.enter("looking at the process")
 		case capture.EventZeros:
-			p.enter("looking for zeros")
+			p.enter("looking for empty pages")
 		case capture.EventCounting:
 			p.count(e.Written, e.Total)
 		case capture.EventRound:
-			p.enter(fmt.Sprintf("round %d", e.Round))
+			p.enter(fmt.Sprintf("copying ahead, round %d", e.Round))
 		case capture.EventPaused:
-			p.enter("paused")
+			p.enter("process held")
 		case capture.EventPausedWriting:
-			p.enter("paused, writing")
+			p.enter("process held, writing")
 		case capture.EventWriting:
 			p.enter("writing")
 		case capture.EventFinishing:
-			p.enter("to the disk")
+			p.enter("waiting for the disk")
 		case capture.EventStays:
 			notice("process %d: %v", of.PID(), e.Err)
 		}

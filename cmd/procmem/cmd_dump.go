@@ -161,7 +161,7 @@ func (d *dumper) measure() (longest uint64, err error) {
 
 // zeros returns how many bytes of what there is to copy are in pages of zeros now.
 func (d *dumper) zeros(ctx context.Context) (uint64, error) {
-	d.progress.enter("looking for zeros")
+	d.progress.enter("looking for empty pages")
 	mem, ms, done, err := d.look()
 	if err != nil {
 		return 0, err

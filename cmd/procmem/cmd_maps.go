@@ -139,14 +139,14 @@ func coreMapsTable(t *target.Target, ms []procmem.Mapping, g *globals) error {
 // printMaps prints a row for each mapping, and the sums.
 func printMaps(ms []procmem.Mapping, g *globals, flags bool, numbers ...mapsColumn) error {
 	sums := make([]uint64, len(numbers))
-	rangeWidth := 0
+	widest := 0
 	for i := range ms {
 		for k, c := range numbers {
 			sums[k] += c.bytes(&ms[i])
 		}
-		rangeWidth = max(rangeWidth, len(ms[i].Range.String()))
+		widest = max(widest, len(ms[i].Range.String()))
 	}
-	cols := []term.Column{{Title: "RANGE", Width: rangeWidth}, {Title: "PERM"}}
+	cols := []term.Column{{Title: "RANGE", Width: widest, Most: rangeWidth}, {Title: "PERM"}}
 	for k, c := range numbers {
 		cols = append(cols, term.Column{Title: c.title, Right: true, Width: len(kib(sums[k])), Spare: c.spare})
 	}

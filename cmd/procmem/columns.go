@@ -6,3 +6,6 @@ const (
 	leastName = 12 // of a function, behind other columns that tell where it is
 	leastPath = 30 // of a mapping
 )
+
+// rangeWidth is what ranges take. Addresses of user space have 12 digits.
+const rangeWidth = len("0x7fffffffffff-0x7fffffffffff")

@@ -100,12 +100,8 @@ func (t *diffText) section(empty bool) error {
 	return err
 }
 
-// Widths of columns that are printed before all rows are known. Addresses of user space have 12
-// digits.
-const (
-	diffRange = len("0x7fffffffffff-0x7fffffffffff")
-	diffCount = len("1073741824")
-)
+// diffCount is the width of a column that is printed before all rows are known.
+const diffCount = len("1073741824")
 
 func (t *diffText) change(c diff.Change) error {
 	if err := t.section(false); err != nil {
@@ -126,7 +122,7 @@ func (t *diffText) change(c diff.Change) error {
 // changed prints a row for a range.
 func (t *diffText) changed(c diff.Change) error {
 	if t.ranges == nil {
-		t.ranges = term.NewTable(t.w, t.color, term.Column{Title: "RANGE", Width: diffRange}, term.Column{Title: "CHANGED", Width: diffCount, Right: true, Spare: 1},
+		t.ranges = term.NewTable(t.w, t.color, term.Column{Title: "RANGE", Width: rangeWidth}, term.Column{Title: "CHANGED", Width: diffCount, Right: true, Spare: 1},
 			term.Column{Title: "OF", Width: diffCount, Right: true, Spare: 2}, term.Column{Title: "AT"})
 		t.ranges.Fit(t.width, leastName)
 	}
@@ -176,7 +172,7 @@ func diffTotal(mappings int, s *diff.Stats) string {
 func (t *diffText) heat(heat []diff.Heat) error {
 	const least, most = 8, diff.MaxSpots
 	pages := make([]string, len(heat))
-	taken := diffRange + len("  ") + len("  ") + len("  ||  ") + len("CHANGED")
+	taken := rangeWidth + len("  ") + len("  ") + len("  ||  ") + len("CHANGED")
 	pagesWidth := 0
 	for i := range heat {
 		pages[i] = fmt.Sprintf("%d of %d", heat[i].Pages, (heat[i].Compared+procmem.PageSize-1)/procmem.PageSize)
@@ -186,7 +182,7 @@ func (t *diffText) heat(heat []diff.Heat) error {
 	if t.width > 0 {
 		cells = max(least, min(most, t.width-taken-pagesWidth-leastName-len("  ")))
 	}
-	tab := term.NewTable(t.w, t.color, term.Column{Title: "RANGE", Width: diffRange}, term.Column{Title: "PAGES", Right: true, Spare: 1},
+	tab := term.NewTable(t.w, t.color, term.Column{Title: "RANGE", Width: rangeWidth}, term.Column{Title: "PAGES", Right: true, Spare: 1},
 		term.Column{Title: "CHANGED", Right: true, Spare: 2}, term.Column{Title: "WHERE", Width: cells + 2}, term.Column{Title: "MAPPING"})
 	tab.Fit(t.width, leastName)
 	for i := range heat {

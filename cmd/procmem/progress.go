@@ -9,8 +9,6 @@ import (
 	"syscall"
 	"time"
 
-	"github.com/schollz/progressbar/v3"
-
 	"github.com/procmem/procmem/internal/term"
 )
 
@@ -29,12 +27,20 @@ type progress struct {
 	stop, stopped chan struct{}
 }
 
+// moment is what there is to show.
+type moment struct {
+	phase string
+	done  func() int64 // bytes so far; nil where none move
+	total int64        // about how many bytes there are; 0: unknown
+	since time.Time    // when the counting began
+}
+
 // showAfter is how long work must last for a bar to appear.
 const showAfter = 300 * time.Millisecond
 
 func startProgress(what string) *progress {
 	p := &progress{what: what, out: os.Stderr, lines: make(chan string), stop: make(chan struct{}), stopped: make(chan struct{})}
-	p.enter("planning")
+	p.enter("starting")
 	signals := make(chan os.Signal, 1)
 	signal.Notify(signals, syscall.SIGUSR1)
 	go p.run(signals, term.IsTerminal(os.Stderr))
@@ -53,7 +59,6 @@ func (p *progress) count(done func() int64, total int64) {
 	p.mu.Lock()
 	defer p.mu.Unlock()
 	p.now.done, p.now.total, p.now.since = done, total, time.Now()
-	p.now.count++
 }
 
 // notice is the function notice, while there may be a bar.
@@ -118,10 +123,8 @@ func (p *progress) run(signals chan os.Signal, terminal bool) {
 
 // bar is what is drawn on a terminal.
 type bar struct {
-	out   io.Writer
-	on    bool // otherwise nothing is written
-	lib   *progressbar.ProgressBar
-	count int // the moment's count for which lib was made
+	out io.Writer
+	on  bool // otherwise nothing is written
 
 	column int // of the cursor
 }
@@ -158,23 +161,42 @@ const clearLine = "\r\x1b[K"
 
 func (b *bar) clear() { fmt.Fprint(b, clearLine) }
 
-// draw brings the bar up to date.
+// draw brings the line up to date.
 func (b *bar) draw(m moment) {
-	if b.lib == nil || b.count != m.count {
-		on := b.on
-		b.on = false
-		b.lib = progressbar.NewOptions64(max(m.total, 1), progressbar.OptionSetWriter(b),
-			progressbar.OptionShowBytes(true), progressbar.OptionUseIECUnits(true), progressbar.OptionShowCount(),
-			progressbar.OptionSetWidth(20), progressbar.OptionClearOnFinish(), progressbar.OptionSetElapsedTime(false))
-		_ = b.lib.Set64(1) // its clock begins with the first step
-		b.on, b.count = on, m.count
-		b.clear()
+	const unlimited = 1 << 10
+	f, _ := b.out.(*os.File)
+	width := columnsOf(f)
+	if width == 0 {
+		width = unlimited
+	}
+	fmt.Fprint(b, clearLine, m.line(width-1)) // a full row could wrap
+}
+
+// moved returns how many bytes have moved so far.
+func (m moment) moved() int64 {
+	if m.done == nil {
+		return 0
+	}
+	return m.done()
+}
+
+// String returns the moment in words.
+func (m moment) String() string {
+	if m.done == nil {
+		return m.phase
 	}
 	n := m.moved()
-	if n <= m.total/100 || time.Since(m.since) < tellAfter { // too little to predict the time left
-		fmt.Fprint(b, clearLine, m.phase)
-		return
+	text := m.phase + ", " + units.Size(uint64(n))
+	if m.total > 0 {
+		text += " of " + units.Size(uint64(m.total))
 	}
-	b.lib.Describe(m.phase)
-	_ = b.lib.Set64(min(n, b.lib.GetMax64()-1)) // lib would take the bar away at the end
+	if time.Since(m.since) < tellAfter {
+		return text
+	}
+	speed := float64(n) / time.Since(m.since).Seconds()
+	text += ", " + units.Size(uint64(speed)) + "/s"
+	if left := m.total - n; left > 0 && n > m.total/100 {
+		text += ", " + timeLeft(left, speed)
+	}
+	return text
 }

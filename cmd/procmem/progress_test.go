@@ -91,7 +91,7 @@ func TestProgressOnSignal(t *testing.T) {
 			s := beginStuck(t, stderr, append(args, "core", "-o", "-", pid)...)
 			phase := "writing"
 			if p.State() == 't' {
-				phase = "paused, writing"
+				phase = "process held, writing"
 			}
 			lines := bufio.NewReader(msgs)
 			want := regexp.MustCompile(`^procmem: process ` + pid + `: ` + phase + `, ` + amount + ` of ` + amount + `(, ` + amount + `/s(, \d+\S* left)?)?\n$`)

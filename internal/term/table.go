@@ -11,6 +11,9 @@ type Column struct {
 	Title string
 	Right bool // align to the right, as numbers are
 	Width int  // the least width; 0 leaves it to the title and the cells
+	// Most is the most that cells widen it to, on a terminal that rows have to fit. Wider cells
+	// bend their row. 0 is no limit.
+	Most int
 	// Spare columns are left out where a terminal is too narrow, the highest number first. 0 is
 	// never left out.
 	Spare int
@@ -52,12 +55,19 @@ func NewTable(w io.Writer, color bool, cols ...Column) *Table {
 }
 
 // shortest is what is left of a name in any case.
-const shortest = 8
+const shortest = 6
 
 // Fit makes rows fit a terminal of so many columns, if they are not 0. The cells of the last
 // column, which are names, lose their beginning, because the end tells more. Where fewer than
 // least characters of them would be left, spare columns go first. Fit must be called before Row.
-func (t *Table) Fit(columns, least int) { t.fit, t.least = columns, least }
+func (t *Table) Fit(columns, least int) {
+	t.fit, t.least = columns, least
+	for i, c := range t.cols {
+		if columns > 0 && c.Most > 0 {
+			t.cols[i].Width = min(c.Width, c.Most)
+		}
+	}
+}
 
 // Flush prints the rows that are held back, with the widths that are known by now.
 func (t *Table) Flush() error { return t.Close() }
@@ -90,7 +100,11 @@ func (t *Table) Close() error {
 
 func (t *Table) widen(row []string) {
 	for i, c := range row {
-		t.cols[i].Width = max(t.cols[i].Width, utf8.RuneCountInString(c))
+		n := utf8.RuneCountInString(c)
+		if most := t.cols[i].Most; t.fit > 0 && most > 0 && n > most {
+			continue
+		}
+		t.cols[i].Width = max(t.cols[i].Width, n)
 	}
 }
 
@@ -117,18 +131,19 @@ func (t *Table) release() error {
 
 func (t *Table) print(row []string, c sgr) error {
 	t.line.start()
-	begun := false
+	used := 0 // columns
 	for i, cell := range row {
 		if t.cols[i].out {
 			continue
 		}
-		if begun {
+		if used > 0 {
 			t.line.pad(2)
+			used += 2
 		}
-		begun = true
 		if i == len(row)-1 && t.fit > 0 {
-			cell = End(cell, max(t.fit-t.width(), shortest))
+			cell = End(cell, max(t.fit-used, shortest))
 		}
+		used += max(t.cols[i].Width, utf8.RuneCountInString(cell))
 		fill := t.cols[i].Width - utf8.RuneCountInString(cell)
 		if t.cols[i].Right {
 			t.line.pad(fill)
