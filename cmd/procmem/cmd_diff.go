@@ -46,6 +46,7 @@ With --after there is one process, and its memory is compared with what it is
 after that time. Until then it, or what --in chooses of it, waits in a file
 without a name in $TMPDIR; for how long the process was held for that is told.
 The second memory, as that of every process, is read while the process goes on.
+How much has changed is then printed first, and what has after that.
 
 Memory is compared by address: two processes whose addresses were laid out at
 random have little in common. What was never touched equals zeros. What one of
@@ -181,6 +182,11 @@ func (o *diffFlags) compare(ctx context.Context, g *globals, sides [2]diffSide, 
 		return explained(sides, err)
 	}
 	out := newDiffOutput(g, maps[0], o.hex)
+	if text, ok := out.(*diffText); ok && o.after != 0 {
+		if out, err = newDiffSummary(text); err != nil {
+			return err
+		}
+	}
 	for _, m := range d.Mappings() {
 		if err := out.mapping(m); err != nil {
 			return err
@@ -190,6 +196,9 @@ func (o *diffFlags) compare(ctx context.Context, g *globals, sides [2]diffSide, 
 		return err
 	}
 	s := d.Stats()
+	if o.after != 0 {
+		tellKept(&s)
+	}
 	if err := out.end(len(d.Mappings()), &s); err != nil {
 		return err
 	}
@@ -198,7 +207,7 @@ func (o *diffFlags) compare(ctx context.Context, g *globals, sides [2]diffSide, 
 
 // changes prints what differs in the memory.
 func (o *diffFlags) changes(ctx context.Context, d *diff.Diff, sides [2]diffSide, before []procmem.Mapping, out diffOutput) error {
-	if !term.IsTerminal(os.Stdout) { // on a terminal, lines and a bar would get in each other's way
+	if o.after != 0 || !term.IsTerminal(os.Stdout) { // on a terminal, lines and a bar would get in each other's way
 		p := startProgress(sides[0].word + " and " + sides[1].word)
 		p.enter("comparing")
 		p.count(d.Done, dataBytes(sides[0].mem, before))

@@ -134,6 +134,18 @@ func (t *diffText) changed(c diff.Change) error {
 }
 
 func (t *diffText) end(mappings int, s *diff.Stats) error {
+	if err := t.body(s); err != nil {
+		return err
+	}
+	if len(s.Heat) > 0 {
+		t.w.WriteByte('\n')
+	}
+	term.Fprintf(t.w, "%s\n", diffTotal(mappings, s))
+	return t.w.Flush()
+}
+
+// body prints what is known at the end, but for the total.
+func (t *diffText) body(s *diff.Stats) error {
 	if err := t.section(len(s.Heat) == 0); err != nil {
 		return err
 	}
@@ -142,18 +154,14 @@ func (t *diffText) end(mappings int, s *diff.Stats) error {
 			return err
 		}
 	}
-	if len(s.Heat) > 0 {
-		t.w.WriteByte('\n')
-		if err := t.heat(s.Heat); err != nil {
-			return err
-		}
-		t.w.WriteByte('\n')
+	if len(s.Heat) == 0 {
+		return nil
 	}
-	term.Fprintf(t.w, "%s\n", diffTotal(mappings, s))
-	return t.w.Flush()
+	t.w.WriteByte('\n')
+	return t.heat(s.Heat)
 }
 
-// diffTotal returns the last line.
+// diffTotal returns what is said of all.
 func diffTotal(mappings int, s *diff.Stats) string {
 	var parts []string
 	if mappings > 0 {
