@@ -28,7 +28,8 @@ func newVerify(g *globals) *cobra.Command {
 		Short: "Compare a core with the checksums in it",
 		Long: `Compare each page of a core, its notes and its headers with the checksums that
 procmem core put into it, and print what is damaged: addresses of memory, or
-offsets in the file. A core may be compressed.
+offsets in the file. Of a file that is cut off, how much is missing is printed.
+A core may be compressed.
 
 Exit status: 0 all is as it was written; 1 it is damaged, cut off, or no core;
 2 it could not be looked at, which says nothing about it; 3 there are no
@@ -75,6 +76,7 @@ be read.`,
 // tellVerdict prints what was found. whole says that the compressed file around the core is
 // whole.
 func tellVerdict(g *globals, path string, v *core.Verdict, whole bool) error {
+	cut, other := splitCut(v.Damaged)
 	if g.json {
 		out := verdictJSON{path, v.Checked, v.MemoryBytes, v.Damaged}
 		if out.Damaged == nil {
@@ -84,7 +86,8 @@ func tellVerdict(g *globals, path string, v *core.Verdict, whole bool) error {
 			return err
 		}
 	} else {
-		for _, d := range v.Damaged {
+		tellCut(path, cut)
+		for _, d := range other {
 			term.Fprintf(os.Stdout, "%s\n", d.String())
 		}
 		if len(v.Damaged) == 0 && v.Checked && whole {
@@ -92,6 +95,8 @@ func tellVerdict(g *globals, path string, v *core.Verdict, whole bool) error {
 		}
 	}
 	switch {
+	case len(cut) > 0 && len(other) == 0:
+		return fmt.Errorf("verify %s: the file is cut off: copy it again, or read what is there (procmem info %s)", path, path)
 	case len(v.Damaged) > 0:
 		return fmt.Errorf("verify %s: %s damaged", path, count(len(v.Damaged), "part"))
 	case !whole:
