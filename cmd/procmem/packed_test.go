@@ -580,7 +580,7 @@ func TestVerifyWithoutChecksums(t *testing.T) {
 	if err := os.Truncate(path, size/2); err != nil {
 		t.Fatal(err)
 	}
-	fails(t, 1, "parts? damaged", "verify", path)
+	fails(t, 1, "the file is cut off", "verify", path)
 }
 
 // Compressed cores that are cut off, or in which a bit has changed: errors that
