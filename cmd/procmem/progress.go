@@ -27,14 +27,6 @@ type progress struct {
 	stop, stopped chan struct{}
 }
 
-// moment is what there is to show.
-type moment struct {
-	phase string
-	done  func() int64 // bytes so far; nil where none move
-	total int64        // about how many bytes there are; 0: unknown
-	since time.Time    // when the counting began
-}
-
 // showAfter is how long work must last for a bar to appear.
 const showAfter = 300 * time.Millisecond
 
@@ -170,33 +162,4 @@ func (b *bar) draw(m moment) {
 		width = unlimited
 	}
 	fmt.Fprint(b, clearLine, m.line(width-1)) // a full row could wrap
-}
-
-// moved returns how many bytes have moved so far.
-func (m moment) moved() int64 {
-	if m.done == nil {
-		return 0
-	}
-	return m.done()
-}
-
-// String returns the moment in words.
-func (m moment) String() string {
-	if m.done == nil {
-		return m.phase
-	}
-	n := m.moved()
-	text := m.phase + ", " + units.Size(uint64(n))
-	if m.total > 0 {
-		text += " of " + units.Size(uint64(m.total))
-	}
-	if time.Since(m.since) < tellAfter {
-		return text
-	}
-	speed := float64(n) / time.Since(m.since).Seconds()
-	text += ", " + units.Size(uint64(speed)) + "/s"
-	if left := m.total - n; left > 0 && n > m.total/100 {
-		text += ", " + timeLeft(left, speed)
-	}
-	return text
 }

@@ -8,6 +8,46 @@ import (
 	"github.com/procmem/procmem/internal/units"
 )
 
+// moment is what there is to show.
+type moment struct {
+	phase string
+	done  func() int64 // bytes so far; nil where none move
+	total int64        // about how many bytes there are; 0: unknown
+	since time.Time    // when the counting began
+}
+
+// tellAfter is how long bytes must move before their speed means anything.
+const tellAfter = 200 * time.Millisecond
+
+// moved returns how many bytes have moved so far.
+func (m moment) moved() int64 {
+	if m.done == nil {
+		return 0
+	}
+	return m.done()
+}
+
+// String returns the moment in words.
+func (m moment) String() string {
+	if m.done == nil {
+		return m.phase
+	}
+	n := m.moved()
+	text := m.phase + ", " + units.Size(uint64(n))
+	if m.total > 0 {
+		text += " of " + units.Size(uint64(m.total))
+	}
+	if time.Since(m.since) < tellAfter {
+		return text
+	}
+	speed := float64(n) / time.Since(m.since).Seconds()
+	text += ", " + units.Size(uint64(speed)) + "/s"
+	if left := m.total - n; left > 0 && n > m.total/100 {
+		text += ", " + timeLeft(left, speed)
+	}
+	return text
+}
+
 // line returns the moment in one line of at most width characters. What tells least goes first:
 // the bar, the speed, the amounts. The time left stays as long as the phase does.
 func (m moment) line(width int) string {
