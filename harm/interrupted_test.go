@@ -137,7 +137,7 @@ func TestInterrupted(t *testing.T) {
 			case len(left) > 1 || len(left) == 1 && left[0] != what+".partial":
 				t.Fatalf("trial %d: after SIGKILL there is %q", trial, left)
 			}
-		case got.status == 1 && strings.Contains(got.stderr, "stopped by "+unix.SignalName(sig)):
+		case got.status == statusOf(sig) && strings.Contains(got.stderr, "stopped by "+unix.SignalName(sig)):
 			outcomes["stopped"]++
 			wantNames(t, dir)
 		case got.status == -1 && r.cmd.ProcessState.Sys().(syscall.WaitStatus).Signal() == sig,
@@ -208,7 +208,7 @@ func TestStuckOutput(t *testing.T) {
 				undone(t, w.PID(), before)
 				w.unharmed(t)
 				if sig != syscall.SIGKILL {
-					got.want(t, 1, "stopped by "+unix.SignalName(sig))
+					got.want(t, statusOf(sig), "stopped by "+unix.SignalName(sig))
 				}
 			})
 		}

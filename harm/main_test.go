@@ -193,6 +193,15 @@ func call(t testing.TB, args ...any) result {
 
 // want checks the status, and that what a failure says on stderr matches the
 // pattern.
+// statusOf returns the status of a run that a signal has ended, after it had undone its work: that of
+// the signal itself, but of SIGQUIT one as a shell has it.
+func statusOf(sig syscall.Signal) int {
+	if sig == syscall.SIGQUIT {
+		return 128 + int(sig)
+	}
+	return -1
+}
+
 func (r result) want(t testing.TB, status int, pattern string) {
 	t.Helper()
 	if r.status != status || !regexp.MustCompile(pattern).MatchString(r.stderr) {

@@ -214,6 +214,6 @@ func TestSignalWhileTargetServesTheOutput(t *testing.T) {
 		return r.ended() || looks == 50
 	})
 	r.signal(syscall.SIGTERM)
-	r.wait(t).want(t, 1, "stopped by SIGTERM")
+	r.wait(t).want(t, statusOf(syscall.SIGTERM), "stopped by SIGTERM")
 	end()
 }

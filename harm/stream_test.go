@@ -75,7 +75,7 @@ func TestInterruptedCompression(t *testing.T) {
 							wantNames(t, dir, name+".partial")
 							break
 						}
-						got.want(t, 1, "^procmem: .*stopped by SIGTERM\n$")
+						got.want(t, statusOf(syscall.SIGTERM), "^procmem: .*stopped by SIGTERM\n$")
 						wantNames(t, dir)
 						return
 					}
@@ -141,7 +141,7 @@ func TestStuckCompression(t *testing.T) {
 				undone(t, w.PID(), before)
 				w.unharmed(t)
 				if sig != syscall.SIGKILL {
-					got.want(t, 1, "stopped by "+unix.SignalName(sig))
+					got.want(t, statusOf(sig), "stopped by "+unix.SignalName(sig))
 				}
 			})
 		}
@@ -225,7 +225,7 @@ func TestSlowReaderHoldsNobody(t *testing.T) {
 				t.Fatal("procmem has ended")
 			}
 			r.signal(syscall.SIGTERM)
-			r.wait(t).want(t, 1, "stopped by SIGTERM")
+			r.wait(t).want(t, statusOf(syscall.SIGTERM), "stopped by SIGTERM")
 			undone(t, w.PID(), before)
 		})
 	}

@@ -100,7 +100,7 @@ func TestTorture(t *testing.T) {
 				if trial%8 == 0 { // else the next run takes it over, if it comes so far
 					_ = os.Remove(filepath.Join(dir, name+".partial"))
 				}
-			case got.status == 1 && strings.Contains(got.stderr, "stopped by "+unix.SignalName(sig)) && (left == name || partial):
+			case got.status == statusOf(sig) && strings.Contains(got.stderr, "stopped by "+unix.SignalName(sig)) && (left == name || partial):
 				outcomes["stopped"]++
 			case got.status == -1 && r.cmd.ProcessState.Sys().(syscall.WaitStatus).Signal() == sig:
 				outcomes["early"]++ // before procmem had asked for the signal

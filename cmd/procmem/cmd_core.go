@@ -108,7 +108,7 @@ func (j *coreJob) run(ctx context.Context, words []string) error {
 	status := exitDone
 	for i, w := range words {
 		s := exitStatus(j.one(ctx, w))
-		if status == exitDone || s == exitFailed {
+		if status == exitDone || s == exitFailed || s > bySignal {
 			status = s
 		}
 		if ctx.Err() != nil {
@@ -209,7 +209,7 @@ func (j *coreJob) stream(ctx context.Context, p *process.Process, o capture.Opti
 		err = dest.commit()
 	}
 	if err != nil {
-		return nil, stdoutError(worded(err, p, ""))
+		return nil, streamError(worded(err, p, ""))
 	}
 	r.Path = dest.path
 	r.TotalMS = milliseconds(time.Since(began))

@@ -81,10 +81,11 @@ a core is cut off or damaged.`,
 // troubled gives an error the exit status that diff(1) has for trouble.
 func troubled(err error) error {
 	var status statusError
-	if err == nil || errors.As(err, &status) {
+	err = stdoutError(err)
+	if err == nil || errors.As(err, &status) || signalOf(err) != 0 {
 		return err
 	}
-	complain(stdoutError(err))
+	complain(err)
 	return statusError(exitTrouble)
 }
 

@@ -162,7 +162,7 @@ func tellLost(path string, lost []procmem.Fault) {
 func onOutput(out string, err error) error {
 	switch {
 	case out == "-":
-		return stdoutError(err)
+		return streamError(err)
 	case upload.IsURL(out):
 		return err
 	}

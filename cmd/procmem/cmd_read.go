@@ -2,7 +2,6 @@ package main
 
 import (
 	"encoding/hex"
-	"io"
 	"os"
 	"strings"
 
@@ -36,7 +35,10 @@ a core leaves out are read from these files, which stderr tells.
 points at, and so on for 5 steps, until there is a string, a number or code.
 Colours tell pointers to code (red), the stack (magenta), the heap (cyan), other
 memory that can be written (yellow), and what can only be read (bold). A RANGE
-that has only a beginning is 16 words.`,
+that has only a beginning is 16 words.
+
+--watch shows the values of a --format, or 16 bytes at a time, as they change: in
+place on a terminal, in a pipe a line for each change. It ends with the process.`,
 		Example: "  procmem read 1234 0x7ffd1000-0x7ffd2000\n  procmem read 1234 '[heap]+0x10+64'\n" +
 			"  procmem read core.1234 '[stack]' --format ptr\n  procmem read 1234 libc.so.6+0+4K > head.bin\n" +
 			"  procmem read 1234 sym:main_arena --follow",
@@ -50,6 +52,7 @@ that has only a beginning is 16 words.`,
 	})
 	cmd.Flags().StringVarP(&r.format, "format", "f", "", "how to print: hex, raw, "+strings.Join(term.Formats(), ", ")+
 		" (default: hex on a terminal, else raw)")
+	cmd.Flags().BoolVar(&r.watching, "watch", false, "show values of the --format as they change, until the process ends")
 	cmd.Flags().BoolVar(&r.follow, "follow", false, "print words, and follow those that are pointers")
 	complete(cmd, "format", append([]string{"hex", "raw"}, term.Formats()...)...)
 	return cmd
@@ -60,6 +63,9 @@ type reader struct {
 	format string
 	values term.Format // if format is one of values
 	follow bool
+
+	watching bool
+	unasked  bool // the format is the default
 }
 
 func (r *reader) run(g *globals, word string, ranges []string) error {
@@ -87,7 +93,14 @@ func (r *reader) run(g *globals, word string, ranges []string) error {
 	if err != nil {
 		return err
 	}
-	return readRanges(mem, found, r.output(g, f))
+	if r.watching {
+		return r.watch(g, t, found)
+	}
+	out := r.output(g, f)
+	if raw, ok := out.(rawBytes); ok && r.unasked && len(found) > 1 {
+		out = &toldBytes{rawBytes: raw}
+	}
+	return readRanges(mem, found, out)
 }
 
 // wordSize returns the size of a pointer in bytes.
@@ -117,6 +130,9 @@ func (r *reader) checkFormat(g *globals) (err error) {
 	if r.follow && r.format != "" {
 		return usagef("--follow prints pointers: it does not go with --format %s", r.format)
 	}
+	if r.watching {
+		return r.checkWatch()
+	}
 	if g.json {
 		if r.format != "" && r.format != "hex" {
 			return usagef("--json prints hexadecimal bytes: it does not go with --format %s", r.format)
@@ -126,7 +142,7 @@ func (r *reader) checkFormat(g *globals) (err error) {
 	}
 	switch r.format {
 	case "":
-		r.format = "raw"
+		r.format, r.unasked = "raw", true
 		if term.IsTerminal(os.Stdout) {
 			r.format = "hex"
 		}
@@ -154,14 +170,6 @@ func (r *reader) output(g *globals, f *follower) readOutput {
 	return term.NewValues(os.Stdout, r.values, f.word, color, f.name)
 }
 
-type rawBytes struct{ w io.Writer }
-
-func (r rawBytes) Write(_ procmem.Addr, p []byte) error {
-	_, err := r.w.Write(p)
-	return err
-}
-func (rawBytes) Close() error { return nil }
-
 // jsonBytes prints an object for each piece.
 type jsonBytes struct{}
 
@@ -186,6 +194,9 @@ func readRanges(mem procmem.Memory, ranges []procmem.Range, out readOutput) erro
 	buf := make([]byte, readBlock)
 	status := error(nil)
 	for _, r := range ranges {
+		if o, ok := out.(rangeOutput); ok {
+			o.begin(r)
+		}
 		faults, err := procmem.ReadFull(mem, r, buf, out.Write)
 		if err != nil {
 			return stdoutError(err)

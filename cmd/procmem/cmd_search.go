@@ -57,22 +57,31 @@ To find where a value is that one sees change, --save keeps the matches as
 candidates in a file, and prints the first ten. Without a PATTERN all positions
 of the --type are candidates. --from looks at the candidates of a file again and
 keeps those that meet a condition: their bytes are --changed or --unchanged,
-their numbers --increased or --decreased, they now hold the --value. --save may
-name the same file once more. Candidates of a process go with that process
-alone, those of a core with any.
+their numbers --increased or --decreased, they now hold the --value. --watch
+shows them as they change, the first 1000. --save may name the same file once
+more: the one before is kept, and --undo brings it back. Where no candidate is
+left, the file stays as it is. --save looks in writable memory, unless --perm
+says otherwise. Candidates of a process go with that process alone, those of a
+core with any.
 
 Exit status: 0 something was found; 1 nothing was; 2 trouble, which is also that
 a part of a core is missing or damaged, or that the process has ended.`,
 		Example: "  procmem search 1234 password -i\n  procmem search all s3cret --count\n  procmem search core.1234 --regexp '[a-z]+@example\\.com' --count\n" +
 			"  procmem search 1234 --hex '7f 45 4c 46 0?' --perm r-- --context 32\n  procmem search 1234 --pointer-to 0x55d0c0de1010+64 --in '[heap]'\n" +
-			"  procmem search 1234 --type u32 100 --save hits\n  procmem search 1234 --from hits --value 99 --save hits\n  procmem search 1234 --from hits --decreased",
+			"  procmem search 1234 --type u32 100 --save hits\n  procmem search 1234 --from hits --value 99 --save hits\n  procmem search 1234 --from hits --decreased --watch",
 		Args: func(cmd *cobra.Command, args []string) error {
-			if len(args) == 0 {
+			if len(args) == 0 && o.undo == "" {
 				return exactly("TARGET")(cmd, args)
 			}
 			return nil
 		},
 		RunE: func(cmd *cobra.Command, args []string) error {
+			if o.undo != "" {
+				if len(args) > 0 || cmd.Flags().NFlag() > 1 {
+					return usagef("--undo goes alone: procmem search --undo %s", o.undo)
+				}
+				return troubled(undoSave(o.undo))
+			}
 			o.set = func(name string) bool { return cmd.Flags().Changed(name) }
 			if err := o.check(args[1:]); err != nil {
 				return err
@@ -102,6 +111,7 @@ type searchFlags struct {
 	typ                       string
 	fold, utf16               bool
 	file                      string
+	also                      []string // patterns
 
 	align     int
 	bigEndian bool
@@ -116,8 +126,10 @@ type searchFlags struct {
 	context int
 
 	several severalSearch
+	found   bool // something, in some target
 
-	save, from                               string
+	save, from, undo                         string
+	watch                                    bool
 	changed, unchanged, increased, decreased bool
 	value                                    string
 }
@@ -129,10 +141,11 @@ func (o *searchFlags) addTo(cmd *cobra.Command) {
 	fl := cmd.Flags()
 	fl.SortFlags = false
 	fl.BoolVar(&o.str, "string", false, "PATTERN is text (the default)")
-	fl.BoolVar(&o.regexp, "regexp", false, "PATTERN is a regular expression")
+	fl.BoolVarP(&o.regexp, "regexp", "E", false, "PATTERN is a regular expression")
 	fl.BoolVar(&o.hex, "hex", false, "PATTERN is bytes in hexadecimal")
 	fl.StringVar(&o.typ, "type", "", "PATTERN is a number of this type: u8 u16 u32 u64 i8 i16 i32 i64 f32 f64 ptr")
 	fl.BoolVar(&o.pointer, "pointer-to", false, "PATTERN is a RANGE that is pointed to")
+	fl.StringArrayVarP(&o.also, "pattern", "e", nil, "take this PATTERN too, which may begin with -; may be repeated")
 	fl.StringVarP(&o.file, "file", "f", "", "take patterns from this file too, one a line")
 	fl.BoolVarP(&o.fold, "ignore-case", "i", false, "letters match in either case")
 	fl.BoolVar(&o.utf16, "utf16", false, "text is in UTF-16, little endian")
@@ -143,10 +156,12 @@ func (o *searchFlags) addTo(cmd *cobra.Command) {
 	fl.StringVar(&o.perm, "perm", "", "look in mappings with these permissions, as maps prints them: rw-p; - is not, . is either")
 	fl.BoolVar(&o.swapped, "swapped", false, "read what is swapped out too")
 	fl.IntVar(&o.most, "max-results", 0, "stop after so many matches; with --save, print so many")
-	fl.BoolVar(&o.count, "count", false, "print the number of matches of each pattern in their place")
-	fl.IntVar(&o.context, "context", 16, "print so many bytes on either side, as a hexdump where this is given")
+	fl.BoolVarP(&o.count, "count", "c", false, "print the number of matches of each pattern in their place")
+	fl.IntVarP(&o.context, "context", "C", 16, "print so many bytes on either side, as a hexdump where this is given")
 	fl.StringVar(&o.save, "save", "", "keep the matches in this file, as candidates")
+	fl.StringVar(&o.undo, "undo", "", "bring back what this file held before the last --save")
 	fl.StringVar(&o.from, "from", "", "look at the candidates of this file again")
+	fl.BoolVar(&o.watch, "watch", false, "show the candidates as they change, until the process ends")
 	fl.BoolVar(&o.changed, "changed", false, "keep candidates whose value has changed")
 	fl.BoolVar(&o.unchanged, "unchanged", false, "keep those whose value has not")
 	fl.BoolVar(&o.increased, "increased", false, "keep those whose value is greater now")
@@ -156,7 +171,7 @@ func (o *searchFlags) addTo(cmd *cobra.Command) {
 	complete(cmd, "perm", "r--", "rw-", "r-x", "rwx", "rw-s", ".w.")
 	cmd.SetFlagErrorFunc(func(cmd *cobra.Command, err error) error {
 		if o.typ != "" || o.from != "" {
-			return usagef("%v: a negative number needs -- in front of it; see %s --help", err, cmd.CommandPath())
+			return usagef("%v: a negative number needs -- or -e in front of it; see %s --help", err, cmd.CommandPath())
 		}
 		return usagef("%v: see %s --help", err, cmd.CommandPath())
 	})
@@ -184,6 +199,10 @@ func (o *searchFlags) run(ctx context.Context, g *globals, word string, words []
 	if err != nil {
 		return err
 	}
+	unasked := o.save != "" && o.from == "" && o.perm == ""
+	if unasked {
+		perm = writable
+	}
 	specs, err := parseRanges(o.in)
 	if err != nil {
 		return err
@@ -203,11 +222,18 @@ func (o *searchFlags) run(ctx context.Context, g *globals, word string, words []
 	}
 	err = eachTarget(o.several.list, asSearch, openMemory, func(t *opened) (err error) {
 		s := &searched{opened: t, whose: whoseOf(t.Target), word: wordSize(t.Target), places: newPlaces(t.maps, t.symbols)}
-		if s.in, err = whereToLook(specs, perm, t.maps, t.symbols); err != nil {
+		s.in, err = whereToLook(specs, perm, t.maps, t.symbols)
+		if unasked && errors.Is(err, errNoPerm) {
+			err = errors.New("nothing there can be written, and --save looks in writable memory: --perm ... looks in all")
+		}
+		if err != nil {
 			return lacking(err)
 		}
 		return o.look(ctx, g, s, words)
 	})
+	if err == nil || errors.Is(err, statusError(exitNothing)) {
+		o.tellRegexp(words)
+	}
 	return o.several.end(err, !o.count)
 }
 
@@ -248,6 +274,7 @@ func (o *searchFlags) search(ctx context.Context, g *globals, s *searched, patte
 	found := o.countMatches(o.output(g, s, patterns), patterns)
 	err = found.addAll(s, searcher.Matches(ctx, s.mem), save)
 	o.several.add(s, found.total)
+	o.found = o.found || found.total > 0
 	if err != nil {
 		return err
 	}

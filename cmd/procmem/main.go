@@ -27,7 +27,7 @@ func run() int {
 	if filepath.Base(os.Args[0]) == "gcore" {
 		cmd = newGcore()
 	}
-	return exitStatus(cmd.Execute())
+	return leave(exitStatus(cmd.Execute()))
 }
 
 func newRoot() *cobra.Command {
@@ -50,7 +50,8 @@ so is a line of it. read, search and strings also take sym:NAME, the memory of a
 symbol. Sizes: 512, 0x1000, 4KiB, 1G.
 
 Exit status: 0 done; 1 failed, and nothing half-written is left; 2 bad usage;
-3 done, but data that should have been readable is missing. search, diff and
+3 done, but data that should have been readable is missing; 128 and the number of
+a signal that has ended procmem: 130 for Control-C. search, diff and
 verify end with 1 for what they have found, and with 2 for trouble.`,
 		SilenceErrors: true,
 		SilenceUsage:  true,
@@ -70,6 +71,7 @@ verify end with 1 for what they have found, and with 2 for trouble.`,
 	})
 	root.AddCommand(newMaps(g), newRead(g), newDump(g), newCore(g), newOpen(), newThreads(g), newInfo(g),
 		newSearch(g), newStrings(g), newVerify(g), newPack(), newUnpack(), newDoctor(g), newDiff(g), newMan())
+	root.AddCommand(newWrite())
 	root.InitDefaultCompletionCmd()
 	return root
 }

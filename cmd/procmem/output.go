@@ -26,10 +26,18 @@ func newJSONEncoder(w io.Writer) *json.Encoder {
 	return enc
 }
 
-// stdoutError says in words that stdout is gone.
+// stdoutError is the error of a listing: its reader may go, without a word.
 func stdoutError(err error) error {
 	if errors.Is(err, syscall.EPIPE) {
-		return errors.New("the reader of the output has closed it")
+		return errReaderGone
+	}
+	return err
+}
+
+// streamError is the error of a file that stdout was to become. Its reader must not go.
+func streamError(err error) error {
+	if errors.Is(err, syscall.EPIPE) {
+		return errors.New(errReaderGone.Error())
 	}
 	return err
 }

@@ -121,6 +121,9 @@ func (o *searchFlags) narrow(ctx context.Context, g *globals, s *searched) error
 		}
 		n.Value = value.Holds
 	}
+	if o.watch {
+		return o.watchCandidates(ctx, g, s, from, n)
+	}
 	var save *saver
 	if o.save != "" {
 		info.Origin = s.origin()
@@ -228,6 +231,14 @@ func countCandidates(n uint64) string { return count(int(n), "candidate") }
 
 // tellSaved prints what is in a file of candidates, of which some were printed.
 func tellSaved(path string, n, printed uint64, listed bool) {
+	if n == 0 {
+		what := "is as it was"
+		if held, err := holdsCandidates(path); err == nil && !held {
+			what = "is not written"
+		}
+		notice("no candidate: %s %s", path, what)
+		return
+	}
 	if listed && n > printed {
 		notice("%s in %s; %d not shown", countCandidates(n), path, n-printed)
 		return
@@ -237,6 +248,7 @@ func tellSaved(path string, n, printed uint64, listed bool) {
 
 // saver writes a file of candidates.
 type saver struct {
+	path   string
 	w      *candidates.Writer
 	file   *sink.File
 	stream *sink.Stream
@@ -246,6 +258,9 @@ type saver struct {
 // newSaver begins a file. It replaces only another file of candidates.
 func newSaver(path string, info candidates.Info) (*saver, error) {
 	replace, err := holdsCandidates(path)
+	if err == nil && replace {
+		_, err = holdsCandidates(keptBefore(path)) // which is replaced, too
+	}
 	if err != nil {
 		return nil, err
 	}
@@ -253,7 +268,7 @@ func newSaver(path string, info candidates.Info) (*saver, error) {
 	if err != nil {
 		return nil, err
 	}
-	s := &saver{file: f, stream: sink.NewStream(f)}
+	s := &saver{path: path, file: f, stream: sink.NewStream(f)}
 	if s.w, err = candidates.NewWriter(ownWriter{s.stream}, info); err != nil {
 		f.Abort()
 		return nil, err
@@ -293,14 +308,19 @@ func (s *saver) add(a procmem.Addr, value []byte) error {
 	return s.w.Add(a, value)
 }
 
+// commit completes the file. Where no candidate is in it, it does nothing: the one before may
+// still be of use.
 func (s *saver) commit() error {
+	if s.w.Count() == 0 {
+		return nil
+	}
 	if err := s.w.Close(); err != nil {
 		return err
 	}
 	if err := s.stream.Flush(); err != nil {
 		return err
 	}
-	return s.file.Commit()
+	return replaceKeeping(s.path, s.file.Commit)
 }
 
 // abort removes what was written, unless commit has been called.

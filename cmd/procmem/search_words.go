@@ -5,6 +5,7 @@ import (
 	"errors"
 	"fmt"
 	"os"
+	"slices"
 	"strings"
 
 	"github.com/procmem/procmem"
@@ -38,12 +39,14 @@ func (o *searchFlags) check(words []string) error {
 		{"big-endian", number, "--type and --pointer-to"},
 		{"tolerance", strings.HasPrefix(o.typ, "f") || o.value != "", "--type f32 and f64, and --value"},
 		{"file", o.from == "", "patterns, and not with --from"},
+		{"pattern", o.from == "", "other patterns, and not with --from"},
 		{"save", number || o.from != "", "--type, --pointer-to and --from: candidates are numbers"},
 		{"changed", o.from != "", "--from"},
 		{"unchanged", o.from != "", "--from"},
 		{"increased", o.from != "", "--from"},
 		{"decreased", o.from != "", "--from"},
 		{"value", o.from != "", "--from"},
+		{"watch", o.from != "" && o.save == "" && !o.count, "--from, and not with --save and --count; procmem read --watch shows a RANGE"},
 	} {
 		if o.set(c.flag) && !c.fits {
 			return usagef("--%s goes with %s", c.flag, c.with)
@@ -52,7 +55,7 @@ func (o *searchFlags) check(words []string) error {
 	switch {
 	case o.from != "" && len(words) > 0:
 		return usagef("unexpected argument %q: --from looks at candidates, which --value compares with a number", words[0])
-	case o.from == "" && len(words) == 0 && o.file == "" && (o.typ == "" || o.save == ""):
+	case o.from == "" && len(words) == 0 && len(o.also) == 0 && o.file == "" && (o.typ == "" || o.save == ""):
 		return usagef("PATTERN is missing: see procmem search --help")
 	}
 	return nil
@@ -76,6 +79,7 @@ func one(set func(string) bool, names ...string) error {
 // patternWords returns the patterns as written: those of the command line, then those of the
 // file.
 func (o *searchFlags) patternWords(words []string) ([]string, error) {
+	words = slices.Concat(words, o.also)
 	if o.file == "" {
 		return words, nil
 	}
@@ -203,6 +207,12 @@ func parsePermMask(s string) (permMask, error) {
 	return m, nil
 }
 
+// writable is where candidates are looked for: what cannot be written does not change.
+var writable = permMask{want: procmem.PermWrite, matter: procmem.PermWrite}
+
+// errNoPerm reports that no mapping has the permissions that are wanted.
+var errNoPerm = errors.New("no mapping has these permissions")
+
 func (m permMask) fits(p procmem.Perm) bool { return (p^m.want)&m.matter == 0 }
 
 // whereToLook returns the memory that is asked for.
@@ -229,7 +239,7 @@ func whereToLook(specs []target.Spec, perm permMask, ms []procmem.Mapping, tab *
 		}
 	}
 	if len(out) == 0 {
-		return nil, errors.New("no mapping has these permissions")
+		return nil, errNoPerm
 	}
 	return pageset.Merge(out), nil
 }

@@ -36,7 +36,13 @@ func exitStatus(err error) int {
 	case errors.As(err, &status):
 		return int(status)
 	}
-	complain(err)
+	sig := signalOf(err)
+	if sig != syscall.SIGPIPE {
+		complain(err)
+	}
+	if sig != 0 {
+		return bySignal + int(sig)
+	}
 	if _, ok := errors.AsType[usageError](err); ok || errors.Is(err, target.ErrSyntax) {
 		return exitUsage
 	}

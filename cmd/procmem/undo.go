@@ -72,5 +72,5 @@ func endAnyway(ctx context.Context, done <-chan struct{}) {
 		}
 	}
 	term.Fprintf(os.Stderr, "procmem: %v: something that was opened does not answer; what is half-written may be left\n", context.Cause(ctx))
-	os.Exit(exitFailed)
+	os.Exit(leave(bySignal + int(signalOf(context.Cause(ctx)))))
 }

@@ -234,7 +234,7 @@ func TestInterruptedUpload(t *testing.T) {
 	for _, method := range []string{"stop", "fork", "precopy"} {
 		t.Run(method, func(t *testing.T) {
 			cmd, msg := s.interrupt(t, syscall.SIGTERM, "core", "--method", method, "-o", "s3://"+storeBucket+"/core", pid)
-			if cmd.ProcessState.ExitCode() != 1 || !strings.Contains(msg, "stopped by SIGTERM") || strings.Count(msg, "\n") != 1 {
+			if killedBy(cmd.ProcessState) != syscall.SIGTERM || !strings.Contains(msg, "stopped by SIGTERM") || strings.Count(msg, "\n") != 1 {
 				t.Errorf("%v, %s", cmd.ProcessState, msg)
 			}
 			s.has(t)
@@ -368,7 +368,7 @@ func TestUploadFails(t *testing.T) {
 		_ = cmd.Process.Signal(syscall.SIGTERM)
 		_, _ = all.ReadFrom(msgs)
 		exit, _ := errors.AsType[*exec.ExitError](cmd.Wait())
-		if exit.ExitCode() != 1 || !strings.HasSuffix(all.String(), "\nprocmem: stopped by SIGTERM\n") ||
+		if killedBy(exit.ProcessState) != syscall.SIGTERM || !strings.HasSuffix(all.String(), "\nprocmem: stopped by SIGTERM\n") ||
 			!strings.Contains(all.String(), "; the parts stay, and may be paid for, until a lifecycle rule removes them, or: aws s3api abort-multipart-upload") {
 			t.Errorf("%v, %s", exit, &all)
 		}
