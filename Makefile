@@ -4,8 +4,8 @@ VERSION := $(shell git describe --tags --always --dirty 2>/dev/null || echo dev)
 TOOLS   := $(GO) tool -modfile=tools/go.mod
 
 # Programs that the tests use: debuggers, compilers, servers to dump.
-TEST_PACKAGES := binutils elfutils gcc gcc-multilib gdb libcap2-bin lldb musl-tools nodejs openjdk-17-jdk-headless \
-	postgresql python3 redis-server redis-tools strace tmux util-linux zstd
+TEST_PACKAGES := binutils elfutils fish gcc gcc-multilib gdb groff-base libcap2-bin lldb musl-tools nodejs openjdk-17-jdk-headless \
+	postgresql python3 redis-server redis-tools strace tmux util-linux zsh zstd
 
 # Where make install puts things. DESTDIR goes before, for packagers.
 PREFIX  ?= /usr/local

@@ -46,7 +46,7 @@ Which mappings go into the core is decided by /proc/PID/coredump_filter
 (core(5)), as for a core that the kernel writes. Memory that was never touched
 and pages of zeros are holes in the file.
 
-The methods differ in how long the process is held (docs/pause.md):
+The methods differ in how long the process is held:
   stop     while its memory is copied
   fork     while it makes a copy of itself, which is then read
   precopy  while the pages are copied that it wrote during the copy
@@ -72,10 +72,10 @@ SIGQUIT and SIGHUP let the process go and remove what is half-written.`,
 			return undoing(func(ctx context.Context) error { return job.run(ctx, args) })
 		},
 	})
-	cmd.Flags().StringVarP(&job.prefix, "output", "o", "core", "write to PREFIX.PID, which may be s3://BUCKET/PREFIX; FOLDER/, with the slash, stands for FOLDER/core; - is stdout, for one core")
-	cmd.Flags().BoolVarP(&job.all, "all", "a", false, "dump all mappings, whatever coredump_filter and MADV_DONTDUMP say")
+	cmd.Flags().StringVarP(&job.prefix, "output", "o", "core", "write to `PREFIX`.PID; it may be s3://BUCKET/PREFIX; FOLDER/, with the slash, stands for FOLDER/core; - is stdout, for one core")
+	cmd.Flags().BoolVarP(&job.all, "all", "a", false, "dump all mappings; whatever coredump_filter and MADV_DONTDUMP say")
 	addMethod(cmd, &job.method)
-	cmd.Flags().Var(&job.maxPause, "max-pause", "refuse, before anything is stopped, what is expected to hold the process for longer, such as 20ms; it bounds an estimate, and what took longer all the same is told")
+	cmd.Flags().Var(&job.maxPause, "max-pause", "refuse what is expected to hold the process for longer, such as 20ms; nothing is stopped then; it bounds an estimate, and what took longer all the same is told")
 	cmd.Flags().Var(&job.compress, "compress", "compress the core, into PREFIX.PID.zst; every command reads it as it is")
 	complete(cmd, "compress", "zstd")
 	cmd.Flags().BoolVar(&job.force, "force", false, "replace an existing file")

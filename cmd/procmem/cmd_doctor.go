@@ -25,7 +25,7 @@ func newDoctor(g *globals) *cobra.Command {
 	var prefix string
 	cmd := g.addJSON(&cobra.Command{
 		Use:   "doctor PID",
-		Short: "Tell whether a process can be read; if not, why, and what would help",
+		Short: "Tell whether a process can be read, why not, and what would help",
 		Long: `Tell whether the process can be read and held by the user who asks: each rule of
 the kernel, the one that refuses, and the command or setting that would allow
 it. If it can, what a core of it would take: size, room, pause.
@@ -33,7 +33,7 @@ it. If it can, what a core of it would take: size, room, pause.
 Nothing is stopped or changed. The exit status is 0 where procmem core would
 work, else 1. Without -o, that it cannot create a core in this folder is told and
 no reason for 1.`,
-		Example: "  procmem doctor 1234\n  procmem doctor -o /var/tmp/core 1234",
+		Example: "  procmem doctor 1234\n  procmem doctor -o /var/tmp/core 1234\n  procmem doctor nginx --json",
 		Args:    exactly("PID"),
 		RunE: func(cmd *cobra.Command, args []string) error {
 			if prefix == "" {
@@ -63,7 +63,7 @@ no reason for 1.`,
 			})
 		},
 	})
-	cmd.Flags().StringVarP(&prefix, "output", "o", "core", "where the core would be written, as of procmem core")
+	cmd.Flags().StringVarP(&prefix, "output", "o", "core", "`PREFIX` of where the core would be written, as of procmem core")
 	return cmd
 }
 

@@ -40,7 +40,7 @@ is a file 0xSTART-0xEND.bin for each stretch of data, and index.json comes
 last.
 
 The methods by which the moment is taken are those of procmem core.`,
-		Example: "  procmem dump 1234 -o dump.1234\n  procmem dump core.1234 -o - | tar tv",
+		Example: "  procmem dump 1234 -o dump.1234\n  procmem dump core.1234 -o - | tar tv\n  procmem dump nginx --method fork -o dump",
 		Args:    exactly("TARGET"),
 		RunE: func(cmd *cobra.Command, args []string) error {
 			switch {
@@ -76,7 +76,7 @@ The methods by which the moment is taken are those of procmem core.`,
 			return d.tell(g, out)
 		},
 	})
-	cmd.Flags().StringVarP(&out, "output", "o", "", "the new folder, or - for a tar archive on stdout")
+	cmd.Flags().StringVarP(&out, "output", "o", "", "the new folder `DIR`, or - for a tar archive on stdout")
 	addMethod(cmd, &method)
 	return cmd
 }

@@ -24,7 +24,7 @@ func newInfo(g *globals) *cobra.Command {
 		Long: `Tell what a core holds and lacks, and how it was taken; cores of the kernel and
 of gdb are understood too. Of a process: what it is, and what a core of it
 would hold. The process is not stopped.`,
-		Example: "  procmem info core.1234\n  procmem info 1234",
+		Example: "  procmem info core.1234\n  procmem info 1234\n  procmem info core.1234 --json",
 		Args:    exactly("TARGET"),
 		RunE: func(cmd *cobra.Command, args []string) error {
 			list, err := target.ParseList(args[0])

@@ -34,7 +34,7 @@ whole (.zst, .gz), is compressed anew. The core itself stays.
 
 Exit status: 3 where the core is cut off or damaged, and what is left of it is
 compressed.`,
-		Example: "  procmem pack core.1234",
+		Example: "  procmem pack core.1234\n  procmem pack -o /mnt/core.zst core.1234\n  procmem pack -o s3://bucket/core.zst core.1234",
 		Args:    exactly("CORE"),
 		RunE: func(cmd *cobra.Command, args []string) error {
 			return convert(args[0], out, force, true)
@@ -56,7 +56,7 @@ no more room than what is used. The compressed core stays.
 
 Exit status: 3 where it is cut off or damaged, and what is left of it is written:
 what cannot be unpacked is told, and zeros.`,
-		Example: "  procmem unpack core.1234.zst",
+		Example: "  procmem unpack core.1234.zst\n  procmem unpack -o core core.1234.gz\n  procmem unpack -o - core.1234.zst | sha256sum",
 		Args:    exactly("CORE"),
 		RunE: func(cmd *cobra.Command, args []string) error {
 			return convert(args[0], out, force, false)
@@ -67,7 +67,7 @@ what cannot be unpacked is told, and zeros.`,
 }
 
 func addOutput(cmd *cobra.Command, out *string, force *bool, usual string) {
-	cmd.Flags().StringVarP(out, "output", "o", "", "write to this file, to s3://BUCKET/NAME, or with - to stdout, instead of "+usual)
+	cmd.Flags().StringVarP(out, "output", "o", "", "write to this `FILE`, to s3://BUCKET/NAME, or with - to stdout, instead of "+usual)
 	cmd.Flags().BoolVar(force, "force", false, "replace an existing file")
 }
 

@@ -25,7 +25,7 @@ func newSearch(g *globals) *cobra.Command {
 	o := &searchFlags{}
 	cmd := g.addJSON(&cobra.Command{
 		Use:   "search TARGET PATTERN...",
-		Short: "Find text, bytes, numbers and pointers in memory, and narrow down where a value is",
+		Short: "Find text, bytes and numbers, and narrow down where a value is",
 		Long: `Find patterns in the memory of a process, which goes on running, or of a core.
 A PATTERN is
 
@@ -143,7 +143,7 @@ func (o *searchFlags) addTo(cmd *cobra.Command) {
 	fl.BoolVar(&o.str, "string", false, "PATTERN is text (the default)")
 	fl.BoolVarP(&o.regexp, "regexp", "E", false, "PATTERN is a regular expression")
 	fl.BoolVar(&o.hex, "hex", false, "PATTERN is bytes in hexadecimal")
-	fl.StringVar(&o.typ, "type", "", "PATTERN is a number of this type: u8 u16 u32 u64 i8 i16 i32 i64 f32 f64 ptr")
+	fl.StringVar(&o.typ, "type", "", "PATTERN is a number of this type; u8 u16 u32 u64 i8 i16 i32 i64 f32 f64 ptr")
 	fl.BoolVar(&o.pointer, "pointer-to", false, "PATTERN is a RANGE that is pointed to")
 	fl.StringArrayVarP(&o.also, "pattern", "e", nil, "take this PATTERN too, which may begin with -; may be repeated")
 	fl.StringVarP(&o.file, "file", "f", "", "take patterns from this file too, one a line")
@@ -153,15 +153,15 @@ func (o *searchFlags) addTo(cmd *cobra.Command) {
 	fl.BoolVar(&o.bigEndian, "big-endian", false, "numbers are big endian")
 	fl.Float64Var(&o.tolerance, "tolerance", 0, "how far a floating-point number may be off")
 	fl.StringArrayVar(&o.in, "in", nil, "look in this RANGE alone; may be repeated")
-	fl.StringVar(&o.perm, "perm", "", "look in mappings with these permissions, as maps prints them: rw-p; - is not, . is either")
+	fl.StringVar(&o.perm, "perm", "", "look in mappings with permissions such as rw-p; - is not, . is either")
 	fl.BoolVar(&o.swapped, "swapped", false, "read what is swapped out too")
 	fl.IntVar(&o.most, "max-results", 0, "stop after so many matches; with --save, print so many")
-	fl.BoolVarP(&o.count, "count", "c", false, "print the number of matches of each pattern in their place")
-	fl.IntVarP(&o.context, "context", "C", 16, "print so many bytes on either side, as a hexdump where this is given")
+	fl.BoolVarP(&o.count, "count", "c", false, "print how many matches each pattern has")
+	fl.IntVarP(&o.context, "context", "C", 16, "print so many bytes on either side; as a hexdump where this is given")
 	fl.StringVar(&o.save, "save", "", "keep the matches in this file, as candidates")
 	fl.StringVar(&o.undo, "undo", "", "bring back what this file held before the last --save")
 	fl.StringVar(&o.from, "from", "", "look at the candidates of this file again")
-	fl.BoolVar(&o.watch, "watch", false, "show the candidates as they change, until the process ends")
+	fl.BoolVar(&o.watch, "watch", false, "show the candidates as they change; until the process ends")
 	fl.BoolVar(&o.changed, "changed", false, "keep candidates whose value has changed")
 	fl.BoolVar(&o.unchanged, "unchanged", false, "keep those whose value has not")
 	fl.BoolVar(&o.increased, "increased", false, "keep those whose value is greater now")
@@ -173,7 +173,7 @@ func (o *searchFlags) addTo(cmd *cobra.Command) {
 		if o.typ != "" || o.from != "" {
 			return usagef("%v: a negative number needs -- or -e in front of it; see %s --help", err, cmd.CommandPath())
 		}
-		return usagef("%v: see %s --help", err, cmd.CommandPath())
+		return flagError(cmd, err)
 	})
 }
 

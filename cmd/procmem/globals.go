@@ -13,7 +13,7 @@ type globals struct {
 
 // addJSON gives a command the flag --json.
 func (g *globals) addJSON(cmd *cobra.Command) *cobra.Command {
-	cmd.Flags().BoolVar(&g.json, "json", false, "print JSON, as docs/json.md describes")
+	cmd.Flags().BoolVar(&g.json, "json", false, "print JSON; procmem help json tells what each field means")
 	return cmd
 }
 

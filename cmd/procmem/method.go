@@ -34,7 +34,7 @@ func (d *pauseFlag) String() string {
 	return time.Duration(*d).String()
 }
 
-func (d *pauseFlag) Type() string { return "duration" }
+func (d *pauseFlag) Type() string { return "TIME" }
 
 func (d *pauseFlag) Set(s string) error {
 	v, err := time.ParseDuration(s)
