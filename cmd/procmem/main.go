@@ -55,6 +55,6 @@ debugger-loadable cores of them. The same commands work on a core file.`,
 	root.AddCommand(newMaps(g), newRead(g), newDump(g), newCore(g), newOpen(), newThreads(g), newInfo(g),
 		newSearch(g), newStrings(g), newVerify(g), newPack(), newUnpack(), newDoctor(g), newDiff(g), newMan(), newWrite())
 	addHelp(root)
-	root.InitDefaultCompletionCmd()
+	addCompletion(root)
 	return root
 }
