@@ -3,16 +3,19 @@ package main
 import (
 	"fmt"
 	"os"
+	"slices"
 
 	"github.com/procmem/procmem/core"
 	"github.com/procmem/procmem/internal/term"
 	"github.com/procmem/procmem/internal/units"
 )
 
-// splitCut returns what the file ends before, and the other damage.
+// splitCut returns what the file ends before, and the other damage. A part without bytes that
+// should be there, such as the checksums, is missing because of the cut.
 func splitCut(all []core.Damage) (cut, other []core.Damage) {
+	short := slices.ContainsFunc(all, isCut)
 	for _, d := range all {
-		if isCut(d) {
+		if isCut(d) || short && d.Empty() && d.Size == 0 {
 			cut = append(cut, d)
 		} else {
 			other = append(other, d)
