@@ -256,7 +256,7 @@ func TestSeccomp(t *testing.T) {
 
 func TestSelf(t *testing.T) {
 	a := ask(t, nil, program(t), "self")
-	a.want(t, "procmem cannot hold itself still", " core --method live ", "tracer=no")
+	a.want(t, "helper cannot hold itself still", " core --method live ", "tracer=no")
 	if !a.Readable || !strings.Contains(a.Note, "is procmem itself") || !strings.Contains(a.Note, "exec") {
 		t.Errorf("%+v", *a.Report)
 	}

@@ -18,7 +18,7 @@ func (r *Report) frozen(p *process.Process) {
 		r.rule(name, Limited, "by its control group (%s): it can be read and held, and can do nothing that a method asks of it before it is thawed", group)
 		return
 	}
-	r.rule(name, Holds, "by no control group that procmem can see")
+	r.rule(name, Holds, "by no control group that %s can see", ownName)
 }
 
 // filters tells of seccomp filters on the process, and of who answers for it.
