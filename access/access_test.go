@@ -257,7 +257,7 @@ func TestSeccomp(t *testing.T) {
 func TestSelf(t *testing.T) {
 	a := ask(t, nil, program(t), "self")
 	a.want(t, "helper cannot hold itself still", " core --method live ", "tracer=no")
-	if !a.Readable || !strings.Contains(a.Note, "is procmem itself") || !strings.Contains(a.Note, "exec") {
+	if !a.Readable || !strings.Contains(a.Note, "is helper itself") || !strings.Contains(a.Note, "exec") {
 		t.Errorf("%+v", *a.Report)
 	}
 }
