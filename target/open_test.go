@@ -120,8 +120,8 @@ func TestOpenWord(t *testing.T) {
 		text string
 	}{
 		"":                       {is(ErrSyntax), "empty"},
-		"0":                      {is(ErrSyntax), "want 1 or more"},
-		"00":                     {is(ErrSyntax), "want 1 or more"},
+		"0":                      {is(ErrSyntax), "no process has the id 0"},
+		"00":                     {is(ErrSyntax), "no process has the id 0"},
 		"2147483648":             {is(ErrSyntax), "below 2^31"},
 		"99999999999999999999":   {is(ErrSyntax), "below 2^31"},
 		"2147483647":             {is(process.ErrNoProcess), "no such process"},

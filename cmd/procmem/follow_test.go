@@ -252,8 +252,9 @@ func TestFollowCore(t *testing.T) {
 	path := filepath.Join(t.TempDir(), "core")
 	ok(t, "core", "-o", path, pid)
 	words := fmt.Sprintf("%v+%d", p.Addr(t, "words"), 6*p.Int(t, "word"))
-	if out := ok(t, "read", "--follow", path+"."+pid, words); !strings.Contains(out, "<add_one> -> (not in the core file)") {
-		t.Error(out)
+	out, msg, status := procmemCommand(t, "read", "--follow", path+"."+pid, words)
+	if status != 0 || !strings.Contains(out, "<add_one> -> ") || strings.Contains(out, "(not in the core file)") || !strings.Contains(msg, "which has the same build id") {
+		t.Errorf("status %d, %s%s", status, out, msg)
 	}
 	fails(t, 1, `ambiguous name: strfry is 0x[0-9a-f]+ \(strfry of chains\), 0x[0-9a-f]+ \(strfry of libc.so.6\); give one`,
 		"read", pid, "sym:strfry")

@@ -26,7 +26,7 @@ func TestBadTargets(t *testing.T) {
 		text   string
 	}{
 		"":                            {2, "it is empty"},
-		"0":                           {2, "want 1 or more"},
+		"0":                           {2, "no process has the id 0"},
 		"-1":                          {2, "unknown shorthand flag"},
 		"--":                          {2, "is missing: usage"},
 		"99999999999":                 {2, "below 2^31"},
