@@ -44,7 +44,7 @@ func addHelp(root *cobra.Command) {
 	})
 }
 
-func showHelp(cmd *cobra.Command, _ []string) { printHelp(shortHelp(cmd)) }
+func showHelp(cmd *cobra.Command, _ []string) { _ = printHelp(shortHelp(cmd)) }
 
 // printHelp prints text of the program's own, with its lines.
 func printHelp(text string) error {

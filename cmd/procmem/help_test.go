@@ -81,9 +81,7 @@ func TestHelpJSON(t *testing.T) {
 			t.Errorf("no section %s", section)
 		}
 		for field := range fields {
-			if strings.HasPrefix(field, "report.") {
-				field = strings.TrimPrefix(field, "report.") // told in the section on core
-			}
+			field = strings.TrimPrefix(field, "report.") // told in the section on core
 			if !strings.Contains(page.text, "\n  "+strings.ReplaceAll(field, "`", "")+"\n") {
 				t.Errorf("%s: field %s is missing", section, field)
 			}
