@@ -37,7 +37,7 @@ func ServedType(magic int64) bool {
 }
 
 // kernelFiles are prefixes of the names of files that are on no mount, but in memory.
-var kernelFiles = []string{"/memfd:", "/SYSV", "/dev/zero (deleted)", "/secretmem", "/[aio]", "/anon_hugepage", "anon_inode:", "/dmabuf", "/drm mm object", "/i915"}
+var kernelFiles = []string{"/memfd:", "/SYSV", "/dev/zero (deleted)", "/secretmem", "/[aio]", "socket:[", "/anon_hugepage", "anon_inode:", "/dmabuf", "/drm mm object", "/i915"}
 
 // Mounts knows which file systems of a process have a server.
 type Mounts struct {

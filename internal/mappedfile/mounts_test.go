@@ -37,6 +37,7 @@ func TestMounts(t *testing.T) {
 		"unknown disk":    {procmem.Mapping{Major: 259, Minor: 3, Inode: 7, Path: "/x"}, false},
 		"unknown":         {procmem.Mapping{Minor: 99, Inode: 7, Path: "/x"}, true},
 		"memfd":           {procmem.Mapping{Minor: 1, Inode: 7, Path: "/memfd:x (deleted)"}, false},
+		"packet ring":     {procmem.Mapping{Minor: 8, Inode: 7, Path: "socket:[99]"}, false},
 		"anonymous":       {procmem.Mapping{}, false},
 		"pages of 2 MiB":  {procmem.Mapping{Minor: 98, Inode: 7, Path: "/huge", Flags: procmem.VMHugeTLB}, false},
 		"System V memory": {procmem.Mapping{Minor: 1, Inode: 7, Path: "/SYSV00000000 (deleted)"}, false},
