@@ -29,9 +29,23 @@ func (c caller) sudo() string { return "sudo " + c.line(c.words) }
 // live returns the command line with method live. Commands without methods have it in core.
 func (c caller) live(pid int) string {
 	if len(c.words) > 0 && slices.Contains([]string{"core", "dump", "threads"}, c.words[0]) {
-		return c.line(slices.Insert(slices.Clone(c.words), 1, "--method", "live"))
+		words := without(c.words, "--method", "--max-pause") // which say otherwise
+		return c.line(slices.Insert(words, 1, "--method", "live"))
 	}
 	return caller{program: executable()}.line([]string{"core", "--method", "live", strconv.Itoa(pid)})
+}
+
+// without returns words without some flags and their values.
+func without(words []string, flags ...string) (left []string) {
+	for i := 0; i < len(words); i++ {
+		name, _, joined := strings.Cut(words[i], "=")
+		if !slices.Contains(flags, name) {
+			left = append(left, words[i])
+		} else if !joined {
+			i++
+		}
+	}
+	return left
 }
 
 func (c caller) line(words []string) string {

@@ -90,7 +90,7 @@ func TestVfork(t *testing.T) {
 	if r := call(t, "doctor", "--json", p.PID()); !strings.Contains(r.stdout, fmt.Sprintf(`"asleep":[{"tid":%d,"call":"vfork"}]`, p.PID())) {
 		t.Errorf("doctor: %v", r)
 	}
-	if r := call(t, "doctor", p.PID()); !strings.Contains(r.stdout, "asleep:  1 thread in state D") {
+	if r := call(t, "doctor", p.PID()); !strings.Contains(r.stdout, "-- state D         1 thread cannot be stopped") {
 		t.Errorf("doctor: %v", r)
 	}
 	dir := t.TempDir()

@@ -125,7 +125,7 @@ func TestForeignProc(t *testing.T) {
 func (w *twins) refused(t *testing.T, run func(...any) result) {
 	t.Helper()
 	dir := t.TempDir()
-	const why = `^procmem: .*another pid namespace.*remedy: .*mount -t proc.*--method live`
+	const why = `^procmem: .*another pid namespace.*remedy: .* (core|dump|threads) --method live [^,]*, or mount a /proc`
 	for _, method := range allMethods {
 		for _, verb := range []string{"core", "dump"} {
 			w.undisturbed(t, func() { run(verb, "--method", method, "-o", filepath.Join(dir, verb), w.number).want(t, 1, why) })
