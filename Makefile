@@ -49,15 +49,13 @@ demo: build ## a sample process, read and dumped, and its core in gdb
 # the concurrent work, and have the detector. snapshot and the command have it for
 # a part of each table, and whole in "make race". What takes longest comes first.
 UNRACED := ./harm ./fidelity ./snapshot ./cmd/procmem ./capture ./access ./internal/dfa ./symbols ./internal/testproc ./internal/zenc
-SHORT   := ./snapshot
 PACKAGES = $(patsubst $(shell $(GO) list -m)%,.%,$(shell $(GO) list ./...))
 RACED    = $(filter-out $(UNRACED),$(PACKAGES))
 TEST     = PROCMEM_TEST_ALL=1 $(GO) test -count=1 -timeout 25m
 
 test: test-deps ## every test
 	$(TEST) $(UNRACED)
-	CGO_ENABLED=1 $(TEST) -race $(RACED)
-	CGO_ENABLED=1 $(TEST) -race -short $(SHORT)
+	CGO_ENABLED=1 $(TEST) -race -short ./snapshot $(RACED)
 
 race: test-deps ## every test with the race detector, as far as it has something to look at
 	CGO_ENABLED=1 $(TEST) -race ./snapshot ./cmd/procmem $(RACED)
