@@ -70,6 +70,7 @@ test-dist: ## what make dist makes is installed, run and removed
 torture: test-deps ## procmem and its helper are killed, and all that they ask of the kernel fails; takes hours
 	$(GO) test ./harm -v -run '^Test(Torture|Witness|Faults|FileFaults|NoFileForDescriptor|HelperKilled|TargetForks|OwnTables|NothingIsSeen)$$' \
 		-count=1 -timeout 8h -args -trials 1000 -dumps 200 -points 1000 -kills 300
+	$(GO) test ./snapshot -v -run '^Test(FrozenMeanwhile|KilledToolWhileItCopies)$$' -count=1 -timeout 2h -args -freezes 100 -kills 100
 
 # Errors are looked at in what is shipped: tests compare them as they come, and
 # what they leave open ends with them, as do the programs that they run.
