@@ -16,21 +16,30 @@ import (
 // persistence is how often, a millisecond apart, something is asked of a thread in vain.
 const persistence = 100
 
+// persistenceForAll is persistence for the threads of a process together. What fails for
+// thousands of them fails for good, and the end of the tracing thread lets them all go.
+const persistenceForAll = 3 * persistence
+
 // Persist calls f, which asks something of a held thread, until f succeeds, for 0.1 s at most.
 // It returns the last error. It gives up at once if the thread is gone or not stopped. For a
 // moment the kernel may answer ESRCH for a stopped thread, so /proc decides. It is for what
 // must not be left undone, such as giving registers back.
-func Persist(tid int, f func() error) error { return persist(tid, "t", f) }
+func Persist(tid int, f func() error) error {
+	tries := persistence
+	return persist(tid, "t", &tries, f)
+}
 
-// persist is Persist for a thread in one of some states (proc_pid_stat(5)).
-func persist(tid int, states string, f func() error) (err error) {
-	for range persistence {
-		if err = f(); err == nil || errors.Is(err, unix.ESRCH) && !inState(tid, states) {
+// persist is Persist for a thread in one of some states (proc_pid_stat(5)). It counts its
+// failures down from tries, and makes one attempt where there are none left.
+func persist(tid int, states string, tries *int, f func() error) error {
+	for {
+		err := f()
+		if err == nil || *tries <= 0 || errors.Is(err, unix.ESRCH) && !inState(tid, states) {
 			return err
 		}
+		*tries--
 		sys.Nap(time.Millisecond)
 	}
-	return err
 }
 
 // inState reports whether a thread is in one of some states.
@@ -43,10 +52,14 @@ func inState(tid int, states string) bool {
 	return err == nil && strings.IndexByte(states, st.State) >= 0
 }
 
-// detach lets a held thread go on. The signal that it was about to take is delivered.
-func detach(tid int, th *traced) {
-	_ = Persist(tid, func() error { return sys.Detach(tid, th.signal) }) // it was killed
+// detach lets a held thread go on. The signal that it was about to take is delivered. A thread
+// that was killed meanwhile cannot be detached from: look takes its exit.
+func (t *Tracer) detach(tid int, th *traced) {
+	err := persist(tid, "t", &t.tries, func() error { return sys.Detach(tid, th.signal) })
+	th.stopped, th.detached = false, err == nil
 }
 
 // interrupt asks a thread to stop. Wait finds out if it has exited.
-func interrupt(tid int) { _ = persist(tid, "RSDTt", func() error { return sys.Interrupt(tid) }) }
+func (t *Tracer) interrupt(tid int) {
+	_ = persist(tid, "RSDTt", &t.tries, func() error { return sys.Interrupt(tid) })
+}

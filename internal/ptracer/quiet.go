@@ -55,7 +55,7 @@ func (t *Tracer) stopQuiet(ctx context.Context) error {
 		for _, tid := range tids {
 			if th := t.threads[tid]; th != nil { // the thread has not exited since
 				th.asked = true
-				interrupt(tid)
+				t.interrupt(tid)
 			}
 		}
 		if err := t.Wait(ctx); err != nil {
@@ -78,7 +78,7 @@ func (t *Tracer) letQuietGo() {
 	n := 0
 	for _, tid := range t.tids {
 		if th := t.threads[tid]; t.isEarly(tid) && th.stopped {
-			detach(tid, th)
+			t.detach(tid, th)
 			if n++; n%batch == 0 {
 				sys.Nap(100 * time.Microsecond) // for the threads that work
 			}

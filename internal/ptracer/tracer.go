@@ -42,6 +42,7 @@ type Tracer struct {
 	began   time.Time     // when the first of the others was asked to stop
 	pause   time.Duration
 	calm    func()       // ends the urgency of the pause
+	tries   int          // attempts left for requests that fail (persist)
 	alarm   *sys.Alarm   // bounds Await; nil before Bound
 	Known   map[int]bool // threads looked at before the stop; Take sets Info for all others; nil: for none
 	sharing bool         // the processes that share the memory are held, too
@@ -50,17 +51,19 @@ type Tracer struct {
 }
 
 type traced struct {
-	asked   bool // it was asked to stop
-	refused bool // it did not stop in time, and is not waited for
-	stopped bool
-	signal  int              // to be delivered when the thread goes on
-	asleep  *asleep          // nil if it was not seen in state D
-	call    *process.Syscall // the call in which it was given up; nil if that is not known
+	asked    bool // it was asked to stop
+	refused  bool // it did not stop in time, and is not waited for
+	stopped  bool
+	detached bool             // it has been let go
+	signal   int              // to be delivered when the thread goes on
+	asleep   *asleep          // nil if it was not seen in state D
+	call     *process.Syscall // the call in which it was given up; nil if that is not known
 }
 
 // New returns a tracer of a process that is attached to nothing yet. Release must be called.
 func New(p *process.Process) *Tracer {
 	t := &Tracer{p: p, calls: make(chan func()), quit: make(chan struct{}), done: make(chan struct{}), threads: make(map[int]*traced)}
+	t.tries = persistenceForAll
 	go t.serve()
 	return t
 }
@@ -124,7 +127,7 @@ func (t *Tracer) LetAllGo() {
 	// Threads go on in the order in which they were stopped, the quiet ones last.
 	for _, tid := range t.tids {
 		if th := t.threads[tid]; th.stopped && !t.isEarly(tid) {
-			detach(tid, th)
+			t.detach(tid, th)
 		}
 	}
 	if !t.began.IsZero() {
@@ -136,7 +139,7 @@ func (t *Tracer) LetAllGo() {
 	t.letQuietGo()
 	t.early = nil
 	t.tids = slices.DeleteFunc(t.tids, func(tid int) bool {
-		gone := t.threads[tid].stopped
+		gone := t.threads[tid].detached
 		if gone {
 			delete(t.threads, tid)
 		}
@@ -212,7 +215,7 @@ func (t *Tracer) StopAll(ctx context.Context) error {
 	if err := t.SeizeNew(); err != nil {
 		return err
 	}
-	t.unheld = nil
+	t.unheld, t.tries = nil, persistenceForAll
 	t.findSharers()
 	if err := t.stopQuiet(ctx); err != nil {
 		return err
@@ -285,7 +288,7 @@ func (t *Tracer) Interrupt() (asked int) {
 	for _, tid := range t.tids {
 		if th := t.threads[tid]; !th.asked {
 			th.asked = true
-			interrupt(tid)
+			t.interrupt(tid)
 			asked++
 		}
 	}
@@ -353,7 +356,7 @@ func (t *Tracer) inquire(pending map[int]*traced) {
 			asleep++
 		default:
 			// An exec may have given the id to a thread that was not asked to stop.
-			interrupt(tid)
+			t.interrupt(tid)
 		}
 	}
 	if asleep < len(pending) {
