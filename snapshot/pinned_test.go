@@ -23,8 +23,13 @@ func TestPinnedMemory(t *testing.T) {
 	for _, c := range []struct {
 		name   string
 		flags  int
+		leader bool // it lives
 		pinned bool
-	}{{"read", unix.O_RDONLY, true}, {"written", unix.O_WRONLY, false}} {
+	}{
+		{"read", unix.O_RDONLY, true, true},
+		{"read and the leader has exited", unix.O_RDONLY, false, true},
+		{"written", unix.O_WRONLY, true, false},
+	} {
 		t.Run(c.name, func(t *testing.T) {
 			f, err := os.OpenFile(path, c.flags|unix.O_DIRECT, 0)
 			if err != nil {
@@ -34,6 +39,9 @@ func TestPinnedMemory(t *testing.T) {
 			cmd := exec.Command(kids, "--ballast", "40M")
 			cmd.ExtraFiles = []*os.File{f}
 			p := testproc.StartCmd(t, cmd)
+			if !c.leader {
+				p.Cmd(t, "leaderexit")
+			}
 			s := takeBy(t, p, MethodPrecopy, Options{})
 			if told := len(s.Torn) > 0 && strings.Contains(strings.Join(reasons(s), ""), "O_DIRECT"); told != c.pinned {
 				t.Errorf("torn: %v, %q", s.Torn, reasons(s))

@@ -1,14 +1,14 @@
 package forkroom
 
 import (
+	"cmp"
 	"errors"
 	"fmt"
-	"os"
 	"slices"
 	"strings"
 
 	"github.com/procmem/procmem"
-	"github.com/procmem/procmem/internal/privilege"
+	"github.com/procmem/procmem/internal/descriptors"
 	"github.com/procmem/procmem/process"
 )
 
@@ -34,44 +34,31 @@ func Waits(p *process.Process, view *process.View, maps []procmem.Mapping) error
 	if !slices.ContainsFunc(maps, func(m procmem.Mapping) bool { return m.Flags&served != 0 }) {
 		return nil
 	}
-	tids, err := p.Threads()
+	dir, err := p.Open(".")
 	if err != nil {
 		return err
 	}
-	privilege.Raised(func() { err = readsForks(p.PID(), tids) })
-	return err
-}
-
-// readsForks returns ErrWaits if one of the threads has a userfaultfd that reports forks.
-func readsForks(pid int, tids []int) error {
-	const most = 100_000 // descriptors
-	looked := 0
-	for _, tid := range tids { // each thread may have a table of files of its own
-		dir := fmt.Sprintf("/proc/%d/task/%d/", pid, tid)
-		fds, err := os.Open(dir + "fd")
-		if err != nil {
-			continue // the thread has ended
+	defer dir.Close()
+	var waits error
+	err = descriptors.Walk(dir, func(d descriptors.Descriptor) bool {
+		if tellsOfForks(d) {
+			waits = ErrWaits
 		}
-		names, _ := fds.Readdirnames(most - looked)
-		fds.Close()
-		if looked += len(names); slices.ContainsFunc(names, func(fd string) bool { return tellsOfForks(dir, fd) }) {
-			return ErrWaits
-		}
-		if looked >= most {
-			break
-		}
+		return waits == nil
+	})
+	if errors.Is(err, descriptors.ErrTooMany) {
+		return nil
 	}
-	return nil
+	return cmp.Or(waits, err)
 }
 
-// tellsOfForks reports whether a file descriptor of a thread is a userfaultfd with
-// UFFD_FEATURE_EVENT_FORK.
-func tellsOfForks(dir, fd string) bool {
+// tellsOfForks reports whether a descriptor is a userfaultfd with UFFD_FEATURE_EVENT_FORK.
+func tellsOfForks(d descriptors.Descriptor) bool {
 	const eventFork = 1 << 1
-	if link, err := os.Readlink(dir + "fd/" + fd); err != nil || link != "anon_inode:[userfaultfd]" {
+	if link, err := d.Link(); err != nil || link != "anon_inode:[userfaultfd]" {
 		return false
 	}
-	info, _ := os.ReadFile(dir + "fdinfo/" + fd)
+	info, _ := d.Info()
 	for line := range strings.Lines(string(info)) { // API:	aa:FEATURES:..
 		var features uint64
 		if _, err := fmt.Sscanf(line, "API: aa:%x:", &features); err == nil && features&eventFork != 0 {

@@ -4,15 +4,11 @@ import (
 	"bytes"
 	"fmt"
 	"io"
-	"os"
-	"slices"
 	"strconv"
 	"strings"
 
-	"golang.org/x/sys/unix"
-
 	"github.com/procmem/procmem"
-	"github.com/procmem/procmem/internal/privilege"
+	"github.com/procmem/procmem/internal/descriptors"
 	"github.com/procmem/procmem/process"
 )
 
@@ -45,27 +41,16 @@ func HasRings(p *process.Process, maps []procmem.Mapping) bool {
 			return true
 		}
 	}
-	dir, err := p.Open("fd")
+	dir, err := p.Open(".")
 	if err != nil {
 		return true
 	}
 	defer dir.Close()
-	for {
-		names, _ := dir.Readdirnames(1024)
-		if len(names) == 0 {
-			return false
-		}
-		if slices.ContainsFunc(names, func(name string) bool { return isRing(dir, name) }) {
-			return true
-		}
-	}
-}
-
-// isRing reports whether a descriptor in a folder of descriptors is of io_uring.
-func isRing(dir *os.File, name string) bool {
-	link := make([]byte, 64)
-	var n int
-	var err error
-	privilege.Raised(func() { n, err = unix.Readlinkat(int(dir.Fd()), name, link) })
-	return err == nil && strings.HasPrefix(string(link[:n]), "anon_inode:[io_uring]")
+	found := false
+	err = descriptors.Walk(dir, func(d descriptors.Descriptor) bool {
+		link, err := d.Link()
+		found = err == nil && strings.HasPrefix(link, "anon_inode:[io_uring]")
+		return !found
+	})
+	return found || err != nil
 }

@@ -20,10 +20,12 @@ import (
 	"os"
 	"slices"
 	"strconv"
+	"strings"
 
 	"golang.org/x/sys/unix"
 
 	"github.com/procmem/procmem"
+	"github.com/procmem/procmem/internal/descriptors"
 	"github.com/procmem/procmem/internal/patient"
 	"github.com/procmem/procmem/internal/privilege"
 )
@@ -94,17 +96,48 @@ func (f *finder) look(pid int) found {
 		return h // it has ended
 	}
 	defer dir.Close()
-	maps, err := readAt(dir, "maps")
-	if err == nil && len(maps) == 0 {
-		return h // a kernel thread, or a zombie
-	}
+	maps, err := mapsOf(dir)
 	if err != nil {
 		h.unseen = !errors.Is(err, unix.ESRCH) && !errors.Is(err, unix.ENOENT) // it has ended
 		return h
 	}
+	if len(maps) == 0 {
+		return h // a kernel thread, or a zombie
+	}
 	f.mappings(maps, h.mapped)
-	f.descriptors(dir, h.open)
+	h.unseen = !f.descriptors(dir, h.open)
 	return h
+}
+
+// mapsOf reads the text of maps of the process with a folder. A leader that has exited has
+// none, but its threads do.
+func mapsOf(dir *os.File) ([]byte, error) {
+	text, err := readAt(dir, "maps")
+	if err == nil && len(text) > 0 || !severalThreads(dir) {
+		return text, err
+	}
+	task, terr := privilege.OpenAt(dir, "task", unix.O_RDONLY|unix.O_DIRECTORY)
+	if terr != nil {
+		return text, err
+	}
+	defer task.Close()
+	names, _ := task.Readdirnames(maxDead)
+	for _, tid := range names {
+		if text, err := readAt(task, tid+"/maps"); err == nil && len(text) > 0 {
+			return text, nil
+		}
+	}
+	return text, err
+}
+
+// maxDead is the number of threads that are asked for their maps.
+const maxDead = 16
+
+// severalThreads reports whether a process has more than one thread. The folder of the threads
+// has two links, and one for each.
+func severalThreads(dir *os.File) bool {
+	var st unix.Stat_t
+	return unix.Fstatat(int(dir.Fd()), "task", &st, 0) == nil && st.Nlink > 3
 }
 
 // mappings looks for the files in the text of maps.
@@ -125,43 +158,34 @@ func (f *finder) mappings(maps []byte, mapped []bool) {
 	}
 }
 
-// descriptors looks for the files among the open ones. It asks about the inode first, by
-// fdinfo, which waits for no server.
-func (f *finder) descriptors(dir *os.File, open []bool) {
-	fd, err := unix.Openat(int(dir.Fd()), "fdinfo", unix.O_RDONLY|unix.O_DIRECTORY|unix.O_CLOEXEC, 0)
-	if err != nil {
-		return
-	}
-	infos := os.NewFile(uintptr(fd), "fdinfo")
-	defer infos.Close()
-	names, _ := infos.Readdirnames(maxDescriptors)
-	link := make([]byte, 1)
-	for _, name := range names {
-		if n, err := unix.Readlinkat(int(dir.Fd()), "fd/"+name, link); err != nil || n == 0 || link[0] != '/' {
-			continue // a socket, a pipe
+// descriptors looks for the files among the open ones, and reports whether it could look at
+// all. It asks about the inode first, by fdinfo, which waits for no server.
+func (f *finder) descriptors(dir *os.File, open []bool) (all bool) {
+	err := descriptors.Walk(dir, func(d descriptors.Descriptor) bool {
+		if link, err := d.Link(); err != nil || !strings.HasPrefix(link, "/") {
+			return true // a socket, a pipe
 		}
-		text, err := readAt(infos, name)
+		text, err := d.Info()
 		if err != nil {
-			continue
+			return true
 		}
 		inode, writable := parseInfo(text)
 		if !writable || inode != 0 && !slices.ContainsFunc(f.files, func(id ID) bool { return id.Inode == inode }) {
-			continue
+			return true
 		}
-		var st unix.Stat_t
-		if unix.Fstatat(int(dir.Fd()), "fd/"+name, &st, 0) != nil {
-			continue
+		st, err := d.Stat()
+		if err != nil {
+			return true
 		}
 		for i, id := range f.files {
 			if id == (ID{unix.Major(st.Dev), unix.Minor(st.Dev), st.Ino}) {
 				open[i] = true
 			}
 		}
-	}
+		return true
+	})
+	return err == nil
 }
-
-// maxDescriptors bounds how many descriptors of a process are looked at.
-const maxDescriptors = 1 << 16
 
 // parseInfo returns the inode of a descriptor, 0 if the kernel does not tell, and whether it
 // may be written to.

@@ -17,7 +17,7 @@ const (
 // Ask calls f for each id, in order, and give with the result, on the calling goroutine. An id
 // for which f takes too long is passed over; that call of f may go on in the background. Ask
 // returns how many were passed over.
-func Ask[T any](ids []int, f func(id int) T, give func(id int, answer T)) (silent int) {
+func Ask[ID, T any](ids []ID, f func(id ID) T, give func(id ID, answer T)) (silent int) {
 	type answer struct {
 		i     int
 		value T
@@ -27,7 +27,7 @@ func Ask[T any](ids []int, f func(id int) T, give func(id int, answer T)) (silen
 			return silent + len(ids)
 		}
 		answers := make(chan answer, len(ids))
-		go func(ids []int) {
+		go func(ids []ID) {
 			runtime.LockOSThread() // it may be stuck in a system call
 			defer runtime.UnlockOSThread()
 			for i, id := range ids {
