@@ -4,7 +4,6 @@ import (
 	"errors"
 	"fmt"
 	"os"
-	"slices"
 	"strconv"
 	"strings"
 
@@ -48,13 +47,15 @@ func expand(word string) (List, error) {
 	if err != nil {
 		return List{}, err
 	}
+	known := make(map[string]bool)
 	for _, part := range parts {
 		words, err := members(part)
 		if err != nil {
 			return List{}, err
 		}
 		for _, w := range words {
-			if !slices.Contains(l.Words, w) {
+			if !known[w] {
+				known[w] = true
 				l.Words = append(l.Words, w)
 			}
 		}

@@ -2,10 +2,13 @@ package holders
 
 import (
 	"os"
+	"os/exec"
 	"path/filepath"
 	"testing"
 
 	"golang.org/x/sys/unix"
+
+	"github.com/procmem/procmem/internal/testproc"
 )
 
 func memfd(t *testing.T) (*os.File, ID) {
@@ -84,5 +87,18 @@ func TestFindReaders(t *testing.T) {
 	}
 	if h := ownHold(idOf(t, f)); h != (holder{}) {
 		t.Errorf("%+v", h)
+	}
+}
+
+// A process whose leader has exited still has what its threads have.
+func TestFindLeaderHasExited(t *testing.T) {
+	f, id := memfd(t)
+	cmd := exec.Command(testproc.Build(t, testproc.Kids))
+	cmd.ExtraFiles = []*os.File{f}
+	p := testproc.StartCmd(t, cmd)
+	p.Cmd(t, "leaderexit")
+	got := find([]int{p.PID()}, []ID{id})
+	if h := got.holders[id]; len(h) != 1 || !h[0].descriptor || got.unseen != 0 {
+		t.Errorf("%+v", got)
 	}
 }
