@@ -72,7 +72,7 @@ SIGQUIT and SIGHUP let the process go and remove what is half-written.`,
 			return undoing(func(ctx context.Context) error { return job.run(ctx, args) })
 		},
 	})
-	cmd.Flags().StringVarP(&job.prefix, "output", "o", "core", "write to `PREFIX`.PID; it may be s3://BUCKET/PREFIX; FOLDER/, with the slash, stands for FOLDER/core; - is stdout, for one core")
+	cmd.Flags().StringVarP(&job.prefix, "output", "o", "core", "write to `PREFIX`.PID; it may be s3://BUCKET/PREFIX; a folder stands for FOLDER/core; - is stdout, for one core")
 	cmd.Flags().BoolVarP(&job.all, "all", "a", false, "dump all mappings; whatever coredump_filter and MADV_DONTDUMP say")
 	addMethod(cmd, &job.method)
 	cmd.Flags().Var(&job.maxPause, "max-pause", "refuse what is expected to hold the process for longer, such as 20ms; nothing is stopped then; it bounds an estimate, and what took longer all the same is told")
@@ -131,11 +131,15 @@ func inFolder(prefix string) string {
 		if strings.Count(prefix, "/") == 2 {
 			return prefix + "/core"
 		}
-	case prefix == "." || prefix == ".." || strings.HasSuffix(prefix, "/.") || strings.HasSuffix(prefix, "/.."):
-		return prefix + "/core"
-	}
-	if strings.HasSuffix(prefix, "/") {
+		if strings.HasSuffix(prefix, "/") {
+			return prefix + "core"
+		}
+		return prefix
+	case strings.HasSuffix(prefix, "/"):
 		return prefix + "core"
+	}
+	if st, err := os.Stat(prefix); err == nil && st.IsDir() {
+		return prefix + "/core"
 	}
 	return prefix
 }

@@ -208,7 +208,7 @@ func (o *searchFlags) run(ctx context.Context, g *globals, word string, words []
 		return err
 	}
 	if o.typ == "" && !o.hex && !o.pointer {
-		tellPID(word, words)
+		tellTarget(word, words)
 	}
 	words, err = o.patternWords(words)
 	if err != nil {

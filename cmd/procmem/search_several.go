@@ -2,6 +2,7 @@ package main
 
 import (
 	"errors"
+	"os"
 	"strconv"
 
 	"github.com/procmem/procmem/process"
@@ -75,17 +76,26 @@ func matches(n uint64) string {
 	return number(n) + " matches"
 }
 
-// tellPID warns of a pattern that is more likely a target.
-func tellPID(word string, patterns []string) {
+// tellTarget warns of a pattern that is more likely a target.
+func tellTarget(word string, patterns []string) {
 	for _, p := range patterns {
-		pid, err := strconv.Atoi(p)
-		if err != nil || pid <= 0 {
-			continue
-		}
-		if alive, err := process.Open(pid); err == nil {
-			alive.Close()
-			notice("%s is a pattern here, and the pid of a process, too: several targets are written %s,%s", p, word, p)
+		if what := otherTarget(p); what != "" {
+			notice("%s is a pattern here, and the %s, too: several targets are written %s,%s", p, what, word, p)
 			return
 		}
 	}
+}
+
+// otherTarget returns what a word is if it is a target, or "".
+func otherTarget(word string) string {
+	if pid, err := strconv.Atoi(word); err == nil && pid > 0 {
+		if p, err := process.Open(pid); err == nil {
+			p.Close()
+			return "pid of a process"
+		}
+	}
+	if st, err := os.Stat(word); err == nil && st.Mode().IsRegular() {
+		return "path of a file"
+	}
+	return ""
 }
