@@ -39,8 +39,12 @@ type Descriptor struct {
 // folder /proc/PID. Walk fails with ErrTooMany, and if the kernel does not let this process
 // look. A process that has ended has no descriptors.
 func Walk(dir *os.File, f func(Descriptor) (more bool)) error {
+	tids, err := threads(dir)
+	if err != nil {
+		return err
+	}
 	w := walk{f: f}
-	for _, tid := range threads(dir) {
+	for _, tid := range tids {
 		if w.known(tid) {
 			continue
 		}
@@ -52,10 +56,13 @@ func Walk(dir *os.File, f func(Descriptor) (more bool)) error {
 }
 
 // threads returns the ids of the threads of the process with a folder.
-func threads(dir *os.File) (tids []int) {
+func threads(dir *os.File) (tids []int, err error) {
 	task, err := privilege.OpenAt(dir, "task", unix.O_RDONLY|unix.O_DIRECTORY)
 	if err != nil {
-		return nil
+		if ended(dir) {
+			return nil, nil
+		}
+		return nil, fmt.Errorf("its threads: %w", err)
 	}
 	defer task.Close()
 	names, _ := task.Readdirnames(-1)
@@ -64,7 +71,7 @@ func threads(dir *os.File) (tids []int) {
 			tids = append(tids, tid)
 		}
 	}
-	return tids
+	return tids, nil
 }
 
 // walk is the state of Walk.
@@ -98,7 +105,7 @@ func (w *walk) known(tid int) (is bool) {
 func (w *walk) table(dir *os.File, name string) error {
 	thread, err := privilege.OpenAt(dir, name, unix.O_PATH|unix.O_DIRECTORY)
 	if err != nil {
-		return nil // the thread has ended
+		return nil // the thread has ended: nothing else keeps its folder from being found
 	}
 	defer thread.Close()
 	fds, err := privilege.OpenAt(thread, "fd", unix.O_RDONLY|unix.O_DIRECTORY)
@@ -126,21 +133,27 @@ func (w *walk) table(dir *os.File, name string) error {
 	}
 }
 
-// ended reports whether a thread has exited. The folder of one that is still to be reaped
-// belongs to root, whoever the user is.
+// ended reports whether a thread, or the process with a folder, has exited. The folder of one
+// that is still to be reaped belongs to root, whoever the user is.
 func ended(thread *os.File) bool {
 	f, err := privilege.OpenAt(thread, "stat", unix.O_RDONLY)
 	if err != nil {
-		return true
+		return errors.Is(err, unix.ENOENT) || errors.Is(err, unix.ESRCH)
 	}
 	defer f.Close()
 	st, err := procfs.ParseStat(f)
-	return err != nil || st.State == 'Z' || st.State == 'X'
+	return err == nil && (st.State == 'Z' || st.State == 'X') || errors.Is(err, unix.ESRCH)
 }
 
-// Link returns what the descriptor shows, as /proc/PID/fd tells it: a path, or a kind of object
-// such as "socket:[123]".
-func (d Descriptor) Link() (string, error) { return privilege.ReadLink(d.thread, "fd/"+d.Name) }
+// Link returns the first 64 bytes of what the descriptor shows, as /proc/PID/fd tells it: a
+// path, or a kind of object such as "socket:[123]".
+func (d Descriptor) Link() (string, error) {
+	var link [64]byte // there may be tens of thousands
+	var n int
+	var err error
+	privilege.Raised(func() { n, err = unix.Readlinkat(int(d.thread.Fd()), "fd/"+d.Name, link[:]) })
+	return string(link[:max(n, 0)]), err
+}
 
 // Info returns the text of fdinfo, of 64 KiB at most (proc_pid_fdinfo(5)). It waits for no
 // server.

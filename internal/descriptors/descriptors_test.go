@@ -7,6 +7,7 @@ import (
 	"os/exec"
 	"runtime"
 	"slices"
+	"strconv"
 	"strings"
 	"testing"
 	"time"
@@ -45,6 +46,9 @@ func count(in []string, part string) (n int) {
 	return n
 }
 
+// unique returns a short word that no other test has.
+func unique() string { return strconv.FormatInt(time.Now().UnixNano(), 36) }
+
 // memfd makes a file that has a name of its own.
 func memfd(t *testing.T, name string) *os.File {
 	t.Helper()
@@ -59,7 +63,7 @@ func memfd(t *testing.T, name string) *os.File {
 // not overlooked.
 func TestTables(t *testing.T) {
 	// A thread of an earlier test may have its table still.
-	of := time.Now().String()
+	of := unique()
 	shared := memfd(t, "shared "+of)
 	defer shared.Close()
 	ready, end := make(chan error), make(chan bool)
@@ -130,7 +134,7 @@ func TestEnds(t *testing.T) {
 
 // A descriptor tells its flags and its file.
 func TestDescriptor(t *testing.T) {
-	f := memfd(t, "one "+time.Now().String())
+	f := memfd(t, "one "+unique())
 	defer f.Close()
 	var want unix.Stat_t
 	if err := unix.Fstat(int(f.Fd()), &want); err != nil {

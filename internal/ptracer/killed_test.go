@@ -50,3 +50,26 @@ func TestPersistenceHasABound(t *testing.T) {
 		t.Errorf("asked %d times, want %d", asked, want)
 	}
 }
+
+// What failed while threads were stopped leaves all attempts for letting them go: the signals
+// that they were about to take depend on it.
+func TestLetGoHasAttemptsOfItsOwn(t *testing.T) {
+	p := testproc.Start(t, testproc.Kids)
+	proc, err := process.Open(p.PID())
+	if err != nil {
+		t.Fatal(err)
+	}
+	defer proc.Close()
+	tr := New(proc)
+	defer tr.Release()
+	if err := tr.Stop(t.Context()); err != nil {
+		t.Fatal(err)
+	}
+	tr.Do(func() { tr.tries = 0 })
+	tr.LetGo()
+	var left int
+	tr.Do(func() { left = tr.tries })
+	if left != persistenceForAll {
+		t.Errorf("%d attempts, want %d", left, persistenceForAll)
+	}
+}

@@ -16,8 +16,9 @@ import (
 // persistence is how often, a millisecond apart, something is asked of a thread in vain.
 const persistence = 100
 
-// persistenceForAll is persistence for the threads of a process together. What fails for
-// thousands of them fails for good, and the end of the tracing thread lets them all go.
+// persistenceForAll is persistence for the threads of a process together, to stop them and
+// again to let them go. What fails for thousands of them fails for good. The end of the tracing
+// thread lets them all go, but without the signals that they were about to take.
 const persistenceForAll = 3 * persistence
 
 // Persist calls f, which asks something of a held thread, until f succeeds, for 0.1 s at most.

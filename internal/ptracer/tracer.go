@@ -124,6 +124,7 @@ func (t *Tracer) LetGo() { t.Do(t.LetAllGo) }
 
 // LetAllGo is LetGo on the tracing thread.
 func (t *Tracer) LetAllGo() {
+	t.tries = persistenceForAll // whatever it took to stop them
 	// Threads go on in the order in which they were stopped, the quiet ones last.
 	for _, tid := range t.tids {
 		if th := t.threads[tid]; th.stopped && !t.isEarly(tid) {
