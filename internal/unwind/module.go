@@ -1,0 +1,154 @@
+package unwind
+
+import (
+	"debug/elf"
+	"errors"
+
+	"github.com/procmem/procmem"
+	"github.com/procmem/procmem/internal/cfi"
+)
+
+// module is a program or a library that is loaded.
+type module struct {
+	tables []table        // in the order in which they are asked
+	late   func() []table // reads further ones; nil when that has been done
+	err    error          // why there are none
+}
+
+// table is call frame information and what its addresses are relative to.
+type table struct {
+	*cfi.Table
+	bias uint64 // an address less the one in the table, modulo 2^64
+}
+
+// contents is a table that is held.
+type contents []byte
+
+// ReadAt fills p from the offset addr, or fails.
+func (c contents) ReadAt(p []byte, addr uint64) error {
+	if addr > uint64(len(c)) || uint64(len(p)) > uint64(len(c))-addr {
+		return errNotELF
+	}
+	copy(p, c[addr:])
+	return nil
+}
+
+// find returns the rules for an address.
+func (m *module) find(pc uint64, left *cfi.Budget) (*cfi.Row, error) {
+	err := m.err
+	for i := 0; ; i++ {
+		if i == len(m.tables) && m.late != nil {
+			m.tables = append(m.tables, m.late()...)
+			m.late = nil
+		}
+		if i == len(m.tables) {
+			return nil, err
+		}
+		t := m.tables[i]
+		row, failed := t.Find(pc-t.bias, left)
+		if failed == nil {
+			return row, nil
+		}
+		if !errors.Is(failed, cfi.ErrNone) {
+			err = failed
+		}
+	}
+}
+
+// module returns that of an address, nil if it is in no file.
+func (u *Unwinder) module(pc uint64) *module {
+	i := procmem.FindMapping(u.maps, procmem.Addr(pc))
+	if i == len(u.maps) || !u.maps[i].Contains(procmem.Addr(pc)) {
+		return nil
+	}
+	if m := &u.maps[i]; !m.HasFile() && !m.Special() {
+		return nil
+	}
+	first := u.text.first(i)
+	m, ok := u.modules[first]
+	if !ok {
+		m = u.load(first)
+		u.modules[first] = m
+	}
+	return m
+}
+
+// load reads where the tables of a module are. first is the mapping that begins its file.
+func (u *Unwinder) load(first int) *module {
+	m := &module{err: cfi.ErrNone}
+	start := u.maps[first].Start
+	segs, err := u.segments(start)
+	if err != nil {
+		m.err = err
+		return m
+	}
+	bias, ok := base(segs, start)
+	if !ok {
+		m.err = errNotELF
+		return m
+	}
+	for _, s := range segs {
+		if s.typ != elf.PT_GNU_EH_FRAME {
+			continue
+		}
+		at := u.machine.mask(bias + s.addr)
+		t, err := cfi.Header(u.text, at, s.size, u.endOf(segs, bias), u.machine.arch.WordSize())
+		if err != nil {
+			m.err = err
+			break
+		}
+		m.tables = append(m.tables, table{t, 0})
+	}
+	noHeader := len(m.tables) == 0
+	m.late = func() []table { return u.sectionTables(first, bias, noHeader) }
+	return m
+}
+
+// segments reads the program headers of a file whose first page is at start.
+func (u *Unwinder) segments(start procmem.Addr) ([]segment, error) {
+	b := make([]byte, headerSize)
+	if err := u.text.ReadAt(b, uint64(start)); err != nil {
+		return nil, err
+	}
+	h, err := parseHeader(b)
+	if err != nil || h.word != u.machine.arch.WordSize() {
+		return nil, errNotELF
+	}
+	b = make([]byte, h.phnum*h.segmentSize())
+	if err := u.text.ReadAt(b, uint64(start)+h.phoff); err != nil {
+		return nil, err
+	}
+	return h.segments(b), nil
+}
+
+// endOf returns the address behind all that is loaded of a file.
+func (u *Unwinder) endOf(segs []segment, bias uint64) uint64 {
+	var end uint64
+	for _, s := range segs {
+		if s.typ == elf.PT_LOAD {
+			end = max(end, u.machine.mask(bias+s.addr+s.size))
+		}
+	}
+	return end
+}
+
+// sectionTables returns the tables that section headers alone lead to: .debug_frame, and
+// .eh_frame where there is no .eh_frame_hdr. Section headers are in the file.
+func (u *Unwinder) sectionTables(first int, bias uint64, ehFrame bool) (all []table) {
+	const eh, debug = ".eh_frame", ".debug_frame"
+	found, err := u.text.sections(first, eh, debug)
+	if err != nil {
+		return nil
+	}
+	word := u.machine.arch.WordSize()
+	if s, ok := found[eh]; ok && ehFrame {
+		at := u.machine.mask(bias + s.addr)
+		all = append(all, table{cfi.Section(u.text, at, at+s.size, word, false), 0})
+	}
+	if s, ok := found[debug]; ok {
+		if b, err := u.text.contents(first, s, word); err == nil {
+			all = append(all, table{cfi.Section(contents(b), 0, uint64(len(b)), word, true), bias})
+		}
+	}
+	return all
+}
