@@ -27,7 +27,7 @@ type fde struct {
 // raw is the part of an entry that all kinds have in common.
 type raw struct {
 	cursor
-	at    uint64 // address of the entry
+	first uint64 // address of the entry
 	next  uint64 // address of the next one
 	id    uint64 // refers to the CIE
 	idAt  uint64 // address of id
@@ -49,7 +49,7 @@ func (t *Table) raw(at uint64) (r raw, err error) {
 	wide := false
 	size := head.fixed(4)
 	if size == 0 {
-		return raw{final: true, at: at, next: at + 4}, nil
+		return raw{final: true, first: at, next: at + 4}, nil
 	}
 	if size == 0xffffffff {
 		size, wide = head.fixed(8), true
@@ -63,7 +63,7 @@ func (t *Table) raw(at uint64) (r raw, err error) {
 	case size > t.end-body:
 		return r, formatError("an entry at %#x goes beyond the table", at)
 	}
-	r = raw{cursor: cursor{b: make([]byte, size), base: body, word: t.word}, at: at, next: body + size, idAt: body}
+	r = raw{cursor: cursor{b: make([]byte, size), base: body, word: t.word}, first: at, next: body + size, idAt: body}
 	if err := t.src.ReadAt(r.b, body); err != nil {
 		return r, err
 	}

@@ -134,7 +134,7 @@ func (t *Table) makeIndex(left *Budget) (err error) {
 		}
 		// The linker leaves functions that it has thrown away at 0.
 		if f.begin != 0 && f.end > f.begin {
-			t.index = append(t.index, ref{f.begin, f.end - f.begin, r.at})
+			t.index = append(t.index, ref{f.begin, f.end - f.begin, r.first})
 		}
 		if len(t.index) == maxIndex {
 			return formatError("more than %d functions", maxIndex)
