@@ -178,9 +178,10 @@ func (f *elfFile) entries(s section, visit func(entry) bool) error {
 	return nil
 }
 
-// buildID returns the descriptor of NT_GNU_BUILD_ID in the notes b, nil if there is none.
+// buildID returns the descriptor of NT_GNU_BUILD_ID in the notes b, nil if there is none. The
+// linker of Go puts that behind the notes that are loaded. Its own build id counts, too.
 func buildID(b []byte) []byte {
-	const ntGNUBuildID, head = 3, 12
+	const ntGNUBuildID, ntGoBuildID, head = 3, 4, 12
 	align := func(n uint64) uint64 { return (n + 3) &^ 3 }
 	for len(b) >= head {
 		le := binary.LittleEndian
@@ -189,7 +190,8 @@ func buildID(b []byte) []byte {
 		if at > uint64(len(b)) || size > uint64(len(b))-at {
 			return nil
 		}
-		if typ == ntGNUBuildID && string(b[head:head+nameSize]) == "GNU\x00" {
+		switch owner := string(b[head : head+nameSize]); {
+		case typ == ntGNUBuildID && owner == "GNU\x00", typ == ntGoBuildID && owner == "Go\x00\x00" && size > 0:
 			return b[at : at+size]
 		}
 		b = b[min(uint64(len(b)), at+align(size)):]

@@ -76,7 +76,7 @@ func Find(mem procmem.Memory, m *procmem.Mapping, also ...string) (*Found, error
 
 // identityIn reads the identity of the file that m begins in a core.
 func identityIn(mem procmem.Memory, m *procmem.Mapping) (identity, error) {
-	const longest = 64 // bytes of a build id; those of linkers have 20
+	const longest = 128 // bytes of a build id; those of linkers have 20, those of Go 83
 	if !strings.HasPrefix(m.Path, "/") || m.Offset != 0 {
 		return identity{}, errNoFile
 	}

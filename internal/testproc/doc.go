@@ -233,6 +233,17 @@
 // gadget-spin are addresses of code that calls alarm(1000), of an int $0x80, and of a loop
 // without end. The command alarm answers alarm SECONDS: that were left.
 //
+// # frames
+//
+// Threads whose stacks are hard to walk. All of them are blocked in fr_block:
+//
+//	fr-altstack    in a handler (fr_inner) that came in a handler (fr_outer), on a stack for signals
+//	fr-fault       in a handler of a fault at the first instruction of fr_trap; in front of it is code with another frame
+//	fr-noreturn    below fr_last, of which the call is the last instruction
+//	fr-realign     below fr_realign, whose stack is aligned to 128 bytes and has a part of variable size
+//	fr-jit         below fr_called, which code that was made at run time has called, as it has fr_again
+//	fr-deep        below --depth (1000) frames of fr_deep
+//
 // # goprog
 //
 // A Go program with goroutines in main.blockedOnChannel, blockedInSelect, blockedInSyscall,

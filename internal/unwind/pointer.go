@@ -115,7 +115,7 @@ func (w *walk) byFramePointer() (next step, ok bool, err error) {
 	}
 	sp := w.regs.value[m.sp]
 	i := w.mapping(sp)
-	if !known || fp < sp || fp <= w.low && w.low != 0 && !w.regs.roughSP || fp%m.word() != 0 || i < 0 || i != w.mapping(fp) {
+	if !known || fp < sp || fp < w.low || fp%m.word() != 0 || i < 0 || i != w.mapping(fp) {
 		return next, false, nil
 	}
 	up, err := w.stack.word(fp, m.arch.WordSize())
