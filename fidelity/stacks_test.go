@@ -11,6 +11,7 @@ import (
 	"slices"
 	"strconv"
 	"strings"
+	"syscall"
 	"testing"
 
 	"github.com/procmem/procmem"
@@ -100,11 +101,12 @@ func euFrames(t testing.TB, path string) frames {
 	return found
 }
 
-// likeness counts the frames that are the same, and all that either has. A frame with the
-// address 0 is what debuggers show behind the end.
-func likeness(ours, theirs []procmem.Addr) (same, all int) {
-	for k := len(theirs); k > 0 && theirs[k-1] == 0; k-- {
-		theirs = theirs[:k-1]
+// likeness counts the frames that are the same, and all that either has. Debuggers show what
+// they take for return addresses where the stack of a thread of Go, or of a program without
+// call frame information, has ended. What is not in code is none.
+func likeness(c *corefile, ours, theirs []procmem.Addr) (same, all int) {
+	if i := slices.IndexFunc(theirs, func(a procmem.Addr) bool { return !isCode(c, a) }); i > 0 {
+		theirs = theirs[:i]
 	}
 	for i := range min(len(ours), len(theirs)) {
 		if ours[i] == theirs[i] {
@@ -112,6 +114,12 @@ func likeness(ours, theirs []procmem.Addr) (same, all int) {
 		}
 	}
 	return same, max(len(ours), len(theirs))
+}
+
+func isCode(c *corefile, a procmem.Addr) bool {
+	ms := c.Image().Mappings
+	i := procmem.FindMapping(ms, a)
+	return i < len(ms) && ms[i].Contains(a) && ms[i].Perm&procmem.PermExec != 0
 }
 
 // judge compares the frames of a core with those of gdb or of elfutils: of each thread with
@@ -123,8 +131,8 @@ func judge(t *testing.T, c *corefile, exe string, excused func(s stacks.Stack) b
 	byGDB, byEU := gdbFrames(t, exe, c.path), euFrames(t, c.path)
 	same, all := 0, 0
 	for tid, frames := range ours {
-		s, n := likeness(frames, byGDB[tid])
-		if s2, n2 := likeness(frames, byEU[tid]); s2*n > s*n2 {
+		s, n := likeness(c, frames, byGDB[tid])
+		if s2, n2 := likeness(c, frames, byEU[tid]); s2*n > s*n2 {
 			s, n = s2, n2
 		}
 		switch {
@@ -257,4 +265,36 @@ func exeOf(t testing.TB, pid int) string {
 		t.Fatal(err)
 	}
 	return exe
+}
+
+func TestStacksOfRedis(t *testing.T) {
+	t.Parallel()
+	redis, cli := need(t, "redis-server"), need(t, "redis-cli")
+	socket := filepath.Join(t.TempDir(), "s")
+	p := server(t, func() bool { return strings.TrimSpace(run(t, cli, "-s", socket, "ping").stdout) == "PONG" }, nil,
+		redis, "--port", "0", "--unixsocket", socket, "--dir", filepath.Dir(socket), "--save", "", "--io-threads", "2")
+	stop(t, p, syscall.SIGTERM)
+	release := hold(t, p.PID())
+	judge(t, ourCore(t, p.PID()), exeOf(t, p.PID()), nil)
+	release()
+}
+
+// A stack of a hundred thousand frames is walked to its end.
+func TestStacksThatAreDeep(t *testing.T) {
+	t.Parallel()
+	const depth = 100_000
+	p := testproc.Start(t, testproc.Frames, "--depth", strconv.Itoa(depth))
+	hold(t, p.PID())
+	c := ourCore(t, p.PID())
+	_, all := ourFrames(t, c)
+	s := all[p.TID(t, "fr-deep")]
+	if len(s.Frames) < depth || s.Stop != nil {
+		t.Fatalf("%d frames, %v", len(s.Frames), s.Stop)
+	}
+	// Debuggers take minutes for it. Of a thousand frames, they say the same (TestStacksThatAreHard).
+	for i, f := range s.Frames[3:depth] {
+		if f.PC != s.Frames[3].PC {
+			t.Fatalf("frame %d is at %v, and others are at %v", 3+i, f.PC, s.Frames[3].PC)
+		}
+	}
 }
