@@ -7,8 +7,6 @@ import (
 
 // machine runs a line program.
 type machine struct {
-	unit *unit
-
 	minLength, lineBase, lineRange uint64
 	opcodeBase                     uint8
 	lengths                        []byte // how many operands the standard opcodes have
@@ -47,8 +45,8 @@ func (m *machine) header(c *cursor, t *table) bool {
 	}
 	tables := cursor{b: c.b[:program], at: c.at, wide: c.wide, addrSize: c.addrSize}
 	if t.version == 5 {
-		m.entries(&tables, func(f fileEntry) { t.dirs = append(t.dirs, f.name) })
-		m.entries(&tables, func(f fileEntry) { t.files = append(t.files, f) })
+		entries(&tables, func(f fileEntry) { t.dirs = append(t.dirs, f.name) })
+		entries(&tables, func(f fileEntry) { t.files = append(t.files, f) })
 	} else {
 		oldEntries(&tables, t)
 	}
@@ -81,8 +79,10 @@ func inPlace(text []byte) value {
 }
 
 // entries reads the folders, or the files, of version 5.
-func (m *machine) entries(c *cursor, add func(fileEntry)) {
+func entries(c *cursor, add func(fileEntry)) {
 	const path, dir = 1, 2
+	// The program may have another format than the entries of its unit.
+	u := &unit{version: 5, wide: c.wide, addrSize: c.addrSize}
 	formats := make([]attr, c.u8())
 	for i := range formats {
 		formats[i] = attr{name: small(c.uleb()), form: small(c.uleb())}
@@ -90,7 +90,7 @@ func (m *machine) entries(c *cursor, add func(fileEntry)) {
 	for left := min(c.uleb(), maxFiles); left > 0 && !c.bad && len(formats) > 0; left-- {
 		var f fileEntry
 		for _, a := range formats {
-			v := m.unit.value(c, a.form, 0)
+			v := u.value(c, a.form, 0)
 			switch a.name {
 			case path:
 				if f.name = v; v.form == formString {

@@ -40,7 +40,14 @@ const (
 )
 
 func (t *table) memory() int64 {
-	return int64(cap(t.rows))*16 + int64(cap(t.sequences))*32 + int64(cap(t.files)+cap(t.dirs))*64
+	n := int64(cap(t.rows))*16 + int64(cap(t.sequences))*32 + int64(cap(t.files)+cap(t.dirs))*64
+	for _, d := range t.dirs {
+		n += int64(len(d.text))
+	}
+	for _, f := range t.files {
+		n += int64(len(f.name.text))
+	}
+	return n
 }
 
 // table returns the line table of a unit.
@@ -115,18 +122,26 @@ func (p *Program) fileOf(u *unit, number uint64) string {
 	}
 	f := t.files[number]
 	name := p.string(u, f.name)
-	if name == "" || path.IsAbs(name) {
-		return name
+	if name == "" {
+		return ""
 	}
-	dir, unitDir := "", p.string(u, u.dir)
-	switch k := f.dir; {
-	case t.version >= 5 && k < uint64(len(t.dirs)):
-		dir = p.string(u, t.dirs[k])
-	case t.version < 5 && k > 0 && k-1 < uint64(len(t.dirs)):
-		dir = p.string(u, t.dirs[k-1])
+	dir, k := p.string(u, u.dir), f.dir
+	if t.version >= 5 && k < uint64(len(t.dirs)) {
+		dir = p.string(u, t.dirs[0]) // that of the unit
 	}
-	if !path.IsAbs(dir) {
-		dir = path.Join(unitDir, dir)
+	if t.version < 5 {
+		k-- // 0 is that of the unit
+	}
+	if k < uint64(len(t.dirs)) && !(t.version >= 5 && k == 0) {
+		dir = join(dir, p.string(u, t.dirs[k]))
+	}
+	return join(dir, name)
+}
+
+// join returns the path of name, which dir has.
+func join(dir, name string) string {
+	if path.IsAbs(name) {
+		return path.Clean(name)
 	}
 	return path.Join(dir, name)
 }
@@ -146,7 +161,7 @@ func (p *Program) readTable(u *unit) (*table, error) {
 	if err != nil {
 		return nil, err
 	}
-	t, m := &table{}, &machine{unit: u}
+	t, m := &table{}, &machine{}
 	code := cursor{b: b, wide: c.wide, addrSize: u.addrSize}
 	if !m.header(&code, t) {
 		return nil, errDamaged

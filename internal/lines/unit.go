@@ -73,7 +73,8 @@ func (p *Program) header(off uint64) (unit, error) {
 	}
 	c := cursor{b: b}
 	n := c.length()
-	u := unit{off: off, end: off + uint64(c.at) + n, wide: c.wide, version: uint16(c.uint(2))}
+	u := unit{off: off, end: off + uint64(c.at) + n, wide: c.wide}
+	u.version = uint16(c.uint(2))
 	if c.bad || u.end <= off || u.end > p.info.size {
 		return unit{}, errDamaged
 	}
