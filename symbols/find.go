@@ -9,6 +9,7 @@ import (
 	"golang.org/x/sys/unix"
 
 	"github.com/procmem/procmem"
+	"github.com/procmem/procmem/internal/elffile"
 	"github.com/procmem/procmem/internal/regular"
 )
 
@@ -24,8 +25,8 @@ type Found struct {
 
 // IsGo reports whether the file is a program written in Go.
 func (f *Found) IsGo() bool {
-	e, err := openELF(f, f.Size())
-	return err == nil && e.hasSection(".go.buildinfo")
+	e, err := elffile.Open(f, f.Size())
+	return err == nil && e.HasSection(".go.buildinfo")
 }
 
 // NotFoundError reports that no file of this machine is known to be the one in a core.

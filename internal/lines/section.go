@@ -1,0 +1,89 @@
+package lines
+
+import (
+	"bytes"
+	"errors"
+	"fmt"
+
+	"github.com/procmem/procmem/internal/elffile"
+)
+
+// errDamaged reports debug information that makes no sense.
+var errDamaged = errors.New("its debug information is damaged")
+
+// errWork reports that files have had more work than they are worth.
+var errWork = errors.New("debug information is no longer read: there was too much of it")
+
+// section is one of debug information. What is packed is unpacked when it is first read, and
+// kept; otherwise only what is asked for is read.
+type section struct {
+	p      *Program
+	header elffile.Section
+	there  bool
+	size   uint64
+	loaded bool
+	data   []byte // if packed
+	err    error
+}
+
+func (s *section) load() {
+	if s.loaded {
+		return
+	}
+	s.loaded = true
+	if s.size = s.header.Size; !s.header.Compressed {
+		return
+	}
+	if s.data, s.err = s.p.elf.Contents(s.header, s.p.room); s.err == nil {
+		s.size = uint64(len(s.data))
+		s.p.room -= s.size
+		s.p.cache.left -= int64(s.size)
+	}
+}
+
+// upTo reads n bytes at off, or as many as there are.
+func (s *section) upTo(off, n uint64) ([]byte, error) {
+	s.load()
+	switch {
+	case s.err != nil:
+		return nil, s.err
+	case !s.there || off > s.size:
+		return nil, errDamaged
+	}
+	n = min(n, s.size-off)
+	if s.p.cache.left -= int64(n) + 64; s.p.cache.left < 0 {
+		return nil, errWork
+	}
+	if s.header.Compressed {
+		return s.data[off : off+n], nil
+	}
+	return s.p.elf.Part(s.header.Off+off, n)
+}
+
+// exactly reads n bytes at off.
+func (s *section) exactly(off, n uint64) ([]byte, error) {
+	b, err := s.upTo(off, n)
+	if err == nil && uint64(len(b)) < n {
+		return nil, fmt.Errorf("%w: %d bytes at offset %#x", errDamaged, n, off)
+	}
+	return b, err
+}
+
+// maxText is the longest name or path in bytes.
+const maxText = 4 << 10
+
+// text reads a string that ends with a zero, or the beginning of one that is too long.
+func (s *section) text(off uint64) string {
+	for _, n := range []uint64{128, maxText} {
+		b, err := s.upTo(off, n)
+		if err != nil {
+			return ""
+		}
+		if end := bytes.IndexByte(b, 0); end >= 0 {
+			return string(b[:end])
+		} else if n == maxText {
+			return string(b)
+		}
+	}
+	return ""
+}
