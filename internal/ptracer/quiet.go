@@ -5,6 +5,7 @@ import (
 	"slices"
 	"time"
 
+	"github.com/procmem/procmem"
 	"github.com/procmem/procmem/internal/sys"
 )
 
@@ -51,6 +52,7 @@ func (t *Tracer) stopQuiet(ctx context.Context) error {
 		return err
 	}
 	t.early = make(map[int]Taken, len(quiet))
+	t.quiet.began = time.Now()
 	for tids := range slices.Chunk(quiet, batch) {
 		for _, tid := range tids {
 			if th := t.threads[tid]; th != nil { // the thread has not exited since
@@ -61,20 +63,47 @@ func (t *Tracer) stopQuiet(ctx context.Context) error {
 		if err := t.Wait(ctx); err != nil {
 			return err
 		}
-		for _, tid := range tids {
-			if t.threads[tid] != nil && t.Held(tid) {
-				t.early[tid] = t.TakeOne(tid, arch)
-			}
-		}
+		t.takeQuiet(tids, arch)
 	}
 	return nil
 }
+
+// takeQuiet reads the registers of quiet threads that were asked to stop.
+func (t *Tracer) takeQuiet(tids []int, arch procmem.Arch) {
+	taken := make([]Taken, 0, batch)
+	for _, tid := range tids {
+		if t.threads[tid] != nil && t.Held(tid) {
+			th := t.TakeOne(tid, arch)
+			t.early[tid] = th
+			taken = append(taken, th)
+		}
+	}
+	if t.OnQuiet != nil {
+		t.OnQuiet(taken)
+	}
+}
+
+// quiet is for how long quiet threads were held.
+type quiet struct {
+	began time.Time // when the first was asked to stop
+	held  time.Duration
+}
+
+// QuietPause returns for how long quiet threads have been held so far, before, in and after the
+// pause: 0 where there was no crowd.
+func (t *Tracer) QuietPause() time.Duration { return t.quiet.held }
 
 // quietTime is how long a thread must not have run to be a quiet one.
 const quietTime = 10 * time.Millisecond
 
 // letQuietGo lets the threads go on that were stopped early.
 func (t *Tracer) letQuietGo() {
+	defer func() {
+		if !t.quiet.began.IsZero() {
+			t.quiet.held += time.Since(t.quiet.began)
+			t.quiet.began = time.Time{}
+		}
+	}()
 	n := 0
 	for _, tid := range t.tids {
 		if th := t.threads[tid]; t.isEarly(tid) && th.stopped {
