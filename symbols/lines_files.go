@@ -29,7 +29,9 @@ func (l *Lines) debugFile(ctx context.Context, wanted debugfile.Wanted, program 
 	for _, path := range at {
 		open := func() (*file, error) { return openInTime(path) }
 		if pid := l.debug.PID; pid != 0 {
-			open = func() (*file, error) { return openWithin(path, func() (*file, error) { return openBelowRoot(pid, path) }) }
+			open = func() (*file, error) {
+				return openWithin(path, func() (*file, error) { return openBelowRoot(pid, path) })
+			}
 		}
 		if f, err := checked(wanted, open); err == nil {
 			return f, nil

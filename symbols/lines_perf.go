@@ -15,7 +15,7 @@ import (
 
 // perfMap is what the process tells of code that it compiled while it ran.
 type perfMap struct {
-	read  bool
+	reads int
 	size  int64 // of the file when it was read
 	names *perfmap.Map
 }
@@ -26,26 +26,26 @@ func (l *Lines) compiled(a procmem.Addr) []Line {
 	if l.debug.PID == 0 || i == len(l.table.maps) || !l.table.maps[i].Contains(a) || l.table.maps[i].Perm&procmem.PermExec == 0 {
 		return nil
 	}
-	// The file grows while the process runs.
-	for _, again := range []bool{false, true} {
-		if again || !l.perf.read {
-			if !l.readPerfMap() {
-				return nil
+	for {
+		if m := l.perf.names; m != nil {
+			if name, off, ok := m.Lookup(uint64(a)); ok {
+				return []Line{{Function: name, Symbol: name, Offset: off}}
 			}
 		}
-		if l.perf.names == nil {
+		if !l.readPerfMap() { // it grows while the process runs
 			return nil
 		}
-		if name, off, ok := l.perf.names.Lookup(uint64(a)); ok {
-			return []Line{{Function: name, Symbol: name, Offset: off}}
-		}
 	}
-	return nil
 }
 
-// readPerfMap reads the file if it has grown, and reports whether it has.
+// maxPerfReads bounds how often the file is read: a process may let it grow for ever.
+const maxPerfReads = 100
+
+// readPerfMap reads the file if its size has changed, and reports whether it has.
 func (l *Lines) readPerfMap() bool {
-	l.perf.read = true
+	if l.perf.reads == maxPerfReads {
+		return false
+	}
 	f, err := openPerfMap(l.debug.PID)
 	if err != nil || f.size == l.perf.size {
 		if err == nil {
@@ -54,6 +54,7 @@ func (l *Lines) readPerfMap() bool {
 		return false
 	}
 	defer f.Close()
+	l.perf.reads++
 	l.perf.size, l.perf.names = f.size, perfmap.Read(f)
 	return true
 }
