@@ -102,7 +102,7 @@ func (l *Lines) At(ctx context.Context, a procmem.Addr) []Line {
 	if hangs || !l.inTime(ctx, func(ctx context.Context) { answer = l.ask(ctx, a) }) {
 		return l.symbolAlone(a)
 	}
-	if ctx.Err() == nil {
+	if ctx.Err() == nil && answer != nil { // a perf map may tell more later
 		l.keep(a, answer)
 	}
 	return answer
