@@ -4,13 +4,9 @@ import (
 	"cmp"
 	"fmt"
 	"strings"
-	"time"
-
-	"golang.org/x/sys/unix"
 
 	"github.com/procmem/procmem"
 	"github.com/procmem/procmem/internal/elffile"
-	"github.com/procmem/procmem/internal/regular"
 )
 
 // Found is a file of this machine that is the one in a core. Close must be called.
@@ -47,9 +43,6 @@ func (e *NotFoundError) Error() string {
 }
 
 func (e *NotFoundError) Unwrap() error { return e.Err }
-
-// corePatience is how long a file that a core names may take to be opened.
-const corePatience = 2 * time.Second
 
 // Find finds the file that m begins in a core, with the memory mem. It looks at the path of m,
 // then by build id where distributions put programs, then at the paths in also. It fails with
@@ -99,23 +92,4 @@ func paths(path string, buildID []byte) []string {
 		all = append(all, fmt.Sprintf("%s/%x/%x", dir, buildID[:1], buildID[1:]))
 	}
 	return all
-}
-
-// openInTime opens a regular file. The name may be one of a server that does not answer.
-func openInTime(path string) (*file, error) {
-	type result struct {
-		f   *file
-		err error
-	}
-	done := make(chan result, 1)
-	go func() {
-		f, err := newFile(regular.Open(unix.AT_FDCWD, path))
-		done <- result{f, err}
-	}()
-	select {
-	case r := <-done:
-		return r.f, r.err
-	case <-time.After(corePatience):
-		return nil, fmt.Errorf("open %s: no answer in %v", path, corePatience)
-	}
 }

@@ -91,6 +91,11 @@ func (p *Program) At(v uint64) (frames []Frame, err error) {
 			frames, err = nil, fmt.Errorf("%w: %v", errDamaged, r)
 		}
 	}()
+	return p.at(v)
+}
+
+// at may panic, if there is a fault in this package.
+func (p *Program) at(v uint64) (frames []Frame, err error) {
 	if err := p.prepare(); err != nil {
 		return nil, err
 	}

@@ -40,7 +40,7 @@ func (m *machine) header(c *cursor, t *table) bool {
 	m.lineBase, m.lineRange = uint64(int64(int8(c.u8()))), uint64(c.u8())
 	m.opcodeBase = c.u8()
 	m.lengths = c.take(uint64(max(m.opcodeBase, 1)) - 1)
-	if c.bad || m.lineRange == 0 || c.addrSize != 4 && c.addrSize != 8 {
+	if c.bad || c.at > program || m.lineRange == 0 || c.addrSize != 4 && c.addrSize != 8 {
 		return false
 	}
 	tables := cursor{b: c.b[:program], at: c.at, wide: c.wide, addrSize: c.addrSize}
