@@ -36,7 +36,7 @@ type raw struct {
 }
 
 // raw reads the entry at an address.
-func (t *Table) raw(at uint64) (r raw, err error) {
+func (t *Table) raw(at uint64, left *Budget) (r raw, err error) {
 	head := cursor{b: make([]byte, 12), base: at, word: t.word}
 	n := min(uint64(len(head.b)), t.end-at)
 	if at < t.start || at >= t.end || n < 4 {
@@ -63,6 +63,9 @@ func (t *Table) raw(at uint64) (r raw, err error) {
 	case size > t.end-body:
 		return r, formatError("an entry at %#x goes beyond the table", at)
 	}
+	if err := left.Spend(10 + int(size/64)); err != nil { // to read it
+		return r, err
+	}
 	r = raw{cursor: cursor{b: make([]byte, size), base: body, word: t.word}, first: at, next: body + size, idAt: body}
 	if err := t.src.ReadAt(r.b, body); err != nil {
 		return r, err
@@ -84,11 +87,11 @@ func (t *Table) raw(at uint64) (r raw, err error) {
 }
 
 // cie reads the CIE at an address, or has it.
-func (t *Table) cie(at uint64) (*cie, error) {
+func (t *Table) cie(at uint64, left *Budget) (*cie, error) {
 	if c := t.lastCIE; c != nil && t.lastCIEAt == at {
 		return c, nil
 	}
-	r, err := t.raw(at)
+	r, err := t.raw(at, left)
 	if err != nil {
 		return nil, err
 	}

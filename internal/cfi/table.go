@@ -46,7 +46,7 @@ func (t *Table) function(pc uint64, left *Budget) (*fde, error) {
 	if err != nil {
 		return nil, err
 	}
-	f, err := t.fde(at)
+	f, err := t.fde(at, left)
 	if err != nil {
 		return nil, err
 	}
@@ -76,23 +76,23 @@ func (t *Table) entry(pc uint64, left *Budget) (uint64, error) {
 }
 
 // fde reads the entry of a function.
-func (t *Table) fde(at uint64) (*fde, error) {
-	r, err := t.raw(at)
+func (t *Table) fde(at uint64, left *Budget) (*fde, error) {
+	r, err := t.raw(at, left)
 	if err != nil {
 		return nil, err
 	}
 	if r.final || r.isCIE {
 		return nil, formatError("no function at %#x", at)
 	}
-	return t.parseFDE(&r)
+	return t.parseFDE(&r, left)
 }
 
-func (t *Table) parseFDE(r *raw) (*fde, error) {
+func (t *Table) parseFDE(r *raw, left *Budget) (*fde, error) {
 	parent := t.start + r.id
 	if !t.debug {
 		parent = r.idAt - r.id
 	}
-	c, err := t.cie(parent)
+	c, err := t.cie(parent, left)
 	if err != nil {
 		return nil, err
 	}
@@ -117,10 +117,7 @@ const maxIndex = 2 << 20
 func (t *Table) makeIndex(left *Budget) (err error) {
 	defer func() { sort.Slice(t.index, func(i, j int) bool { return t.index[i].begin < t.index[j].begin }) }()
 	for at := t.start; at < t.end; {
-		if err := left.Spend(10); err != nil {
-			return err
-		}
-		r, err := t.raw(at)
+		r, err := t.raw(at, left)
 		if err != nil {
 			return err
 		}
@@ -128,7 +125,7 @@ func (t *Table) makeIndex(left *Budget) (err error) {
 		if r.final || r.isCIE {
 			continue
 		}
-		f, err := t.parseFDE(&r)
+		f, err := t.parseFDE(&r, left)
 		if err != nil {
 			return err
 		}
