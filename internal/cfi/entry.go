@@ -2,8 +2,12 @@ package cfi
 
 import "strings"
 
-// maxEntry bounds the bytes of one entry. The longest of Chromium has some 40,000.
-const maxEntry = 1 << 20
+// Bounds of the bytes of one entry, and of a CIE, which is kept. Functions of Chromium have up
+// to some 40,000, and CIEs some 30.
+const (
+	maxEntry = 1 << 20
+	maxCIE   = 1 << 10
+)
 
 // cie is what the entries of many functions have in common.
 type cie struct {
@@ -95,7 +99,7 @@ func (t *Table) cie(at uint64, left *Budget) (*cie, error) {
 	if err != nil {
 		return nil, err
 	}
-	if r.final || !r.isCIE {
+	if r.final || !r.isCIE || len(r.b) > maxCIE {
 		return nil, formatError("no CIE at %#x", at)
 	}
 	c, err := parseCIE(&r.cursor)

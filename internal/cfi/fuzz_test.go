@@ -51,8 +51,8 @@ func FuzzTables(f *testing.F) {
 				}
 			}
 		}
-		try(Section(m, eh, end, word, debug))
-		if table, err := Header(m, hdr, 1<<20, end, word); err == nil {
+		try(Section(m, eh, end, word, debug, nil))
+		if table, err := Header(m, hdr, 1<<20, end, word, nil); err == nil {
 			try(table)
 		}
 	})

@@ -68,11 +68,11 @@ func TestReadelf(t *testing.T) {
 			}
 			m, word := image(t, f)
 			hdr, eh := f.Section(".eh_frame_hdr"), f.Section(".eh_frame")
-			byHeader, err := Header(m, hdr.Addr, hdr.Size, eh.Addr+eh.Size, word)
+			byHeader, err := Header(m, hdr.Addr, hdr.Size, eh.Addr+eh.Size, word, nil)
 			if err != nil {
 				t.Fatal(err)
 			}
-			bySection := Section(m, eh.Addr, eh.Addr+eh.Size, word, false)
+			bySection := Section(m, eh.Addr, eh.Addr+eh.Size, word, false, nil)
 			places := eachRow(string(out), func(loc uint64, columns, want []string) {
 				for name, table := range map[string]*Table{"header": byHeader, "section": bySection} {
 					row, err := table.Find(loc, nil)

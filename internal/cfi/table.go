@@ -11,6 +11,7 @@ type Table struct {
 	start, end uint64 // of the entries
 	word       int
 	debug      bool // .debug_frame
+	room       *Budget
 
 	search *search // nil where there is no .eh_frame_hdr
 
@@ -24,9 +25,9 @@ type Table struct {
 
 // Section returns a table that is the addresses [start, end) of src, for a machine with
 // addresses of word bytes. debug says that it is a .debug_frame, else it is an .eh_frame. The
-// first Find reads all of it.
-func Section(src Source, start, end uint64, word int, debug bool) *Table {
-	return &Table{src: src, start: start, end: max(start, end), word: word, debug: debug}
+// first Find reads all of it, and keeps an index, whose bytes are taken from room.
+func Section(src Source, start, end uint64, word int, debug bool, room *Budget) *Table {
+	return &Table{src: src, start: start, end: max(start, end), word: word, debug: debug, room: room}
 }
 
 // Find returns the rules for an address.
@@ -110,8 +111,8 @@ func (t *Table) parseFDE(r *raw, left *Budget) (*fde, error) {
 // ref is where the entry of a function is.
 type ref struct{ begin, size, at uint64 }
 
-// maxIndex bounds the functions of an index, which has 24 bytes for each.
-const maxIndex = 2 << 20
+// refSize is the bytes of a ref, while a slice grows.
+const refSize = 2 * 24
 
 // makeIndex reads all entries. What comes before an error can be found.
 func (t *Table) makeIndex(left *Budget) (err error) {
@@ -130,12 +131,13 @@ func (t *Table) makeIndex(left *Budget) (err error) {
 			return err
 		}
 		// The linker leaves functions that it has thrown away at 0.
-		if f.begin != 0 && f.end > f.begin {
-			t.index = append(t.index, ref{f.begin, f.end - f.begin, r.first})
+		if f.begin == 0 || f.end <= f.begin {
+			continue
 		}
-		if len(t.index) == maxIndex {
-			return formatError("more than %d functions", maxIndex)
+		if err := t.room.Spend(refSize); err != nil {
+			return err
 		}
+		t.index = append(t.index, ref{f.begin, f.end - f.begin, r.first})
 	}
 	return nil
 }

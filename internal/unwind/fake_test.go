@@ -1,6 +1,7 @@
 package unwind
 
 import (
+	"bytes"
 	"context"
 	"debug/elf"
 	"encoding/binary"
@@ -143,3 +144,13 @@ func (f *fake) walk(t testing.TB, o Options) ([]Frame, Stop) {
 	})
 	return frames, stop
 }
+
+// fakeFile is a file that is held.
+type fakeFile []byte
+
+func (f fakeFile) ReadAt(p []byte, off int64) (int, error) {
+	return bytes.NewReader(f).ReadAt(p, off)
+}
+
+func (f fakeFile) Size() int64 { return int64(len(f)) }
+func (fakeFile) Close() error  { return nil }

@@ -92,7 +92,7 @@ func (u *Unwinder) load(first int) *module {
 			continue
 		}
 		at := u.machine.mask(bias + s.addr)
-		t, err := cfi.Header(u.text, at, s.size, u.endOf(segs, bias), u.machine.arch.WordSize())
+		t, err := cfi.Header(u.text, at, s.size, u.endOf(segs, bias), u.machine.arch.WordSize(), u.room)
 		if err != nil {
 			m.err = err
 			break
@@ -143,11 +143,11 @@ func (u *Unwinder) sectionTables(first int, bias uint64, ehFrame bool) (all []ta
 	word := u.machine.arch.WordSize()
 	if s, ok := found[eh]; ok && ehFrame {
 		at := u.machine.mask(bias + s.addr)
-		all = append(all, table{cfi.Section(u.text, at, at+s.size, word, false), 0})
+		all = append(all, table{cfi.Section(u.text, at, at+s.size, word, false, u.room), 0})
 	}
 	if s, ok := found[debug]; ok {
-		if b, err := u.text.contents(first, s, word); err == nil {
-			all = append(all, table{cfi.Section(contents(b), 0, uint64(len(b)), word, true), bias})
+		if b, err := u.text.contents(first, s, word, u.room); err == nil {
+			all = append(all, table{cfi.Section(contents(b), 0, uint64(len(b)), word, true, u.room), bias})
 		}
 	}
 	return all
