@@ -6,8 +6,6 @@ import (
 	"hash/maphash"
 	"iter"
 	"slices"
-
-	"github.com/procmem/procmem"
 )
 
 // Grouped is what one or more threads are doing: their return addresses are the same.
@@ -81,14 +79,4 @@ func (e *StopError) reason() Reason {
 		return End
 	}
 	return e.Reason
-}
-
-// mappingOf returns the mapping that holds an address, nil if there is none.
-func (w *Walker) mappingOf(a procmem.Addr) *procmem.Mapping {
-	ms := w.img.Mappings
-	i := procmem.FindMapping(ms, a)
-	if i == len(ms) || !ms[i].Contains(a) {
-		return nil
-	}
-	return &ms[i]
 }

@@ -106,3 +106,13 @@ type RegRule struct {
 	Rule
 	Num uint8 // below Registers
 }
+
+// Size returns the bytes of memory that a row takes.
+func (r *Row) Size() int {
+	const rule = 56
+	n := 2*rule + len(r.CFA.Code)
+	for i := range r.Rules {
+		n += rule + len(r.Rules[i].Code)
+	}
+	return n
+}

@@ -2,8 +2,12 @@ package cfi
 
 import "strings"
 
-// maxEntry bounds the bytes of one entry. The longest of Chromium has some 40,000.
-const maxEntry = 1 << 20
+// Bounds of the bytes of one entry, and of a CIE, which is kept. Functions of Chromium have up
+// to some 40,000, and CIEs some 30.
+const (
+	maxEntry = 1 << 20
+	maxCIE   = 1 << 10
+)
 
 // cie is what the entries of many functions have in common.
 type cie struct {
@@ -36,7 +40,7 @@ type raw struct {
 }
 
 // raw reads the entry at an address.
-func (t *Table) raw(at uint64) (r raw, err error) {
+func (t *Table) raw(at uint64, left *Budget) (r raw, err error) {
 	head := cursor{b: make([]byte, 12), base: at, word: t.word}
 	n := min(uint64(len(head.b)), t.end-at)
 	if at < t.start || at >= t.end || n < 4 {
@@ -63,6 +67,9 @@ func (t *Table) raw(at uint64) (r raw, err error) {
 	case size > t.end-body:
 		return r, formatError("an entry at %#x goes beyond the table", at)
 	}
+	if err := left.Spend(10 + int(size/64)); err != nil { // to read it
+		return r, err
+	}
 	r = raw{cursor: cursor{b: make([]byte, size), base: body, word: t.word}, first: at, next: body + size, idAt: body}
 	if err := t.src.ReadAt(r.b, body); err != nil {
 		return r, err
@@ -84,15 +91,15 @@ func (t *Table) raw(at uint64) (r raw, err error) {
 }
 
 // cie reads the CIE at an address, or has it.
-func (t *Table) cie(at uint64) (*cie, error) {
+func (t *Table) cie(at uint64, left *Budget) (*cie, error) {
 	if c := t.lastCIE; c != nil && t.lastCIEAt == at {
 		return c, nil
 	}
-	r, err := t.raw(at)
+	r, err := t.raw(at, left)
 	if err != nil {
 		return nil, err
 	}
-	if r.final || !r.isCIE {
+	if r.final || !r.isCIE || len(r.b) > maxCIE {
 		return nil, formatError("no CIE at %#x", at)
 	}
 	c, err := parseCIE(&r.cursor)

@@ -11,8 +11,9 @@ type search struct {
 }
 
 // Header returns the table of which the .eh_frame_hdr is at an address of src. It has size
-// bytes. Entries are not known to end before limit.
-func Header(src Source, at, size, limit uint64, word int) (*Table, error) {
+// bytes. Entries are not known to end before limit. room is that of Section, for a header without
+// a list.
+func Header(src Source, at, size, limit uint64, word int, room *Budget) (*Table, error) {
 	const longest = 4 + 2*9
 	c := cursor{b: make([]byte, min(size, longest)), base: at, word: word}
 	if err := src.ReadAt(c.b, at); err != nil {
@@ -26,7 +27,7 @@ func Header(src Source, at, size, limit uint64, word int) (*Table, error) {
 	if c.err != nil {
 		return nil, c.err
 	}
-	t := &Table{src: src, start: min(frame, limit), end: limit, word: word}
+	t := &Table{src: src, start: min(frame, limit), end: limit, word: word, room: room}
 	if countEnc == encOmit || tableEnc == encOmit {
 		return t, nil
 	}

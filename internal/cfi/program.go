@@ -1,5 +1,7 @@
 package cfi
 
+import "bytes"
+
 // Instructions of call frame programs, DW_CFA_*. The first three have an operand in the low
 // six bits.
 const (
@@ -53,8 +55,10 @@ func (m *machine) row() (*Row, error) {
 		return nil, formatError("no rule for the frame of %#x", m.pc)
 	}
 	r := &Row{CFA: m.now.cfa, RA: uint8(m.ra), Signal: m.signal}
+	r.CFA.Code = bytes.Clone(r.CFA.Code) // of the entry, which is not kept
 	for num, rule := range m.now.regs {
 		if rule.Kind != Unspecified {
+			rule.Code = bytes.Clone(rule.Code)
 			r.Rules = append(r.Rules, RegRule{rule, uint8(num)})
 		}
 	}

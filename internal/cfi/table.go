@@ -11,6 +11,7 @@ type Table struct {
 	start, end uint64 // of the entries
 	word       int
 	debug      bool // .debug_frame
+	room       *Budget
 
 	search *search // nil where there is no .eh_frame_hdr
 
@@ -24,9 +25,9 @@ type Table struct {
 
 // Section returns a table that is the addresses [start, end) of src, for a machine with
 // addresses of word bytes. debug says that it is a .debug_frame, else it is an .eh_frame. The
-// first Find reads all of it.
-func Section(src Source, start, end uint64, word int, debug bool) *Table {
-	return &Table{src: src, start: start, end: max(start, end), word: word, debug: debug}
+// first Find reads all of it, and keeps an index, whose bytes are taken from room.
+func Section(src Source, start, end uint64, word int, debug bool, room *Budget) *Table {
+	return &Table{src: src, start: start, end: max(start, end), word: word, debug: debug, room: room}
 }
 
 // Find returns the rules for an address.
@@ -46,7 +47,7 @@ func (t *Table) function(pc uint64, left *Budget) (*fde, error) {
 	if err != nil {
 		return nil, err
 	}
-	f, err := t.fde(at)
+	f, err := t.fde(at, left)
 	if err != nil {
 		return nil, err
 	}
@@ -76,23 +77,23 @@ func (t *Table) entry(pc uint64, left *Budget) (uint64, error) {
 }
 
 // fde reads the entry of a function.
-func (t *Table) fde(at uint64) (*fde, error) {
-	r, err := t.raw(at)
+func (t *Table) fde(at uint64, left *Budget) (*fde, error) {
+	r, err := t.raw(at, left)
 	if err != nil {
 		return nil, err
 	}
 	if r.final || r.isCIE {
 		return nil, formatError("no function at %#x", at)
 	}
-	return t.parseFDE(&r)
+	return t.parseFDE(&r, left)
 }
 
-func (t *Table) parseFDE(r *raw) (*fde, error) {
+func (t *Table) parseFDE(r *raw, left *Budget) (*fde, error) {
 	parent := t.start + r.id
 	if !t.debug {
 		parent = r.idAt - r.id
 	}
-	c, err := t.cie(parent)
+	c, err := t.cie(parent, left)
 	if err != nil {
 		return nil, err
 	}
@@ -110,17 +111,14 @@ func (t *Table) parseFDE(r *raw) (*fde, error) {
 // ref is where the entry of a function is.
 type ref struct{ begin, size, at uint64 }
 
-// maxIndex bounds the functions of an index, which has 24 bytes for each.
-const maxIndex = 2 << 20
+// refSize is the bytes of a ref, while a slice grows.
+const refSize = 2 * 24
 
 // makeIndex reads all entries. What comes before an error can be found.
 func (t *Table) makeIndex(left *Budget) (err error) {
 	defer func() { sort.Slice(t.index, func(i, j int) bool { return t.index[i].begin < t.index[j].begin }) }()
 	for at := t.start; at < t.end; {
-		if err := left.Spend(10); err != nil {
-			return err
-		}
-		r, err := t.raw(at)
+		r, err := t.raw(at, left)
 		if err != nil {
 			return err
 		}
@@ -128,17 +126,18 @@ func (t *Table) makeIndex(left *Budget) (err error) {
 		if r.final || r.isCIE {
 			continue
 		}
-		f, err := t.parseFDE(&r)
+		f, err := t.parseFDE(&r, left)
 		if err != nil {
 			return err
 		}
 		// The linker leaves functions that it has thrown away at 0.
-		if f.begin != 0 && f.end > f.begin {
-			t.index = append(t.index, ref{f.begin, f.end - f.begin, r.first})
+		if f.begin == 0 || f.end <= f.begin {
+			continue
 		}
-		if len(t.index) == maxIndex {
-			return formatError("more than %d functions", maxIndex)
+		if err := t.room.Spend(refSize); err != nil {
+			return err
 		}
+		t.index = append(t.index, ref{f.begin, f.end - f.begin, r.first})
 	}
 	return nil
 }

@@ -9,13 +9,13 @@ import (
 	"io"
 
 	"github.com/procmem/procmem"
+	"github.com/procmem/procmem/internal/cfi"
 )
 
 // Bounds of what is read of one file, whatever it claims.
 const (
 	maxSegments     = 128
 	maxSectionNames = 1 << 20
-	maxDebugFrame   = 128 << 20 // bytes of .debug_frame
 )
 
 var errNotELF = errors.New("no ELF file that makes sense")
@@ -113,28 +113,37 @@ func (t *text) sections(first int, names ...string) (map[string]section, error) 
 	return found, nil
 }
 
-// contents reads a section that may be compressed.
-func (t *text) contents(first int, s section, word int) ([]byte, error) {
-	if s.size > maxDebugFrame {
+// contents reads a section that may be compressed. Its bytes are taken from room.
+func (t *text) contents(first int, s section, word int, room *cfi.Budget) ([]byte, error) {
+	if s.size > maxRoom {
 		return nil, errNotELF
 	}
-	b := make([]byte, s.size)
-	if err := t.section(first, b, s.off); err != nil {
+	if err := room.Spend(int(s.size)); err != nil {
 		return nil, err
 	}
-	if !s.compressed {
-		return b, nil
+	b := make([]byte, s.size)
+	if err := t.section(first, b, s.off); err != nil || !s.compressed {
+		return b, err
 	}
 	head := 3 * word // ch_type, with padding, ch_size, ch_addralign
 	if len(b) < head || elf.CompressionType(binary.LittleEndian.Uint32(b)) != elf.COMPRESS_ZLIB {
 		return nil, errNotELF
+	}
+	size := header{word: word}.wordAt(b, 0, 1)
+	if size > maxRoom {
+		return nil, errNotELF
+	}
+	if err := room.Spend(int(size)); err != nil {
+		return nil, err
 	}
 	r, err := zlib.NewReader(bytes.NewReader(b[head:]))
 	if err != nil {
 		return nil, err
 	}
 	defer r.Close()
-	return io.ReadAll(io.LimitReader(r, maxDebugFrame))
+	out := make([]byte, size)
+	_, err = io.ReadFull(r, out)
+	return out, err
 }
 
 // base returns the address of the file's address 0, for a file whose first page is at start.

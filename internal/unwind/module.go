@@ -2,58 +2,10 @@ package unwind
 
 import (
 	"debug/elf"
-	"errors"
 
 	"github.com/procmem/procmem"
 	"github.com/procmem/procmem/internal/cfi"
 )
-
-// module is a program or a library that is loaded.
-type module struct {
-	tables []table        // in the order in which they are asked
-	late   func() []table // reads further ones; nil when that has been done
-	err    error          // why there are none
-}
-
-// table is call frame information and what its addresses are relative to.
-type table struct {
-	*cfi.Table
-	bias uint64 // an address less the one in the table, modulo 2^64
-}
-
-// contents is a table that is held.
-type contents []byte
-
-// ReadAt fills p from the offset addr, or fails.
-func (c contents) ReadAt(p []byte, addr uint64) error {
-	if addr > uint64(len(c)) || uint64(len(p)) > uint64(len(c))-addr {
-		return errNotELF
-	}
-	copy(p, c[addr:])
-	return nil
-}
-
-// find returns the rules for an address.
-func (m *module) find(pc uint64, left *cfi.Budget) (*cfi.Row, error) {
-	err := m.err
-	for i := 0; ; i++ {
-		if i == len(m.tables) && m.late != nil {
-			m.tables = append(m.tables, m.late()...)
-			m.late = nil
-		}
-		if i == len(m.tables) {
-			return nil, err
-		}
-		t := m.tables[i]
-		row, failed := t.Find(pc-t.bias, left)
-		if failed == nil {
-			return row, nil
-		}
-		if !errors.Is(failed, cfi.ErrNone) {
-			err = failed
-		}
-	}
-}
 
 // module returns that of an address, nil if it is in no file.
 func (u *Unwinder) module(pc uint64) *module {
@@ -92,7 +44,7 @@ func (u *Unwinder) load(first int) *module {
 			continue
 		}
 		at := u.machine.mask(bias + s.addr)
-		t, err := cfi.Header(u.text, at, s.size, u.endOf(segs, bias), u.machine.arch.WordSize())
+		t, err := cfi.Header(u.text, at, s.size, u.endOf(segs, bias), u.machine.arch.WordSize(), u.room)
 		if err != nil {
 			m.err = err
 			break
@@ -143,11 +95,11 @@ func (u *Unwinder) sectionTables(first int, bias uint64, ehFrame bool) (all []ta
 	word := u.machine.arch.WordSize()
 	if s, ok := found[eh]; ok && ehFrame {
 		at := u.machine.mask(bias + s.addr)
-		all = append(all, table{cfi.Section(u.text, at, at+s.size, word, false), 0})
+		all = append(all, table{cfi.Section(u.text, at, at+s.size, word, false, u.room), 0})
 	}
 	if s, ok := found[debug]; ok {
-		if b, err := u.text.contents(first, s, word); err == nil {
-			all = append(all, table{cfi.Section(contents(b), 0, uint64(len(b)), word, true), bias})
+		if b, err := u.text.contents(first, s, word, u.room); err == nil {
+			all = append(all, table{cfi.Section(contents(b), 0, uint64(len(b)), word, true, u.room), bias})
 		}
 	}
 	return all

@@ -22,13 +22,16 @@ func (w *walk) byRow(row *cfi.Row) (step, error) {
 	}
 	next.regs.roughSP = false
 	next.regs.set(m.sp, cfa)
-	ruled := false
+	ruled, outermost := false, false
 	for _, r := range row.Rules {
 		v, ok, err := w.apply(r.Rule, int(r.Num), cfa)
 		if err != nil {
 			return next, err
 		}
-		if ruled = ruled || r.Num == row.RA; !ok {
+		if r.Num == row.RA {
+			ruled, outermost = true, r.Kind == cfi.Undefined
+		}
+		if !ok {
 			next.regs.forget(int(r.Num))
 			continue
 		}
@@ -37,8 +40,11 @@ func (w *walk) byRow(row *cfi.Row) (step, error) {
 	// On x86 the return address is always on the stack, and only the outermost function has no
 	// rule for it. The link register of arm64 stays as it is in a function that calls nobody.
 	ra, ok := next.regs.get(int(row.RA))
-	if !ok || !ruled && m.arch != procmem.ARM64 {
+	switch {
+	case outermost, !ruled && m.arch != procmem.ARM64:
 		return next, stop(End, nil)
+	case !ok:
+		return next, stop(NoCFI, errNoValue)
 	}
 	next.regs.set(m.pc, m.mask(ra)&w.code)
 	return next, nil

@@ -1,7 +1,6 @@
 package unwind
 
 import (
-	"errors"
 	"fmt"
 	"sync"
 
@@ -17,14 +16,24 @@ type Unwinder struct {
 	text    *text
 	work    int64 // of all walks
 	left    *cfi.Budget
+	room    *cfi.Budget // bytes of tables that are held
 
 	mu      sync.Mutex
 	modules map[int]*module // by the mapping that begins the file
 	places  map[placeKey]*place
+	held    int // bytes of places
 }
 
-// maxPlaces bounds the places that are remembered: some 10 MiB.
-const maxPlaces = 1 << 16
+// maxRoom bounds the bytes of tables that have no .eh_frame_hdr, and so have to be held: those of
+// the largest programs of Go have some 20 MiB.
+const maxRoom = 256 << 20
+
+// maxPlaces bounds the bytes of places that are remembered, placeSize is that of one without
+// its row.
+const (
+	maxPlaces = 32 << 20
+	placeSize = 128
+)
 
 type placeKey struct {
 	pc    uint64
@@ -50,7 +59,7 @@ func New(mem procmem.Memory, img *procmem.Image, o Options) (*Unwinder, error) {
 		o.Work = DefaultWork
 	}
 	return &Unwinder{
-		machine: m, mem: mem, maps: img.Mappings, work: o.Work, left: cfi.NewBudget(o.Work),
+		machine: m, mem: mem, maps: img.Mappings, work: o.Work, left: cfi.NewBudget(o.Work), room: cfi.NewBudget(maxRoom),
 		text:    &text{mem: mem, maps: img.Mappings, open: o.Open, pages: make(map[uint64]page), files: make(map[fileKey]File)},
 		modules: make(map[int]*module),
 		places:  make(map[placeKey]*place),
@@ -62,39 +71,6 @@ func (u *Unwinder) Close() {
 	u.text.mu.Lock()
 	defer u.text.mu.Unlock()
 	u.text.closeFiles()
-}
-
-// place finds out what is known of an address, or remembers. exact says that it is the next
-// instruction, else it is a return address.
-func (u *Unwinder) place(pc uint64, exact bool, left *cfi.Budget) *place {
-	u.mu.Lock()
-	defer u.mu.Unlock()
-	key := placeKey{pc, exact}
-	if p, ok := u.places[key]; ok {
-		return p
-	}
-	if len(u.places) >= maxPlaces {
-		clear(u.places)
-	}
-	p := &place{code: u.executable(pc), err: cfi.ErrNone}
-	u.places[key] = p
-	if !p.code {
-		return p
-	}
-	if p.signal = u.signalAt(pc); p.signal != nil {
-		return p
-	}
-	if m := u.module(pc); m != nil {
-		lookup := pc
-		if !exact { // the call is in the function, what is behind it may not be
-			lookup--
-		}
-		p.row, p.err = m.find(lookup, left)
-		if errors.Is(p.err, cfi.ErrBudget) {
-			delete(u.places, key) // another walk may have more
-		}
-	}
-	return p
 }
 
 // executable reports whether an address is in memory that may be executed.
