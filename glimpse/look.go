@@ -99,8 +99,6 @@ func threadOf(p *process.Process, tid int) (th procmem.Thread, ok bool) {
 	if err != nil || th.State == 'Z' || th.State == 'X' {
 		return th, false // a thread may exit at any time; its leader stays as a zombie
 	}
-	if th.State != 'R' {
-		th.Wait, _ = p.ThreadWait(tid)
-	}
+	th.Wait, _ = p.ThreadWait(tid)
 	return th, true
 }
