@@ -5,12 +5,10 @@ import (
 	"context"
 	"errors"
 	"os"
-	"time"
 
 	"github.com/spf13/cobra"
 
 	"github.com/procmem/procmem/internal/term"
-	"github.com/procmem/procmem/snapshot"
 	"github.com/procmem/procmem/target"
 )
 
@@ -58,16 +56,6 @@ const (
 	usualFrames  = 256
 	usualMoments = 50
 )
-
-type stacksFlags struct {
-	each  bool
-	tids  []int
-	limit int
-	fold  bool
-	pprof string
-	every time.Duration
-	count int
-}
 
 // check refuses what makes no sense.
 func (o *stacksFlags) check(cmd *cobra.Command, g *globals) error {
@@ -134,6 +122,20 @@ func (o *stacksFlags) take(ctx context.Context, t *target.Target) (*stackSum, er
 	return sum, nil
 }
 
+// reportStacks prints the stacks of a core beside what else is told of it.
+func reportStacks(ctx context.Context, g *globals, t *target.Target) error {
+	o := &stacksFlags{limit: usualFrames, count: 1}
+	sum, err := o.take(ctx, t)
+	if err != nil {
+		return err
+	}
+	defer sum.close()
+	if !g.json {
+		term.Fprintf(os.Stdout, "\n")
+	}
+	return o.print(ctx, g, sum)
+}
+
 // print prints what was taken, in the format that was asked for.
 func (o *stacksFlags) print(ctx context.Context, g *globals, sum *stackSum) error {
 	// What was gathered until Control-C is worth printing.
@@ -176,6 +178,3 @@ func (s *stackSum) tell() {
 		term.Fprintf(os.Stderr, "procmem: %v\n", s.late)
 	}
 }
-
-// wasLiveCore reports whether the threads of the target ran on when a core was taken.
-func (s *stackSum) wasLiveCore() bool { return wasLive(s.target, snapshot.MethodStop) }

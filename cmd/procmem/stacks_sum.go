@@ -16,6 +16,17 @@ import (
 	"github.com/procmem/procmem/target"
 )
 
+// stacksFlags are the flags of stacks.
+type stacksFlags struct {
+	each  bool
+	tids  []int
+	limit int
+	fold  bool
+	pprof string
+	every time.Duration
+	count int
+}
+
 // shownFrame is a frame of a stack as it is printed. It is a native one, whose places are found
 // in the end, or one of a runtime, whose place is known.
 type shownFrame struct {
@@ -266,3 +277,6 @@ func (s *stackSum) resolve(ctx context.Context) {
 		}
 	}
 }
+
+// wasLiveCore reports whether the threads of the target ran on when a core was taken.
+func (s *stackSum) wasLiveCore() bool { return wasLive(s.target, snapshot.MethodStop) }

@@ -54,13 +54,15 @@ func (t *Tracer) stopQuiet(ctx context.Context) error {
 	t.early = make(map[int]Taken, len(quiet))
 	t.quiet.began = time.Now()
 	for tids := range slices.Chunk(quiet, batch) {
+		asked := make(map[int]*traced, batch)
 		for _, tid := range tids {
 			if th := t.threads[tid]; th != nil { // the thread has not exited since
 				th.asked = true
 				t.interrupt(tid)
+				asked[tid] = th
 			}
 		}
-		if err := t.Wait(ctx); err != nil {
+		if err := t.await(ctx, asked); err != nil {
 			return err
 		}
 		t.takeQuiet(tids, arch)

@@ -311,6 +311,11 @@ func (t *Tracer) Wait(ctx context.Context) error {
 			pending[tid] = th
 		}
 	}
+	return t.await(ctx, pending)
+}
+
+// await is Wait for some of the threads.
+func (t *Tracer) await(ctx context.Context, pending map[int]*traced) error {
 	began := time.Now()
 	pause, next := 20*time.Microsecond, firstInquiry
 	for len(pending) > 0 {
