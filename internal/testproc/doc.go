@@ -168,6 +168,8 @@
 //	map PATH HOW          ok ADDR SIZE: the file is mapped private, shared or as text (private, executable); its
 //	                      first byte is touched, and counted up where it can be written
 //	compute               ok, and when SIGUSR1 has come, done; meanwhile the main thread makes no system call
+//	frail                 ok TID: a thread is in epoll_wait, and ends the process with the status 7 where that returns
+//	                      EINTR
 //	dumpable 0|1, setuid UID    ok
 //
 // # odd
