@@ -13,6 +13,8 @@ import (
 	"syscall"
 	"testing"
 
+	"github.com/google/pprof/profile"
+
 	"github.com/procmem/procmem/internal/testproc"
 )
 
@@ -167,6 +169,38 @@ func TestStacksNames(t *testing.T) {
 		if !regexp.MustCompile(`^[^;]+(;[^;]+)+ \d+\n$`).MatchString(line) {
 			t.Errorf("not a folded stack: %q", line)
 		}
+	}
+}
+
+// The profile is one that the reader of pprof takes, with functions, lines and names of threads.
+func TestStacksPprof(t *testing.T) {
+	p := testproc.Start(t, testproc.Many, "threads", "40")
+	path := filepath.Join(t.TempDir(), "profile")
+	out, msg, status := procmemCommand(t, "stacks", "--every", "1ms", "-n", "5", "--pprof", path, strconv.Itoa(p.PID()))
+	if status != 0 || out != "" {
+		t.Fatalf("status %d: %s%s", status, out, msg)
+	}
+	f, err := os.Open(path)
+	if err != nil {
+		t.Fatal(err)
+	}
+	defer f.Close()
+	prof, err := profile.Parse(f)
+	if err != nil {
+		t.Fatal(err)
+	}
+	var blocked int64
+	for _, s := range prof.Sample {
+		for _, l := range s.Location {
+			for _, at := range l.Line {
+				if at.Function.Name == "block" && at.Line > 0 && l.Mapping.File == p.Path && s.Label["thread"][0] == "many" {
+					blocked += s.Value[0]
+				}
+			}
+		}
+	}
+	if blocked != 200 || prof.Period != 1e6 || len(prof.SampleType) != 2 {
+		t.Errorf("%d samples in block, want 200: %v", blocked, prof)
 	}
 }
 
