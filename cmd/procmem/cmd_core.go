@@ -105,6 +105,7 @@ func (j *coreJob) run(ctx context.Context, words []string) error {
 			return usagef("a core is not written to a terminal: use -o PREFIX, or a pipe")
 		}
 	}
+	j.tellPackedName()
 	status := exitDone
 	for i, w := range words {
 		s := exitStatus(j.one(ctx, w))

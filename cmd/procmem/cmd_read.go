@@ -48,7 +48,9 @@ place on a terminal, in a pipe a line for each change. It ends with the process.
 			}
 			return nil
 		},
-		RunE: func(cmd *cobra.Command, args []string) error { return r.run(g, args[0], args[1:]) },
+		RunE: func(cmd *cobra.Command, args []string) error {
+			return targetFirst(cmd, args, r.run(g, args[0], args[1:]))
+		},
 	})
 	cmd.Flags().StringVarP(&r.format, "format", "f", "", "how to print: hex, raw, "+strings.Join(term.Formats(), ", ")+
 		" (default: hex on a terminal, else raw)")

@@ -22,10 +22,11 @@ var otherNames = map[string]string{
 func unknownCommand(root *cobra.Command, args []string) error {
 	word := args[0]
 	near := nearest(word, commandNames(root))
+	words, _ := targetInFront(args[1:])
 	other := otherNames[strings.ToLower(word)]
 	switch {
 	case other != "":
-		return usagef("unknown command %q: that is %s", word, strings.Join(append([]string{"procmem", other}, args[1:]...), " "))
+		return usagef("unknown command %q: that is %s", word, shellWords(append([]string{"procmem", other}, words...)))
 	case near == "" && isTarget(word):
 		return usagef("%s is a target; a command goes before it: procmem maps %[1]s, or read, search, threads, core (procmem --help lists all)", word)
 	}
@@ -56,6 +57,9 @@ func unknownHelp(root *cobra.Command, word string) error {
 
 // flagError says of a flag that is unknown which one is near.
 func flagError(cmd *cobra.Command, err error) error {
+	if words := cmd.Flags().Args(); !cmd.HasParent() && len(words) > 0 {
+		return unknownCommand(cmd, words) // such as grep -r
+	}
 	see := "see " + cmd.CommandPath() + " --help"
 	unknown, ok := errors.AsType[*pflag.NotExistError](err)
 	if !ok || unknown.GetSpecifiedShortnames() != "" {
