@@ -37,7 +37,7 @@ type coreJob struct {
 func newCore(g *globals) *cobra.Command {
 	job := &coreJob{method: methodFlag(snapshot.MethodAuto)}
 	cmd := g.addJSON(&cobra.Command{
-		Use:   "core PID...",
+		Use:   "core TARGET...",
 		Short: "Take a core of each process, which goes on unharmed",
 		Long: `Take a core of each process into the file PREFIX.PID, as gcore does. The
 process goes on afterwards, whatever happens to procmem.
@@ -63,7 +63,7 @@ SIGQUIT and SIGHUP let the process go and remove what is half-written.`,
 			"  procmem core -o s3://bucket/folder/core 1234\n  procmem core -o - 1234 | ssh host 'cat > core.1234'",
 		Args: func(cmd *cobra.Command, args []string) error {
 			if len(args) == 0 {
-				return exactly("PID")(cmd, args)
+				return exactly("TARGET")(cmd, args)
 			}
 			return nil
 		},
@@ -147,7 +147,7 @@ func inFolder(prefix string) string {
 
 // one takes one core.
 func (j *coreJob) one(ctx context.Context, word string) error {
-	pid, err := target.PID(word)
+	pid, err := processID(word)
 	if err != nil {
 		return err
 	}
@@ -167,7 +167,7 @@ func (j *coreJob) one(ctx context.Context, word string) error {
 	switch o := j.options(p); {
 	case j.isFile():
 		r, err = capture.ToFile(ctx, p, j.name(p), o)
-		err = noRoom(worded(err, p, notThisCore))
+		err = j.elsewhere(j.name(p), unforced(noRoom(worded(err, p, notThisCore))))
 	case j.prefix == "-":
 		out = os.Stderr
 		fallthrough

@@ -14,8 +14,8 @@ import (
 // otherNames are what people who come from other programs type for a command.
 var otherNames = map[string]string{
 	"gcore": "core", "dump-core": "core", "pmap": "maps", "grep": "search", "find": "search", "scan": "search",
-	"hexdump": "read", "xxd": "read", "cat": "read", "pstack": "threads", "stack": "threads", "ps": "threads",
-	"check": "verify", "compress": "pack", "decompress": "unpack", "version": "--version",
+	"hexdump": "read", "xxd": "read", "cat": "read",
+	"check": "verify", "compress": "pack", "decompress": "unpack",
 }
 
 // unknownCommand says what to type in place of a word that is no command.
@@ -44,6 +44,9 @@ func isTarget(word string) bool {
 
 // unknownHelp is unknownCommand for what help is asked for.
 func unknownHelp(root *cobra.Command, word string) error {
+	if text, ok := findAnswer(word, anyPID); ok {
+		return usagef("%s", text)
+	}
 	names := commandNames(root)
 	for _, t := range topics {
 		names = append(names, t.name)
@@ -62,6 +65,14 @@ func flagError(cmd *cobra.Command, err error) error {
 	}
 	see := "see " + cmd.CommandPath() + " --help"
 	unknown, ok := errors.AsType[*pflag.NotExistError](err)
+	if ok {
+		if text, ok := answerFlag(unknown); ok {
+			return usagef("%v: %s", err, text)
+		}
+		if text, ok := misplaced(cmd, unknown.GetSpecifiedName()); ok {
+			return usagef("%s", text)
+		}
+	}
 	if !ok || unknown.GetSpecifiedShortnames() != "" {
 		return usagef("%v: %s", err, see)
 	}
