@@ -98,6 +98,9 @@ func Split(word string) ([]string, error) {
 
 // members returns what one of the words means: itself, or the pids of several processes.
 func members(word string) ([]string, error) {
+	if pid, ok := processOf(word); ok {
+		return []string{pid}, nil
+	}
 	switch {
 	case word == allWord:
 		pids, err := processes(func(*process.Process) bool { return true })

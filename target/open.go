@@ -31,7 +31,8 @@ type Target struct {
 
 // Open resolves a TARGET. That is a process id, the word self, the name of one process, or the
 // path of a core file, plain or compressed (see core.Open). A word that names a core in the
-// working directory means that file. A path with a slash always means a file.
+// working directory means that file. A path with a slash always means a file, but for /proc/PID and
+// its files mem, maps and smaps, which mean the process.
 //
 // It fails with a *SyntaxError, a *ManyError if it means several targets (see ParseList), a
 // *NameError, a *ProcessError, or as core.Open does.

@@ -2,6 +2,7 @@ package main
 
 import (
 	"encoding/hex"
+	"errors"
 	"os"
 	"strings"
 
@@ -74,6 +75,9 @@ func (r *reader) run(g *globals, word string, ranges []string) error {
 	if err := r.checkFormat(g); err != nil {
 		return err
 	}
+	if err := checkApart(word, ranges); err != nil {
+		return err
+	}
 	specs, err := parseRanges(ranges)
 	if err != nil {
 		return err
@@ -102,7 +106,10 @@ func (r *reader) run(g *globals, word string, ranges []string) error {
 	if raw, ok := out.(rawBytes); ok && r.unasked && len(found) > 1 {
 		out = &toldBytes{rawBytes: raw}
 	}
-	return readRanges(mem, found, out)
+	if err = readRanges(mem, found, out); errors.Is(err, statusError(exitFailed)) {
+		tellUnmapped(t, ranges, found)
+	}
+	return err
 }
 
 // wordSize returns the size of a pointer in bytes.

@@ -30,7 +30,7 @@ func resolveRanges(specs []target.Spec, ms []procmem.Mapping, tab *symbols.Table
 	for _, s := range specs {
 		rs, err := s.ResolveWith(ms, func(name string) (procmem.Range, error) { return findSymbol(tab, name) })
 		if err != nil {
-			return nil, err
+			return nil, orSymbol(err, s, tab)
 		}
 		ranges = append(ranges, rs...)
 	}
