@@ -1,6 +1,7 @@
 # The two commands that a newcomer needs are "make demo" and "make test".
 GO      ?= go
-VERSION := $(shell git describe --tags --always --dirty 2>/dev/null || echo dev)
+NEXT    := $(shell sed -n 's/^var version = "\(.*\)"$$/\1/p' cmd/procmem/globals.go)
+VERSION := $(shell git describe --tags --dirty 2>/dev/null || echo $(NEXT)-$$(git describe --always --dirty 2>/dev/null || echo unknown))
 TOOLS   := $(GO) tool -modfile=tools/go.mod
 
 # Programs that the tests use: debuggers, compilers, servers to dump.

@@ -260,7 +260,9 @@ func (d *diagnosis) print(g *globals) error {
 		w.paragraph("", "\n")
 		w.paragraph("core:    ", fmt.Sprintf("%s of memory, %s, %s", units.Size(q.MemoryBytes), count(q.Threads, "thread"), count(q.Mappings, "mapping")))
 		q.printRoom(w)
-		w.paragraph("now:     ", q.choice())
+		if d.Stoppable {
+			w.paragraph("now:     ", q.choice())
+		}
 		label := "pause:   "
 		for _, m := range q.Methods {
 			text := "about " + duration(m.PauseMS)
