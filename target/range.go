@@ -120,7 +120,7 @@ func addrLen(s string) int {
 	if has0x(s) {
 		return 2 + digits(s[2:], true)
 	}
-	if n := digits(s, true); n >= 8 && n <= 16 || s == "0" {
+	if n := digits(s, true); n >= 8 && n <= 16 || n == 1 && s[0] == '0' {
 		return n
 	}
 	return 0

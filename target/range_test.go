@@ -109,6 +109,11 @@ func TestResolve(t *testing.T) {
 		{"[heap]+0x10+64", r(0x8010, 0x8050)},
 		{"[heap]+0+1M", r(0x8000, 0x108000)},
 		{"[stack]", r(0x7ffe0000, 0x7fff0000)},
+		{"stack", r(0x7ffe0000, 0x7fff0000)},
+		{"stack+0x10+64", r(0x7ffe0010, 0x7ffe0050)},
+		{"0", r(0, 0x100)},
+		{"0+16", r(0, 16)},
+		{"0-0x20", r(0, 0x20)},
 		{"[anon@3000]", r(0x3000, 0x4000)},
 		{"[anon@3000]+0x10+64", r(0x3010, 0x3050)},
 		{"[anon@12800]", r(0x12800, 0x13000)}, // it started there once
@@ -196,7 +201,7 @@ func TestRangeErrors(t *testing.T) {
 		{"libc.so.6+1+2+3", `parse range "libc.so.6+1+2+3": at character 14: "+3" follows the length`, ErrSyntax},
 		{"libc.so.6+1+0", `parse range "libc.so.6+1+0": at character 13: the range is empty: its length is 0`, ErrSyntax},
 
-		{"heap", `resolve range "heap": no such mapping: none is named heap; there is [heap]`, ErrNoMapping},
+		{"hea", `resolve range "hea": no such mapping: none is named hea; there is [heap]`, ErrNoMapping},
 		{"libc", `resolve range "libc": no such mapping: none is named libc; there is libc.so.6, "[anon:glibc: malloc+arena]"`, ErrNoMapping},
 		{"libc-2.31.so+0x10+64", `resolve range "libc-2.31.so+0x10+64": no such mapping: none is named libc-2.31.so; there is libc.so.6, "[anon:glibc: malloc+arena]"`, ErrNoMapping},
 		{"libc.so.6.1", `resolve range "libc.so.6.1": no such mapping: none is named libc.so.6.1; there is libc.so.6`, ErrNoMapping},

@@ -167,7 +167,7 @@ func (j *coreJob) one(ctx context.Context, word string) error {
 	switch o := j.options(p); {
 	case j.isFile():
 		r, err = capture.ToFile(ctx, p, j.name(p), o)
-		err = j.elsewhere(j.name(p), unforced(noRoom(worded(err, p, notThisCore))))
+		err = orElsewhere(j.name(p), j.otherPrefix(), unforced(noRoom(worded(err, p, notThisCore))))
 	case j.prefix == "-":
 		out = os.Stderr
 		fallthrough
@@ -227,6 +227,15 @@ func (j *coreJob) name(p *process.Process) string {
 		return "-"
 	}
 	return j.prefix + "." + strconv.Itoa(p.PID()) + j.compress.suffix()
+}
+
+// otherPrefix returns a prefix in a folder that anybody can write to. To gcore, a folder is a prefix
+// like any other.
+func (j *coreJob) otherPrefix() string {
+	if j.gcore {
+		return "/tmp/core"
+	}
+	return "/tmp/"
 }
 
 // isFile reports whether the core becomes a file on this machine.

@@ -17,14 +17,11 @@ func unforced(err error) error {
 	return err
 }
 
-// elsewhere adds another place to an error of a core at path whose folder cannot be written to.
-func (j *coreJob) elsewhere(path string, err error) error {
+// orElsewhere adds another place to an error of a core at path whose folder cannot be written to.
+// prefix is what puts it into a folder that can.
+func orElsewhere(path, prefix string, err error) error {
 	if !errors.Is(err, fs.ErrPermission) && !errors.Is(err, unix.EROFS) || writableFolder(path) == nil {
 		return err
-	}
-	prefix := "/tmp/"
-	if j.gcore { // to which a folder is a prefix like any other
-		prefix += "core"
 	}
 	return fmt.Errorf("%w: choose another folder, as with -o %s", err, prefix)
 }

@@ -1,14 +1,11 @@
 package main
 
 import (
-	"errors"
-	"fmt"
 	"slices"
 	"strconv"
 	"strings"
 
 	"github.com/procmem/procmem"
-	"github.com/procmem/procmem/symbols"
 	"github.com/procmem/procmem/target"
 )
 
@@ -64,13 +61,4 @@ func mapped(ms []procmem.Mapping, r procmem.Range) bool {
 		}
 	}
 	return false
-}
-
-// orSymbol adds to the error of a RANGE that it is a symbol.
-func orSymbol(err error, s target.Spec, tab *symbols.Table) error {
-	name, _, _ := strings.Cut(s.String(), "+")
-	if !errors.Is(err, target.ErrNoMapping) || len(tab.Find(name)) == 0 {
-		return err
-	}
-	return fmt.Errorf("%w; did you mean %s?", err, shellWord("sym:"+s.String()))
 }
