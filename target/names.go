@@ -27,7 +27,7 @@ var nameRules = []func(p, name string) bool{
 	func(p, name string) bool { // as /proc/PID/maps prints it
 		return strings.Contains(name, `\012`) && strings.ReplaceAll(strings.TrimSuffix(p, deletedSuffix), "\n", `\012`) == strings.TrimSuffix(name, deletedSuffix)
 	},
-	func(p, name string) bool { return p == "["+name+"]" },
+	func(p, name string) bool { return name != heapWord && p == "["+name+"]" },
 }
 
 // findName returns the ranges of all mappings of that name, ascending and merged; none where

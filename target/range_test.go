@@ -201,7 +201,7 @@ func TestRangeErrors(t *testing.T) {
 		{"libc.so.6+1+2+3", `parse range "libc.so.6+1+2+3": at character 14: "+3" follows the length`, ErrSyntax},
 		{"libc.so.6+1+0", `parse range "libc.so.6+1+0": at character 13: the range is empty: its length is 0`, ErrSyntax},
 
-		{"hea", `resolve range "hea": no such mapping: none is named hea; there is [heap]`, ErrNoMapping},
+		{"heap", `resolve range "heap": no such mapping: none is named heap; there is [heap]`, ErrNoMapping},
 		{"libc", `resolve range "libc": no such mapping: none is named libc; there is libc.so.6, "[anon:glibc: malloc+arena]"`, ErrNoMapping},
 		{"libc-2.31.so+0x10+64", `resolve range "libc-2.31.so+0x10+64": no such mapping: none is named libc-2.31.so; there is libc.so.6, "[anon:glibc: malloc+arena]"`, ErrNoMapping},
 		{"libc.so.6.1", `resolve range "libc.so.6.1": no such mapping: none is named libc.so.6.1; there is libc.so.6`, ErrNoMapping},
