@@ -5,14 +5,13 @@ import (
 	"strings"
 
 	"github.com/spf13/cobra"
-	"github.com/spf13/pflag"
 )
 
 // oneList is exactly for a TARGET that may mean several. Where they were given with blanks between,
 // it says how they are written.
 func oneList(cmd *cobra.Command, args []string) error {
 	if len(args) > 1 && !slices.ContainsFunc(args, func(word string) bool { return !isTarget(word) }) {
-		return usagef("several targets have commas between: %s", again(cmd, strings.Join(args, ",")))
+		return usagef("several targets have commas between: %s", commandWith(cmd, []string{strings.Join(args, ",")}))
 	}
 	return exactly("TARGET")(cmd, args)
 }
@@ -24,20 +23,7 @@ func oneAtATime(cmd *cobra.Command, args []string) error {
 	}
 	commands := make([]string, len(args))
 	for i, word := range args {
-		commands[i] = again(cmd, word)
+		commands[i] = commandWith(cmd, []string{word})
 	}
 	return usagef("%s takes one core, not several with blanks or commas between: %s", cmd.CommandPath(), strings.Join(commands, "; "))
-}
-
-// again returns a command with the flags that were given, and another word.
-func again(cmd *cobra.Command, word string) string {
-	words := strings.Fields(cmd.CommandPath())
-	cmd.Flags().Visit(func(f *pflag.Flag) {
-		name := "--" + f.Name
-		if f.NoOptDefVal == "" || f.NoOptDefVal != f.Value.String() {
-			name += "=" + f.Value.String()
-		}
-		words = append(words, name)
-	})
-	return shellWords(append(words, word))
 }
