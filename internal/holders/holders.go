@@ -61,7 +61,7 @@ func find(pids []int, files []ID) answer {
 		f.fields = append(f.fields, fmt.Appendf(nil, " %02x:%02x %d ", id.Major, id.Minor, id.Inode))
 	}
 	out := answer{holders: make(map[ID][]holder)}
-	out.unseen = patient.Ask(pids, func(pid int, step func()) (h found) {
+	out.unseen = patient.Ask(patient.Short, pids, func(pid int, step func()) (h found) {
 		privilege.Raised(func() { h = f.look(pid, step) })
 		return h
 	}, func(pid int, h found) {

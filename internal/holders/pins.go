@@ -24,7 +24,7 @@ func Pinned(p *process.Process) (why string) {
 		return "" // the process is gone
 	}
 	// A call that is passed over still has the folder, so it closes that itself.
-	silent := patient.Ask([]*os.File{dir}, func(dir *os.File, step func()) string {
+	silent := patient.Ask(patient.Long, []*os.File{dir}, func(dir *os.File, step func()) string {
 		defer dir.Close()
 		return pinnedBy(dir, step)
 	}, func(_ *os.File, answer string) { why = answer })

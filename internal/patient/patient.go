@@ -9,17 +9,20 @@ import (
 	"time"
 )
 
-// How long the answers may take.
+// How long an answer, or a step of it, may take.
 const (
-	answerTime = 100 * time.Millisecond // one of them, or a step of it
-	searchTime = 3 * time.Second        // all together
+	Short = 100 * time.Millisecond // while a process may be held, or where many are asked
+	Long  = 2 * time.Second        // on a machine that is busy with other work
 )
 
+// searchTime is how long all answers together may take.
+const searchTime = 3 * time.Second
+
 // Ask calls f for each id, in order, and give with the result, on the calling goroutine. An id
-// for which f takes too long is passed over; that call of f may go on in the background. Ask
-// returns how many were passed over. f calls step whenever the kernel has answered, where it
-// asks more than once.
-func Ask[ID, T any](ids []ID, f func(id ID, step func()) T, give func(id ID, answer T)) (silent int) {
+// for which f takes longer than answerTime is passed over; that call of f may go on in the
+// background. Ask returns how many were passed over. f calls step whenever the kernel has
+// answered, where it asks more than once.
+func Ask[ID, T any](answerTime time.Duration, ids []ID, f func(id ID, step func()) T, give func(id ID, answer T)) (silent int) {
 	type answer struct {
 		i     int
 		value T

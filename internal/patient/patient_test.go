@@ -11,7 +11,7 @@ func TestAsk(t *testing.T) {
 	forEver := make(chan bool)
 	defer close(forEver)
 	var got []int
-	silent := Ask([]int{1, 2, 3, 4, 5}, func(id int, _ func()) int {
+	silent := Ask(Short, []int{1, 2, 3, 4, 5}, func(id int, _ func()) int {
 		if id == 2 || id == 5 {
 			<-forEver
 		}
@@ -25,9 +25,9 @@ func TestAsk(t *testing.T) {
 // Who answers slowly, but goes on answering, is waited for.
 func TestSteps(t *testing.T) {
 	const steps = 20
-	silent := Ask([]int{1}, func(_ int, step func()) int {
+	silent := Ask(Short, []int{1}, func(_ int, step func()) int {
 		for range steps {
-			time.Sleep(answerTime / 5) // the bound itself is what is tested
+			time.Sleep(Short / 5) // the bound itself is what is tested
 			step()
 		}
 		return steps
@@ -37,6 +37,6 @@ func TestSteps(t *testing.T) {
 		}
 	})
 	if silent != 0 {
-		t.Errorf("passed over, after %d steps of %v", steps, answerTime/5)
+		t.Errorf("passed over, after %d steps of %v", steps, Short/5)
 	}
 }

@@ -22,7 +22,7 @@ func matching(ids []int, f func(int) bool) (out []int) {
 		privilege.Raised(func() { is = f(id) })
 		return is
 	}
-	patient.Ask(ids, raised, func(id int, is bool) {
+	patient.Ask(patient.Short, ids, raised, func(id int, is bool) {
 		if is {
 			out = append(out, id)
 		}
