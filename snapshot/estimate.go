@@ -166,10 +166,14 @@ func Estimates(p *process.Process, o Options) ([]Estimate, error) {
 
 func (f *pauser) estimates(x *footprint) []Estimate {
 	stop := f.p.CheckNamespace()
-	precopy := cmp.Or(stop, canCall(f.p, f.img.Arch), canClone(f.p))
-	fork := precopy
-	if precopy == nil {
-		precopy = canTrack()
+	fork := cmp.Or(stop, canCall(f.p, f.img.Arch), canClone(f.p))
+	precopy, pause := cmp.Or(fork, canTrack()), x.precopy()
+	if precopy != nil && stop == nil {
+		if err := f.canUseBits(); err == nil {
+			precopy, pause = nil, pause+f.lookTime()
+		} else {
+			precopy = fmt.Errorf("%w; %w", precopy, err)
+		}
 	}
 	if fork == nil {
 		fork = forkroom.Check(f.p, &x.Footprint)
@@ -178,7 +182,7 @@ func (f *pauser) estimates(x *footprint) []Estimate {
 		fork = forkroom.Waits(f.p, f.view, f.maps)
 	}
 	return []Estimate{
-		{Method: MethodPrecopy, Pause: x.precopy(), Torn: x.torn, Err: precopy},
+		{Method: MethodPrecopy, Pause: pause, Torn: x.torn, Err: precopy},
 		{Method: MethodFork, Pause: x.fork(), Torn: x.tornByFork, Err: fork},
 		{Method: MethodStop, Pause: x.stop(), Err: stop},
 	}

@@ -487,6 +487,11 @@ static int on_map(int argc, char **argv) {
 		say("ok %p", to);
 		return 1;
 	}
+	if (!strcmp(what, "cover") && argc == 3) { // another mapping, whose place it takes
+		struct map *to = find(argv[2]);
+		answer(!to || m->len != to->len || mremap(m->addr, m->len, m->len, MREMAP_MAYMOVE | MREMAP_FIXED, to->addr) == MAP_FAILED);
+		return 1;
+	}
 	if (!strcmp(what, "alias") && argc == 3 && map_count < 64) { // the same shared memory once more
 		char *p = mremap(m->addr, 0, m->len, MREMAP_MAYMOVE | MREMAP_FIXED, place(m->len, PAGE));
 		if (p == MAP_FAILED) return answer(1), 1;
@@ -518,6 +523,14 @@ static int on_map(int argc, char **argv) {
 		answer(0);
 	} else if (!strcmp(what, "zero")) answer((memset(p, 0, len), 0));
 	else if (!strcmp(what, "drop")) answer(madvise(p, len, MADV_DONTNEED));
+	else if (!strcmp(what, "droppeek")) { // drop, and read
+		int failed = madvise(p, len, MADV_DONTNEED);
+		for (size_t i = 0; i < count; i++) (void)((volatile char *)p)[i * PAGE];
+		answer(failed);
+	} else if (!strcmp(what, "merge")) // map anew, and have it merged with its neighbours later
+		answer(munmap(p, len) || mmap(p, len, PROT_NONE, ANON | MAP_FIXED, -1, 0) == MAP_FAILED || mprotect(p, len, RW));
+	else if (!strcmp(what, "same")) answer((memset(p, 'S', len), 0)); // as other pages
+	else if (!strcmp(what, "mergeable")) answer(madvise(p, len, MADV_MERGEABLE));
 	else if (!strcmp(what, "punch")) answer(madvise(p, len, MADV_REMOVE));
 	else if (!strcmp(what, "unmap")) answer(munmap(p, len));
 	else if (!strcmp(what, "remap")) answer(munmap(p, len) || mmap(p, len, RW, ANON | MAP_FIXED, -1, 0) == MAP_FAILED);
@@ -528,7 +541,7 @@ static int on_map(int argc, char **argv) {
 static int handle(int argc, char **argv) {
 	if (!strcmp(argv[0], "add") && argc == 3) { // a new mapping, all of it stamped
 		size_t pages = size_of(argv[2]) / PAGE;
-		char *p = map_count < 64 ? mmap(place(pages * PAGE, PAGE), pages * PAGE, RW, ANON | MAP_FIXED, -1, 0) : MAP_FAILED;
+		char *p = map_count < 64 ? mmap(place(pages * PAGE, pages * PAGE >= (2 << 20) ? 2 << 20 : PAGE), pages * PAGE, RW, ANON | MAP_FIXED, -1, 0) : MAP_FAILED;
 		if (p == MAP_FAILED) return answer(1), 1;
 		for (size_t i = 0; i < pages; i++) stamp_page(p + i * PAGE);
 		maps[map_count++] = (struct map){strdup(argv[1]), p, pages * PAGE};
