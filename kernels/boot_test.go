@@ -23,7 +23,7 @@ const (
 // initScript runs the commands, each with its number, and powers the machine off.
 const initScript = `#!/bin/busybox sh
 /bin/busybox --install -s /bin
-export PATH=/bin:/tests HOME=/root TMPDIR=/tmp PROCMEM_TEST_PROGRAM=/bin/procmem PROCMEM_TEST_HELPERS=/helpers
+export PATH=/bin:/tests HOME=/root TMPDIR=/tmp NO_COLOR=1 PROCMEM_TEST_PROGRAM=/bin/procmem PROCMEM_TEST_HELPERS=/helpers
 mount -t proc proc /proc
 mount -t sysfs sys /sys
 mount -t devtmpfs dev /dev

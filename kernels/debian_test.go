@@ -71,7 +71,10 @@ func (a archive) kernel(t *testing.T, name string) string {
 		}
 		return found
 	})
-	images, _ := filepath.Glob(root + "/boot/vmlinu[xz]-*")
+	images, _ := filepath.Glob(root + "/boot/vmlinuz-*")
+	if images == nil {
+		images, _ = filepath.Glob(root + "/usr/lib/modules/*/vmlinuz")
+	}
 	if len(images) != 1 {
 		t.Fatalf("%s: %d kernels; want one. Remove the folder, to have it downloaded anew", root, len(images))
 	}

@@ -22,8 +22,11 @@ type outcome struct {
 	name   string
 	action string // pass, fail or skip; "" where it has not ended
 	output strings.Builder
-	attrs  map[string]string
+	attrs  []attr
 }
+
+// attr is an attribute of a test, of which a key may have several.
+type attr struct{ key, value string }
 
 // event is one of "go doc test2json".
 type event struct{ Action, Test, Output, Key, Value string }
@@ -75,7 +78,7 @@ func outcomes(t *testing.T, text []byte) (found []*outcome) {
 		}
 		o := by[e.Test]
 		if o == nil {
-			o = &outcome{name: e.Test, attrs: map[string]string{}}
+			o = &outcome{name: e.Test}
 			by[e.Test], found = o, append(found, o)
 		}
 		switch e.Action {
@@ -84,7 +87,7 @@ func outcomes(t *testing.T, text []byte) (found []*outcome) {
 		case "output":
 			o.output.WriteString(e.Output)
 		case "attr":
-			o.attrs[e.Key] = e.Value
+			o.attrs = append(o.attrs, attr{e.Key, e.Value})
 		}
 	}
 	return found
