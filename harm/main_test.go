@@ -61,7 +61,7 @@ func buildAndRun(m *testing.M) int {
 	}
 	program = filepath.Join(dir, "procmem")
 	programs = []string{program}
-	if built := os.Getenv("PROCMEM_TEST_PROGRAM"); built != "" { // where there is no compiler
+	if built != "" { // there is no compiler here
 		program, programs = built, []string{built}
 		return m.Run()
 	}

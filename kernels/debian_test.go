@@ -8,6 +8,7 @@ import (
 	"path/filepath"
 	"regexp"
 	"strings"
+	"syscall"
 	"testing"
 )
 
@@ -23,6 +24,7 @@ func (a archive) dir() string { return filepath.Join(*cache, a.suite+"-"+a.arch)
 // has them. choose names the packages, when the lists are there.
 func (a archive) unpacked(t *testing.T, what string, choose func() []string) string {
 	t.Helper()
+	defer a.lock(t)()
 	root := filepath.Join(a.dir(), what)
 	if _, err := os.Stat(root); err == nil {
 		return root
@@ -48,6 +50,22 @@ func (a archive) unpacked(t *testing.T, what string, choose func() []string) str
 	}
 	_ = os.RemoveAll(debs)
 	return root
+}
+
+// lock waits until no other run uses the folder, and returns how to let go of it.
+func (a archive) lock(t *testing.T) (unlock func()) {
+	t.Helper()
+	if err := os.MkdirAll(a.dir(), 0o755); err != nil {
+		t.Fatal(err)
+	}
+	dir, err := os.Open(a.dir())
+	if err != nil {
+		t.Fatal(err)
+	}
+	if err := syscall.Flock(int(dir.Fd()), syscall.LOCK_EX); err != nil {
+		t.Fatal(err)
+	}
+	return func() { dir.Close() }
 }
 
 // named is for packages whose names are known.

@@ -22,7 +22,7 @@ func TestCommands(t *testing.T) {
 	needle := fmt.Sprintf("%x", p.Want(t, anon, 0)[:16])
 	none := fmt.Sprintf("%x", make([]byte, 8)) + fmt.Sprintf("%x", p.Want(t, anon, 0)[:16])
 
-	names := strings.NewReplacer(dir+"/", "", strconv.Itoa(pid), "PID", needle, "HEX")
+	names := strings.NewReplacer(dir+"/", "", strconv.Itoa(pid), "PID", needle, "HEX", fmt.Sprint(anon.Start), "ANON")
 	for _, c := range []struct {
 		status int
 		stdout string
