@@ -10,6 +10,8 @@ import (
 	"os"
 	"os/exec"
 	"path/filepath"
+	"runtime"
+	"syscall"
 	"testing"
 	"time"
 )
@@ -120,6 +122,11 @@ func (m machine) boot(t *testing.T, image, initramfs string, limit time.Duration
 		to = io.MultiWriter(to, os.Stderr)
 	}
 	cmd.Stdout, cmd.Stderr = to, to
+	// However this program ends, as by its time limit, the machine ends with it: with the thread
+	// that has started it.
+	cmd.SysProcAttr = &syscall.SysProcAttr{Pdeathsig: syscall.SIGKILL}
+	runtime.LockOSThread()
+	defer runtime.UnlockOSThread()
 	err := cmd.Run()
 	if errors.Is(ctx.Err(), context.DeadlineExceeded) {
 		err = fmt.Errorf("the machine did not end in %v", limit)

@@ -1,6 +1,7 @@
 package kernels
 
 import (
+	"bytes"
 	"flag"
 	"os"
 	"path/filepath"
@@ -10,11 +11,14 @@ import (
 )
 
 var (
-	run   = flag.Bool("run-kernels", false, "boot the machines; takes most of an hour")
-	cache = flag.String("cache", defaultCache(), "a folder for what is downloaded")
+	run   = flag.Bool("run-kernels", false, "boot the machines; takes hours")
+	write = flag.String("write", "", "the file for the tables")
 	do    = flag.String("do", "", "the command to run in the machines, instead of all tests")
+	dumps = flag.Int("dumps", 50, "how many cores of the witness are taken, by each method")
+	kills = flag.Int("kills", 4, "how often the helper of procmem is killed, by each method")
+	limit = flag.Duration("limit", time.Hour, "how long one machine may take")
+	cache = flag.String("cache", defaultCache(), "a folder for what is downloaded")
 	watch = flag.Bool("console", false, "print what a machine writes, as it comes")
-	limit = flag.Duration("limit", 20*time.Minute, "how long one machine may take")
 )
 
 func defaultCache() string {
@@ -30,19 +34,38 @@ func TestKernel(t *testing.T) {
 	if !*run {
 		t.Skip("run it with: make kernels")
 	}
+	var all []*ran
 	for _, m := range machines {
-		t.Run(m.name, m.test)
+		t.Run(m.name, func(t *testing.T) {
+			all = append(all, m.test(t))
+		})
+		if *write == "" || all == nil {
+			continue
+		}
+		// After each machine: a run that is cut short keeps what it has.
+		var text bytes.Buffer
+		page(t, &text, all)
+		if err := os.WriteFile(*write, text.Bytes(), 0o644); err != nil {
+			t.Fatal(err)
+		}
 	}
 }
 
-func (m machine) test(t *testing.T) {
+// test runs all commands in a machine, and makes their tests subtests.
+func (m machine) test(t *testing.T) *ran {
+	commands := commands()
+	if *do != "" {
+		commands = []string{*do}
+	}
 	image := archive{m.suite, m.arch}.kernel(t, m.kernel)
-	commands := []string{*do}
 	console, err := m.boot(t, image, m.initramfs(t, commands), *limit)
 	if err != nil {
 		t.Error(err)
 	}
-	for i, s := range parse(t, console, commands) {
+	r := &ran{machine: m, steps: parse(t, console, commands)}
+	r.told("machine", func(_ string, v map[string]string) { r.release, r.page = v["release"], v["page"] })
+	for i, s := range r.steps {
 		t.Run(strconv.Itoa(i), s.report)
 	}
+	return r
 }

@@ -1,5 +1,7 @@
 package kernels
 
+import "fmt"
+
 // machine is a virtual machine, with a kernel of Debian.
 type machine struct {
 	name   string
@@ -17,3 +19,18 @@ var machines = []machine{
 	{name: "6.12-arm64", suite: "trixie", arch: "arm64", kernel: "linux-image-cloud-arm64"},
 	{name: "newest-arm64-16k", suite: "sid", arch: "arm64", kernel: "linux-image-arm64-16k"},
 }
+
+// commands are all that run in each machine. Yama's last limit cannot be lifted, so it is last.
+func commands() []string {
+	guest := "kernels/guest.test -in-guest -test.v=test2json -test.timeout 10m "
+	harm := "harm.test -test.v=test2json -test.timeout 1h "
+	return []string{
+		guest + "-test.skip ForGood",
+		harm + fmt.Sprintf("-test.run '^TestWitness$' -dumps %d", *dumps),
+		harm + fmt.Sprintf("-test.run '^Test(%s)$' -kills %d", killed, *kills),
+		guest + "-test.run ForGood",
+	}
+}
+
+// killed are the tests of harm in which procmem, its helper or the target ends, or has signals.
+const killed = "HelperKilled|KilledWhileHeld|TargetEnds|Interrupted|SignalsArriveOnce|SignalsMeanwhile|StoppedTarget|EveryCommand"
