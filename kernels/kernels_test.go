@@ -13,6 +13,7 @@ import (
 var (
 	run   = flag.Bool("run-kernels", false, "boot the machines; takes hours")
 	write = flag.String("write", "", "the file for the tables")
+	quick = flag.Bool("quick", false, "run a part of the tests")
 	do    = flag.String("do", "", "the command to run in the machines, instead of all tests")
 	dumps = flag.Int("dumps", 50, "how many cores of the witness are taken, by each method")
 	kills = flag.Int("kills", 4, "how often the helper of procmem is killed, by each method")

@@ -1,6 +1,9 @@
 package kernels
 
-import "fmt"
+import (
+	"fmt"
+	"slices"
+)
 
 // machine is a virtual machine, with a kernel of Debian.
 type machine struct {
@@ -22,15 +25,17 @@ var machines = []machine{
 
 // commands are all that run in each machine. Yama's last limit cannot be lifted, so it is last.
 func commands() []string {
-	guest := "kernels/guest.test -in-guest -test.v=test2json -test.timeout 10m "
-	harm := "harm.test -test.v=test2json -test.timeout 1h "
-	return []string{
-		guest + "-test.skip ForGood",
-		harm + fmt.Sprintf("-test.run '^TestWitness$' -dumps %d", *dumps),
-		harm + fmt.Sprintf("-test.run '^Test(%s)$' -kills %d", killed, *kills),
-		guest + "-test.run ForGood",
+	const guest = "kernels/guest.test -in-guest -test.v=test2json -test.timeout 10m "
+	harm := func(tests string) string {
+		return fmt.Sprintf("harm.test -test.v=test2json -test.timeout 1h -dumps %d -kills %d -test.run '^Test(%s)$'", *dumps, *kills, tests)
 	}
+	middle := []string{harm("Witness"), harm(ended)}
+	if *quick {
+		middle = []string{harm("Witness|HelperKilled|EveryCommand")}
+	}
+	return slices.Concat([]string{guest + "-test.skip ForGood"}, middle, []string{guest + "-test.run ForGood"})
 }
 
-// killed are the tests of harm in which procmem, its helper or the target ends, or has signals.
-const killed = "HelperKilled|KilledWhileHeld|TargetEnds|Interrupted|SignalsArriveOnce|SignalsMeanwhile|StoppedTarget|EveryCommand"
+// ended are the tests of harm in which procmem, its helper or the target is killed or has a
+// signal, and the one of every command.
+const ended = "HelperKilled|KilledWhileHeld|TargetEnds|Interrupted|SignalsArriveOnce|SignalsMeanwhile|StoppedTarget|EveryCommand"
