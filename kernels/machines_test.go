@@ -38,4 +38,4 @@ func commands() []string {
 
 // ended are the tests of harm in which procmem, its helper or the target is killed or has a
 // signal, and the one of every command.
-const ended = "HelperKilled|KilledWhileHeld|TargetEnds|Interrupted|SignalsArriveOnce|SignalsMeanwhile|StoppedTarget|EveryCommand"
+const ended = "HelperKilled|HeldThreadsCannotBeAsked|KilledWhileHeld|SignalsArriveOnce|SignalsMeanwhile|StoppedTarget|EveryCommand"
