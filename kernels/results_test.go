@@ -51,7 +51,7 @@ func parse(t *testing.T, console []byte, commands []string) []step {
 			}
 			now = nil
 		case now != nil:
-			now.output = append(now.output, line...)
+			now.output = append(append(now.output, bytes.TrimRight(line, "\r\n")...), '\n')
 		}
 	}
 	for i := range steps {
