@@ -31,7 +31,7 @@ func commands() []string {
 	}
 	middle := []string{harm("Witness"), harm(ended)}
 	if *quick {
-		middle = []string{harm("Witness|HelperKilled|EveryCommand")}
+		middle = []string{harm("Witness"), harm("HelperKilled|EveryCommand")}
 	}
 	return slices.Concat([]string{guest + "-test.skip ForGood"}, middle, []string{guest + "-test.run ForGood"})
 }

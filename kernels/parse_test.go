@@ -40,9 +40,9 @@ func TestRow(t *testing.T) {
 	r := &ran{machine: machine{arch: "arm64"}, release: "6.12", page: "16384", steps: []step{s}}
 	var got strings.Builder
 	r.methods(&got)
-	want := "| 6.12 | arm64 | 16 KiB | fork | refused |  | \"not \\| done\" |\n" +
+	want := "| 6.12 | arm64 | 16 KiB | fork | refused | - | \"not \\| done\" |\n" +
 		"| 6.12 | arm64 | 16 KiB | auto | takes stop | **fails** |  |\n" +
-		"| 6.12 | arm64 | 16 KiB | stop | **fails** |  |  |\n"
+		"| 6.12 | arm64 | 16 KiB | stop | **fails** | - |  |\n"
 	if got.String() != want {
 		t.Errorf("got:\n%s\nwant:\n%s", got.String(), want)
 	}

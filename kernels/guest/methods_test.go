@@ -22,7 +22,7 @@ type report struct {
 func TestMethods(t *testing.T) {
 	for _, method := range []string{"stop", "fork", "precopy", "auto", "live"} {
 		t.Run(method, func(t *testing.T) {
-			p := root.start(t, testproc.Zoo, "--nospin", "--only", "anon,shared", "--ballast", "64M")
+			p := root.start(t, testproc.Zoo, "--nospin", "--only", "anon,shared", "--ballast", "40M")
 			dir := t.TempDir()
 			r := root.call(t, "core", "--json", "--method", method, "-o", dir+"/core", p.PID())
 			unharmed(t, p)
