@@ -134,19 +134,32 @@ func (a archive) apt(t *testing.T, dir, program string, args ...string) string {
 	} {
 		options = append(options, "-o", o)
 	}
-	return output(t, dir, program, append(options, args...)...)
+	out, err := try(t, dir, program, append(options, args...)...)
+	if err != nil {
+		t.Fatalf("%s %s, of %s for %s (the network is needed, unless %s has the packages): %v", program, args[0], a.suite, a.arch, *cache, err)
+	}
+	return out
 }
 
 // output runs a program, which must succeed.
 func output(t *testing.T, dir, program string, args ...string) string {
 	t.Helper()
+	out, err := try(t, dir, program, args...)
+	if err != nil {
+		t.Fatalf("%s %q: %v", program, args, err)
+	}
+	return out
+}
+
+// try runs a program, and returns what it prints.
+func try(t *testing.T, dir, program string, args ...string) (string, error) {
 	cmd := exec.CommandContext(t.Context(), program, args...)
 	cmd.Dir = dir
 	var msg bytes.Buffer
 	cmd.Stderr = &msg
 	out, err := cmd.Output()
 	if err != nil {
-		t.Fatalf("%v: %v\n%s", cmd.Args, err, &msg)
+		err = fmt.Errorf("%w\n%s", err, &msg)
 	}
-	return string(out)
+	return string(out), err
 }

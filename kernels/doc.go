@@ -9,8 +9,8 @@
 //
 // A command of your own runs in a machine so:
 //
-//	go test ./kernels -v -run 'TestKernel/^6.1-amd64$' -args -run-kernels -do 'harm.test -test.run TestWitness -dumps 20'
-//	go test ./kernels -v -run 'TestKernel/^6.1-amd64$' -args -run-kernels -do 'procmem doctor 1; internal/dirty.test'
+//	go test ./kernels -v -timeout 1h -run 'TestKernel/^6.1-amd64$' -args -run-kernels -do 'harm.test -test.run TestWitness -dumps 20'
+//	go test ./kernels -v -timeout 1h -run 'TestKernel/^6.1-amd64$' -args -run-kernels -do 'procmem doctor 1; internal/dirty.test'
 //
 // The shell of busybox runs it. A word such as internal/dirty.test is the tests of that
 // package, which are compiled for the machine. -console prints what the machine writes, as it
