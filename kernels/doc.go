@@ -9,12 +9,14 @@
 //
 // A command of your own runs in a machine so:
 //
-//	go test ./kernels -v -timeout 1h -run 'TestKernel/^6.1-amd64$' -args -run-kernels -do 'harm.test -test.run TestWitness -dumps 20'
-//	go test ./kernels -v -timeout 1h -run 'TestKernel/^6.1-amd64$' -args -run-kernels -do 'procmem doctor 1; internal/dirty.test'
+//	go test ./kernels -v -timeout 1h -run 'TestKernel/^6.1-amd64$' -args -run-kernels \
+//	    -do 'harm.test -test.v=test2json -test.run TestWitness -dumps 20'
+//	go test ./kernels -v -timeout 1h -run 'TestKernel/^6.1-amd64$' -args -run-kernels \
+//	    -do 'procmem doctor 1; internal/dirty.test'
 //
 // The shell of busybox runs it. A word such as internal/dirty.test is the tests of that
-// package, which are compiled for the machine. -console prints what the machine writes, as it
-// comes.
+// package, which are compiled for the machine. With -test.v=test2json each of them becomes a
+// subtest. -console prints what the machine writes, as it comes.
 //
 // What was downloaded stays below the user's cache folder (-cache). Remove it to have newer
 // kernels. Nothing is installed, and the sources of apt stay as they are.
