@@ -350,7 +350,8 @@ func TestPrecopyBusy(t *testing.T) {
 		if !errors.Is(err, ErrBusy) {
 			t.Errorf("writer %s: %v; want %v", rate, err, ErrBusy)
 		}
-		if take.held == 0 {
+		byBits := canTrack() != nil // nothing need be held to find out
+		if take.held == 0 && !byBits {
 			t.Errorf("writer %s: the pauses in vain do not count", rate)
 		}
 		if now := testproc.TracesOf(t, p.PID()); now != before {
@@ -384,9 +385,7 @@ func TestPrecopyTooMuch(t *testing.T) {
 	p.WaitBlocked(t, 9)
 	cp.f.o.MaxPause = 0
 	p.Cmd(t, "drop untouched 0 100")
-	if cp.rest, err = cp.f.rounds(t.Context()); err != nil {
-		t.Fatal(err)
-	}
+	cp.round()
 	cp.freeze()
 	checkAll(t, p, cp.s, mapRanges(p)...)
 	cp.checkStore()
