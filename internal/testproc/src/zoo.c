@@ -581,6 +581,7 @@ static int handle(int argc, char **argv) {
 		size_t pages = size_of(argv[2]) / PAGE;
 		char *p = map_count < 64 ? mmap(place(pages * PAGE, pages * PAGE >= (2 << 20) ? 2 << 20 : PAGE), pages * PAGE, RW, ANON | MAP_FIXED, -1, 0) : MAP_FAILED;
 		if (p == MAP_FAILED) return answer(1), 1;
+		madvise(p, pages * PAGE, MADV_NOHUGEPAGE); // with page tables of its own
 		for (size_t i = 0; i < pages; i++) stamp_page(p + i * PAGE);
 		maps[map_count++] = (struct map){strdup(argv[1]), p, pages * PAGE};
 		say("ok %p", p);
