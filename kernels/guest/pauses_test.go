@@ -3,7 +3,6 @@ package guest
 import (
 	"encoding/json"
 	"flag"
-	"fmt"
 	"slices"
 	"testing"
 	"time"
@@ -56,7 +55,7 @@ func pauseBy(t *testing.T, p *testproc.Proc, method string) (ms float64, ok bool
 		Pause  float64 `json:"pause_ms"`
 	}
 	if r.status != 0 || json.Unmarshal([]byte(r.stdout), &got) != nil {
-		t.Log(fmt.Sprintf("%s: %s", method, r.stderr))
+		t.Logf("%s: %s", method, r.stderr)
 		return 0, false
 	}
 	if method == "auto" {
