@@ -1,6 +1,7 @@
 # The two commands that a newcomer needs are "make demo" and "make test".
 GO      ?= go
-VERSION := $(shell git describe --tags --always --dirty 2>/dev/null || echo dev)
+NEXT    := $(shell sed -n 's/^var version = "\(.*\)"$$/\1/p' cmd/procmem/globals.go)
+VERSION := $(shell git describe --tags --dirty 2>/dev/null || echo $(NEXT)-$$(git describe --always --dirty 2>/dev/null || echo unknown))
 TOOLS   := $(GO) tool -modfile=tools/go.mod
 
 # Programs that the tests use: debuggers, compilers, servers to dump.
@@ -16,7 +17,7 @@ BASHCOMP = $(DESTDIR)$(PREFIX)/share/bash-completion/completions/procmem
 ZSHCOMP  = $(DESTDIR)$(PREFIX)/share/zsh/site-functions/_procmem
 FISHCOMP = $(DESTDIR)$(PREFIX)/share/fish/vendor_completions.d/procmem.fish
 
-.PHONY: build install uninstall demo test race test-deps test-dist torture check bench engines fuzz man dist clean
+.PHONY: build install uninstall demo test race test-deps test-dist torture check bench kernels kernels-quick engines fuzz man dist clean
 
 build: ## the static binary
 	CGO_ENABLED=0 $(GO) build -trimpath -ldflags '-s -w -X main.version=$(VERSION)' -o $(BINARY) ./cmd/procmem
@@ -95,6 +96,17 @@ fuzz: ## each parser against made-up input
 bench: build ## procmem against gcore on the same processes; writes docs/performance.md
 	@./scripts/install binutils gcc gdb postgresql redis-server redis-tools scanmem yara zstd
 	$(GO) test ./bench -v -count=1 -timeout 75m -args -run-bench -procmem "$(CURDIR)/procmem" -write "$(CURDIR)/docs/performance.md"
+
+# What boots Debian's kernels, and compiles for arm64.
+KERNEL_PACKAGES := clang cpio debian-archive-keyring dpkg gcc lld qemu-system-arm qemu-system-x86
+
+kernels: ## procmem on Debian's kernels, in emulated machines; writes docs/kernels.md; takes hours
+	@./scripts/install $(KERNEL_PACKAGES)
+	$(GO) test ./kernels -v -count=1 -timeout 8h -args -run-kernels -write "$(CURDIR)/docs/kernels.md"
+
+kernels-quick: ## the two that differ most from the usual machine, and a part of the tests
+	@./scripts/install $(KERNEL_PACKAGES)
+	$(GO) test ./kernels -count=1 -timeout 15m -run '^TestKernel/^(6.1-amd64|newest-arm64-16k)$$' -args -run-kernels -quick -dumps 2 -kills 2 -limit 5m
 
 engines: ## the regexp engine beside others: the table of docs/decisions.md
 	$(GO) -C tools/engines run .

@@ -25,6 +25,7 @@ var helperCalls = []string{"ptrace", "waitid", "ioctl", "kill", "pidfd_open", "p
 func TestHelperKilled(t *testing.T) {
 	for _, method := range []string{"fork", "precopy"} {
 		t.Run(method, func(t *testing.T) {
+			skipLacking(t, method)
 			random := random(t)
 			v := &victim{}
 			v.start(t)

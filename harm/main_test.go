@@ -61,6 +61,10 @@ func buildAndRun(m *testing.M) int {
 	}
 	program = filepath.Join(dir, "procmem")
 	programs = []string{program}
+	if built != "" { // there is no compiler here
+		program, programs = built, []string{built}
+		return m.Run()
+	}
 	build := exec.Command("go", "build", "-o", program, "../cmd/procmem")
 	build.Env = append(os.Environ(), "CGO_ENABLED=0")
 	if out, err := build.CombinedOutput(); err != nil {

@@ -18,7 +18,10 @@ import (
 // procmem does not have is skipped.
 func forEachMethod(t *testing.T, methods []string, test func(t *testing.T, method string)) {
 	for _, m := range methods {
-		t.Run(m, func(t *testing.T) { test(t, m) })
+		t.Run(m, func(t *testing.T) {
+			skipLacking(t, m)
+			test(t, m)
+		})
 	}
 }
 

@@ -147,28 +147,17 @@ func (pm *pagemap) guards(r procmem.Range) iter.Seq2[procmem.Range, error] {
 	}
 }
 
-// Bits of an entry of /proc/PID/pagemap (Documentation/admin-guide/mm/pagemap.rst).
-const (
-	entryPresent = 1 << 63
-	entrySwapped = 1 << 62
-	entryFile    = 1 << 61 // of a file or shared memory
-	entryGuard   = 1 << 58 // 6.15 and later
-	entryAlone   = 1 << 56 // mapped once
-
-	entrySize = 8
-)
-
 // entryState returns the state of a page. A page in memory has pageOwn if its entry has one of
 // the bits of own.
 func entryState(e, own uint64) pageState {
 	switch {
-	case e&entryGuard != 0:
+	case e&sys.EntryGuard != 0:
 		return pageGuard
-	case e&entryPresent != 0 && e&own != 0:
+	case e&sys.EntryPresent != 0 && e&own != 0:
 		return pagePresent | pageOwn
-	case e&entryPresent != 0:
+	case e&sys.EntryPresent != 0:
 		return pagePresent
-	case e&entrySwapped != 0:
+	case e&sys.EntrySwapped != 0:
 		return pageSwapped
 	}
 	return 0
@@ -177,18 +166,18 @@ func entryState(e, own uint64) pageState {
 // entries reads the entries of the pages from address a to end, as far as they fit into buf.
 func (pm *pagemap) entries(buf []byte, a, end procmem.Addr) ([]byte, error) {
 	const page = procmem.PageSize
-	want := min(uint64(len(buf)), (uint64(end-a)+page-1)/page*entrySize)
+	want := min(uint64(len(buf)), (uint64(end-a)+page-1)/page*sys.EntrySize)
 	for {
-		n, err := unix.Pread(int(pm.f.Fd()), buf[:want], int64(a/page*entrySize))
+		n, err := unix.Pread(int(pm.f.Fd()), buf[:want], int64(a/page*sys.EntrySize))
 		switch {
 		case err == unix.EINTR:
 			continue
 		case err != nil:
 			return nil, fmt.Errorf("read pagemap at %v: %w", a, err)
-		case n < entrySize:
+		case n < sys.EntrySize:
 			return nil, procmem.ErrGone
 		}
-		return buf[:n&^(entrySize-1)], nil
+		return buf[:n&^(sys.EntrySize-1)], nil
 	}
 }
 
@@ -226,7 +215,7 @@ func (pm *pagemap) readRuns(r procmem.Range, own pageState, yield func(pageRun, 
 			}
 			return
 		}
-		for ; len(es) > 0; es, a = es[entrySize:], a+procmem.PageSize {
+		for ; len(es) > 0; es, a = es[sys.EntrySize:], a+procmem.PageSize {
 			st := entryState(binary.LittleEndian.Uint64(es), 0)
 			if st&pagePresent != 0 {
 				st |= own
@@ -265,7 +254,7 @@ func (pm *pagemap) ownRuns(r procmem.Range, ask func() (may, shared bool)) iter.
 				look.End = look.Start + hugeSize
 			}
 			es, err := pm.entries(buf[:], look.Start, look.End)
-			if err == nil && look.Start+procmem.Addr(len(es)/entrySize*procmem.PageSize) <= a {
+			if err == nil && look.Start+procmem.Addr(len(es)/sys.EntrySize*procmem.PageSize) <= a {
 				err = procmem.ErrGone
 			}
 			if err != nil {
@@ -273,11 +262,11 @@ func (pm *pagemap) ownRuns(r procmem.Range, ask func() (may, shared bool)) iter.
 				return
 			}
 			own := ownBits(es, may)
-			if shared && own&entryAlone != 0 && pm.mayBeHuge(look) {
-				own = entryFile
+			if shared && own&sys.EntryAlone != 0 && pm.mayBeHuge(look) {
+				own = sys.EntryFile
 			}
 			c := collector{yield: yield}
-			for es = es[(a-look.Start)/procmem.PageSize*entrySize:]; len(es) > 0 && a < r.End; es, a = es[entrySize:], a+procmem.PageSize {
+			for es = es[(a-look.Start)/procmem.PageSize*sys.EntrySize:]; len(es) > 0 && a < r.End; es, a = es[sys.EntrySize:], a+procmem.PageSize {
 				if !c.add(a, entryState(binary.LittleEndian.Uint64(es), own)) {
 					return
 				}
@@ -291,9 +280,9 @@ func (pm *pagemap) ownRuns(r procmem.Range, ask func() (may, shared bool)) iter.
 
 // alone reports whether the page at a is in memory and no other process has it.
 func (pm *pagemap) alone(a procmem.Addr) bool {
-	var e [entrySize]byte
+	var e [sys.EntrySize]byte
 	es, err := pm.entries(e[:], a, a+1)
-	return err == nil && entryState(binary.LittleEndian.Uint64(es), entryAlone)&pageOwn != 0
+	return err == nil && entryState(binary.LittleEndian.Uint64(es), sys.EntryAlone)&pageOwn != 0
 }
 
 // firstAnonymous returns the first page of r that is in memory and no file's, or 0. It does not
@@ -301,8 +290,8 @@ func (pm *pagemap) alone(a procmem.Addr) bool {
 func (pm *pagemap) firstAnonymous(r procmem.Range) procmem.Addr {
 	var buf [4 << 10]byte
 	es, _ := pm.entries(buf[:], r.Start, r.End)
-	for a := r.Start; len(es) > 0; es, a = es[entrySize:], a+procmem.PageSize {
-		if binary.LittleEndian.Uint64(es)&(entryPresent|entryFile) == entryPresent {
+	for a := r.Start; len(es) > 0; es, a = es[sys.EntrySize:], a+procmem.PageSize {
+		if binary.LittleEndian.Uint64(es)&(sys.EntryPresent|sys.EntryFile) == sys.EntryPresent {
 			return a
 		}
 	}
@@ -316,12 +305,12 @@ func ownBits(entries []byte, may bool) uint64 {
 	if !may {
 		return 0
 	}
-	for ; len(entries) > 0; entries = entries[entrySize:] {
-		if binary.LittleEndian.Uint64(entries)&(entryPresent|entryFile|entryAlone) == entryPresent {
-			return entryFile
+	for ; len(entries) > 0; entries = entries[sys.EntrySize:] {
+		if binary.LittleEndian.Uint64(entries)&(sys.EntryPresent|sys.EntryFile|sys.EntryAlone) == sys.EntryPresent {
+			return sys.EntryFile
 		}
 	}
-	return entryFile | entryAlone
+	return sys.EntryFile | sys.EntryAlone
 }
 
 // mayBeHuge reports whether a huge page in r is mapped as a whole, or the kernel does not tell.

@@ -242,6 +242,16 @@ func (p *Process) OpenMem(name string) (f *os.File, err error) {
 	return f, err
 }
 
+// OpenClearRefs opens /proc/PID/clear_refs for writing, of the leader or of a thread that lives
+// on. It fails with EACCES unless the caller is the user of the process or has CAP_DAC_OVERRIDE.
+func (p *Process) OpenClearRefs() (f *os.File, err error) {
+	err = p.withMemory(func(_ int, dir *os.File) error {
+		f, err = p.openIn(dir, "clear_refs", unix.O_WRONLY)
+		return err
+	})
+	return f, err
+}
+
 func (p *Process) openIn(dir *os.File, name string, flags int) (*os.File, error) {
 	f, err := privilege.OpenAt(dir, name, flags)
 	if err != nil {

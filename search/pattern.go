@@ -78,10 +78,14 @@ func checkLength(b []byte) error {
 }
 
 // ParseHex parses bytes in hexadecimal. A question mark stands for any half of a byte: "de ad
-// ?? ef", "d? ?f". Blanks between bytes are optional.
+// ?? ef", "d? ?f". Blanks between bytes are optional. So is 0x in front, which changes nothing:
+// bytes are in the order in which they are written, unlike those of numbers.
 func ParseHex(s string) (Pattern, error) {
 	p := Pattern{text: s}
 	for field := range strings.FieldsSeq(s) {
+		if strings.HasPrefix(field, "0x") || strings.HasPrefix(field, "0X") {
+			field = field[2:]
+		}
 		if len(field)%2 != 0 {
 			return Pattern{}, fmt.Errorf("parse hex %q: %q has half a byte too much or too few", s, field)
 		}
@@ -117,7 +121,7 @@ func nibble(c byte) (value, mask byte, ok bool) {
 }
 
 // ParseValue parses a number, decimal or, with the prefix 0x, hexadecimal. A range such as
-// 10..20 includes both ends. Floating-point numbers may have an exponent, or be inf or nan.
+// 10..20 includes both ends; >5, >=5, <5 and <=5 are ranges, too. Floating-point numbers may have an exponent, or be inf or nan.
 func ParseValue(t Type, s string, o ValueOptions) (Pattern, error) {
 	low, high, isRange := strings.Cut(s, "..")
 	if !isRange {
@@ -125,9 +129,12 @@ func ParseValue(t Type, s string, o ValueOptions) (Pattern, error) {
 	}
 	n := &number{size: t.Size(o.word()), bigEndian: o.BigEndian}
 	var err error
-	if t.float() {
+	switch sign, than, ok := comparison(s); {
+	case ok:
+		n.spans, err = compared(t, sign, than, 8*n.size, o.Tolerance)
+	case t.float():
 		n.spans, err = floatRanges(t, low, high, isRange, o.Tolerance)
-	} else {
+	default:
 		n.spans, err = integerRange(t, low, high, 8*n.size)
 	}
 	if err != nil {

@@ -327,7 +327,8 @@ func TestParseHex(t *testing.T) {
 		{"de ad ?? ef", "dead00ef", "ffff00ff"},
 		{"dEad??eF", "dead00ef", "ffff00ff"},
 		{" d? ?f\t", "d00f", "f00f"},
-		{"0", "", ""}, {"", "", ""}, {"d ef", "", ""}, {"xx", "", ""}, {"?? ??", "", ""}, {"0x41", "", ""},
+		{"0", "", ""}, {"", "", ""}, {"d ef", "", ""}, {"xx", "", ""}, {"?? ??", "", ""}, {"0x4", "", ""}, {"0x", "", ""},
+		{"0x41d?", "41d0", "fff0"}, {"0X41 0x42", "4142", "ffff"},
 	} {
 		p, err := ParseHex(c.in)
 		if got := fmt.Sprintf("%x %x", p.value, p.mask); got != c.value+" "+c.mask || (err != nil) != (c.value == "") {
@@ -375,6 +376,18 @@ func TestParseValue(t *testing.T) {
 		{F32, "0..nan", ValueOptions{}, "no range"},
 		{F32, "1", ValueOptions{Tolerance: -1}, "tolerance"},
 		{F32, "2..1", ValueOptions{}, "before it begins"},
+		{U8, ">5", ValueOptions{}, "[{6 249}]"},
+		{U8, "< 5", ValueOptions{}, "[{0 4}]"},
+		{U64, ">=0", ValueOptions{}, "[{0 18446744073709551615}]"},
+		{I16, ">-3", ValueOptions{}, "[{65534 32769}]"},
+		{I8, "<=-128", ValueOptions{}, "[{128 0}]"},
+		{I8, "<-128", ValueOptions{}, "no i8 is that"},
+		{U32, ">4294967295", ValueOptions{}, "no u32 is that"},
+		{U32, ">", ValueOptions{}, "invalid syntax"},
+		{F32, ">1", ValueOptions{}, fmt.Sprintf("[{%d %d}]", one+1, 0x7f800000-one-1)},
+		{F32, ">=2", ValueOptions{Tolerance: 1}, fmt.Sprintf("[{%d %d}]", one, 0x7f800000-one)},
+		{F32, "<nan", ValueOptions{}, "neither greater nor less"},
+		{F64, ">inf", ValueOptions{}, "no f64 is that"},
 		{F64, "-0.5..0.5", ValueOptions{}, "[{9223372036854775808 4602678819172646912} {0 4602678819172646912}]"},
 	} {
 		p, err := ParseValue(c.t, c.in, c.o)

@@ -25,6 +25,8 @@ type Estimate struct {
 	Torn uint64
 	// Err says why the method is impossible. It is nil for a possible one.
 	Err error
+	// First is set by Estimates for the method that Take would try first.
+	First bool
 }
 
 // Rough costs on a machine of 2020 or later. They decide between methods that are orders of
@@ -154,15 +156,24 @@ func Estimates(p *process.Process, o Options) ([]Estimate, error) {
 	if err != nil {
 		return nil, err
 	}
-	return f.estimates(&x), nil
+	o.Method = cmp.Or(o.Method, MethodAuto)
+	c := chooser{taking: &taking{o: o}, x: &x, all: f.estimates(&x)}
+	if order := c.order(); len(order) > 0 {
+		c.of(order[0].Method).First = true
+	}
+	return c.all, nil
 }
 
 func (f *pauser) estimates(x *footprint) []Estimate {
 	stop := f.p.CheckNamespace()
-	precopy := cmp.Or(stop, canCall(f.p, f.img.Arch), canClone(f.p))
-	fork := precopy
-	if precopy == nil {
-		precopy = canTrack()
+	fork := cmp.Or(stop, canCall(f.p, f.img.Arch), canClone(f.p))
+	precopy, pause := cmp.Or(fork, canTrack()), x.precopy()
+	if precopy != nil && stop == nil {
+		if err := f.canUseBits(); err == nil {
+			precopy, pause = nil, pause+f.lookTime()
+		} else {
+			precopy = fmt.Errorf("%w; %w", precopy, err)
+		}
 	}
 	if fork == nil {
 		fork = forkroom.Check(f.p, &x.Footprint)
@@ -171,9 +182,9 @@ func (f *pauser) estimates(x *footprint) []Estimate {
 		fork = forkroom.Waits(f.p, f.view, f.maps)
 	}
 	return []Estimate{
-		{MethodPrecopy, x.precopy(), x.torn, precopy},
-		{MethodFork, x.fork(), x.tornByFork, fork},
-		{MethodStop, x.stop(), 0, stop},
+		{Method: MethodPrecopy, Pause: pause, Torn: x.torn, Err: precopy},
+		{Method: MethodFork, Pause: x.fork(), Torn: x.tornByFork, Err: fork},
+		{Method: MethodStop, Pause: x.stop(), Err: stop},
 	}
 }
 

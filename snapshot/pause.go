@@ -4,11 +4,10 @@ import (
 	"bytes"
 	"context"
 	"errors"
-	"time"
 
 	"github.com/procmem/procmem"
-	"github.com/procmem/procmem/internal/inject"
 	"github.com/procmem/procmem/internal/overlay"
+	"github.com/procmem/procmem/internal/pageset"
 	"github.com/procmem/procmem/internal/ptracer"
 )
 
@@ -57,15 +56,13 @@ func (f *pauser) pauseFor(ctx context.Context, rest uint64) (err error) {
 
 // hold stops the process and copies what has not been copied. It runs on the tracing thread.
 func (f *pauser) hold(ctx context.Context, ov *overlay.Memory) (*pausePlan, error) {
-	if err := f.s.tracer.StopAll(ctx); err != nil {
+	if err := f.stopAll(ctx); err != nil {
 		return nil, err
 	}
-	if err := f.s.tracer.MapsAreFree(); err != nil {
-		return nil, err
-	}
-	f.s.taken = time.Now()
-	if !f.sameProgram() {
-		return nil, inject.ErrExec
+	if f.bits != nil {
+		if err := f.bits.Check(); err != nil {
+			return nil, err
+		}
 	}
 	text, err := f.readMaps()
 	if err != nil {
@@ -101,8 +98,8 @@ func (f *pauser) settle(ov *overlay.Memory, m *pausePlan) error {
 	if err := ov.Seal(f.maps, f.view.Backing(f.maps)); err != nil {
 		return err
 	}
-	if t := f.tracker; t != nil {
-		for have := range t.Stored.Ranges(everything) {
+	if stored := f.stored(); stored != nil {
+		for have := range stored.Ranges(everything) {
 			for stale := range ov.Stored().Gaps(have) {
 				if err := f.store.Forget(stale); err != nil {
 					return err
@@ -111,5 +108,16 @@ func (f *pauser) settle(ov *overlay.Memory, m *pausePlan) error {
 		}
 	}
 	f.s.img.Mappings, f.s.Sparse = f.maps, ov
+	return nil
+}
+
+// stored returns the pages that were put into the store; nil for none.
+func (f *pauser) stored() *pageset.Set {
+	switch {
+	case f.tracker != nil:
+		return &f.tracker.Stored
+	case f.bits != nil:
+		return &f.bits.Stored
+	}
 	return nil
 }

@@ -55,7 +55,7 @@ func (m *pausePlan) mapping(mp *procmem.Mapping, regions []sys.PageRegion, fresh
 	}
 	usage.RSS, usage.Anonymous, usage.Swap, usage.HugeTLB = 0, 0, 0, 0
 	defer func() { mp.Usage = &usage }()
-	if dirty.Private(mp) && mp.HasFile() {
+	if dirty.Private(mp) && mp.HasFile() && !m.f.noScan && (m.f.bits == nil || !clearable(mp)) {
 		// The scan does not say which pages the process has written, so that they are no longer
 		// the file's.
 		if regions, m.err = m.f.query(mp.Range, sys.PageFile); m.err != nil {
@@ -144,6 +144,15 @@ func (m *pausePlan) region(mp *procmem.Mapping, v sys.PageRegion, files bool) {
 	// swapped out and still protected (PTE_MARKER_UFFD_WP).
 	dropped := files && v.Categories&sys.PagePresent == 0
 	switch t := m.f.tracker; {
+	case t == nil && v.Categories&asCopied != 0 && !mp.Shared():
+		for known := range m.f.bits.Copied.Ranges(r) {
+			m.known = append(m.known, known)
+		}
+		for unknown := range m.f.bits.Copied.Gaps(r) {
+			m.dirty = append(m.dirty, unknown)
+			m.dirtyBytes += unknown.Size()
+		}
+		return
 	case t == nil || mp.Shared() || dropped || !dirty.Trusted(v.Categories):
 	case v.Categories&asCopied != 0:
 		m.known = append(m.known, r)
@@ -158,7 +167,7 @@ func (m *pausePlan) region(mp *procmem.Mapping, v sys.PageRegion, files bool) {
 		}
 		return
 	}
-	if m.f.tracker != nil && ownWrites(mp, v.Categories) {
+	if (m.f.tracker != nil || m.f.bits != nil) && ownWrites(mp, v.Categories) {
 		m.written = append(m.written, r)
 	} else {
 		m.dirty = append(m.dirty, r)

@@ -19,7 +19,8 @@ type pauser struct {
 	store Store     // nil for none
 	s     *Snapshot // the result; its Close undoes everything
 
-	tracker *dirty.Tracker // nil: nothing has been copied
+	tracker *dirty.Tracker // nil: nothing has been copied, or bits is not nil
+	bits    *dirty.Bits    // nil: nothing has been copied, or tracker is not nil
 	wanted  []procmem.Range
 	whole   []procmem.Mapping        // copied during the pause, even those that a round has copied
 	inPause uint64                   // size of whole, in bytes
@@ -29,6 +30,7 @@ type pauser struct {
 	calls   *uint64                  // count of write(2) and similar calls before tracking; nil: not known
 	pagemap *os.File
 	unknown uint64           // categories that the kernel does not know
+	noScan  bool             // the kernel has no PAGEMAP_SCAN
 	regions []sys.PageRegion // what scan found
 	room    []sys.PageRegion // for the results of a query
 }

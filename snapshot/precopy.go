@@ -29,8 +29,17 @@ var errNoStore = errors.New("there is no room to keep the memory that is copied 
 
 // precopy copies memory while the process goes on, and holds it for the rest.
 func (f *pauser) precopy(ctx context.Context) error {
+	if err := f.canTrackByFaults(); err != nil {
+		if berr := f.canUseBits(); berr != nil {
+			return fmt.Errorf("%w; %w", err, berr)
+		}
+		return f.precopyByBits(ctx)
+	}
 	k, err := f.beginTracking(ctx)
 	if err != nil {
+		if inject.Never(err) && f.canUseBits() == nil {
+			return f.precopyByBits(ctx)
+		}
 		return err
 	}
 	for try := 0; ; try++ {

@@ -17,6 +17,9 @@ import (
 // Protected pages that were copied are as they were.
 func (f *pauser) scan() error {
 	f.regions = f.regions[:0]
+	if f.bits != nil {
+		return f.scanBits()
+	}
 	at := f.maps[0].Start
 	if t := f.tracker; t != nil {
 		for _, r := range t.Ranges {
@@ -75,7 +78,7 @@ func (f *pauser) tracked(r procmem.Range) error {
 }
 
 // asCopied is a category of our own: the pages are known to be as they were copied.
-const asCopied = 1 << 63
+const asCopied = dirty.AsCopied
 
 // protected adds the pages of r, where all pages that exist are protected. Pages that were
 // never copied may exist or not, and are asked for.
@@ -102,6 +105,9 @@ func (f *pauser) query(r procmem.Range, more uint64) ([]sys.PageRegion, error) {
 	if err != nil {
 		return nil, err
 	}
+	if f.noScan {
+		return f.queryEntries(r)
+	}
 	n := 0
 	q := sys.Scan{Start: uint64(r.Start), End: uint64(r.End), Any: sys.PagePresent | sys.PageSwapped}
 	for q.Start < q.End {
@@ -111,6 +117,9 @@ func (f *pauser) query(r procmem.Range, more uint64) ([]sys.PageRegion, error) {
 		case errors.Is(err, unix.EINVAL) && f.unknown == 0:
 			f.unknown = sys.PageGuard // of kernel 6.15
 			continue
+		case errors.Is(err, unix.ENOTTY), errors.Is(err, unix.EINVAL):
+			f.noScan = true // before 6.7
+			return f.queryEntries(r)
 		case errors.Is(err, unix.ESRCH):
 			return nil, f.lost()
 		case err != nil:

@@ -84,7 +84,7 @@ func (f *pauser) mayTrack(o *holders.Object) bool {
 		}
 	}
 	state, ok := f.view.FileState(&o.Maps[0])
-	return ok && state.Memory && canTrack() == nil
+	return ok && state.Memory && f.canTrackByFaults() == nil
 }
 
 // sharedMappings returns the mappings of maps that share memory and are wanted.

@@ -31,18 +31,18 @@ const (
 	// taken.
 	MethodAuto Method = "auto"
 	// MethodStop holds all threads until Release. If there is little memory, it holds them only
-	// until that is copied, before Take returns. That needs kernel 6.7. It does not wait for a
-	// thread in an uninterruptible wait of the kernel (a disk, the parent of a vfork). Such a
-	// thread runs no code of its own. Its Err is set, and its registers are those that /proc
-	// knows.
+	// until that is copied, before Take returns. It does not wait for a thread in an
+	// uninterruptible wait of the kernel (a disk, the parent of a vfork). Such a thread runs no
+	// code of its own. Its Err is set, and its registers are those that /proc knows.
 	MethodStop Method = "stop"
 	// MethodFork has the process copy itself, while all of its threads are held. The copy never
 	// runs, and is the memory of the moment. It needs 64-bit code of this machine, and room for
 	// another process in the target's limits.
 	MethodFork Method = "fork"
 	// MethodPrecopy copies memory while the process goes on, then copies again what was written
-	// meanwhile. When little is left, it holds the process for the rest. It needs 64-bit code
-	// of this machine, kernel 6.7, and a Store.
+	// meanwhile. When little is left, it holds the process for the rest. It needs a Store, and
+	// 64-bit code of this machine on kernel 6.7, or a kernel with soft-dirty bits
+	// (CONFIG_MEM_SOFT_DIRTY).
 	MethodPrecopy Method = "precopy"
 	// MethodLive holds nothing, so the memory may be torn. Threads have what /proc tells: the
 	// registers of a blocked one, as far as LiveRegisters returns them.

@@ -14,10 +14,10 @@ import (
 	"github.com/procmem/procmem/process"
 )
 
-// stop holds the process until Release. If there is little memory and the kernel has
-// PAGEMAP_SCAN (6.7), it holds the process only until that memory is copied.
+// stop holds the process until Release. If there is little memory, it holds the process only
+// until that is copied.
 func (f *pauser) stop(ctx context.Context) error {
-	if size := f.size(); size <= littleMemory && canTrack() == nil {
+	if size := f.size(); size <= littleMemory && (f.countable() == nil || canTrack() == nil) {
 		return f.pauseFor(ctx, size)
 	}
 	f.lookAround(f.view, holders.Objects(f.sharedMappings(f.maps)))

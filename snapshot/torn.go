@@ -62,7 +62,7 @@ func (s *Snapshot) sortTorn() {
 // tearPinned notes as torn what was copied before the pause, if somebody may have written to it
 // without a fault.
 func (f *pauser) tearPinned() {
-	if f.tracker == nil {
+	if f.tracker == nil && f.bits == nil {
 		return
 	}
 	if f.pins = cmp.Or(f.pins, holders.Pinned(f.p)); f.pins == "" {

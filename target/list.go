@@ -30,7 +30,7 @@ func (l *List) Several() bool { return l.All || len(l.Words) > 1 }
 // process but the caller. No process is in it twice. A word that is the path of a file means the
 // file, whatever commas it has.
 //
-// It fails with a *SyntaxError, or with process.ErrNoProcess where a word means nothing. Whether
+// It fails with a *SyntaxError, or with a *NameError where a word means nothing. Whether
 // what the words mean can be opened, only Open tells.
 func ParseList(word string) (List, error) {
 	l, err := expand(word)
@@ -98,6 +98,9 @@ func Split(word string) ([]string, error) {
 
 // members returns what one of the words means: itself, or the pids of several processes.
 func members(word string) ([]string, error) {
+	if pid, ok := processOf(word); ok {
+		return []string{pid}, nil
+	}
 	switch {
 	case word == allWord:
 		pids, err := processes(func(*process.Process) bool { return true })
@@ -116,10 +119,22 @@ func members(word string) ([]string, error) {
 func named(word string) ([]int, error) {
 	pids, err := processes(func(p *process.Process) bool { return called(p, word) })
 	if err == nil && len(pids) == 0 {
-		err = fmt.Errorf("target %q: %w has this name, and no core file either", word, process.ErrNoProcess)
+		err = &NameError{Word: word}
 	}
 	return pids, err
 }
+
+// NameError reports that no process has a name, and that no core file has it either. It wraps
+// process.ErrNoProcess.
+type NameError struct {
+	Word string // the name
+}
+
+func (e *NameError) Error() string {
+	return fmt.Sprintf("target %q: %v has this name, and no core file either", e.Word, process.ErrNoProcess)
+}
+
+func (e *NameError) Unwrap() error { return process.ErrNoProcess }
 
 // processes returns the pids of those that have memory and are wanted, ascending. procmem itself
 // is never meant.

@@ -27,6 +27,7 @@ var nameRules = []func(p, name string) bool{
 	func(p, name string) bool { // as /proc/PID/maps prints it
 		return strings.Contains(name, `\012`) && strings.ReplaceAll(strings.TrimSuffix(p, deletedSuffix), "\n", `\012`) == strings.TrimSuffix(name, deletedSuffix)
 	},
+	func(p, name string) bool { return name != heapWord && p == "["+name+"]" },
 }
 
 // findName returns the ranges of all mappings of that name, ascending and merged; none where
@@ -61,7 +62,11 @@ func findName(ms []procmem.Mapping, name string) ([]procmem.Range, error) {
 // notFound explains why no reading of the text is the name of a mapping.
 func (s Spec) notFound(ms []procmem.Mapping) error {
 	// If the text goes on behind a name that is there, what follows is what is wrong.
-	for i := len(s.text); ; {
+	longest := 64 // of names that are made up
+	for i := range ms {
+		longest = max(longest, len(ms[i].Path))
+	}
+	for i := min(len(s.text), longest+1); ; {
 		if i = strings.LastIndexByte(s.text[:i], '+'); i <= 0 {
 			break
 		}

@@ -31,10 +31,11 @@ type Target struct {
 
 // Open resolves a TARGET. That is a process id, the word self, the name of one process, or the
 // path of a core file, plain or compressed (see core.Open). A word that names a core in the
-// working directory means that file. A path with a slash always means a file.
+// working directory means that file. A path with a slash always means a file, but for /proc/PID and
+// its files mem, maps and smaps, which mean the process.
 //
-// It fails with a *SyntaxError, a *ManyError if it means several targets (see ParseList),
-// process.ErrNoProcess, a *ProcessError, or as core.Open does.
+// It fails with a *SyntaxError, a *ManyError if it means several targets (see ParseList), a
+// *NameError, a *ProcessError, or as core.Open does.
 func Open(word string) (*Target, error) { return OpenWith(word, core.OpenOptions{}) }
 
 // OpenWith is Open with options for a core file.

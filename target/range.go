@@ -36,11 +36,12 @@ const DefaultLength = 256
 //	sym:SYMBOL       the memory of a symbol, or 256 bytes where its size is not known; with +OFF and +LEN as NAME
 //
 // Addresses are hexadecimal. The prefix 0x may be missing where there are 8
-// to 16 digits, as /proc/PID/maps prints them. LEN and OFF are sizes, as
+// to 16 digits, as /proc/PID/maps prints them, and from 0. LEN and OFF are sizes, as
 // ParseSize reads them. A line that begins with an address or with two, as of
 // maps or of a hexdump, means these.
 //
-// NAME is a name in brackets such as [heap] or [anon:glibc: malloc], the full
+// NAME is a name in brackets such as [heap] or [anon:glibc: malloc], which
+// may be left out where no file has the name, the full
 // path of a mapped file, or its basename where no other file has the same.
 // Memory without a name is [anon@START]: see Name. [heap] is heap where no
 // mapping is called that.
@@ -113,13 +114,13 @@ func rangeError(text string, offset int, err error) *SyntaxError {
 	return &SyntaxError{"range", text, offset, err}
 }
 
-// addrLen returns how much of s is an address: 0x and what follows, digits or not, or 8 to 16
-// hexadecimal digits.
+// addrLen returns how much of s is an address: 0x and what follows, digits or not, 8 to 16
+// hexadecimal digits, or 0.
 func addrLen(s string) int {
 	if has0x(s) {
 		return 2 + digits(s[2:], true)
 	}
-	if n := digits(s, true); n >= 8 && n <= 16 {
+	if n := digits(s, true); n >= 8 && n <= 16 || n == 1 && s[0] == '0' {
 		return n
 	}
 	return 0

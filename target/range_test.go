@@ -109,6 +109,11 @@ func TestResolve(t *testing.T) {
 		{"[heap]+0x10+64", r(0x8010, 0x8050)},
 		{"[heap]+0+1M", r(0x8000, 0x108000)},
 		{"[stack]", r(0x7ffe0000, 0x7fff0000)},
+		{"stack", r(0x7ffe0000, 0x7fff0000)},
+		{"stack+0x10+64", r(0x7ffe0010, 0x7ffe0050)},
+		{"0", r(0, 0x100)},
+		{"0+16", r(0, 16)},
+		{"0-0x20", r(0, 0x20)},
 		{"[anon@3000]", r(0x3000, 0x4000)},
 		{"[anon@3000]+0x10+64", r(0x3010, 0x3050)},
 		{"[anon@12800]", r(0x12800, 0x13000)}, // it started there once

@@ -39,7 +39,7 @@ type coreJob struct {
 func newCore(g *globals) *cobra.Command {
 	job := &coreJob{method: methodFlag(snapshot.MethodAuto)}
 	cmd := g.addJSON(&cobra.Command{
-		Use:   "core PID...",
+		Use:   "core TARGET...",
 		Short: "Take a core of each process, which goes on unharmed",
 		Long: `Take a core of each process into the file PREFIX.PID, as gcore does. The
 process goes on afterwards, whatever happens to procmem.
@@ -65,7 +65,7 @@ SIGQUIT and SIGHUP let the process go and remove what is half-written.`,
 			"  procmem core -o s3://bucket/folder/core 1234\n  procmem core -o - 1234 | ssh host 'cat > core.1234'",
 		Args: func(cmd *cobra.Command, args []string) error {
 			if len(args) == 0 {
-				return exactly("PID")(cmd, args)
+				return exactly("TARGET")(cmd, args)
 			}
 			return nil
 		},
@@ -111,6 +111,7 @@ func (j *coreJob) run(ctx context.Context, words []string) error {
 	if j.stacks && !j.isFile() {
 		return usagef("--stacks reads the core when it has been written, which has to be a file on this machine")
 	}
+	j.tellPackedName()
 	status := exitDone
 	for i, w := range words {
 		s := exitStatus(j.one(ctx, w))
@@ -152,7 +153,7 @@ func inFolder(prefix string) string {
 
 // one takes one core.
 func (j *coreJob) one(ctx context.Context, word string) error {
-	pid, err := target.PID(word)
+	pid, err := processID(word)
 	if err != nil {
 		return err
 	}
@@ -172,7 +173,7 @@ func (j *coreJob) one(ctx context.Context, word string) error {
 	switch o := j.options(p); {
 	case j.isFile():
 		r, err = capture.ToFile(ctx, p, j.name(p), o)
-		err = noRoom(worded(err, p, notThisCore))
+		err = orElsewhere(j.name(p), j.otherPrefix(), unforced(noRoom(worded(err, p, notThisCore))))
 	case j.prefix == "-":
 		out = os.Stderr
 		fallthrough
@@ -245,6 +246,15 @@ func (j *coreJob) name(p *process.Process) string {
 		return "-"
 	}
 	return j.prefix + "." + strconv.Itoa(p.PID()) + j.compress.suffix()
+}
+
+// otherPrefix returns a prefix in a folder that anybody can write to. To gcore, a folder is a prefix
+// like any other.
+func (j *coreJob) otherPrefix() string {
+	if j.gcore {
+		return "/tmp/core"
+	}
+	return "/tmp/"
 }
 
 // isFile reports whether the core becomes a file on this machine.

@@ -7,9 +7,6 @@ import (
 	"path/filepath"
 	"slices"
 
-	"github.com/spf13/cobra"
-	"golang.org/x/sys/unix"
-
 	"github.com/procmem/procmem/access"
 	"github.com/procmem/procmem/capture"
 	"github.com/procmem/procmem/internal/regular"
@@ -19,22 +16,23 @@ import (
 	"github.com/procmem/procmem/process"
 	"github.com/procmem/procmem/snapshot"
 	"github.com/procmem/procmem/target"
+	"github.com/spf13/cobra"
 )
 
 func newDoctor(g *globals) *cobra.Command {
 	var prefix string
 	cmd := g.addJSON(&cobra.Command{
-		Use:   "doctor PID",
+		Use:   "doctor TARGET",
 		Short: "Tell whether a process can be read, why not, and what would help",
 		Long: `Tell whether the process can be read and held by the user who asks: each rule of
 the kernel, the one that refuses, and the command or setting that would allow
-it. If it can, what a core of it would take: size, room, pause.
+it. If it can, what a core of it would take: size, room, method, pause.
 
 Nothing is stopped or changed. The exit status is 0 where procmem core would
 work, else 1. Without -o, that it cannot create a core in this folder is told and
 no reason for 1.`,
 		Example: "  procmem doctor 1234\n  procmem doctor -o /var/tmp/core 1234\n  procmem doctor nginx --json",
-		Args:    exactly("PID"),
+		Args:    oneList,
 		RunE: func(cmd *cobra.Command, args []string) error {
 			if prefix == "" {
 				return usagef("the output prefix is empty")
@@ -71,7 +69,7 @@ no reason for 1.`,
 type pidOnly int
 
 func openPID(word string) (pidOnly, error) {
-	pid, err := target.PID(word)
+	pid, err := processID(word)
 	return pidOnly(pid), err
 }
 
@@ -95,6 +93,7 @@ type prediction struct {
 	Fits      bool    `json:"fits"`
 	Obstacle  string  `json:"obstacle,omitempty"` // why the core does not fit, or cannot be written there
 	noFile    bool    // the obstacle is that it cannot be written
+	halted    bool    // the process does not run anyway
 	where     string  // - or the URL, where the core is no file
 	Threads   int     `json:"threads"`
 	Mappings  int     `json:"mappings"`
@@ -112,6 +111,7 @@ type methodEstimate struct {
 	// TornBytes is shared memory that would be of another moment.
 	TornBytes uint64 `json:"torn_bytes,omitempty"`
 	Obstacle  string `json:"obstacle,omitempty"` // why the method is impossible
+	First     bool   `json:"first,omitempty"`    // procmem core would take it now
 }
 
 // works reports whether procmem core would succeed.
@@ -169,8 +169,9 @@ func predictCore(p *process.Process, prefix string) (*prediction, error) {
 	}
 	out.MemoryBytes, out.DiskBytes, out.Mappings = core.MemoryBytes, core.DataBytes, len(core.Image.Mappings)
 	out.Asleep = asleep(p, core.Image.Arch)
+	out.halted = halted(p)
 	for _, e := range core.Methods {
-		m := methodEstimate{Method: e.Method, PauseMS: milliseconds(e.Pause), TornBytes: e.Torn}
+		m := methodEstimate{Method: e.Method, PauseMS: milliseconds(e.Pause), TornBytes: e.Torn, First: e.First}
 		if e.Err != nil {
 			m.Obstacle = e.Err.Error()
 		}
@@ -202,10 +203,9 @@ func creatable(path string) error {
 		if err == nil {                    // the name has become free
 			f.Abort()
 		}
-		return err
+		return unforced(err)
 	}
-	// The dot makes sure that it is a folder.
-	if err := unix.Faccessat(unix.AT_FDCWD, filepath.Dir(path)+"/.", unix.W_OK|unix.X_OK, unix.AT_EACCESS); err != nil {
+	if err := writableFolder(path); err != nil {
 		return fmt.Errorf("create %s: %w", path, err)
 	}
 	return nil
@@ -260,6 +260,9 @@ func (d *diagnosis) print(g *globals) error {
 		w.paragraph("", "\n")
 		w.paragraph("core:    ", fmt.Sprintf("%s of memory, %s, %s", units.Size(q.MemoryBytes), count(q.Threads, "thread"), count(q.Mappings, "mapping")))
 		q.printRoom(w)
+		if d.Stoppable {
+			w.paragraph("now:     ", q.choice())
+		}
 		label := "pause:   "
 		for _, m := range q.Methods {
 			text := "about " + duration(m.PauseMS)

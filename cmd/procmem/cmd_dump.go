@@ -56,6 +56,7 @@ The methods by which the moment is taken are those of procmem core.`,
 				return err
 			}
 			defer t.Close()
+			tellArchiveName(args[0], out)
 			d := &dumper{target: t, method: snapshot.Method(method), stream: out == "-", pipe: pipe.New(), progress: startProgress(args[0])}
 			defer d.progress.end()
 			err = undoing(func(ctx context.Context) error {

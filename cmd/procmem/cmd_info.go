@@ -26,7 +26,7 @@ func newInfo(g *globals) *cobra.Command {
 of gdb are understood too. Of a process: what it is, and what a core of it
 would hold. The process is not stopped.`,
 		Example: "  procmem info core.1234\n  procmem info 1234\n  procmem info core.1234 --json",
-		Args:    exactly("TARGET"),
+		Args:    oneList,
 		RunE: func(cmd *cobra.Command, args []string) error {
 			list, err := target.ParseList(args[0])
 			if err != nil {

@@ -28,7 +28,7 @@ Of a core: SIZE, and how much of it the file holds (DUMPED), in KiB.
 A narrow terminal gets fewer columns, and the ends of the names where they are
 too long; a pipe gets everything.`,
 		Example: "  procmem maps 1234\n  procmem maps core.1234\n  procmem maps 1234 --json",
-		Args:    exactly("TARGET"),
+		Args:    oneList,
 		RunE: func(cmd *cobra.Command, args []string) error {
 			list, err := target.ParseList(args[0])
 			if err != nil {

@@ -45,6 +45,7 @@ procmem becomes the debugger: the exit status is the debugger's.`,
 	cmd.Flags().StringVar(&o.with, "with", "", "the debugger: gdb, lldb or dlv, also with a version or as a path (default: gdb, or dlv for Go)")
 	cmd.Flags().BoolVar(&o.print, "print", false, "print the command instead of running it")
 	complete(cmd, "with", debuggers...)
+	cmd.SetFlagErrorFunc(debuggerFlag)
 	return cmd
 }
 

@@ -333,7 +333,7 @@ func writeData(f io.WriterAt) pipe.Work {
 func unpackFile(ctx context.Context, src *packed.Source, out string, force bool, p *progress) (int64, []procmem.Fault, error) {
 	f, err := sink.Create(out, force)
 	if err != nil {
-		return 0, nil, err
+		return 0, nil, unforced(err)
 	}
 	defer f.Abort()
 	lost, err := carry(ctx, src, p, writeData(f))

@@ -2,6 +2,7 @@ package main
 
 import (
 	"encoding/hex"
+	"errors"
 	"os"
 	"strings"
 
@@ -48,7 +49,9 @@ place on a terminal, in a pipe a line for each change. It ends with the process.
 			}
 			return nil
 		},
-		RunE: func(cmd *cobra.Command, args []string) error { return r.run(g, args[0], args[1:]) },
+		RunE: func(cmd *cobra.Command, args []string) error {
+			return targetFirst(cmd, args, r.run(g, args[0], args[1:]))
+		},
 	})
 	cmd.Flags().StringVarP(&r.format, "format", "f", "", "how to print: hex, raw, "+strings.Join(term.Formats(), ", ")+
 		" (default: hex on a terminal, else raw)")
@@ -70,6 +73,9 @@ type reader struct {
 
 func (r *reader) run(g *globals, word string, ranges []string) error {
 	if err := r.checkFormat(g); err != nil {
+		return err
+	}
+	if err := checkApart(word, ranges); err != nil {
 		return err
 	}
 	specs, err := parseRanges(ranges)
@@ -100,7 +106,10 @@ func (r *reader) run(g *globals, word string, ranges []string) error {
 	if raw, ok := out.(rawBytes); ok && r.unasked && len(found) > 1 {
 		out = &toldBytes{rawBytes: raw}
 	}
-	return readRanges(mem, found, out)
+	if err = readRanges(mem, found, out); errors.Is(err, statusError(exitFailed)) {
+		tellUnmapped(t, ranges, found)
+	}
+	return err
 }
 
 // wordSize returns the size of a pointer in bytes.

@@ -33,10 +33,12 @@ A PATTERN is
                 as Windows has it, and as Java and JavaScript have text that
                 goes beyond Latin-1
   --regexp      a regular expression in the syntax of RE2, over bytes; -i
-  --hex         bytes: 'de ad ?? ef'; a question mark is any half of a byte
-  --type T      a number of type u8 to u64, i8 to i64, f32, f64 or ptr: 42,
-                0x2a, 10..20, 3.14. It is looked for at multiples of its size.
-                Digits behind the point of a number tell how close it must be
+  --hex         bytes: 'de ad ?? ef', 0xdeadbeef, in the order in which they
+                are written; a question mark is any half of a byte
+  --type T      a number of type u8 to u64, i8 to i64, f32, f64 or ptr, or of
+                int, double and others as in C: 42, 0x2a, 10..20, '>=5', 3.14.
+                It is looked for at multiples of its size. Digits behind the
+                point of a number tell how close it must be
   --pointer-to  a pointer to any address of a RANGE: '[heap]', 0x7ffd1000+64
 
 and more of its kind may be in a file, one a line (-f; empty lines are passed
@@ -83,18 +85,18 @@ a part of a core is missing or damaged, or that the process has ended.`,
 				return troubled(undoSave(o.undo))
 			}
 			o.set = func(name string) bool { return cmd.Flags().Changed(name) }
-			if err := o.check(args[1:]); err != nil {
+			if err := o.check(cmd, args); err != nil {
 				return err
 			}
 			if o.save == "" {
 				o.stdout = os.Stdout
-				return troubled(o.run(context.Background(), g, args[0], args[1:]))
+				return troubled(targetFirst(cmd, args, o.run(context.Background(), g, args[0], args[1:])))
 			}
 			return troubled(undoing(func(ctx context.Context) error {
 				out := newUntilDone(ctx, os.Stdout)
 				defer out.Close()
 				o.stdout = out
-				return o.run(ctx, g, args[0], args[1:])
+				return targetFirst(cmd, args, o.run(ctx, g, args[0], args[1:]))
 			}))
 		},
 	})
@@ -126,7 +128,10 @@ type searchFlags struct {
 	context int
 
 	several severalSearch
-	found   bool // something, in some target
+	found   bool    // something, in some target
+	cut     bool    // --max-results has left out matches, or may have
+	told    bool    // a hint was printed
+	left    leftOut // of cores in which nothing was found
 
 	save, from, undo                         string
 	watch                                    bool
@@ -169,12 +174,7 @@ func (o *searchFlags) addTo(cmd *cobra.Command) {
 	fl.StringVar(&o.value, "value", "", "keep those that hold this value now")
 	complete(cmd, "type", search.TypeNames()...)
 	complete(cmd, "perm", "r--", "rw-", "r-x", "rwx", "rw-s", ".w.")
-	cmd.SetFlagErrorFunc(func(cmd *cobra.Command, err error) error {
-		if o.typ != "" || o.from != "" {
-			return usagef("%v: a negative number needs -- or -e in front of it; see %s --help", err, cmd.CommandPath())
-		}
-		return flagError(cmd, err)
-	})
+	cmd.SetFlagErrorFunc(o.flagError)
 }
 
 // searched is a target that is open for searching.
@@ -207,14 +207,13 @@ func (o *searchFlags) run(ctx context.Context, g *globals, word string, words []
 	if err != nil {
 		return err
 	}
-	if o.typ == "" && !o.hex && !o.pointer {
-		tellTarget(word, words)
-	}
-	words, err = o.patternWords(words)
-	if err != nil {
+	if o.several.list, err = target.ParseList(word); err != nil {
 		return err
 	}
-	if o.several.list, err = target.ParseList(word); err != nil {
+	o.tellBefore(words)
+	typed := words
+	words, err = o.patternWords(words)
+	if err != nil {
 		return err
 	}
 	if o.several.list.Several() && (o.save != "" || o.from != "") {
@@ -232,7 +231,8 @@ func (o *searchFlags) run(ctx context.Context, g *globals, word string, words []
 		return o.look(ctx, g, s, words)
 	})
 	if err == nil || errors.Is(err, statusError(exitNothing)) {
-		o.tellRegexp(words)
+		o.tellNothing(typed, words)
+		o.tellCut()
 	}
 	return o.several.end(err, !o.count)
 }
@@ -275,6 +275,10 @@ func (o *searchFlags) search(ctx context.Context, g *globals, s *searched, patte
 	err = found.addAll(s, searcher.Matches(ctx, s.mem), save)
 	o.several.add(s, found.total)
 	o.found = o.found || found.total > 0
+	o.cut = o.cut || found.total == found.most && save == nil
+	if found.total == 0 {
+		o.left.add(s.opened, s.in)
+	}
 	if err != nil {
 		return err
 	}

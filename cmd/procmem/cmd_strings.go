@@ -34,7 +34,7 @@ Exit status: 0 done, whether there are strings or not; 1 failed; 2 bad usage;
 3 done, but memory that should have been readable was not.`,
 		Example: "  procmem strings 1234 -n 8 | grep -i password\n  procmem strings 1234 -e l --in '[heap]'\n" +
 			"  procmem strings core.1234 -t none | sort | uniq -c",
-		Args: exactly("TARGET"),
+		Args: noPattern,
 		RunE: func(cmd *cobra.Command, args []string) error { return o.run(g, args[0]) },
 	})
 	fl := cmd.Flags()
@@ -79,11 +79,13 @@ func (o *stringsFlags) run(g *globals, word string) error {
 		return err
 	}
 	printer := stringLines{encoding: encoding, radix: radix, terminal: term.IsTerminal(os.Stdout)}
-	return eachTarget(list, usual, openMemory, func(t *opened) error {
-		s, err := o.strings(t, specs, encoding)
+	var left leftOut
+	err = eachTarget(list, usual, openMemory, func(t *opened) error {
+		s, in, err := o.strings(t, specs, encoding)
 		if err != nil {
 			return lacking(err)
 		}
+		left.add(t, in)
 		whose, label := whoseOf(t.Target), ""
 		if list.Several() {
 			printer.whose = whose.String() + " "
@@ -95,22 +97,24 @@ func (o *stringsFlags) run(g *globals, word string) error {
 		}
 		return o.print(t, s, add, label)
 	})
+	left.tell(err)
+	return err
 }
 
-// strings returns what looks for the strings of one target.
-func (o *stringsFlags) strings(t *opened, specs []target.Spec, encoding search.Encoding) (*search.Searcher, error) {
+// strings returns what looks for the strings of one target, and where it looks.
+func (o *stringsFlags) strings(t *opened, specs []target.Spec, encoding search.Encoding) (*search.Searcher, []procmem.Range, error) {
 	in, err := resolveRanges(specs, t.maps, t.symbols)
 	if err != nil {
-		return nil, err
+		return nil, nil, err
 	}
 	if len(specs) == 0 {
 		in = ordinary(t.maps)
 	}
 	s, err := search.NewStrings(search.StringsOptions{Min: o.min, Encoding: encoding}, search.Options{In: in, Swapped: o.swapped})
 	if err != nil {
-		return nil, usageError{err}
+		return nil, nil, usageError{err}
 	}
-	return s, nil
+	return s, in, nil
 }
 
 // print prints the strings of one target.

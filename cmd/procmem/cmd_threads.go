@@ -29,7 +29,7 @@ A process is stopped to read its registers, for about a millisecond. With
 --method live it is not: then only blocked threads tell where they are, and of
 their registers what /proc/PID/task/TID/syscall holds: those of the system call.`,
 		Example: "  procmem threads 1234\n  procmem threads 1234 --registers\n  procmem threads core.1234",
-		Args:    exactly("TARGET"),
+		Args:    oneList,
 		RunE: func(cmd *cobra.Command, args []string) error {
 			list, err := target.ParseList(args[0])
 			if err != nil {

@@ -36,7 +36,7 @@ Exit status: 0 all is as it was written; 1 it is damaged, cut off, or no core;
 checksums, so nothing more was found out than that all parts are there and can
 be read.`,
 		Example: "  procmem verify core.1234\n  procmem verify core.1234.zst\n  procmem verify core.1234 --json",
-		Args:    exactly("CORE"),
+		Args:    oneAtATime,
 		RunE: func(cmd *cobra.Command, args []string) error {
 			p := startProgress(args[0])
 			defer p.end()

@@ -108,7 +108,7 @@ func openDestination(ctx context.Context, name string, size uint64, force bool) 
 	}
 	f, err := sink.Create(name, force)
 	if err != nil {
-		return nil, err
+		return nil, unforced(err)
 	}
 	s := sink.NewStream(f)
 	return &destination{s, name, func() error {

@@ -2,6 +2,7 @@ package main
 
 import (
 	"os"
+	"slices"
 	"strings"
 
 	"github.com/spf13/cobra"
@@ -44,7 +45,16 @@ func addHelp(root *cobra.Command) {
 	})
 }
 
-func showHelp(cmd *cobra.Command, _ []string) { _ = printHelp(shortHelp(cmd)) }
+// showHelp prints what --help does. Where that is before a command, args has the command.
+func showHelp(cmd *cobra.Command, args []string) {
+	if i := slices.IndexFunc(args, func(word string) bool { return !strings.HasPrefix(word, "-") }); !cmd.HasParent() && i >= 0 {
+		if text, err := longHelp(cmd, args[i:i+1]); err == nil {
+			_ = printHelp(text)
+			return
+		}
+	}
+	_ = printHelp(shortHelp(cmd))
+}
 
 // printHelp prints text of the program's own, with its lines.
 func printHelp(text string) error {
@@ -104,9 +114,9 @@ func longHelp(root *cobra.Command, words []string) (string, error) {
 	if t, ok := findTopic(words[0]); ok {
 		return t.short + ".\n\n" + t.text, nil
 	}
-	cmd, _, err := root.Find(words)
-	if err != nil || cmd == root || cmd.Name() != words[0] {
-		return "", unknownHelp(root, words[0])
+	cmd, err := helpedCommand(root, words[0])
+	if err != nil {
+		return "", err
 	}
 	var b strings.Builder
 	for i, s := range sectionsOf(cmd) {
@@ -116,6 +126,18 @@ func longHelp(root *cobra.Command, words []string) (string, error) {
 		b.WriteString(s.title + "\n\n" + s.text)
 	}
 	return b.String(), nil
+}
+
+// helpedCommand returns the command of a name. That may be gcore, which is a program.
+func helpedCommand(root *cobra.Command, name string) (*cobra.Command, error) {
+	if name == "gcore" {
+		return newGcore(), nil
+	}
+	cmd, _, err := root.Find([]string{name})
+	if _, answered := findAnswer(name, anyPID); err != nil || cmd == root || cmd.Name() != name || answered {
+		return nil, unknownHelp(root, name)
+	}
+	return cmd, nil
 }
 
 // helpWords are what help can be asked for, as a shell offers it.

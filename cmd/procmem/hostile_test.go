@@ -416,8 +416,8 @@ func TestNoCore(t *testing.T) {
 		"/dev/zero":                                      "not a regular file but a device",
 		"/dev/null":                                      "not a regular file but a device",
 		"/proc/self/exe":                                 "not a core file: ELF ",
-		"/proc/self/maps":                                "not a core file",
-		"/proc/self/mem":                                 "not a core file",
+		"/proc/thread-self/maps":                         "not a core file",
+		"/proc/thread-self/mem":                          "not a core file",
 	}
 	for file, want := range files {
 		for _, args := range commands(file, dir) {

@@ -53,7 +53,8 @@ debugger-loadable cores of them. The same commands work on a core file.`,
 	complete(root, "color", "auto", "always", "never")
 	root.SetFlagErrorFunc(flagError)
 	root.AddCommand(newMaps(g), newRead(g), newDump(g), newCore(g), newOpen(), newThreads(g), newStacks(g), newInfo(g),
-		newSearch(g), newStrings(g), newVerify(g), newPack(), newUnpack(), newDoctor(g), newDiff(g), newMan(), newWrite())
+		newSearch(g), newStrings(g), newVerify(g), newPack(), newUnpack(), newDoctor(g), newDiff(g), newMan(), newVersion())
+	root.AddCommand(newAnswers()...)
 	addHelp(root)
 	addCompletion(root)
 	return root

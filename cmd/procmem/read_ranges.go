@@ -1,6 +1,7 @@
 package main
 
 import (
+	"errors"
 	"fmt"
 	"slices"
 	"strings"
@@ -30,7 +31,7 @@ func resolveRanges(specs []target.Spec, ms []procmem.Mapping, tab *symbols.Table
 	for _, s := range specs {
 		rs, err := s.ResolveWith(ms, func(name string) (procmem.Range, error) { return findSymbol(tab, name) })
 		if err != nil {
-			return nil, err
+			return nil, orSymbol(err, s, tab)
 		}
 		ranges = append(ranges, rs...)
 	}
@@ -59,4 +60,13 @@ func findSymbol(tab *symbols.Table, name string) (procmem.Range, error) {
 		places = append(places, fmt.Sprintf("%d more", more))
 	}
 	return procmem.Range{}, fmt.Errorf("%w: %s is %s; give one of these addresses", target.ErrAmbiguousName, name, strings.Join(places, ", "))
+}
+
+// orSymbol adds to the error of a RANGE that it is a symbol.
+func orSymbol(err error, s target.Spec, tab *symbols.Table) error {
+	name, _, _ := strings.Cut(s.String(), "+")
+	if !errors.Is(err, target.ErrNoMapping) || len(tab.Find(name)) == 0 {
+		return err
+	}
+	return fmt.Errorf("%w; did you mean %s?", err, shellWord("sym:"+s.String()))
 }

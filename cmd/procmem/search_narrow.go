@@ -108,6 +108,9 @@ func (o *searchFlags) narrow(ctx context.Context, g *globals, s *searched) error
 	if err := sameTarget(o.from, info.Origin, s.origin()); err != nil {
 		return err
 	}
+	if typ, err := search.ParseType(o.typ); o.typ != "" && (err != nil || typ != info.Type) {
+		return usagef("%s holds candidates of type %v: leave out --type %s", o.from, info.Type, o.typ)
+	}
 	n := candidates.Narrowing{Change: o.change(), Swapped: o.swapped}
 	if o.in != nil || o.perm != "" {
 		n.In = s.in
@@ -159,6 +162,8 @@ func (o *searchFlags) narrowInto(ctx context.Context, g *globals, s *searched, f
 		_ = out.end() // prints what has been found
 		return o.narrowError(s, err)
 	}
+	o.found = found.Kept > 0
+	o.cut = save == nil && (printed == most || o.count && found.Kept-found.Swapped > most)
 	if err = nil; o.count {
 		err = out.count("", min(found.Kept-found.Swapped, most), false)
 	}

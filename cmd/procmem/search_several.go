@@ -2,10 +2,7 @@ package main
 
 import (
 	"errors"
-	"os"
-	"strconv"
 
-	"github.com/procmem/procmem/process"
 	"github.com/procmem/procmem/target"
 )
 
@@ -74,28 +71,4 @@ func matches(n uint64) string {
 		return "1 match"
 	}
 	return number(n) + " matches"
-}
-
-// tellTarget warns of a pattern that is more likely a target.
-func tellTarget(word string, patterns []string) {
-	for _, p := range patterns {
-		if what := otherTarget(p); what != "" {
-			notice("%s is a pattern here, and the %s, too: several targets are written %s,%s", p, what, word, p)
-			return
-		}
-	}
-}
-
-// otherTarget returns what a word is if it is a target, or "".
-func otherTarget(word string) string {
-	if pid, err := strconv.Atoi(word); err == nil && pid > 0 {
-		if p, err := process.Open(pid); err == nil {
-			p.Close()
-			return "pid of a process"
-		}
-	}
-	if st, err := os.Stat(word); err == nil && st.Mode().IsRegular() {
-		return "path of a file"
-	}
-	return ""
 }

@@ -2,11 +2,14 @@ package main
 
 import (
 	"bufio"
+	"cmp"
 	"errors"
 	"fmt"
 	"os"
 	"slices"
 	"strings"
+
+	"github.com/spf13/cobra"
 
 	"github.com/procmem/procmem"
 	"github.com/procmem/procmem/internal/pageset"
@@ -16,17 +19,23 @@ import (
 )
 
 // check refuses flags that do not go together.
-func (o *searchFlags) check(words []string) error {
+func (o *searchFlags) check(cmd *cobra.Command, args []string) error {
 	if err := o.checkCounts(); err != nil {
 		return err
 	}
-	if err := one(o.set, "string", "regexp", "hex", "type", "pointer-to", "from"); err != nil {
+	var err error
+	if o.typ, err = typeName(o.typ); err != nil {
+		return err
+	}
+	err = cmp.Or(one(o.set, "string", "regexp", "hex", "type", "pointer-to"),
+		one(o.set, "string", "regexp", "hex", "pointer-to", "from"))
+	if err != nil {
 		return err
 	}
 	if err := one(o.set, "changed", "unchanged", "increased", "decreased"); err != nil {
 		return err
 	}
-	number := o.typ != "" || o.pointer
+	number := (o.typ != "" || o.pointer) && o.from == ""
 	text := !number && !o.hex && o.from == ""
 	for _, c := range []struct {
 		flag string
@@ -37,7 +46,7 @@ func (o *searchFlags) check(words []string) error {
 		{"ignore-case", text, "--string and --regexp"},
 		{"align", number, "--type and --pointer-to"},
 		{"big-endian", number, "--type and --pointer-to"},
-		{"tolerance", strings.HasPrefix(o.typ, "f") || o.value != "", "--type f32 and f64, and --value"},
+		{"tolerance", number && strings.HasPrefix(o.typ, "f") || o.value != "", "--type f32 and f64, and --value"},
 		{"file", o.from == "", "patterns, and not with --from"},
 		{"pattern", o.from == "", "other patterns, and not with --from"},
 		{"save", number || o.from != "", "--type, --pointer-to and --from: candidates are numbers"},
@@ -52,13 +61,7 @@ func (o *searchFlags) check(words []string) error {
 			return usagef("--%s goes with %s", c.flag, c.with)
 		}
 	}
-	switch {
-	case o.from != "" && len(words) > 0:
-		return usagef("unexpected argument %q: --from looks at candidates, which --value compares with a number", words[0])
-	case o.from == "" && len(words) == 0 && len(o.also) == 0 && o.file == "" && (o.typ == "" || o.save == ""):
-		return usagef("PATTERN is missing: see procmem search --help")
-	}
-	return nil
+	return o.checkPatterns(cmd, args)
 }
 
 // one refuses more than one of these flags.

@@ -124,7 +124,7 @@ func (r *results) add(word string, err error) error {
 // status returns the status of all, as an error.
 func (r *results) status() error {
 	if n := len(r.refused); n > 0 {
-		notice("left out: %s that may not be read, the first %s (procmem doctor %s tells why)", processes(n), r.refused[0], r.refused[0])
+		notice("left out: %s that may not be read, the first is pid %s (procmem doctor %s tells why)", processes(n), r.refused[0], r.refused[0])
 	}
 	if len(r.seen) == 0 && r.lack != nil {
 		return r.lack

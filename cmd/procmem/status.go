@@ -57,6 +57,11 @@ func complain(err error) {
 			text = fmt.Sprintf("%s (procmem doctor %d tells more)", why, p.PID)
 		}
 	}
+	if e, ok := errors.AsType[*target.NameError](err); ok {
+		if near := nearProcess(e.Word); near != "" {
+			text += "; did you mean " + near + "?"
+		}
+	}
 	many, ok := errors.AsType[*target.ManyError](err)
 	if ok {
 		text, _, _ = strings.Cut(text, "\n")

@@ -14,18 +14,19 @@ import (
 // otherNames are what people who come from other programs type for a command.
 var otherNames = map[string]string{
 	"gcore": "core", "dump-core": "core", "pmap": "maps", "grep": "search", "find": "search", "scan": "search",
-	"hexdump": "read", "xxd": "read", "cat": "read", "pstack": "threads", "stack": "threads", "ps": "threads",
-	"check": "verify", "compress": "pack", "decompress": "unpack", "version": "--version",
+	"hexdump": "read", "xxd": "read", "cat": "read",
+	"check": "verify", "compress": "pack", "decompress": "unpack",
 }
 
 // unknownCommand says what to type in place of a word that is no command.
 func unknownCommand(root *cobra.Command, args []string) error {
 	word := args[0]
 	near := nearest(word, commandNames(root))
+	words, _ := targetInFront(args[1:])
 	other := otherNames[strings.ToLower(word)]
 	switch {
 	case other != "":
-		return usagef("unknown command %q: that is %s", word, strings.Join(append([]string{"procmem", other}, args[1:]...), " "))
+		return usagef("unknown command %q: that is %s", word, shellWords(append([]string{"procmem", other}, words...)))
 	case near == "" && isTarget(word):
 		return usagef("%s is a target; a command goes before it: procmem maps %[1]s, or read, search, threads, core (procmem --help lists all)", word)
 	}
@@ -43,6 +44,9 @@ func isTarget(word string) bool {
 
 // unknownHelp is unknownCommand for what help is asked for.
 func unknownHelp(root *cobra.Command, word string) error {
+	if text, ok := findAnswer(word, anyPID); ok {
+		return usagef("%s", text)
+	}
 	names := commandNames(root)
 	for _, t := range topics {
 		names = append(names, t.name)
@@ -56,8 +60,19 @@ func unknownHelp(root *cobra.Command, word string) error {
 
 // flagError says of a flag that is unknown which one is near.
 func flagError(cmd *cobra.Command, err error) error {
+	if words := cmd.Flags().Args(); !cmd.HasParent() && len(words) > 0 {
+		return unknownCommand(cmd, words) // such as grep -r
+	}
 	see := "see " + cmd.CommandPath() + " --help"
 	unknown, ok := errors.AsType[*pflag.NotExistError](err)
+	if ok {
+		if text, ok := answerFlag(unknown); ok {
+			return usagef("%v: %s", err, text)
+		}
+		if text, ok := misplaced(cmd, unknown.GetSpecifiedName()); ok {
+			return usagef("%s", text)
+		}
+	}
 	if !ok || unknown.GetSpecifiedShortnames() != "" {
 		return usagef("%v: %s", err, see)
 	}

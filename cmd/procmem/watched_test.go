@@ -73,6 +73,9 @@ func TestWatched(t *testing.T) {
 			}
 			files := section(t, string(page), "## Files")
 			for name := range seen.files {
+				if slices.Contains(c.args, name) { // a word may be the name of a core
+					continue
+				}
 				if !strings.Contains(files, "`"+name+"`") && (!strings.HasPrefix(name, "/") || !strings.Contains(files, name)) {
 					t.Errorf("%s is opened, which the page does not say", name)
 				}

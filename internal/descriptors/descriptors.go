@@ -37,15 +37,19 @@ type Descriptor struct {
 
 // Walk calls f with the descriptors of a process, in no order, until f returns false. dir is the
 // folder /proc/PID. Walk fails with ErrTooMany, and if the kernel does not let this process
-// look. A process that has ended has no descriptors.
-func Walk(dir *os.File, f func(Descriptor) (more bool)) error {
+// look. A process that has ended has no descriptors. step is called after each answer of the
+// kernel; nil for none.
+func Walk(dir *os.File, step func(), f func(Descriptor) (more bool)) error {
+	if step == nil {
+		step = func() {}
+	}
 	tids, err := threads(dir)
 	if err != nil {
 		return err
 	}
-	w := walk{f: f}
+	w := walk{f: f, step: step}
 	for _, tid := range tids {
-		if w.known(tid) {
+		if step(); w.known(tid) {
 			continue
 		}
 		if err := w.table(dir, "task/"+strconv.Itoa(tid)); w.ended || err != nil {
@@ -77,6 +81,7 @@ func threads(dir *os.File) (tids []int, err error) {
 // walk is the state of Walk.
 type walk struct {
 	f      func(Descriptor) bool
+	step   func()
 	ended  bool  // f has returned false
 	looked int   // descriptors, and tables
 	tables []int // a thread for each table, in the kernel's order of tables
@@ -125,7 +130,7 @@ func (w *walk) table(dir *os.File, name string) error {
 			if w.looked++; w.looked > Most {
 				return ErrTooMany
 			}
-			if !w.f(Descriptor{fd, thread}) {
+			if w.step(); !w.f(Descriptor{fd, thread}) {
 				w.ended = true
 				return nil
 			}

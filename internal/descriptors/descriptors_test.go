@@ -25,7 +25,7 @@ func links(t *testing.T, pid int) (out []string) {
 		t.Fatal(err)
 	}
 	defer dir.Close()
-	if err := Walk(dir, func(d Descriptor) bool {
+	if err := Walk(dir, nil, func(d Descriptor) bool {
 		link, err := d.Link()
 		if err == nil {
 			out = append(out, link)
@@ -109,13 +109,13 @@ func TestEnds(t *testing.T) {
 	}
 	defer dir.Close()
 	var seen []string
-	if err := Walk(dir, func(d Descriptor) bool {
+	if err := Walk(dir, nil, func(d Descriptor) bool {
 		seen = append(seen, d.Name)
 		return false
 	}); err != nil || len(seen) != 1 {
 		t.Errorf("%q, %v", seen, err)
 	}
-	full := walk{f: func(Descriptor) bool { return true }, looked: Most - 2}
+	full := walk{step: func() {}, f: func(Descriptor) bool { return true }, looked: Most - 2}
 	if err := full.table(dir, "."); !errors.Is(err, ErrTooMany) {
 		t.Errorf("too many: %v", err)
 	}
@@ -127,7 +127,7 @@ func TestEnds(t *testing.T) {
 	defer gone.Close()
 	p.Kill()
 	_, _ = p.Wait()
-	if err := Walk(gone, func(Descriptor) bool { return true }); err != nil {
+	if err := Walk(gone, nil, func(Descriptor) bool { return true }); err != nil {
 		t.Errorf("of a process that has ended: %v", err)
 	}
 }
@@ -146,7 +146,7 @@ func TestDescriptor(t *testing.T) {
 	}
 	defer dir.Close()
 	found := false
-	err = Walk(dir, func(d Descriptor) bool {
+	err = Walk(dir, nil, func(d Descriptor) bool {
 		if link, err := d.Link(); err != nil || !strings.Contains(link, f.Name()) {
 			return true
 		}

@@ -1,11 +1,73 @@
 package dirty
 
 import (
+	"sync"
+
 	"github.com/procmem/procmem"
 	"github.com/procmem/procmem/internal/background"
+	"github.com/procmem/procmem/internal/pageset"
 	"github.com/procmem/procmem/internal/sys"
 	"github.com/procmem/procmem/process"
 )
+
+// copier copies memory of a running process into a store, and knows what it has copied.
+type copier struct {
+	view    *process.View
+	store   Store
+	anew    []procmem.Range // memory of which the next round copies all, protected or not
+	Copied  pageset.Set     // pages that were copied as they were when they were protected
+	Zero    pageset.Set     // pages of Copied that are zeros, and not in the store
+	Stored  pageset.Set     // pages that were put into the store, trusted or not
+	batches chan *batch     // to the copying threads
+	done    chan *batch     // from them
+	free    []*batch
+	small   *batch // being filled with runs; nil for none
+	rounds  int    // number of complete rounds
+
+	reading sync.Mutex
+	putting sync.Mutex // held while the store works ahead; locked before reading is unlocked, so that batches stay in order
+	ahead   bool       // the store works at once on what is put, in the order of addresses
+}
+
+const (
+	copyBatch = 2 << 20
+	// copyThreads is the number of batches that are copied at once: one is read while another
+	// is written. One batch more is being filled.
+	copyThreads = 2
+	copyBatches = copyThreads + 1
+	// smallRun is the size from which reading a run of pages together with others is of no use.
+	smallRun = 128 << 10
+)
+
+// start starts the copying threads. They end with stop.
+func (t *copier) start(view *process.View, store Store) {
+	t.view, t.store = view, store
+	t.batches, t.done = make(chan *batch), make(chan *batch, copyBatches)
+	for range copyBatches {
+		t.free = append(t.free, new(batch))
+	}
+	for range copyThreads {
+		go t.copyBatches()
+	}
+}
+
+func (t *copier) stop() { close(t.batches) }
+
+// WorkAhead tells the store whether pages that are put from now on are likely to stay as they
+// are.
+func (t *copier) WorkAhead(likely bool) {
+	s, ok := t.store.(interface{ Ahead(likely bool) bool })
+	t.ahead = ok && s.Ahead(likely) && likely
+}
+
+// Ahead reports whether the store works on pages as soon as they are put.
+func (t *copier) Ahead() bool { return t.ahead }
+
+// forget notes that nothing is known of r.
+func (t *copier) forget(r procmem.Range) {
+	t.Copied.Remove(r)
+	t.Zero.Remove(r)
+}
 
 // batch is memory that is copied at once: one run of pages, or many small ones that the process
 // has written.
@@ -60,7 +122,7 @@ func (b *batch) put(store Store, buf []byte) {
 // copyBatches copies one batch after the other. The first round writes its batches in the
 // background. Reading is not in the background, because a reader holds the lock of the address
 // space. If it waited for a processor, the process would wait, too.
-func (t *Tracker) copyBatches() {
+func (t *copier) copyBatches() {
 	thread := background.New()
 	defer thread.Close()
 	buf := sys.Aligned(copyBatch)
@@ -88,8 +150,23 @@ func (t *Tracker) copyBatches() {
 	}
 }
 
+// copyRun copies a run of pages. mem is what to read them from, or nil for the process itself.
+func (t *copier) copyRun(r procmem.Range, mem procmem.Memory) error {
+	for !r.Empty() {
+		b, err := t.freeBatch()
+		if err != nil {
+			return err
+		}
+		b.mem = mem
+		b.add(procmem.Range{Start: r.Start, End: r.Start + procmem.Addr(min(r.Size(), copyBatch))})
+		r.Start += procmem.Addr(b.size)
+		t.batches <- b
+	}
+	return nil
+}
+
 // gather copies a run of pages together with others.
-func (t *Tracker) gather(r procmem.Range) (err error) {
+func (t *copier) gather(r procmem.Range) (err error) {
 	if t.small != nil && (t.small.size+r.Size() > copyBatch || len(t.small.runs) == maxTogether) {
 		t.flush()
 	}
@@ -107,7 +184,7 @@ func (t *Tracker) gather(r procmem.Range) (err error) {
 const maxTogether = 512
 
 // flush begins to copy what was gathered.
-func (t *Tracker) flush() {
+func (t *copier) flush() {
 	if t.small != nil {
 		t.batches <- t.small
 		t.small = nil
@@ -116,7 +193,7 @@ func (t *Tracker) flush() {
 
 // freeBatch returns a batch that is not being copied, and waits for one if need be. It fails if
 // the store did.
-func (t *Tracker) freeBatch() (*batch, error) {
+func (t *copier) freeBatch() (*batch, error) {
 	for len(t.free) == 0 {
 		if err := t.finish(<-t.done); err != nil {
 			return nil, err
@@ -131,7 +208,7 @@ func (t *Tracker) freeBatch() (*batch, error) {
 }
 
 // finish takes note of what has been copied. It returns the error of the store.
-func (t *Tracker) finish(b *batch) error {
+func (t *copier) finish(b *batch) error {
 	t.free = append(t.free, b)
 	for i, r := range b.runs {
 		end := r.Start + procmem.Addr(b.copied[i])
@@ -145,7 +222,7 @@ func (t *Tracker) finish(b *batch) error {
 }
 
 // drain waits for all that is being copied. It returns the first error of the store.
-func (t *Tracker) drain() (err error) {
+func (t *copier) drain() (err error) {
 	t.flush()
 	for len(t.free) < copyBatches {
 		if ferr := t.finish(<-t.done); err == nil {

@@ -193,25 +193,10 @@ func (t *Tracker) copyShared(ctx context.Context, o *Shared, m *procmem.Mapping,
 				return written, context.Cause(ctx)
 			}
 			written.add(Work{gap.Size(), 1})
-			if err := t.copyBacking(gap, mem); err != nil {
+			if err := t.copyRun(gap, mem); err != nil {
 				return written, err
 			}
 		}
 	}
 	return written, nil
-}
-
-// copyBacking copies a range from its backing memory.
-func (t *Tracker) copyBacking(r procmem.Range, mem procmem.Memory) error {
-	for !r.Empty() {
-		b, err := t.freeBatch()
-		if err != nil {
-			return err
-		}
-		b.mem = mem
-		b.add(procmem.Range{Start: r.Start, End: r.Start + procmem.Addr(min(r.Size(), copyBatch))})
-		r.Start += procmem.Addr(b.size)
-		t.batches <- b
-	}
-	return nil
 }

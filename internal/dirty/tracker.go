@@ -6,7 +6,6 @@ import (
 	"fmt"
 	"math"
 	"os"
-	"sync"
 
 	"golang.org/x/sys/unix"
 
@@ -28,29 +27,15 @@ import (
 //
 // A Tracker is not safe for concurrent use.
 type Tracker struct {
+	copier
 	p          *process.Process
 	uffd       int
 	pm         *os.File // /proc/PID/pagemap
 	boundaries boundaries
-	view       *process.View
-	store      Store
 	Ranges     []procmem.Range // tracked memory, ascending
-	anew       []procmem.Range // memory of which the next round copies all, protected or not
-	Copied     pageset.Set     // pages that were copied as they were when they were protected
-	Zero       pageset.Set     // pages of Copied that are zeros, and not in the store
-	Stored     pageset.Set     // pages that were put into the store, trusted or not
 	Files      []procmem.Range // where pages may be a file's; set by the owner
 	Own        []procmem.Range // mappings whose written pages are no other process's; set by the owner
 	vec        []sys.PageRegion
-	batches    chan *batch // to the copying threads
-	done       chan *batch // from them
-	free       []*batch
-	small      *batch // being filled with runs; nil for none
-	rounds     int    // number of complete rounds
-
-	reading sync.Mutex
-	putting sync.Mutex // held while the store works ahead; locked before reading is unlocked, so that batches stay in order
-	ahead   bool       // the store works at once on what is put, in the order of addresses
 	// Check is called from time to time in a round with the address up to which it has come.
 	// Its error ends the round. nil for none.
 	Check func(upTo procmem.Addr) error
@@ -64,13 +49,6 @@ const (
 	// registerStep bounds the number of neighbouring mappings that are registered at once, for
 	// the same reason.
 	registerStep = 256
-	copyBatch    = 2 << 20
-	// copyThreads is the number of batches that are copied at once: one is read while another
-	// is written. One batch more is being filled.
-	copyThreads = 2
-	copyBatches = copyThreads + 1
-	// smallRun is the size from which reading a run of pages together with others is of no use.
-	smallRun = 128 << 10
 )
 
 // New returns a Tracker that tracks nothing yet. uffd is a userfaultfd of the target, and
@@ -89,20 +67,14 @@ func New(p *process.Process, uffd int, view *process.View, store Store) (*Tracke
 		pm.Close()
 		return nil, err
 	}
-	t := &Tracker{p: p, uffd: uffd, pm: pm, boundaries: boundaries{maps}, view: view, store: store, vec: make([]sys.PageRegion, 512),
-		batches: make(chan *batch), done: make(chan *batch, copyBatches)}
-	for range copyBatches {
-		t.free = append(t.free, new(batch))
-	}
-	for range copyThreads {
-		go t.copyBatches()
-	}
+	t := &Tracker{p: p, uffd: uffd, pm: pm, boundaries: boundaries{maps}, vec: make([]sys.PageRegion, 512)}
+	t.copier.start(view, store)
 	return t, nil
 }
 
 // Close stops the copying threads and closes files. It does not end the tracking: Untrack does.
 func (t *Tracker) Close() error {
-	close(t.batches)
+	t.copier.stop()
 	return errors.Join(t.boundaries.maps.Close(), t.pm.Close())
 }
 
@@ -269,22 +241,6 @@ func (t *Tracker) WrittenBelow(upTo procmem.Addr) (written, batches, all uint64)
 	return written, batches, t.Copied.Len()
 }
 
-// WorkAhead tells the store whether pages that are put from now on are likely to stay as they
-// are.
-func (t *Tracker) WorkAhead(likely bool) {
-	s, ok := t.store.(interface{ Ahead(likely bool) bool })
-	t.ahead = ok && s.Ahead(likely) && likely
-}
-
-// Ahead reports whether the store works on pages as soon as they are put.
-func (t *Tracker) Ahead() bool { return t.ahead }
-
-// forget notes that nothing is known of r.
-func (t *Tracker) forget(r procmem.Range) {
-	t.Copied.Remove(r)
-	t.Zero.Remove(r)
-}
-
 // step protects what has been written of a range, and copies it. If forced is true, all pages
 // count as written.
 func (t *Tracker) step(r procmem.Range, forced bool) (written Work, err error) {
@@ -365,16 +321,7 @@ func (t *Tracker) copy(r procmem.Range, categories uint64, written bool) error {
 	case written && r.Size() < smallRun && categories&sys.PagePresent != 0 && pageset.Covers(t.Own, r):
 		return t.gather(r)
 	}
-	for !r.Empty() {
-		b, err := t.freeBatch()
-		if err != nil {
-			return err
-		}
-		b.add(procmem.Range{Start: r.Start, End: r.Start + procmem.Addr(min(r.Size(), copyBatch))})
-		r.Start += procmem.Addr(b.size)
-		t.batches <- b
-	}
-	return nil
+	return t.copyRun(r, nil)
 }
 
 // Trusted reports whether pages with these categories of the scan in the pause are as they were

@@ -40,7 +40,7 @@ func Waits(p *process.Process, view *process.View, maps []procmem.Mapping) error
 	}
 	defer dir.Close()
 	var waits error
-	err = descriptors.Walk(dir, func(d descriptors.Descriptor) bool {
+	err = descriptors.Walk(dir, nil, func(d descriptors.Descriptor) bool {
 		if tellsOfForks(d) {
 			waits = ErrWaits
 		}

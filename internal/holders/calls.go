@@ -47,7 +47,7 @@ func HasRings(p *process.Process, maps []procmem.Mapping) bool {
 	}
 	defer dir.Close()
 	found := false
-	err = descriptors.Walk(dir, func(d descriptors.Descriptor) bool {
+	err = descriptors.Walk(dir, nil, func(d descriptors.Descriptor) bool {
 		link, err := d.Link()
 		found = err == nil && strings.HasPrefix(link, "anon_inode:[io_uring]")
 		return !found

@@ -61,8 +61,8 @@ func find(pids []int, files []ID) answer {
 		f.fields = append(f.fields, fmt.Appendf(nil, " %02x:%02x %d ", id.Major, id.Minor, id.Inode))
 	}
 	out := answer{holders: make(map[ID][]holder)}
-	out.unseen = patient.Ask(pids, func(pid int) (h found) {
-		privilege.Raised(func() { h = f.look(pid) })
+	out.unseen = patient.Ask(patient.Short, pids, func(pid int, step func()) (h found) {
+		privilege.Raised(func() { h = f.look(pid, step) })
 		return h
 	}, func(pid int, h found) {
 		if h.unseen {
@@ -89,7 +89,7 @@ type found struct {
 	unseen       bool
 }
 
-func (f *finder) look(pid int) found {
+func (f *finder) look(pid int, step func()) found {
 	h := found{mapped: make([]bool, len(f.files)), open: make([]bool, len(f.files))}
 	dir, err := os.OpenFile(privilege.ProcPath(pid), unix.O_PATH|unix.O_DIRECTORY, 0)
 	if err != nil {
@@ -104,8 +104,9 @@ func (f *finder) look(pid int) found {
 	if len(maps) == 0 {
 		return h // a kernel thread, or a zombie
 	}
+	step()
 	f.mappings(maps, h.mapped)
-	h.unseen = !f.descriptors(dir, h.open)
+	h.unseen = !f.descriptors(dir, step, h.open)
 	return h
 }
 
@@ -160,8 +161,8 @@ func (f *finder) mappings(maps []byte, mapped []bool) {
 
 // descriptors looks for the files among the open ones, and reports whether it could look at
 // all. It asks about the inode first, by fdinfo, which waits for no server.
-func (f *finder) descriptors(dir *os.File, open []bool) (all bool) {
-	err := descriptors.Walk(dir, func(d descriptors.Descriptor) bool {
+func (f *finder) descriptors(dir *os.File, step func(), open []bool) (all bool) {
+	err := descriptors.Walk(dir, step, func(d descriptors.Descriptor) bool {
 		if link, err := d.Link(); err != nil || !strings.HasPrefix(link, "/") {
 			return true // a socket, a pipe
 		}

@@ -24,9 +24,9 @@ func Pinned(p *process.Process) (why string) {
 		return "" // the process is gone
 	}
 	// A call that is passed over still has the folder, so it closes that itself.
-	silent := patient.Ask([]*os.File{dir}, func(dir *os.File) string {
+	silent := patient.Ask(patient.Long, []*os.File{dir}, func(dir *os.File, step func()) string {
 		defer dir.Close()
-		return pinnedBy(dir)
+		return pinnedBy(dir, step)
 	}, func(_ *os.File, answer string) { why = answer })
 	if silent > 0 {
 		return "its descriptors could not be looked at"
@@ -36,8 +36,8 @@ func Pinned(p *process.Process) (why string) {
 
 // pinnedBy is Pinned for the process with a folder. It waits while the process executes a
 // program.
-func pinnedBy(dir *os.File) (why string) {
-	err := descriptors.Walk(dir, func(d descriptors.Descriptor) bool {
+func pinnedBy(dir *os.File, step func()) (why string) {
+	err := descriptors.Walk(dir, step, func(d descriptors.Descriptor) bool {
 		why = pins(d)
 		return why == ""
 	})

@@ -9,6 +9,7 @@ import (
 	"net"
 	"os"
 	"os/exec"
+	"slices"
 	"strconv"
 	"syscall"
 	"time"
@@ -73,7 +74,14 @@ type failure struct {
 }
 
 // travels are the errors that keep their identity between the processes.
-var travels = [...]error{procmem.ErrGone, ErrExec, ErrSignalled, ErrStays, ErrFrozen}
+var travels = [...]error{procmem.ErrGone, ErrExec, ErrSignalled, ErrStays, ErrFrozen,
+	errNoVDSO, errOwnVDSO, ErrSeccomp, errDispatch, errShadow, errCodeMode, errNoUffd}
+
+// Never reports whether an error says that no system call will ever be run in the process, or
+// that the kernel gives it no userfaultfd.
+func Never(err error) bool {
+	return slices.ContainsFunc(travels[5:], func(e error) bool { return errors.Is(err, e) })
+}
 
 func newFailure(err error) *failure {
 	if err == nil {

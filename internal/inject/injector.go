@@ -25,6 +25,7 @@ var (
 	errDispatch   = errors.New("it turns system calls into signals (PR_SET_SYSCALL_USER_DISPATCH)")
 	errShadow     = errors.New("it runs with a shadow stack")
 	errCodeMode   = errors.New("it is not in 64-bit code")
+	errNoUffd     = errors.New("the kernel gives it no userfaultfd")
 	errRseq       = errors.New("it is in a restartable sequence")
 	ErrSignalled  = errors.New("a signal came first")
 	errNotStopped = errors.New("it did not stop in time")

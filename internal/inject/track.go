@@ -70,7 +70,7 @@ func trackError(e unix.Errno) error {
 	case unix.EMFILE, unix.ENFILE:
 		return fmt.Errorf("it has as many files open as it may: %w", e)
 	case unix.ENOSYS, unix.EPERM:
-		return fmt.Errorf("the kernel gives it no userfaultfd: %w", e)
+		return fmt.Errorf("%w: %w", errNoUffd, e)
 	}
 	return e
 }

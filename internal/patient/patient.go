@@ -5,19 +5,24 @@ package patient
 
 import (
 	"runtime"
+	"sync/atomic"
 	"time"
 )
 
-// How long the answers may take.
+// How long an answer, or a step of it, may take.
 const (
-	answerTime = 100 * time.Millisecond // one of them
-	searchTime = 3 * time.Second        // all together
+	Short = 100 * time.Millisecond // while a process may be held, or where many are asked
+	Long  = 2 * time.Second        // on a machine that is busy with other work
 )
 
+// searchTime is how long all answers together may take.
+const searchTime = 3 * time.Second
+
 // Ask calls f for each id, in order, and give with the result, on the calling goroutine. An id
-// for which f takes too long is passed over; that call of f may go on in the background. Ask
-// returns how many were passed over.
-func Ask[ID, T any](ids []ID, f func(id ID) T, give func(id ID, answer T)) (silent int) {
+// for which f takes longer than answerTime is passed over; that call of f may go on in the
+// background. Ask returns how many were passed over. f calls step whenever the kernel has
+// answered, where it asks more than once.
+func Ask[ID, T any](answerTime time.Duration, ids []ID, f func(id ID, step func()) T, give func(id ID, answer T)) (silent int) {
 	type answer struct {
 		i     int
 		value T
@@ -27,14 +32,16 @@ func Ask[ID, T any](ids []ID, f func(id ID) T, give func(id ID, answer T)) (sile
 			return silent + len(ids)
 		}
 		answers := make(chan answer, len(ids))
+		var steps atomic.Uint64
+		step := func() { steps.Add(1) }
 		go func(ids []ID) {
 			runtime.LockOSThread() // it may be stuck in a system call
 			defer runtime.UnlockOSThread()
 			for i, id := range ids {
-				answers <- answer{i, f(id)}
+				answers <- answer{i, f(id, step)}
 			}
 		}(ids)
-		next, last := 0, time.Now()
+		next, last, taken := 0, time.Now(), uint64(0)
 		late := time.NewTimer(answerTime)
 		for next < len(ids) {
 			select {
@@ -43,6 +50,9 @@ func Ask[ID, T any](ids []ID, f func(id ID) T, give func(id ID, answer T)) (sile
 				give(ids[a.i], a.value)
 				continue
 			case <-late.C:
+			}
+			if now := steps.Load(); now != taken && time.Since(began) < searchTime {
+				taken, last = now, time.Now()
 			}
 			if rest := answerTime - time.Since(last); rest > 0 {
 				late.Reset(rest)

@@ -18,11 +18,11 @@ import (
 // wait for it (exec_update_lock), even past the point from which its memory is its own. Such a
 // process is passed over.
 func matching(ids []int, f func(int) bool) (out []int) {
-	raised := func(id int) (is bool) {
+	raised := func(id int, _ func()) (is bool) {
 		privilege.Raised(func() { is = f(id) })
 		return is
 	}
-	patient.Ask(ids, raised, func(id int, is bool) {
+	patient.Ask(patient.Short, ids, raised, func(id int, is bool) {
 		if is {
 			out = append(out, id)
 		}

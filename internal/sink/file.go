@@ -47,7 +47,7 @@ func Create(path string, force bool) (*File, error) {
 			return nil, fmt.Errorf("create %s: it is %s, and nothing but a regular file is replaced", path, kindOf(st.Mode()))
 		}
 		if !force {
-			return nil, fmt.Errorf("create %s: %w (use --force to replace it)", path, os.ErrExist)
+			return nil, fmt.Errorf("create %s: %w", path, os.ErrExist)
 		}
 	}
 	tmp := path + suffix

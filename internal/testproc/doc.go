@@ -49,7 +49,7 @@
 // and are there when it is ready. Zoo-6 loops in the range of the fact spinloop, with the
 // registers of the facts "reg NAME". As numbers these are rbx and r12 to r15 (i386: ebx, esi,
 // edi). As bytes they are ymm0 to ymm15 or xmm0 to xmm15, by the fact vector 32 or 16 (i386: 8
-// of them). On amd64, zoo-1 has the same values in them.
+// of them; arm64: x19 to x23, and q0 to q15). On amd64, zoo-1 has the same values in them.
 //
 // Needles are data, bss, heap and rodata (a constant, which is in the file of the program too).
 // Others are stack and tls of the main thread, stack-1 to stack-8, and tls-1 to tls-8.

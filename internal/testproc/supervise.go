@@ -107,8 +107,7 @@ func launch(calls string, args []string) error {
 	prog := unix.SockFprog{Len: uint16(len(filter)), Filter: &filter[0]}
 	// Once the supervisor has got a call, only what is deadly interrupts it, so that none is
 	// seen twice.
-	const flags = unix.SECCOMP_FILTER_FLAG_NEW_LISTENER | unix.SECCOMP_FILTER_FLAG_WAIT_KILLABLE_RECV
-	if _, _, e := unix.Syscall(unix.SYS_SECCOMP, unix.SECCOMP_SET_MODE_FILTER, flags, uintptr(unsafe.Pointer(&prog))); e != 0 {
+	if _, _, e := unix.Syscall(unix.SYS_SECCOMP, unix.SECCOMP_SET_MODE_FILTER, listening, uintptr(unsafe.Pointer(&prog))); e != 0 {
 		return fmt.Errorf("seccomp: %w", e)
 	}
 	if _, _, e := unix.Syscall(launched, 0, 0, 0); e != 0 {
@@ -117,9 +116,22 @@ func launch(calls string, args []string) error {
 	return syscall.Exec(args[0], args[1:], os.Environ())
 }
 
-// Attach begins to decide, once the process was started. Wait must follow.
+const listening = unix.SECCOMP_FILTER_FLAG_NEW_LISTENER | unix.SECCOMP_FILTER_FLAG_WAIT_KILLABLE_RECV
+
+// canListen reports whether the kernel knows what a supervisor needs (5.19). There is no filter
+// at address 0, which the kernel finds only where it knows the flags.
+func canListen() bool {
+	_, _, e := unix.Syscall(unix.SYS_SECCOMP, unix.SECCOMP_SET_MODE_FILTER, listening, 0)
+	return e == unix.EFAULT
+}
+
+// Attach begins to decide, once the process was started. Wait must follow. The test is skipped
+// where the kernel cannot do that.
 func (s *Supervisor) Attach(t testing.TB, pid int) {
 	t.Helper()
+	if !canListen() {
+		t.Skip("testproc: this kernel has no SECCOMP_FILTER_FLAG_WAIT_KILLABLE_RECV")
+	}
 	s.tgid, s.done, s.listener = map[int]int{}, make(chan struct{}), -1
 	Until(t, "the launcher to install its filter", func() bool {
 		s.listener = takeListener(pid)

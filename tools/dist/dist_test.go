@@ -11,6 +11,7 @@ import (
 	"os"
 	"os/exec"
 	"path/filepath"
+	"regexp"
 	"runtime"
 	"slices"
 	"strconv"
@@ -72,6 +73,9 @@ func (r *release) testTarball(t *testing.T) {
 	command(t, root, "tar", "-tzf", r.path(".tar.gz", "arm64"), "procmem-"+testVersion+"-linux-arm64/"+binaryPath)
 }
 
+// pages are some of the documents, of each folder.
+var pages = []string{docPath + "/README.md", docPath + "/docs/pause.md", docPath + "/docs/design/pausing.md"}
+
 func (r *release) testDeb(t *testing.T) {
 	need(t, "dpkg")
 	root := t.TempDir()
@@ -82,6 +86,12 @@ func (r *release) testDeb(t *testing.T) {
 	}
 	if err := os.WriteFile(filepath.Join(root, "var/lib/dpkg/status"), nil, 0o644); err != nil {
 		t.Fatal(err)
+	}
+	listed := command(t, "", "dpkg-deb", "--contents", r.path(".deb", runtime.GOARCH)) // dpkg may be told to leave documents out
+	for _, page := range pages {
+		if !strings.Contains(listed, " ./usr/"+page+"\n") {
+			t.Errorf("%s is not in the package:\n%s", page, listed)
+		}
 	}
 	for _, arch := range arches {
 		before := filesIn(t, root, "usr")
@@ -279,10 +289,38 @@ func testZsh(t *testing.T, dir string) {
 	}
 }
 
+// A commit without a tag is called a development version of the next release, as go build does.
+func TestUntaggedVersion(t *testing.T) {
+	source, root := "../..", t.TempDir()
+	for _, name := range []string{"Makefile", "cmd/procmem/globals.go"} {
+		b, err := os.ReadFile(filepath.Join(source, name))
+		if err != nil {
+			t.Fatal(err)
+		}
+		if err := os.MkdirAll(filepath.Dir(filepath.Join(root, name)), 0o755); err != nil {
+			t.Fatal(err)
+		}
+		if err := os.WriteFile(filepath.Join(root, name), b, 0o644); err != nil {
+			t.Fatal(err)
+		}
+	}
+	command(t, root, "git", "init", "-q")
+	command(t, root, "git", "add", ".")
+	command(t, root, "git", "-c", "user.name=x", "-c", "user.email=x", "commit", "-qm", "x")
+	if out := command(t, root, "make", "--no-print-directory", "-n", "build"); !regexp.MustCompile(`main\.version=\d+\.\d+\.\d+-dev-[0-9a-f]{7,}'`).MatchString(out) {
+		t.Errorf("make runs %s", out)
+	}
+	command(t, root, "git", "tag", "v1.2.3")
+	if out := command(t, root, "make", "--no-print-directory", "-n", "build"); !strings.Contains(out, "main.version=v1.2.3'") {
+		t.Errorf("make runs %s", out)
+	}
+}
+
 func TestPackageVersion(t *testing.T) {
 	for version, want := range map[string]string{
 		"v1.2.3": "1.2.3", "1.2": "1.2", "v1.2.3-4-gabc": "1.2.3+4.gabc", "v1.2.3-4-gabc-dirty": "1.2.3+4.gabc.dirty",
 		"abc1234": "0.0~00010101000000.abc1234", "v1.2.3-dirty": "1.2.3+dirty", "v1.3.0-rc1": "1.3.0~rc1",
+		"0.1.0-dev-abc1234": "0.1.0~dev00010101000000.abc1234", "0.1.0-dev-abc1234-dirty": "0.1.0~dev00010101000000.abc1234.dirty",
 	} {
 		if got := (&release{version: version}).packageVersion(); got != want {
 			t.Errorf("%s: %s, want %s", version, got, want)

@@ -88,9 +88,15 @@ func (r *release) packaged(arch, format string) (list files.Contents, err error)
 // described is what git describe prints: a tag, how far it is from there, and whether more was changed.
 var described = regexp.MustCompile(`^v?(\d+\.\d+(?:\.\d+)*)(?:-(rc\d+))?(?:-(\d+)-(g[0-9a-f]+))?(-dirty)?$`)
 
+// untagged is what make calls a commit that has no tag before it.
+var untagged = regexp.MustCompile(`^(\d+\.\d+\.\d+)-dev-(.+)$`)
+
 // packageVersion is a version that package managers put in order: 1.2.3~rc1 comes before 1.2.3, and
-// that before 1.2.3+4.gab12. Without a tag it comes before all releases.
+// that before 1.2.3+4.gab12. Without a tag it comes before the next release.
 func (r *release) packageVersion() string {
+	if m := untagged.FindStringSubmatch(r.version); m != nil {
+		return m[1] + "~dev" + r.time.Format("20060102150405") + "." + strings.ReplaceAll(m[2], "-", ".")
+	}
 	m := described.FindStringSubmatch(r.version)
 	if m == nil {
 		return "0.0~" + r.time.Format("20060102150405") + "." + strings.ReplaceAll(r.version, "-", ".")

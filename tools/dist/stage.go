@@ -17,7 +17,7 @@ const (
 	bashPath      = "share/bash-completion/completions/procmem"
 	zshPath       = "share/zsh/site-functions/_procmem"
 	fishPath      = "share/fish/vendor_completions.d/procmem.fish"
-	copyrightPath = "share/doc/procmem/copyright"
+	copyrightPath = docPath + "/copyright"
 )
 
 // in returns the path of a staged file.
@@ -31,7 +31,7 @@ func (r *release) fillStage() error {
 		}
 	}
 	for _, arch := range arches {
-		for _, step := range []func(string) error{r.man, r.completion, r.copyright} {
+		for _, step := range []func(string) error{r.man, r.completion, r.copyright, r.docs} {
 			if err := step(arch); err != nil {
 				return err
 			}

@@ -10,6 +10,10 @@
 #define GPRS 5
 #define VECTORS 16
 static const char *gpr_names[GPRS] = {"rbx", "r12", "r13", "r14", "r15"};
+#elif defined(__aarch64__)
+#define GPRS 5
+#define VECTORS 16
+static const char *gpr_names[GPRS] = {"x19", "x20", "x21", "x22", "x23"};
 #else
 #define GPRS 3
 #define VECTORS 8
@@ -56,6 +60,30 @@ __asm__(
 	".type zoo_futex, @function\nzoo_futex:\n.cfi_startproc\n ENTER\n"
 	" mov %rsi, %r9\n mov %rdx, %rdi\n xor %esi, %esi\n mov %rcx, %rdx\n xor %r10d, %r10d\n mov $202, %eax\n syscall\n"
 	" mov %r9, %rsi\n LEAVE_\n.cfi_endproc\n.size zoo_futex, .-zoo_futex\n");
+#elif defined(__aarch64__)
+__asm__(
+	".macro EACH op, base\n"
+	" add x10, \\base, 40\n"
+	" .irp i,0,1,2,3,4,5,6,7,8,9,10,11,12,13,14,15\n"
+	"  \\op q\\i, [x10, 32*\\i]\n"
+	" .endr\n"
+	".endm\n"
+	".macro GENERAL pair, single, base\n"
+	" \\pair x19, x20, [\\base]\n \\pair x21, x22, [\\base, 16]\n \\single x23, [\\base, 32]\n"
+	".endm\n"
+	".text\n.globl zoo_spin, zoo_spin_loop, zoo_spin_end\n"
+	".type zoo_spin, %function\nzoo_spin:\n.cfi_startproc\n"
+	" stp x29, x30, [sp, -128]!\n .cfi_adjust_cfa_offset 128\n .cfi_rel_offset x29, 0\n .cfi_rel_offset x30, 8\n"
+	" mov x29, sp\n"
+	" stp x19, x20, [sp, 16]\n stp x21, x22, [sp, 32]\n str x23, [sp, 48]\n"
+	" stp d8, d9, [sp, 64]\n stp d10, d11, [sp, 80]\n stp d12, d13, [sp, 96]\n stp d14, d15, [sp, 112]\n"
+	" GENERAL ldp, ldr, x0\n EACH ldr, x0\n"
+	"zoo_spin_loop: ldr x9, [x2]\n add x9, x9, 1\n str x9, [x2]\n subs x3, x3, 1\n b.ne zoo_spin_loop\n"
+	"zoo_spin_end: GENERAL stp, str, x1\n EACH str, x1\n"
+	" ldp d14, d15, [sp, 112]\n ldp d12, d13, [sp, 96]\n ldp d10, d11, [sp, 80]\n ldp d8, d9, [sp, 64]\n"
+	" ldr x23, [sp, 48]\n ldp x21, x22, [sp, 32]\n ldp x19, x20, [sp, 16]\n"
+	" ldp x29, x30, [sp], 128\n .cfi_adjust_cfa_offset -128\n .cfi_restore x29\n .cfi_restore x30\n"
+	" ret\n.cfi_endproc\n.size zoo_spin, .-zoo_spin\n");
 #else
 __asm__(
 	".macro EACH op, base, reg, first\n"
@@ -84,6 +112,17 @@ static volatile unsigned long spins;
 static unsigned long spin_mismatches, futex_mismatches, futex_wakes, returns;
 static uint32_t futex_word;
 
+#if defined(__aarch64__)
+static const char *narrow = "q", *wide = "";
+static int has_avx(void) { return 0; }
+#else
+static const char *narrow = "xmm", *wide = "ymm";
+static int has_avx(void) {
+	__builtin_cpu_init();
+	return __builtin_cpu_supports("avx") != 0;
+}
+#endif
+
 static void init_registers(void) {
 	for (int i = 0; i < GPRS; i++) known.gpr[i] = (unsigned long)mix(stamp + 1000 + i);
 	for (int i = 0; i < VECTORS; i++)
@@ -91,15 +130,14 @@ static void init_registers(void) {
 			uint64_t v = mix(stamp + 2000 + 4 * i + k);
 			memcpy(&known.vector[i][8 * k], &v, 8);
 		}
-	__builtin_cpu_init();
-	avx = __builtin_cpu_supports("avx") != 0;
+	avx = has_avx();
 	int width = avx ? 32 : 16;
 	for (int i = 0; i < VECTORS; i++) memset(&known.vector[i][width], 0, 32 - width);
 	for (int i = 0; i < GPRS; i++) say("reg %s 0x%lx", gpr_names[i], known.gpr[i]);
 	for (int i = 0; i < VECTORS; i++) {
 		char hex[65];
 		for (int k = 0; k < width; k++) sprintf(hex + 2 * k, "%02x", known.vector[i][k]);
-		say("reg %s%d %s", avx ? "ymm" : "xmm", i, hex);
+		say("reg %s%d %s", avx ? wide : narrow, i, hex);
 	}
 	say("vector %d", width);
 	say("spinloop %p %p", (void *)zoo_spin_loop, (void *)zoo_spin_end);
@@ -487,6 +525,11 @@ static int on_map(int argc, char **argv) {
 		say("ok %p", to);
 		return 1;
 	}
+	if (!strcmp(what, "cover") && argc == 3) { // another mapping, whose place it takes
+		struct map *to = find(argv[2]);
+		answer(!to || m->len != to->len || mremap(m->addr, m->len, m->len, MREMAP_MAYMOVE | MREMAP_FIXED, to->addr) == MAP_FAILED);
+		return 1;
+	}
 	if (!strcmp(what, "alias") && argc == 3 && map_count < 64) { // the same shared memory once more
 		char *p = mremap(m->addr, 0, m->len, MREMAP_MAYMOVE | MREMAP_FIXED, place(m->len, PAGE));
 		if (p == MAP_FAILED) return answer(1), 1;
@@ -518,6 +561,14 @@ static int on_map(int argc, char **argv) {
 		answer(0);
 	} else if (!strcmp(what, "zero")) answer((memset(p, 0, len), 0));
 	else if (!strcmp(what, "drop")) answer(madvise(p, len, MADV_DONTNEED));
+	else if (!strcmp(what, "droppeek")) { // drop, and read
+		int failed = madvise(p, len, MADV_DONTNEED);
+		for (size_t i = 0; i < count; i++) (void)((volatile char *)p)[i * PAGE];
+		answer(failed);
+	} else if (!strcmp(what, "merge")) // map anew, and have it merged with its neighbours later
+		answer(munmap(p, len) || mmap(p, len, PROT_NONE, ANON | MAP_FIXED, -1, 0) == MAP_FAILED || mprotect(p, len, RW));
+	else if (!strcmp(what, "same")) answer((memset(p, 'S', len), 0)); // as other pages
+	else if (!strcmp(what, "mergeable")) answer(madvise(p, len, MADV_MERGEABLE));
 	else if (!strcmp(what, "punch")) answer(madvise(p, len, MADV_REMOVE));
 	else if (!strcmp(what, "unmap")) answer(munmap(p, len));
 	else if (!strcmp(what, "remap")) answer(munmap(p, len) || mmap(p, len, RW, ANON | MAP_FIXED, -1, 0) == MAP_FAILED);
@@ -528,8 +579,9 @@ static int on_map(int argc, char **argv) {
 static int handle(int argc, char **argv) {
 	if (!strcmp(argv[0], "add") && argc == 3) { // a new mapping, all of it stamped
 		size_t pages = size_of(argv[2]) / PAGE;
-		char *p = map_count < 64 ? mmap(place(pages * PAGE, PAGE), pages * PAGE, RW, ANON | MAP_FIXED, -1, 0) : MAP_FAILED;
+		char *p = map_count < 64 ? mmap(place(pages * PAGE, pages * PAGE >= (2 << 20) ? 2 << 20 : PAGE), pages * PAGE, RW, ANON | MAP_FIXED, -1, 0) : MAP_FAILED;
 		if (p == MAP_FAILED) return answer(1), 1;
+		madvise(p, pages * PAGE, MADV_NOHUGEPAGE); // with page tables of its own
 		for (size_t i = 0; i < pages; i++) stamp_page(p + i * PAGE);
 		maps[map_count++] = (struct map){strdup(argv[1]), p, pages * PAGE};
 		say("ok %p", p);
