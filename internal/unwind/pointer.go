@@ -19,8 +19,9 @@ func (w *walk) withoutCFI(p *place) (step, error) {
 	code, byCode := w.byCode()
 	switch fp, known := w.regs.get(w.machine.fp); {
 	// Code that has been compiled at run time keeps frame pointers. Elsewhere, what is nearer
-	// is right: the frame pointer may be that of a function further out.
-	case byPointer && (!byCode || pointer.cfa < code.cfa || !p.file):
+	// is right: the frame pointer may be that of a function further out. No return address is
+	// what a pointer to anything leads to.
+	case byPointer && (!byCode || (pointer.cfa < code.cfa || !p.file) && pointer.regs.value[w.machine.pc] != 0):
 		return pointer, nil
 	case byCode:
 		return code, nil
