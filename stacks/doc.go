@@ -54,7 +54,7 @@ const (
 	ByCFI          = unwind.ByCFI          // by call frame information (.eh_frame, .debug_frame)
 	BySignal       = unwind.BySignal       // from what the kernel has saved for a signal handler
 	ByFramePointer = unwind.ByFramePointer // by the chain of frame pointers
-	ByInstruction  = unwind.ByInstruction  // by the instructions at the place, such as a return
+	ByInstruction  = unwind.ByInstruction  // by following the instructions to the return
 )
 
 // Reason says why a stack ends.

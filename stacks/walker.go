@@ -2,6 +2,7 @@ package stacks
 
 import (
 	"context"
+	"errors"
 	"iter"
 
 	"github.com/procmem/procmem"
@@ -99,7 +100,7 @@ func Collect(tid int, frames iter.Seq2[Frame, error]) Stack {
 			s.Frames = append(s.Frames, f)
 			continue
 		}
-		s.Stop, _ = err.(*StopError)
+		s.Stop, _ = errors.AsType[*StopError](err)
 	}
 	return s
 }
