@@ -7,7 +7,11 @@
 // not trusted: the work is bounded.
 package epilogue
 
-import "golang.org/x/arch/x86/x86asm"
+import (
+	"errors"
+
+	"golang.org/x/arch/x86/x86asm"
+)
 
 // Code returns up to size bytes of code at an address. They are fewer where code ends.
 type Code func(addr uint64, size int) []byte
@@ -81,7 +85,7 @@ func Follow(code Code, s Start, mode int, more func() bool) (Return, bool) {
 			continue
 		}
 		f.seen[p.pc] = true
-		in, err := x86asm.Decode(f.fetch(p.pc), mode)
+		in, err := decode(f.fetch(p.pc), mode)
 		if err != nil || p.called && in.Op == x86asm.NOP {
 			f.drop()
 			continue
@@ -97,6 +101,18 @@ func Follow(code Code, s Start, mode int, more func() bool) (Return, bool) {
 		}
 	}
 	return Return{}, false
+}
+
+var errCode = errors.New("no instruction")
+
+// decode decodes an instruction. The decoder panics where one with AVX is cut off.
+func decode(b []byte, mode int) (in x86asm.Inst, err error) {
+	defer func() {
+		if recover() != nil {
+			err = errCode
+		}
+	}()
+	return x86asm.Decode(b, mode)
 }
 
 func (f *follower) drop() { f.todo = f.todo[:len(f.todo)-1] }
