@@ -232,3 +232,23 @@ func TestDamaged(t *testing.T) {
 		})
 	}
 }
+
+// The files of a Go program are found for a core: their names, and .debug_frame, which is
+// compressed.
+func TestGo(t *testing.T) {
+	p := testproc.Start(t, testproc.GoProg, "--nospin")
+	c := coreOf(t, p)
+	w := walker(t, c, c.Image(), stacks.Options{Open: symbols.OfCore(c)})
+	var functions []string
+	for s := range w.All(t.Context()) {
+		for i, f := range s.Frames {
+			if f.How == stacks.ByFramePointer || f.How == stacks.ByInstruction {
+				t.Errorf("frame %d of thread %d was found by %v", i, s.TID, f.How)
+			}
+			functions = append(functions, w.Places(t.Context(), f)[0].Function)
+		}
+	}
+	if !slices.Contains(functions, "main.main") || !slices.Contains(functions, "syscall.Syscall") {
+		t.Errorf("functions %v, want main.main, which reads", functions)
+	}
+}

@@ -122,7 +122,7 @@ func (w *walk) byFramePointer() (next step, ok bool) {
 	fp, known := w.regs.get(m.fp)
 	sp := w.regs.value[m.sp]
 	i := w.mapping(sp)
-	if !known || fp < sp || fp < w.low || fp%m.word() != 0 || i < 0 || i != w.mapping(fp) {
+	if !known || fp < sp || fp%m.word() != 0 || i < 0 || i != w.mapping(fp) {
 		return next, false
 	}
 	up, err := w.stack.word(fp, m.arch.WordSize())
