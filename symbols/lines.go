@@ -76,7 +76,7 @@ const (
 	maxUnits    = 96 << 20
 	maxLineWork = 8 << 30
 	// patience is how long an answer may take where no server is asked.
-	patience = 20 * time.Second
+	patience = time.Minute
 )
 
 // Lines returns what tells functions and lines of the addresses of t. Close must be called.

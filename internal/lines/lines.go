@@ -46,16 +46,16 @@ type Program struct {
 	spans   []span // of units
 }
 
-// maxUnpacked bounds the bytes of the unpacked sections of a file.
-const maxUnpacked = 192 << 20
+// maxUnpacked bounds the bytes of the unpacked sections of a file. The JVM of OpenJDK 17 has 330
+// MiB of them.
+const maxUnpacked = 384 << 20
 
 // Open returns the debug information of a file. alt is that of the file which .gnu_debugaltlink
 // means; nil if it has none, or it is not at hand: names that are there are then missing. It
 // fails with ErrNone.
 func Open(f *elffile.File, alt *Program, cache *Cache) (*Program, error) {
 	p := &Program{elf: f, cache: cache, alt: alt, room: maxUnpacked}
-	by := map[string]*section{".debug_info": &p.info, ".debug_abbrev": &p.abbrev, ".debug_str": &p.str, ".debug_line_str": &p.lineStr,
-		".debug_str_offsets": &p.strOffsets, ".debug_addr": &p.addr, ".debug_line": &p.line, ".debug_ranges": &p.ranges, ".debug_rnglists": &p.rnglists}
+	by := p.sections()
 	names := make([]string, 0, len(by))
 	for name, s := range by {
 		names = append(names, name)
@@ -74,8 +74,19 @@ func Open(f *elffile.File, alt *Program, cache *Cache) (*Program, error) {
 	return p, nil
 }
 
-// Close forgets what is in the cache of p.
-func (p *Program) Close() { p.cache.forget(p) }
+// Close gives back the memory of p, of which nothing may be asked any more.
+func (p *Program) Close() {
+	p.cache.forget(p)
+	for _, s := range p.sections() {
+		s.close()
+	}
+}
+
+// sections are those of p by name.
+func (p *Program) sections() map[string]*section {
+	return map[string]*section{".debug_info": &p.info, ".debug_abbrev": &p.abbrev, ".debug_str": &p.str, ".debug_line_str": &p.lineStr,
+		".debug_str_offsets": &p.strOffsets, ".debug_addr": &p.addr, ".debug_line": &p.line, ".debug_ranges": &p.ranges, ".debug_rnglists": &p.rnglists}
+}
 
 // Memory returns how many bytes p keeps, beside what is in the cache.
 func (p *Program) Memory() int64 {

@@ -5,6 +5,8 @@ import (
 	"errors"
 	"fmt"
 
+	"golang.org/x/sys/unix"
+
 	"github.com/procmem/procmem/internal/elffile"
 )
 
@@ -34,12 +36,43 @@ func (s *section) load() {
 	if s.size = s.header.Size; !s.header.Compressed {
 		return
 	}
-	if s.data, s.err = s.p.elf.Contents(s.header, s.p.room); s.err == nil {
+	if s.data, s.err = s.unpack(); s.err == nil {
 		s.size = uint64(len(s.data))
 		s.p.room -= s.size
 		s.p.cache.left -= int64(s.size)
 	}
 }
+
+// unpack puts what is in s into memory of its own: so much of it would make the garbage
+// collector wait for as much again.
+func (s *section) unpack() ([]byte, error) {
+	size, err := s.p.elf.UnpackedSize(s.header)
+	switch {
+	case err != nil:
+		return nil, err
+	case size > s.p.room:
+		return nil, &elffile.TooLargeError{Size: size, Most: s.p.room}
+	case size > elffile.MaxRatio*s.header.Size || size == 0:
+		return nil, errDamaged
+	}
+	b, err := unix.Mmap(-1, 0, int(size), unix.PROT_READ|unix.PROT_WRITE, unix.MAP_ANON|unix.MAP_PRIVATE)
+	if err != nil {
+		return nil, err
+	}
+	if err := s.p.elf.Unpack(s.header, b); err != nil {
+		return nil, errors.Join(err, unix.Munmap(b))
+	}
+	return b, nil
+}
+
+func (s *section) close() {
+	if s.data != nil {
+		_ = unix.Munmap(s.data) // it cannot fail: it is ours, and whole
+		s.data, s.err = nil, errClosed
+	}
+}
+
+var errClosed = errors.New("it is closed")
 
 // upTo reads n bytes at off, or as many as there are.
 func (s *section) upTo(off, n uint64) ([]byte, error) {
