@@ -16,7 +16,7 @@ func program(t testing.TB, args ...string) []byte {
 	t.Helper()
 	dir := t.TempDir()
 	source, out := filepath.Join(dir, "a.c"), filepath.Join(dir, "a")
-	if err := os.WriteFile(source, []byte("int main(void) { return 0; }\n"), 0o600); err != nil {
+	if err := os.WriteFile(source, []byte("#include <stdio.h>\n#include <stdlib.h>\nint main(void) { return puts(\"\"); }\n"), 0o600); err != nil {
 		t.Fatal(err)
 	}
 	cmd := exec.Command("gcc", append(args, "-g", "-o", out, source)...)
