@@ -16,10 +16,17 @@ var errDamaged = errors.New("its debug information is damaged")
 // errWork reports that files have had more work than they are worth.
 var errWork = errors.New("debug information is no longer read: there was too much of it")
 
+// source is the file that sections are of.
+type source struct {
+	elf   *elffile.File
+	cache *Cache
+	room  uint64 // bytes of sections that may still be unpacked
+}
+
 // section is one of debug information. What is packed is unpacked when it is first read, and
 // kept; otherwise only what is asked for is read.
 type section struct {
-	p      *Program
+	from   *source
 	header elffile.Section
 	there  bool
 	size   uint64
@@ -38,20 +45,20 @@ func (s *section) load() {
 	}
 	if s.data, s.err = s.unpack(); s.err == nil {
 		s.size = uint64(len(s.data))
-		s.p.room -= s.size
-		s.p.cache.left -= int64(s.size)
+		s.from.room -= s.size
+		s.from.cache.left -= int64(s.size)
 	}
 }
 
 // unpack puts what is in s into memory of its own: so much of it would make the garbage
 // collector wait for as much again.
 func (s *section) unpack() ([]byte, error) {
-	size, err := s.p.elf.UnpackedSize(s.header)
+	size, err := s.from.elf.UnpackedSize(s.header)
 	switch {
 	case err != nil:
 		return nil, err
-	case size > s.p.room:
-		return nil, &elffile.TooLargeError{Size: size, Most: s.p.room}
+	case size > s.from.room:
+		return nil, &elffile.TooLargeError{Size: size, Most: s.from.room}
 	case size > elffile.MaxRatio*s.header.Size || size == 0:
 		return nil, errDamaged
 	}
@@ -59,7 +66,7 @@ func (s *section) unpack() ([]byte, error) {
 	if err != nil {
 		return nil, err
 	}
-	if err := s.p.elf.Unpack(s.header, b); err != nil {
+	if err := s.from.elf.Unpack(s.header, b); err != nil {
 		return nil, errors.Join(err, unix.Munmap(b))
 	}
 	return b, nil
@@ -84,13 +91,13 @@ func (s *section) upTo(off, n uint64) ([]byte, error) {
 		return nil, errDamaged
 	}
 	n = min(n, s.size-off)
-	if s.p.cache.left -= int64(n) + 64; s.p.cache.left < 0 {
+	if s.from.cache.left -= int64(n) + 64; s.from.cache.left < 0 {
 		return nil, errWork
 	}
 	if s.header.Compressed {
 		return s.data[off : off+n], nil
 	}
-	return s.p.elf.Part(s.header.Off+off, n)
+	return s.from.elf.Part(s.header.Off+off, n)
 }
 
 // exactly reads n bytes at off.
