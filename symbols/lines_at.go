@@ -2,6 +2,7 @@ package symbols
 
 import (
 	"context"
+	"errors"
 	"time"
 
 	"github.com/procmem/procmem"
@@ -97,15 +98,16 @@ func (l *Lines) Missing() []Missing {
 	return append([]Missing(nil), l.missing...)
 }
 
-// Close closes the files, unless one of them does not answer.
+// errNoAnswer reports a file on a server that is gone.
+var errNoAnswer = errors.New("a file with debug information does not answer, and stays open")
+
+// Close closes the files. It fails if one of them does not answer.
 func (l *Lines) Close() error {
-	l.mu.Lock()
-	hangs := l.hangs
-	l.mu.Unlock()
-	if hangs {
-		return nil
+	select {
+	case l.turn <- struct{}{}:
+	case <-time.After(openPatience):
+		return errNoAnswer
 	}
-	l.turn <- struct{}{}
 	defer func() { <-l.turn }()
 	l.closed = true
 	for _, m := range l.modules {
