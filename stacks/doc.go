@@ -46,31 +46,37 @@ func (f Frame) Lookup() procmem.Addr {
 }
 
 // How says how a frame was found.
-type How = unwind.How
+type How uint8
 
 // The ways of finding a frame.
 const (
-	ByRegisters    = unwind.ByRegisters    // the thread itself is there
-	ByCFI          = unwind.ByCFI          // by call frame information (.eh_frame, .debug_frame)
-	BySignal       = unwind.BySignal       // from what the kernel has saved for a signal handler
-	ByFramePointer = unwind.ByFramePointer // by the chain of frame pointers
-	ByInstruction  = unwind.ByInstruction  // by the instructions at the place, such as a return
+	ByRegisters    = How(unwind.ByRegisters)    // the thread itself is there
+	ByCFI          = How(unwind.ByCFI)          // by call frame information (.eh_frame, .debug_frame)
+	BySignal       = How(unwind.BySignal)       // from what the kernel has saved for a signal handler
+	ByFramePointer = How(unwind.ByFramePointer) // by the chain of frame pointers
+	ByInstruction  = How(unwind.ByInstruction)  // by following the instructions to the return
 )
 
+// String returns "registers", "cfi", "signal", "frame pointer" or "instruction".
+func (h How) String() string { return unwind.How(h).String() }
+
 // Reason says why a stack ends.
-type Reason = unwind.Reason
+type Reason uint8
 
 // The reasons for an end.
 const (
-	End        = unwind.End        // the outermost function
-	NoCFI      = unwind.NoCFI      // nothing tells how the function returns
-	BadCFI     = unwind.BadCFI     // the call frame information makes no sense
-	Unreadable = unwind.Unreadable // the stack cannot be read
-	NotCode    = unwind.NotCode    // the return address is not in code
-	Loop       = unwind.Loop       // the frames do not ascend
-	Limit      = unwind.Limit      // there are more frames, or there is more work, than asked for
-	Canceled   = unwind.Canceled   // the context has ended
+	End        = Reason(unwind.End)        // the outermost function
+	NoCFI      = Reason(unwind.NoCFI)      // nothing tells how the function returns
+	BadCFI     = Reason(unwind.BadCFI)     // the call frame information makes no sense
+	Unreadable = Reason(unwind.Unreadable) // the stack cannot be read
+	NotCode    = Reason(unwind.NotCode)    // the return address is not in code
+	Loop       = Reason(unwind.Loop)       // the frames do not ascend
+	Limit      = Reason(unwind.Limit)      // there are more frames, or there is more work, than asked for
+	Canceled   = Reason(unwind.Canceled)   // the context has ended
 )
+
+// String returns the reason in words, such as "no call frame information".
+func (r Reason) String() string { return unwind.Reason(r).String() }
 
 // StopError reports that a stack may go on behind the last frame.
 type StopError struct {
@@ -79,7 +85,9 @@ type StopError struct {
 	Err    error  // the reason behind it, such as a *procmem.FaultError; nil where there is none
 }
 
-func (e *StopError) Error() string { return unwind.Stop{Reason: e.Reason, Err: e.Err}.String() }
+func (e *StopError) Error() string {
+	return unwind.Stop{Reason: unwind.Reason(e.Reason), Err: e.Err}.String()
+}
 func (e *StopError) Unwrap() error { return e.Err }
 
 // Options say what a Walker may use besides memory. The zero Options are valid.

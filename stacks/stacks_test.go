@@ -87,11 +87,15 @@ func TestWalk(t *testing.T) {
 		"fr-jit":      {"fr_block", "fr_called", "?", "fr_again", "?"},
 		"fr-deep":     append([]string{"fr_block"}, slices.Repeat([]string{"fr_deep"}, 101)...),
 	}
-	for _, tc := range []testproc.Toolchain{testproc.Dynamic, testproc.NoPIE, testproc.StaticPIE, testproc.M32} {
+	for _, tc := range []testproc.Toolchain{testproc.Dynamic, testproc.NoPIE, testproc.StaticPIE, testproc.M32, testproc.Musl} {
 		t.Run(string(tc), func(t *testing.T) {
 			p := testproc.Start(t, testproc.Frames.With(tc), "--depth", "100")
 			c := coreOf(t, p)
-			w := walker(t, c, c.Image(), stacks.Options{Open: symbols.OfCore(c)})
+			open := symbols.OfCore(c)
+			if tc == testproc.Musl { // its programs have no build id
+				open = symbols.OfProcess(p.PID(), c)
+			}
+			w := walker(t, c, c.Image(), stacks.Options{Open: open})
 			for name, functions := range want {
 				s := w.Walk(t.Context(), threadOf(t, c, p.TID(t, name)))
 				if got := named(t, w, s); !slices.Equal(got, functions) || s.Stop != nil {
@@ -226,5 +230,25 @@ func TestDamaged(t *testing.T) {
 			}
 			t.Log(ends)
 		})
+	}
+}
+
+// The files of a Go program are found for a core: their names, and .debug_frame, which is
+// compressed.
+func TestGo(t *testing.T) {
+	p := testproc.Start(t, testproc.GoProg, "--nospin")
+	c := coreOf(t, p)
+	w := walker(t, c, c.Image(), stacks.Options{Open: symbols.OfCore(c)})
+	var functions []string
+	for s := range w.All(t.Context()) {
+		for i, f := range s.Frames {
+			if f.How == stacks.ByFramePointer || f.How == stacks.ByInstruction {
+				t.Errorf("frame %d of thread %d was found by %v", i, s.TID, f.How)
+			}
+			functions = append(functions, w.Places(t.Context(), f)[0].Function)
+		}
+	}
+	if !slices.Contains(functions, "main.main") || !slices.Contains(functions, "syscall.Syscall") {
+		t.Errorf("functions %v, want main.main, which reads", functions)
 	}
 }

@@ -2,6 +2,7 @@ package stacks
 
 import (
 	"context"
+	"errors"
 	"iter"
 
 	"github.com/procmem/procmem"
@@ -69,11 +70,11 @@ func (w *Walker) frames(tid int, walk func(func(unwind.Frame) bool) unwind.Stop)
 	return func(yield func(Frame, error) bool) {
 		more := true
 		stop := walk(func(f unwind.Frame) bool {
-			more = yield(Frame(f), nil)
+			more = yield(Frame{PC: f.PC, SP: f.SP, CFA: f.CFA, How: How(f.How), Exact: f.Exact, Signal: f.Signal}, nil)
 			return more
 		})
-		if more && stop.Reason != End {
-			yield(Frame{}, &StopError{tid, stop.Reason, stop.Err})
+		if reason := Reason(stop.Reason); more && reason != End {
+			yield(Frame{}, &StopError{tid, reason, stop.Err})
 		}
 	}
 }
@@ -99,7 +100,7 @@ func Collect(tid int, frames iter.Seq2[Frame, error]) Stack {
 			s.Frames = append(s.Frames, f)
 			continue
 		}
-		s.Stop, _ = err.(*StopError)
+		s.Stop, _ = errors.AsType[*StopError](err)
 	}
 	return s
 }

@@ -2,8 +2,8 @@
 // all functions that have yet to return.
 //
 // Start with New and Unwinder.Walk. A caller's registers come from call frame information
-// (package cfi), from what the kernel has saved for a signal handler, or, for code that has
-// neither, such as that of a compiler at run time, from the chain of frame pointers.
+// (package cfi) or from what the kernel has saved for a signal handler. For code that has neither,
+// they come from the chain of frame pointers, or from following the code (package epilogue).
 //
 // It only reads. The target is not trusted: frames must ascend, return addresses must be code,
 // and all work is bounded. Each walk ends with the reason for its end. Names are not given here.
@@ -24,7 +24,7 @@ const (
 	ByCFI                     // by call frame information
 	BySignal                  // from what the kernel has saved for a signal handler
 	ByFramePointer            // by the chain of frame pointers
-	ByInstruction             // by the instructions at the place, such as a return
+	ByInstruction             // by the instructions up to the return
 )
 
 // String returns "registers", "cfi", "signal", "frame pointer" or "instruction".

@@ -30,6 +30,7 @@ type machine struct {
 	arch       procmem.Arch
 	pc, sp, fp int      // DWARF numbers
 	names      []string // by DWARF number
+	numbers    []int    // DWARF numbers by the numbers of instructions; nil where code is not followed
 	signals    []signalFrame
 }
 
@@ -41,11 +42,13 @@ var machines = map[procmem.Arch]*machine{
 		arch: procmem.AMD64, pc: 16, sp: 7, fp: 6,
 		names: []string{"rax", "rdx", "rcx", "rbx", "rsi", "rdi", "rbp", "rsp",
 			"r8", "r9", "r10", "r11", "r12", "r13", "r14", "r15", "rip"},
+		numbers: []int{0, 2, 1, 3, 7, 6, 4, 5, 8, 9, 10, 11, 12, 13, 14, 15},
 		signals: signalsAMD64,
 	},
 	procmem.I386: {
 		arch: procmem.I386, pc: 8, sp: 4, fp: 5,
 		names:   []string{"eax", "ecx", "edx", "ebx", "esp", "ebp", "esi", "edi", "eip"},
+		numbers: []int{0, 1, 2, 3, 4, 5, 6, 7},
 		signals: signalsI386,
 	},
 	procmem.ARM64: {

@@ -2,6 +2,7 @@ package unwind
 
 import (
 	"debug/elf"
+	"slices"
 
 	"github.com/procmem/procmem"
 	"github.com/procmem/procmem/internal/cfi"
@@ -13,16 +14,39 @@ func (u *Unwinder) module(pc uint64) *module {
 	if i == len(u.maps) || !u.maps[i].Contains(procmem.Addr(pc)) {
 		return nil
 	}
-	if m := &u.maps[i]; !m.HasFile() && !m.Special() {
-		return nil
-	}
 	first := u.text.first(i)
+	if m := &u.maps[i]; !m.HasFile() && !m.Special() {
+		if first = u.unnamed(i, pc); first < 0 {
+			return nil
+		}
+	}
 	m, ok := u.modules[first]
 	if !ok {
 		m = u.load(first)
 		u.modules[first] = m
 	}
 	return m
+}
+
+// mostBefore is how many mappings are looked at for the beginning of a file.
+const mostBefore = 8
+
+// unnamed returns the mapping that begins the file of which mapping i is a part, in a core that
+// does not name files, as those of qemu do not. It returns -1 if there is none.
+func (u *Unwinder) unnamed(i int, pc uint64) int {
+	for k := i; k >= 0 && i-k < mostBefore && u.maps[k].Path == ""; k-- {
+		segs, err := u.segments(u.maps[k].Start)
+		if err != nil {
+			continue
+		}
+		bias, ok := base(segs, u.maps[k].Start)
+		if ok && slices.ContainsFunc(segs, func(s segment) bool {
+			return s.typ == elf.PT_LOAD && u.machine.mask(pc-bias-s.addr) < s.size
+		}) {
+			return k
+		}
+	}
+	return -1
 }
 
 // load reads where the tables of a module are. first is the mapping that begins its file.

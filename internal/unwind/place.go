@@ -42,6 +42,7 @@ func (u *Unwinder) find(pc uint64, exact bool, left *cfi.Budget) *place {
 		return p
 	}
 	if m := u.module(pc); m != nil {
+		p.file = true
 		lookup := pc
 		if !exact { // the call is in the function, what is behind it may not be
 			lookup--

@@ -15,8 +15,18 @@ func (w *walk) withoutCFI(p *place) (step, error) {
 			return next, nil
 		}
 	}
-	if next, ok, err := w.byFramePointer(); ok || err != nil {
-		return next, err
+	pointer, byPointer := w.byFramePointer()
+	code, byCode := w.byCode()
+	switch fp, known := w.regs.get(w.machine.fp); {
+	// Code that has been compiled at run time keeps frame pointers. Elsewhere, what is nearer
+	// is right: the frame pointer may be that of a function further out. No return address is
+	// what a pointer to anything leads to.
+	case byPointer && (!byCode || (pointer.cfa < code.cfa || !p.file) && pointer.regs.value[w.machine.pc] != 0):
+		return pointer, nil
+	case byCode:
+		return code, nil
+	case known && fp == 0 && !w.exact: // how the first function of a thread begins
+		return step{}, stop(End, nil)
 	}
 	switch {
 	case !p.code:
@@ -106,33 +116,30 @@ func (w *walk) entryAt(entries []atEntry) int {
 }
 
 // byFramePointer finds the caller by the frame pointer, if it may be one: it is on the same
-// stack, above, and leads to a return address. Ok is false elsewhere.
-func (w *walk) byFramePointer() (next step, ok bool, err error) {
+// stack, above, and leads to a return address.
+func (w *walk) byFramePointer() (next step, ok bool) {
 	m := w.machine
 	fp, known := w.regs.get(m.fp)
-	if known && fp == 0 && !w.exact {
-		return next, false, stop(End, nil) // how the first function of a thread begins
-	}
 	sp := w.regs.value[m.sp]
 	i := w.mapping(sp)
-	if !known || fp < sp || fp < w.low || fp%m.word() != 0 || i < 0 || i != w.mapping(fp) {
-		return next, false, nil
+	if !known || fp < sp || fp%m.word() != 0 || i < 0 || i != w.mapping(fp) {
+		return next, false
 	}
 	up, err := w.stack.word(fp, m.arch.WordSize())
 	if err != nil {
-		return next, false, nil
+		return next, false
 	}
 	ra, err := w.stack.word(m.mask(fp+m.word()), m.arch.WordSize())
 	if err != nil {
-		return next, false, nil
+		return next, false
 	}
 	if ra &= w.code; ra != 0 && !w.executable(ra) {
-		return next, false, nil
+		return next, false
 	}
 	next = step{cfa: m.mask(fp + 2*m.word()), how: ByFramePointer}
 	next.regs.set(m.pc, ra)
 	next.regs.set(m.sp, next.cfa)
 	next.regs.set(m.fp, up)
 	next.regs.roughSP = m.arch == procmem.ARM64
-	return next, true, nil
+	return next, true
 }

@@ -43,6 +43,7 @@ type placeKey struct {
 // place is what is known of the code at an address.
 type place struct {
 	code   bool         // it is in memory that may be executed
+	file   bool         // which is a part of a program or of a library
 	signal *signalFrame // nil elsewhere
 	row    *cfi.Row     // nil where there is none
 	err    error        // why there is no row

@@ -265,3 +265,12 @@ func TestRoughARM64(t *testing.T) {
 	frames, stop := f.walk(t, Options{})
 	check(t, frames, stop, End, fakeJIT+0x10, fakeCode+0x20, fakeCode+0x30)
 }
+
+// A core may not say which files were mapped. Headers in memory tell.
+func TestUnnamedFile(t *testing.T) {
+	f := amd64(byRSP...)
+	f.img.Mappings[0].Path, f.img.Mappings[0].Inode = "", 0
+	f.words(fakeStack+8, code+0x20, 0, 0)
+	frames, stop := f.walk(t, Options{})
+	check(t, frames, stop, End, fakeCode+0x10, fakeCode+0x20)
+}
