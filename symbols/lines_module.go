@@ -14,16 +14,6 @@ import (
 	"github.com/procmem/procmem/internal/lines"
 )
 
-// module is the debug information of one mapped file.
-type module struct {
-	key   fileKey
-	files []io.Closer
-	units *lines.Program // nil if there is none
-	alt   *lines.Program
-	goTab *gopcln.Table
-	more  *object // symbols that the file itself has not
-}
-
 // Bounds of what is open at once: files, and the bytes that are kept of them beside the cache of
 // units. The file that is asked for is always there.
 const (

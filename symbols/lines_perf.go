@@ -13,13 +13,6 @@ import (
 	"github.com/procmem/procmem/internal/procfs"
 )
 
-// perfMap is what the process tells of code that it compiled while it ran.
-type perfMap struct {
-	reads int
-	size  int64 // of the file when it was read
-	names *perfmap.Map
-}
-
 // compiled names code in memory that is of no program file.
 func (l *Lines) compiled(a procmem.Addr) []Line {
 	i := procmem.FindMapping(l.table.maps, a)

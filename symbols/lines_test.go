@@ -353,3 +353,89 @@ func TestDemangled(t *testing.T) {
 		}
 	}
 }
+
+// oneFile is a file that counts how often it is open.
+type oneFile struct {
+	*bytes.Reader
+	open *atomic.Int32
+}
+
+func (f oneFile) Close() error { f.open.Add(-1); return nil }
+
+// No more files are open than the bound, whatever the process has mapped, and none in the end.
+func TestLinesAreBounded(t *testing.T) {
+	e := elfSpec{wide: true, symbols: []testSymbol{{"text", 0x1010, 0x10, 1, 0x12}}}
+	b := e.bytes()
+	var ms []procmem.Mapping
+	for i := range procmem.Addr(3 * maxModules) {
+		ms = append(ms, procmem.Mapping{Range: procmem.Range{Start: 0x100000 + i*0x10000, End: 0x102000 + i*0x10000}, Path: fmt.Sprintf("/lib%d", i), Inode: uint64(i) + 1, Perm: procmem.PermExec})
+	}
+	var open atomic.Int32
+	l := New(ms, func(*procmem.Mapping) (File, error) {
+		open.Add(1)
+		return oneFile{bytes.NewReader(b), &open}, nil
+	}).Lines(Debug{})
+	for round := range 2 {
+		for _, m := range ms {
+			if got := l.At(context.Background(), m.Start+0x1014); len(got) != 1 || got[0].Function != "text" || got[0].Offset != 4 {
+				t.Fatalf("round %d, %v: %+v", round, m.Start, got)
+			}
+			if n := open.Load(); n > maxModules {
+				t.Fatalf("%d files are open", n)
+			}
+		}
+	}
+	if n := len(l.Missing()); n == 0 || n > maxModules {
+		t.Errorf("%d files have no debug information", n)
+	}
+	if err := l.Close(); err != nil || open.Load() != 0 {
+		t.Errorf("%d files are open, %v", open.Load(), err)
+	}
+	if got := l.At(context.Background(), ms[0].Start+0x1015); len(got) != 1 || open.Load() != 0 {
+		t.Errorf("after Close: %+v, %d files are open", got, open.Load())
+	}
+}
+
+// silentFile has symbols, and never answers once it is asked for more.
+type silentFile struct {
+	*bytes.Reader
+	first bool
+	asked chan bool
+	never chan bool
+}
+
+func (f silentFile) ReadAt(p []byte, off int64) (int, error) {
+	if !f.first {
+		f.asked <- true
+		<-f.never
+	}
+	return f.Reader.ReadAt(p, off)
+}
+
+func (silentFile) Close() error { return nil }
+
+// A file that does not answer keeps nobody: the symbol is told when the caller's time is over.
+func TestLinesOfSilentFile(t *testing.T) {
+	e := elfSpec{wide: true, symbols: []testSymbol{{"text", 0x1010, 0x10, 1, 0x12}}}
+	ms := []procmem.Mapping{{Range: procmem.Range{Start: 0x100000, End: 0x102000}, Path: "/lib", Inode: 1, Perm: procmem.PermExec}}
+	asked, never := make(chan bool, 1), make(chan bool)
+	defer close(never)
+	opened := 0
+	l := New(ms, func(*procmem.Mapping) (File, error) {
+		opened++
+		return silentFile{bytes.NewReader(e.bytes()), opened == 1, asked, never}, nil
+	}).Lines(Debug{})
+	ctx, cancel := context.WithCancel(context.Background())
+	go func() {
+		<-asked
+		cancel()
+	}()
+	for range 2 {
+		if got := l.At(ctx, 0x101014); len(got) != 1 || got[0].Function != "text" {
+			t.Errorf("%+v", got)
+		}
+	}
+	if err := l.Close(); !errors.Is(err, errNoAnswer) {
+		t.Error(err)
+	}
+}

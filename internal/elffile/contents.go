@@ -1,13 +1,13 @@
 package elffile
 
 import (
-	"bytes"
-	"compress/zlib"
+	"bufio"
 	"debug/elf"
 	"encoding/binary"
 	"fmt"
 	"io"
 
+	"github.com/klauspost/compress/zlib"
 	"github.com/klauspost/compress/zstd"
 )
 
@@ -48,56 +48,54 @@ func (f *File) Contents(s Section, most uint64) ([]byte, error) {
 	if err != nil {
 		return nil, err
 	}
-	if size > most || s.Size > most {
-		return nil, &TooLargeError{max(size, s.Size), most}
+	if size > most {
+		return nil, &TooLargeError{size, most}
 	}
 	if !s.Compressed {
 		return f.Part(s.Off, s.Size)
 	}
-	b, err := f.Part(s.Off, s.Size)
-	if err != nil {
-		return nil, err
+	// A claim that the bytes of the file cannot bear out is not made room for.
+	if size > MaxRatio*s.Size {
+		return nil, fmt.Errorf("%w: %d compressed bytes cannot become %d", ErrNotELF, s.Size, size)
 	}
-	if len(b) < f.chdrSize() {
-		return nil, fmt.Errorf("%w: a compressed section of %d bytes", ErrNotELF, len(b))
-	}
-	typ, _, err := f.compression(s)
-	if err != nil {
-		return nil, err
-	}
-	return unpack(typ, b[f.chdrSize():], size)
+	b := make([]byte, size)
+	return b, f.Unpack(s, b)
 }
 
-// unpack grows what it returns with what comes: size is a claim.
-func unpack(typ elf.CompressionType, b []byte, size uint64) ([]byte, error) {
+// MaxRatio is the most that compressing makes of a byte: by zlib, and more than linkers get by
+// zstd.
+const MaxRatio = 1032
+
+// Unpack unpacks a compressed section into b, which has UnpackedSize bytes.
+func (f *File) Unpack(s Section, b []byte) error {
+	typ, _, err := f.compression(s)
+	if err != nil {
+		return err
+	}
+	head := uint64(f.chdrSize())
+	if s.Off > f.size || s.Size > f.size-s.Off || s.Size < head {
+		return fmt.Errorf("%w: a compressed section of %d bytes", ErrNotELF, s.Size)
+	}
+	packed := bufio.NewReaderSize(io.NewSectionReader(f.r, int64(s.Off+head), int64(s.Size-head)), 1<<20)
 	var r io.Reader
 	switch typ {
 	case elf.COMPRESS_ZLIB:
-		z, err := zlib.NewReader(bytes.NewReader(b))
+		z, err := zlib.NewReader(packed)
 		if err != nil {
-			return nil, err
+			return err
 		}
 		defer z.Close()
 		r = z
 	case elf.COMPRESS_ZSTD:
-		z, err := zstd.NewReader(bytes.NewReader(b), zstd.WithDecoderConcurrency(1), zstd.WithDecoderMaxWindow(128<<20))
+		z, err := zstd.NewReader(packed, zstd.WithDecoderConcurrency(1), zstd.WithDecoderMaxWindow(128<<20))
 		if err != nil {
-			return nil, err
+			return err
 		}
 		defer z.Close()
 		r = z
 	default:
-		return nil, fmt.Errorf("a section is compressed by method %d, which is unknown", typ)
+		return fmt.Errorf("a section is compressed by method %d, which is unknown", typ)
 	}
-	var out bytes.Buffer
-	const ratio = 1032 // the most that zlib makes of a byte; zstd, of what linkers write
-	out.Grow(int(min(size, ratio*uint64(len(b)))) + bytes.MinRead)
-	n, err := io.Copy(&out, io.LimitReader(r, int64(size)))
-	if err != nil {
-		return nil, err
-	}
-	if uint64(n) < size {
-		return nil, fmt.Errorf("%w: a compressed section of %d bytes ends after %d", ErrNotELF, size, n)
-	}
-	return out.Bytes(), nil
+	_, err = io.ReadFull(r, b)
+	return err
 }

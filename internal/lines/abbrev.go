@@ -88,14 +88,6 @@ func parseAbbrevs(u *unit, b []byte, only uint64) (out *abbrevs, whole bool) {
 	}
 }
 
-// small returns n, or a number that means nothing here.
-func small(n uint64) uint16 {
-	if n > 0xffff {
-		return 0xffff
-	}
-	return uint16(n)
-}
-
 func (a *abbrevs) memory() int64 {
 	n := int64(len(a.dense))*64 + int64(len(a.sparse))*128
 	for i := range a.dense {
@@ -105,4 +97,15 @@ func (a *abbrevs) memory() int64 {
 		n += int64(cap(s.attrs)) * 16
 	}
 	return n
+}
+
+// shapes are those of all entries of a unit.
+func (p *Program) shapes(u *unit) (*abbrevs, error) {
+	return get(p.cache, cacheKey{p, u.abbrevs, 'a'}, func() (*abbrevs, int64, error) {
+		a, err := p.readAbbrevs(u, 0)
+		if err != nil {
+			return nil, 0, err
+		}
+		return a, a.memory(), nil
+	})
 }

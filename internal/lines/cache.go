@@ -13,7 +13,7 @@ type Cache struct {
 
 // cacheKey is something of a unit.
 type cacheKey struct {
-	p    *Program
+	of   any // what the unit is of
 	off  uint64
 	what byte
 }
@@ -52,10 +52,10 @@ func (c *Cache) drop(e *list.Element) {
 	c.room += old.cost
 }
 
-// forget drops all that is of a program.
-func (c *Cache) forget(p *Program) {
+// forget drops all that is of one thing.
+func (c *Cache) forget(of any) {
 	for key, e := range c.items {
-		if key.p == p {
+		if key.of == of {
 			c.drop(e)
 		}
 	}

@@ -101,3 +101,11 @@ func (c *cursor) length() uint64 {
 	}
 	return n
 }
+
+// small returns n, or a number that means nothing here.
+func small(n uint64) uint16 {
+	if n > 0xffff {
+		return 0xffff
+	}
+	return uint16(n)
+}

@@ -134,3 +134,13 @@ func (fs *functions) entryOf(f function, v uint64) uint64 {
 	}
 	return 0
 }
+
+func (p *Program) functions(u *unit) (*functions, error) {
+	return get(p.cache, cacheKey{p, u.off, 'f'}, func() (*functions, int64, error) {
+		fs, err := p.readFunctions(u)
+		if err != nil {
+			return nil, 0, err
+		}
+		return fs, fs.memory(), nil
+	})
+}

@@ -8,15 +8,7 @@
 // Split debug information (.dwo) tells lines alone.
 package lines
 
-import (
-	"errors"
-	"fmt"
-
-	"github.com/procmem/procmem/internal/elffile"
-)
-
-// ErrNone reports a file without debug information.
-var ErrNone = errors.New("it has no debug information")
+import "fmt"
 
 // Frame is a function that holds an address.
 type Frame struct {
@@ -29,57 +21,6 @@ type Frame struct {
 	Line int
 	// Inlined tells that the function is a part of the next one.
 	Inlined bool
-}
-
-// Program is the debug information of one file.
-type Program struct {
-	elf   *elffile.File
-	cache *Cache
-	alt   *Program // what several files have in common, maybe nil
-	room  uint64   // bytes of sections that may still be unpacked
-
-	info, abbrev, str, lineStr, strOffsets, addr, line, ranges, rnglists section
-
-	indexed bool
-	err     error
-	units   []unit
-	spans   []span // of units
-}
-
-// maxUnpacked bounds the bytes of the unpacked sections of a file.
-const maxUnpacked = 192 << 20
-
-// Open returns the debug information of a file. alt is that of the file which .gnu_debugaltlink
-// means; nil if it has none, or it is not at hand: names that are there are then missing. It
-// fails with ErrNone.
-func Open(f *elffile.File, alt *Program, cache *Cache) (*Program, error) {
-	p := &Program{elf: f, cache: cache, alt: alt, room: maxUnpacked}
-	by := map[string]*section{".debug_info": &p.info, ".debug_abbrev": &p.abbrev, ".debug_str": &p.str, ".debug_line_str": &p.lineStr,
-		".debug_str_offsets": &p.strOffsets, ".debug_addr": &p.addr, ".debug_line": &p.line, ".debug_ranges": &p.ranges, ".debug_rnglists": &p.rnglists}
-	names := make([]string, 0, len(by))
-	for name, s := range by {
-		names = append(names, name)
-		s.p = p
-	}
-	found, err := f.Named(names...)
-	if err != nil {
-		return nil, err
-	}
-	for name, header := range found {
-		by[name].header, by[name].there = header, true
-	}
-	if !p.info.there || !p.abbrev.there {
-		return nil, ErrNone
-	}
-	return p, nil
-}
-
-// Close forgets what is in the cache of p.
-func (p *Program) Close() { p.cache.forget(p) }
-
-// Memory returns how many bytes p keeps, beside what is in the cache.
-func (p *Program) Memory() int64 {
-	return int64(maxUnpacked-p.room) + int64(cap(p.units))*200 + int64(cap(p.spans))*24
 }
 
 // At returns the functions that hold the code at the address v of the file, the innermost
@@ -144,25 +85,4 @@ func (p *Program) holding(v uint64) *unit {
 		}
 	}
 	return nil
-}
-
-func (p *Program) functions(u *unit) (*functions, error) {
-	return get(p.cache, cacheKey{p, u.off, 'f'}, func() (*functions, int64, error) {
-		fs, err := p.readFunctions(u)
-		if err != nil {
-			return nil, 0, err
-		}
-		return fs, fs.memory(), nil
-	})
-}
-
-// shapes are those of all entries of a unit.
-func (p *Program) shapes(u *unit) (*abbrevs, error) {
-	return get(p.cache, cacheKey{p, u.abbrevs, 'a'}, func() (*abbrevs, int64, error) {
-		a, err := p.readAbbrevs(u, 0)
-		if err != nil {
-			return nil, 0, err
-		}
-		return a, a.memory(), nil
-	})
 }

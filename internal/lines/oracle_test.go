@@ -36,6 +36,7 @@ func program(t testing.TB, path string) *Program {
 	if err != nil {
 		t.Fatal(err)
 	}
+	t.Cleanup(p.Close)
 	return p
 }
 
