@@ -103,49 +103,67 @@ func idRanges(ids []int, most int) (text string, ranges, n int) {
 	return strings.Join(out, ", "), len(out), n
 }
 
-// callLines tells in which states and system calls the threads of a group are.
-func callLines(g *stackGroup) []string {
-	type what struct{ state, call, wait, err string }
-	counts := map[what]int{}
-	var all []what
-	for _, t := range g.threads {
-		x := what{t.state, t.call, t.wait, ""}
-		if t.err != nil {
-			x.err = t.err.Error()
-		}
-		if counts[x] == 0 {
-			all = append(all, x)
-		}
-		counts[x]++
+// doing is what a thread does, as far as its stack does not tell.
+type doing struct{ state, call, wait, err string }
+
+func (d doing) String() string {
+	var parts []string
+	if d.state != "" {
+		parts = append(parts, d.state)
 	}
-	slices.SortStableFunc(all, func(a, b what) int { return cmp.Compare(counts[b], counts[a]) })
+	if d.call != "" {
+		parts = append(parts, "in "+d.call)
+	}
+	if d.wait != "" {
+		parts = append(parts, "at "+d.wait+" in the kernel")
+	}
+	if d.err != "" {
+		parts = append(parts, "("+d.err+")")
+	}
+	return strings.Join(parts, " ")
+}
+
+// callLines tells in which states and system calls the threads of a group are. Where there are
+// too many, it leaves out the arguments of the calls.
+func callLines(g *stackGroup) []string {
+	all, counts := countDoing(g.threads, true)
+	if len(all) > mostCalls {
+		all, counts = countDoing(g.threads, false)
+	}
 	var lines []string
-	for i, x := range all {
+	for i, d := range all {
 		if i == mostCalls {
 			return append(lines, fmt.Sprintf("and %d others (--each lists all)", len(all)-i))
 		}
-		var parts []string
-		if x.state != "" {
-			parts = append(parts, x.state)
-		}
-		if x.call != "" {
-			parts = append(parts, "in "+x.call)
-		}
-		if x.wait != "" {
-			parts = append(parts, "at "+x.wait+" in the kernel")
-		}
-		if x.err != "" {
-			parts = append(parts, "("+x.err+")")
-		}
-		line := strings.Join(parts, " ")
-		if len(all) > 1 {
-			line = fmt.Sprintf("%d: %s", counts[x], line)
+		line := d.String()
+		if len(all) > 1 && line != "" {
+			line = fmt.Sprintf("%d: %s", counts[d], line)
 		}
 		if line != "" {
 			lines = append(lines, line)
 		}
 	}
 	return lines
+}
+
+// countDoing returns what threads do, with what most of them do first.
+func countDoing(threads []shownThread, arguments bool) (all []doing, counts map[doing]int) {
+	counts = map[doing]int{}
+	for _, t := range threads {
+		d := doing{t.state, t.call, t.wait, ""}
+		if t.err != nil {
+			d.err = t.err.Error()
+		}
+		if name, _, ok := strings.Cut(d.call, "("); ok && !arguments {
+			d.call = name + "(…)"
+		}
+		if counts[d] == 0 {
+			all = append(all, d)
+		}
+		counts[d]++
+	}
+	slices.SortStableFunc(all, func(a, b doing) int { return cmp.Compare(counts[b], counts[a]) })
+	return all, counts
 }
 
 // printFrames prints a line for each function.

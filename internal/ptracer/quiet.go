@@ -15,8 +15,14 @@ import (
 
 const (
 	Crowd = 64 // number of threads up to which all are stopped at once
-	batch = 32 // quiet threads that are stopped, or let go, at a time
+	// batch is how many quiet threads are stopped, or let go, at a time. On a busy machine each
+	// batch waits for a processor, so there are no more than maxBatches of them.
+	batch      = 32
+	maxBatches = 256
 )
+
+// batchOf returns how many of n quiet threads are stopped, or let go, at a time.
+func batchOf(n int) int { return max(batch, n/maxBatches) }
 
 // runs returns how often each thread has been given a processor. It returns nil if there is no
 // crowd.
@@ -53,8 +59,8 @@ func (t *Tracer) stopQuiet(ctx context.Context) error {
 	}
 	t.early = make(map[int]Taken, len(quiet))
 	t.quiet.began = time.Now()
-	for tids := range slices.Chunk(quiet, batch) {
-		asked := make(map[int]*traced, batch)
+	for tids := range slices.Chunk(quiet, batchOf(len(quiet))) {
+		asked := make(map[int]*traced, len(tids))
 		for _, tid := range tids {
 			if th := t.threads[tid]; th != nil { // the thread has not exited since
 				th.asked = true
@@ -72,7 +78,7 @@ func (t *Tracer) stopQuiet(ctx context.Context) error {
 
 // takeQuiet reads the registers of quiet threads that were asked to stop.
 func (t *Tracer) takeQuiet(tids []int, arch procmem.Arch) {
-	taken := make([]Taken, 0, batch)
+	taken := make([]Taken, 0, len(tids))
 	for _, tid := range tids {
 		if t.threads[tid] != nil && t.Held(tid) {
 			th := t.TakeOne(tid, arch)
@@ -106,11 +112,11 @@ func (t *Tracer) letQuietGo() {
 			t.quiet.began = time.Time{}
 		}
 	}()
-	n := 0
+	n, size := 0, batchOf(len(t.early))
 	for _, tid := range t.tids {
 		if th := t.threads[tid]; t.isEarly(tid) && th.stopped {
 			t.detach(tid, th)
-			if n++; n%batch == 0 {
+			if n++; n%size == 0 {
 				sys.Nap(100 * time.Microsecond) // for the threads that work
 			}
 		}
