@@ -57,6 +57,7 @@ const (
 	SyscallExit  = 2
 
 	ArchAMD64 = 0xc000003e // AUDIT_ARCH_X86_64
+	ArchARM64 = 0xc00000b7 // AUDIT_ARCH_AARCH64
 )
 
 // GetSyscallInfo returns the system call at which a thread has stopped
