@@ -395,6 +395,9 @@ func TestAgentKilledAtOnce(t *testing.T) {
 
 // A call that is not the requested one is prevented, whatever instruction has been put there.
 func TestForeignCall(t *testing.T) {
+	if Arch != procmem.AMD64 {
+		t.Skip("its instructions are those of amd64")
+	}
 	p := testproc.Start(t, testproc.Hunter)
 	proc := open(t, p)
 	for _, gadget := range []string{"gadget-other", "gadget-int80", "gadget-spin"} {

@@ -168,6 +168,9 @@
 //	map PATH HOW          ok ADDR SIZE: the file is mapped private, shared or as text (private, executable); its
 //	                      first byte is touched, and counted up where it can be written
 //	compute               ok, and when SIGUSR1 has come, done; meanwhile the main thread makes no system call
+//	wait CALL MS          ok, and when the system call of the main thread has ended, done RESULT HANDLED MS: what it
+//	                      returned, how many handlers ran, how long it took. A call may begin again after SIGUSR1,
+//	                      and not after SIGUSR2
 //	dumpable 0|1, setuid UID    ok
 //
 // # odd

@@ -168,6 +168,44 @@ static void do_compute(void) {
 	say("done");
 }
 
+static volatile sig_atomic_t handled;
+
+static void on_handled(int sig) { (void)sig, handled++; }
+
+// do_wait waits in one system call, for ms milliseconds if it has a time. It tells the result, how
+// often a handler ran, and for how many milliseconds it waited. After the handler of SIGUSR1 a call
+// may begin again, after that of SIGUSR2 none.
+static void do_wait(const char *call, int ms) {
+	static int fds[2];
+	uint32_t word = 0;
+	struct timespec ts = {ms / 1000, ms % 1000 * 1000000l}, at;
+	sigset_t none;
+	char c;
+	if (!fds[1] && pipe2(fds, O_CLOEXEC)) return answer(1);
+	sigemptyset(&none);
+	handled = 0;
+	sigaction(SIGUSR1, &(struct sigaction){.sa_handler = on_handled, .sa_flags = SA_RESTART}, NULL);
+	sigaction(SIGUSR2, &(struct sigaction){.sa_handler = on_handled}, NULL);
+	say("ok");
+	uint64_t began = now_ns();
+	long r = -1;
+	errno = ENOSYS;
+	if (!strcmp(call, "nanosleep")) r = syscall(SYS_nanosleep, &ts, &ts);
+	else if (!strcmp(call, "ppoll")) r = syscall(SYS_ppoll, NULL, 0, &ts, NULL, 8);
+	else if (!strcmp(call, "futex-time")) r = syscall(SYS_futex, &word, OP_FUTEX_WAIT, 0, &ts);
+	else if (!strcmp(call, "futex")) r = syscall(SYS_futex, &word, OP_FUTEX_WAIT, 0, NULL);
+	else if (!strcmp(call, "sigsuspend")) r = syscall(SYS_rt_sigsuspend, &none, 8);
+	else if (!strcmp(call, "read")) r = read(fds[0], &c, 1);
+	else if (!strcmp(call, "clock_nanosleep")) {
+		clock_gettime(CLOCK_MONOTONIC, &at);
+		at.tv_sec += ms / 1000 + 1;
+		r = syscall(SYS_clock_nanosleep, CLOCK_MONOTONIC, TIMER_ABSTIME, &at, NULL);
+		if (r > 0) errno = r, r = -1;
+	}
+	long result = r < 0 ? -errno : r;
+	say("done %ld %d %llu", result, (int)handled, (unsigned long long)((now_ns() - began) / 1000000));
+}
+
 // do_auxv has the auxiliary vector that the kernel shows say another address of the
 // vDSO. All else of the kernel's record (PR_SET_MM_MAP) stays as it is.
 static void do_auxv(uintptr_t address) {
@@ -300,6 +338,7 @@ static int handle(int argc, char **argv) {
 	else if (!strcmp(what, "slurp") && argc == 3) do_slurp(argv[1], atoi(argv[2]));
 	else if (!strcmp(what, "map") && argc == 3) do_map(argv[1], argv[2]);
 	else if (!strcmp(what, "compute")) do_compute();
+	else if (!strcmp(what, "wait") && argc == 3) do_wait(argv[1], atoi(argv[2]));
 	else if (!strcmp(what, "seccomp") && argc == 2) do_seccomp(argv[1]);
 	else if (!strcmp(what, "huge")) do_huge();
 	else if (!strcmp(what, "lasting")) do_lasting();
