@@ -71,8 +71,7 @@ func (t *turn) reported(want *sys.SyscallInfo, info sys.SyscallInfo) {
 }
 
 // left returns the registers that the thread is to be given after the call; nil: it has its own.
-// In place of its own call, these are those of a call that was interrupted. The kernel keeps the
-// first argument, which was in x0 at the entry.
+// In place of its own call, these are those of a call that was interrupted.
 func (t *turn) left(regs []byte) []byte {
 	switch {
 	case !t.instead, t.entered && t.own == nil:
@@ -80,19 +79,16 @@ func (t *turn) left(regs []byte) []byte {
 	case !t.entered:
 		return nil
 	}
+	setWord(t.own, regX8, word(t.before, regX8)) // it is another one if the kernel has begun a call again
 	out := slices.Clone(t.own)
-	setWord(out, regX8, word(t.before, regX8)) // it is another one if the kernel has begun a call again
 	setWord(out, 0, -uint64(restartOf(t.own)))
 	return out
 }
 
 // settle takes the thread from the exit of the call to where it was.
 func (t *turn) settle(c *Injector, tid int) error {
-	switch {
-	case t.instead && t.own != nil:
-		return c.settle(tid)
-	case t.instead:
-		return nil
+	if t.instead && t.own != nil {
+		return c.settle(tid, t.own)
 	}
 	for _, set := range t.vectors {
 		if err := ptracer.Persist(tid, func() error { return sys.SetRegset(tid, set.Type, set.Data) }); err != nil {
@@ -102,8 +98,10 @@ func (t *turn) settle(c *Injector, tid int) error {
 	return nil
 }
 
-// settle takes a thread from the exit of a call to the next stop in the kernel.
-func (c *Injector) settle(tid int) error {
+// settle takes a thread from the exit of a call, which it entered with some registers, to the
+// next stop in the kernel. The kernel then puts pc back, and x0 to what it was at the entry. That
+// is our argument where the kernel has taken note of it, and so the registers are given back.
+func (c *Injector) settle(tid int, entry []byte) error {
 	err := ptracer.Persist(tid, func() error { return sys.Interrupt(tid) })
 	if err == nil {
 		err = ptracer.Persist(tid, func() error { return sys.ContinueWith(tid, 0) })
@@ -120,7 +118,9 @@ func (c *Injector) settle(tid int) error {
 	if event := int(status) >> 16; event != sys.EventStop {
 		c.t.SetSignal(tid, int(status.StopSignal()))
 	}
-	return nil
+	setWord(entry, regPC, word(entry, regPC)-uint64(len(callInstruction)))
+	setWord(entry, regCall, noNumber)
+	return c.restore(tid, entry)
 }
 
 // Results that only the kernel sees, of a call that was interrupted (include/linux/errno.h).
