@@ -29,6 +29,7 @@ const noStack = 0x0070_0000_0000_0000
 
 // Indexes of the registers of interest in what getRegs returns.
 const (
+	regX7     = 7
 	regX8     = 8
 	regPC     = 32
 	regPState = 33
@@ -60,11 +61,14 @@ func callRegs(regs []byte, pc, number uint64, args ...uint64) []byte {
 }
 
 // strayRegs returns registers that all hold noStack, but for those that the kernel keeps. A
-// task that runs on with them comes no further than its first access to memory.
+// task that runs on with them comes no further than its first access to memory. At the entry and
+// the exit of a call, x7 tells a tracer which of them it is, and cannot be set.
 func strayRegs(regs []byte) []byte {
 	out := append([]byte(nil), regs...)
 	for i := range regPC - 1 { // x0 to x30
-		setWord(out, i, noStack)
+		if i != regX7 {
+			setWord(out, i, noStack)
+		}
 	}
 	return out
 }

@@ -88,7 +88,7 @@ func (t *turn) left(regs []byte) []byte {
 // settle takes the thread from the exit of the call to where it was.
 func (t *turn) settle(c *Injector, tid int) error {
 	if t.instead && t.own != nil {
-		return c.settle(tid, t.own)
+		return c.settle(tid, word(t.own, 0))
 	}
 	for _, set := range t.vectors {
 		if err := ptracer.Persist(tid, func() error { return sys.SetRegset(tid, set.Type, set.Data) }); err != nil {
@@ -98,10 +98,9 @@ func (t *turn) settle(c *Injector, tid int) error {
 	return nil
 }
 
-// settle takes a thread from the exit of a call, which it entered with some registers, to the
-// next stop in the kernel. The kernel then puts pc back, and x0 to what it was at the entry. That
-// is our argument where the kernel has taken note of it, and so the registers are given back.
-func (c *Injector) settle(tid int, entry []byte) error {
+// settle takes a thread from the exit of a call to the next stop in the kernel, where pc is back at
+// its own call. So is the first argument, or else ours is there: not all kernels keep the former.
+func (c *Injector) settle(tid int, first uint64) error {
 	err := ptracer.Persist(tid, func() error { return sys.Interrupt(tid) })
 	if err == nil {
 		err = ptracer.Persist(tid, func() error { return sys.ContinueWith(tid, 0) })
@@ -118,9 +117,14 @@ func (c *Injector) settle(tid int, entry []byte) error {
 	if event := int(status) >> 16; event != sys.EventStop {
 		c.t.SetSignal(tid, int(status.StopSignal()))
 	}
-	setWord(entry, regPC, word(entry, regPC)-uint64(len(callInstruction)))
-	setWord(entry, regCall, noNumber)
-	return c.restore(tid, entry)
+	return ptracer.Persist(tid, func() error {
+		regs, err := getRegs(tid)
+		if err != nil || word(regs, 0) == first {
+			return err
+		}
+		setWord(regs, 0, first)
+		return setRegs(tid, regs)
+	})
 }
 
 // Results that only the kernel sees, of a call that was interrupted (include/linux/errno.h).

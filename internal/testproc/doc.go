@@ -168,6 +168,8 @@
 //	map PATH HOW          ok ADDR SIZE: the file is mapped private, shared or as text (private, executable); its
 //	                      first byte is touched, and counted up where it can be written
 //	compute               ok, and when SIGUSR1 has come, done; meanwhile the main thread makes no system call
+//	vectors 0|1           ok, and when SIGUSR1 has come, done CHANGED SIZE: how many values in vectors of SIZE bytes
+//	                      have changed, with streaming mode (1) or without; arm64 alone
 //	wait CALL MS          ok, and when the system call of the main thread has ended, done RESULT HANDLED MS: what it
 //	                      returned, how many handlers ran, how long it took. A call may begin again after SIGUSR1,
 //	                      and not after SIGUSR2

@@ -168,6 +168,39 @@ static void do_compute(void) {
 	say("done");
 }
 
+// do_vectors computes with known values in vectors that are longer than 128 bits, in streaming mode
+// or not, and makes no system call until SIGUSR1 comes. Then it tells how many values changed.
+static void do_vectors(int streaming) {
+#if defined(__aarch64__)
+	enum { HAS_SVE = 1 << 22, HAS_SME = 1 << 23 }; // AT_HWCAP, AT_HWCAP2
+	if (!(getauxval(AT_HWCAP) & HAS_SVE) || (streaming && !(getauxval(AT_HWCAP2) & HAS_SME))) return answer(1);
+	enough = 0;
+	signal(SIGUSR1, on_enough);
+	say("ok");
+	uint64_t changed, size;
+	__asm__ volatile(
+		".arch_extension sve\n"
+		" cbz %w[streaming], 1f\n .inst 0xd503437f\n" // smstart sm
+		"1: ptrue p0.b\n index z0.d, #1, #3\n index z31.d, #2, #5\n"
+		"2: ldr w9, [%[enough]]\n cbz w9, 2b\n"
+		" index z1.d, #1, #3\n index z2.d, #2, #5\n"
+		" cmpne p1.d, p0/z, z0.d, z1.d\n cntp %[changed], p0, p1.d\n"
+		" cmpne p1.d, p0/z, z31.d, z2.d\n cntp x9, p0, p1.d\n add %[changed], %[changed], x9\n"
+		" cntb %[size]\n"
+		" cbz %w[streaming], 3f\n .inst 0xd503427f\n" // smstop sm
+		"3:\n"
+		: [changed] "=&r"(changed), [size] "=&r"(size)
+		: [streaming] "r"(streaming), [enough] "r"(&enough)
+		: "x9", "memory", "cc", "v0", "v1", "v2", "v3", "v4", "v5", "v6", "v7", "v8", "v9", "v10", "v11", "v12", "v13", "v14",
+		  "v15", "v16", "v17", "v18", "v19", "v20", "v21", "v22", "v23", "v24", "v25", "v26", "v27", "v28", "v29", "v30", "v31");
+	say("done %llu %llu", (unsigned long long)changed, (unsigned long long)size);
+#else
+	(void)streaming;
+	errno = ENOSYS;
+	answer(1);
+#endif
+}
+
 static volatile sig_atomic_t handled;
 
 static void on_handled(int sig) { (void)sig, handled++; }
@@ -338,6 +371,7 @@ static int handle(int argc, char **argv) {
 	else if (!strcmp(what, "slurp") && argc == 3) do_slurp(argv[1], atoi(argv[2]));
 	else if (!strcmp(what, "map") && argc == 3) do_map(argv[1], argv[2]);
 	else if (!strcmp(what, "compute")) do_compute();
+	else if (!strcmp(what, "vectors") && argc == 2) do_vectors(n);
 	else if (!strcmp(what, "wait") && argc == 3) do_wait(argv[1], atoi(argv[2]));
 	else if (!strcmp(what, "seccomp") && argc == 2) do_seccomp(argv[1]);
 	else if (!strcmp(what, "huge")) do_huge();
