@@ -173,7 +173,7 @@ static void do_compute(void) {
 static void do_vectors(int streaming) {
 #if defined(__aarch64__)
 	enum { HAS_SVE = 1 << 22, HAS_SME = 1 << 23 }; // AT_HWCAP, AT_HWCAP2
-	if (!(getauxval(AT_HWCAP) & HAS_SVE) || (streaming && !(getauxval(AT_HWCAP2) & HAS_SME))) return answer(1);
+	if (!(getauxval(AT_HWCAP) & HAS_SVE) || (streaming && !(getauxval(AT_HWCAP2) & HAS_SME))) return errno = ENOSYS, answer(1);
 	enough = 0;
 	signal(SIGUSR1, on_enough);
 	say("ok");
