@@ -395,12 +395,12 @@ func TestAgentKilledAtOnce(t *testing.T) {
 
 // A call that is not the requested one is prevented, whatever instruction has been put there.
 func TestForeignCall(t *testing.T) {
-	if Arch != procmem.AMD64 {
-		t.Skip("its instructions are those of amd64")
+	p, gadgets := testproc.Start(t, testproc.Hunter), []string{"gadget-other", "gadget-int80", "gadget-spin"}
+	if Arch == procmem.ARM64 { // where the instruction is for threads in user mode
+		p, gadgets = testproc.Start(t, testproc.Hunter, "--tables"), []string{"gadget-other", "gadget-spin"}
 	}
-	p := testproc.Start(t, testproc.Hunter)
 	proc := open(t, p)
-	for _, gadget := range []string{"gadget-other", "gadget-int80", "gadget-spin"} {
+	for _, gadget := range gadgets {
 		calling(t, proc, func(c *Injector) {
 			was := all(c)
 			c.pc = uint64(p.Addr(t, gadget))

@@ -234,9 +234,9 @@
 // that tells of forks, and nobody reads of them.
 //
 // With --tables the main thread computes, and the thread serves, which answers in its place,
-// has a table of files of its own. On amd64 the facts gadget-other, gadget-int80 and
-// gadget-spin are addresses of code that calls alarm(1000), of an int $0x80, and of a loop
-// without end. The command alarm answers alarm SECONDS: that were left.
+// has a table of files of its own. On amd64 and arm64 the facts gadget-other, gadget-int80 (not
+// on arm64) and gadget-spin are addresses of code that calls alarm(1000), of an int $0x80, and
+// of a loop without end. The command alarm answers alarm SECONDS: that were left.
 //
 // # goprog
 //
