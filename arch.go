@@ -42,7 +42,7 @@ func ArchOf(class elf.Class, machine elf.Machine) (Arch, error) {
 	case class == elf.ELFCLASS64 && machine == elf.EM_AARCH64:
 		return ARM64, nil
 	}
-	return ArchUnknown, fmt.Errorf("%v %v: architecture not supported", class, machine)
+	return ArchUnknown, fmt.Errorf("%v %v: not supported (programs for amd64, 386 and arm64 are)", class, machine)
 }
 
 // WordSize returns the size of a pointer in bytes: 4 or 8.

@@ -2,8 +2,17 @@ package process
 
 import (
 	"bytes"
+	"strings"
 	"testing"
 )
+
+// A program for 32-bit arm is refused by name, and not taken for another.
+func TestArch32BitArm(t *testing.T) {
+	head := []byte("\x7fELF\x01\x01\x01\x00\x00\x00\x00\x00\x00\x00\x00\x00\x03\x00\x28\x00")
+	if arch, err := archOf(bytes.NewReader(head)); err == nil || !strings.Contains(err.Error(), "EM_ARM: not supported") {
+		t.Errorf("%v, %v", arch, err)
+	}
+}
 
 // No executable takes more than its first bytes to tell its architecture.
 func FuzzArch(f *testing.F) {

@@ -118,16 +118,16 @@ func (v *View) swappedShared(m *procmem.Mapping, r procmem.Range, yield func(pro
 	if !local || m.Usage == nil || m.Usage.Swap == 0 {
 		return
 	}
-	const page, most = procmem.PageSize, 64 << 20
-	for a := r.Start.PageDown(); a < r.End; a += most {
-		n := (min(most, uint64(r.End-a)) + page - 1) / page * page
+	const most = 64 << 20
+	for a := baseDown(r.Start); a < r.End; a += most {
+		n := baseDown(min(most, r.End-a) + basePage - 1)
 		in, err := sys.InCore(int(f.Fd()), int64(m.Offset+uint64(a-m.Start)), int(n))
 		if err != nil {
 			return // all of it may be in memory
 		}
 		for i, in := range in {
-			at := a + procmem.Addr(i*page)
-			if in&1 == 0 && !yield(procmem.Range{Start: at, End: at + page}.Intersect(r), nil) {
+			at := a + procmem.Addr(i)*basePage
+			if in&1 == 0 && !yield(procmem.Range{Start: at, End: at + basePage}.Intersect(r), nil) {
 				return
 			}
 		}
@@ -195,7 +195,7 @@ func fileExtents(f mappedfile.File, m *procmem.Mapping, r procmem.Range, yield f
 	if err != nil {
 		return yield(r, nil)
 	}
-	end = min(end, (uint64(size)+procmem.PageSize-1)&^(procmem.PageSize-1))
+	end = min(end, uint64(baseDown(procmem.Addr(size)+basePage-1)))
 	for off := base + uint64(r.Start); off < end; {
 		data, h, err := f.SeekData(int64(off))
 		if errors.Is(err, unix.ENXIO) {

@@ -104,10 +104,16 @@ func (pm *pagemap) runs(r procmem.Range, own pageState) iter.Seq2[pageRun, error
 	}
 }
 
+// basePage is the size in bytes of a page of this kernel: a multiple of procmem.PageSize.
+var basePage = procmem.Addr(os.Getpagesize())
+
+// baseDown returns the address of the page of this kernel that holds a.
+func baseDown(a procmem.Addr) procmem.Addr { return a &^ (basePage - 1) }
+
 // pageScan returns a scan for the pages of r that are in any of the categories.
 func pageScan(r procmem.Range, categories uint64) sys.Scan {
-	end := (uint64(r.End) + procmem.PageSize - 1) &^ (procmem.PageSize - 1)
-	return sys.Scan{Start: uint64(r.Start.PageDown()), End: end, Any: categories, Return: categories}
+	end := baseDown(r.End + basePage - 1)
+	return sys.Scan{Start: uint64(baseDown(r.Start)), End: uint64(end), Any: categories, Return: categories}
 }
 
 func scanError(q sys.Scan, err error) error {
@@ -165,10 +171,9 @@ func entryState(e, own uint64) pageState {
 
 // entries reads the entries of the pages from address a to end, as far as they fit into buf.
 func (pm *pagemap) entries(buf []byte, a, end procmem.Addr) ([]byte, error) {
-	const page = procmem.PageSize
-	want := min(uint64(len(buf)), (uint64(end-a)+page-1)/page*sys.EntrySize)
+	want := min(uint64(len(buf)), uint64((end-a+basePage-1)/basePage*sys.EntrySize))
 	for {
-		n, err := unix.Pread(int(pm.f.Fd()), buf[:want], int64(a/page*sys.EntrySize))
+		n, err := unix.Pread(int(pm.f.Fd()), buf[:want], int64(a/basePage*sys.EntrySize))
 		switch {
 		case err == unix.EINTR:
 			continue
@@ -190,11 +195,11 @@ type collector struct {
 // add takes the next page, at a.
 func (c *collector) add(a procmem.Addr, st pageState) bool {
 	if st == c.cur.State && c.cur.End == a {
-		c.cur.End = a + procmem.PageSize
+		c.cur.End = a + basePage
 		return true
 	}
 	goesOn := c.flush()
-	c.cur = pageRun{procmem.Range{Start: a, End: a + procmem.PageSize}, st}
+	c.cur = pageRun{procmem.Range{Start: a, End: a + basePage}, st}
 	return goesOn
 }
 
@@ -207,7 +212,7 @@ func (pm *pagemap) readRuns(r procmem.Range, own pageState, yield func(pageRun, 
 	buf := entryPool.Get().(*[64 << 10]byte)
 	defer entryPool.Put(buf)
 	c := collector{yield: yield}
-	for a := r.Start.PageDown(); a < r.End; {
+	for a := baseDown(r.Start); a < r.End; {
 		es, err := pm.entries(buf[:], a, r.End)
 		if err != nil {
 			if c.flush() {
@@ -215,7 +220,7 @@ func (pm *pagemap) readRuns(r procmem.Range, own pageState, yield func(pageRun, 
 			}
 			return
 		}
-		for ; len(es) > 0; es, a = es[sys.EntrySize:], a+procmem.PageSize {
+		for ; len(es) > 0; es, a = es[sys.EntrySize:], a+basePage {
 			st := entryState(binary.LittleEndian.Uint64(es), 0)
 			if st&pagePresent != 0 {
 				st |= own
@@ -246,7 +251,7 @@ func (pm *pagemap) ownRuns(r procmem.Range, ask func() (may, shared bool)) iter.
 	return func(yield func(pageRun, error) bool) {
 		buf := entryPool.Get().(*[64 << 10]byte)
 		defer entryPool.Put(buf)
-		for a := r.Start.PageDown(); a < r.End; {
+		for a := baseDown(r.Start); a < r.End; {
 			look := procmem.Range{Start: a, End: a + min(hugeSize, r.End-a)}
 			may, shared := ask()
 			if shared {
@@ -254,7 +259,7 @@ func (pm *pagemap) ownRuns(r procmem.Range, ask func() (may, shared bool)) iter.
 				look.End = look.Start + hugeSize
 			}
 			es, err := pm.entries(buf[:], look.Start, look.End)
-			if err == nil && look.Start+procmem.Addr(len(es)/sys.EntrySize*procmem.PageSize) <= a {
+			if err == nil && look.Start+procmem.Addr(len(es)/sys.EntrySize)*basePage <= a {
 				err = procmem.ErrGone
 			}
 			if err != nil {
@@ -266,7 +271,7 @@ func (pm *pagemap) ownRuns(r procmem.Range, ask func() (may, shared bool)) iter.
 				own = sys.EntryFile
 			}
 			c := collector{yield: yield}
-			for es = es[(a-look.Start)/procmem.PageSize*sys.EntrySize:]; len(es) > 0 && a < r.End; es, a = es[sys.EntrySize:], a+procmem.PageSize {
+			for es = es[(a-look.Start)/basePage*sys.EntrySize:]; len(es) > 0 && a < r.End; es, a = es[sys.EntrySize:], a+basePage {
 				if !c.add(a, entryState(binary.LittleEndian.Uint64(es), own)) {
 					return
 				}
@@ -290,7 +295,7 @@ func (pm *pagemap) alone(a procmem.Addr) bool {
 func (pm *pagemap) firstAnonymous(r procmem.Range) procmem.Addr {
 	var buf [4 << 10]byte
 	es, _ := pm.entries(buf[:], r.Start, r.End)
-	for a := r.Start; len(es) > 0; es, a = es[sys.EntrySize:], a+procmem.PageSize {
+	for a := r.Start; len(es) > 0; es, a = es[sys.EntrySize:], a+basePage {
 		if binary.LittleEndian.Uint64(es)&(sys.EntryPresent|sys.EntryFile) == sys.EntryPresent {
 			return a
 		}

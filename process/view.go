@@ -356,7 +356,7 @@ func readFile(f mappedfile.File, m *procmem.Mapping, p []byte, a procmem.Addr) (
 		}
 		return n, procmem.ErrUnreadable
 	}
-	rest := int(-(off + uint64(n)) & (procmem.PageSize - 1))
+	rest := int(-(off + uint64(n)) & uint64(basePage-1))
 	if n == 0 {
 		// All of p is beyond the end. Whether its first bytes belong to the last page depends
 		// on where the file ends.
@@ -364,7 +364,7 @@ func readFile(f mappedfile.File, m *procmem.Mapping, p []byte, a procmem.Addr) (
 		if err != nil {
 			return 0, procmem.ErrUnreadable
 		}
-		last := (uint64(size) + procmem.PageSize - 1) &^ (procmem.PageSize - 1)
+		last := uint64(baseDown(procmem.Addr(size) + basePage - 1))
 		if off >= last {
 			return 0, procmem.ErrUnreadable
 		}

@@ -4,6 +4,7 @@ import (
 	"bytes"
 	"errors"
 	"fmt"
+	"runtime"
 	"slices"
 	"strings"
 	"testing"
@@ -17,6 +18,9 @@ import (
 
 // asleepPause is far less than threads in state D used to hold up the others for.
 const asleepPause = 200 * time.Millisecond
+
+// vfork is the system call of vfork(3) on this machine.
+var vfork = map[string]string{"amd64": "vfork", "arm64": "clone"}[runtime.GOARCH]
 
 // A thread in vfork holds up no others, whatever the method; which thread it is, and
 // why it did not stop, is told.
@@ -37,7 +41,7 @@ func TestAsleepHoldsNobodyUp(t *testing.T) {
 				least = min(least, pause)
 				img := s.Image()
 				i := slices.IndexFunc(img.Threads, func(th procmem.Thread) bool { return th.TID == p.PID() })
-				if i < 0 || !errors.Is(img.Threads[i].Err, ptracer.ErrWouldNot) || !strings.Contains(img.Threads[i].Err.Error(), "state D, in vfork") {
+				if i < 0 || !errors.Is(img.Threads[i].Err, ptracer.ErrWouldNot) || !strings.Contains(img.Threads[i].Err.Error(), "state D, in "+vfork) {
 					t.Fatalf("thread in vfork: %v", img.Threads[i].Err)
 				}
 				if pc, sp, ok := img.Arch.PC(&img.Threads[i]); !ok || pc == 0 || sp == 0 {

@@ -122,7 +122,7 @@ func TestBitsMerged(t *testing.T) {
 				clean++
 			}
 		}
-		return err == nil && clean == equal
+		return err == nil && clean > equal/2 && found[0]&sys.EntryWritten == 0
 	})
 	p.Cmd(t, "touch untouched 1 %d", equal-1)
 	c.freeze()

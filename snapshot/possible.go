@@ -58,9 +58,24 @@ func capable(c int) bool {
 	return err == nil && (st.CapEff|privilege.Held())&(1<<c) != 0
 }
 
-// canTrack returns why writes cannot be tracked. It looks for PAGEMAP_SCAN, which came with the
-// same kernel as the write protection.
+// canTrack returns why writes cannot be tracked by a userfaultfd. It makes one of its own. Where
+// it may not, the target may: then PAGEMAP_SCAN decides, which most kernels got at the same time.
 func canTrack() error {
+	fd, err := sys.Userfaultfd()
+	if err == nil {
+		defer unix.Close(fd)
+		err = sys.UffdTrackWrites(fd)
+	} else {
+		err = canScan()
+	}
+	if err != nil {
+		return errors.New("the kernel has no asynchronous write protection (userfaultfd; Linux 6.7 has it, and 6.10 on arm64)")
+	}
+	return nil
+}
+
+// canScan returns why the kernel has no PAGEMAP_SCAN.
+func canScan() error {
 	self, err := process.Open(os.Getpid())
 	if err != nil {
 		return err
@@ -72,8 +87,5 @@ func canTrack() error {
 	}
 	defer f.Close()
 	_, _, err = sys.PagemapQuery(f.Fd(), sys.Scan{Any: sys.PagePresent, Return: sys.PagePresent}, make([]sys.PageRegion, 1))
-	if err != nil {
-		return errors.New("it takes kernel 6.7 (userfaultfd with asynchronous write protection)")
-	}
-	return nil
+	return err
 }

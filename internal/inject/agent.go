@@ -29,10 +29,6 @@ type agent struct {
 	filtered bool
 }
 
-// noStack is a stack pointer that no address space can have. If an agent ran after all, its
-// first access to the stack would end it, and it alone.
-const noStack = 0x7000_0000_0000_0000
-
 // withAgent has f work with an agent that a held thread gives birth to. All threads must be
 // held, or one of them could wait for the agent (wait4(2), __WALL). born is called with the
 // agent as soon as it ends with us, and before it does anything. A non-nil left is still to be

@@ -59,12 +59,16 @@ func (c *Injector) callWith(during []byte, tid int, regs []byte, number uint64, 
 		return result{}, err
 	}
 	w := waiter{c: c, tid: tid}
-	x := execution{wait: w.stop, late: &w.late, tid: tid, filtered: filtered}
+	x := execution{wait: w.stop, late: &w.late, tid: tid, filtered: filtered, turn: c.turn(tid, regs)}
 	res, err := x.run(callRegs(during, c.pc, number, args...), c.pc, request{number, args})
 	if x.signal != 0 {
 		c.t.SetSignal(tid, x.signal) // will be delivered once, when the thread goes on
 	}
-	if rerr := c.restore(tid, regs); rerr != nil {
+	rerr := c.restore(tid, x.turn.left(regs))
+	if rerr == nil {
+		rerr = x.turn.settle(c, tid)
+	}
+	if rerr != nil {
 		err = rerr
 	}
 	return res, err
@@ -80,8 +84,11 @@ func (c *Injector) filtered(tid int) (bool, error) {
 }
 
 // restore gives the thread its registers back. It must not go on with those of a call, even if
-// all else has failed.
+// all else has failed. Nil regs are for a thread that has its own.
 func (c *Injector) restore(tid int, regs []byte) error {
+	if regs == nil {
+		return nil
+	}
 	err := ptracer.Persist(tid, func() error { return setRegs(tid, regs) })
 	if err == nil {
 		return nil
@@ -111,6 +118,7 @@ type execution struct {
 	tid      int
 	filtered bool // the thread is under seccomp
 	ours     bool // the thread is ours, and its signals can be dropped
+	turn     turn // how the thread comes to make the call
 
 	late   *error // why the thread was called back before the call; nil, or a pointer to nil: it was not
 	signal int    // the signal that came before the call
@@ -126,7 +134,7 @@ func (x *execution) run(regs []byte, pc uint64, r request) (res result, err erro
 	}
 	err = ptracer.Persist(x.tid, func() error { return sys.SetOptions(x.tid, options) })
 	if err == nil {
-		err = ptracer.Persist(x.tid, func() error { return setRegs(x.tid, regs) })
+		err = x.turn.begin(x.tid, regs)
 	}
 	if errors.Is(err, unix.ESRCH) {
 		err = procmem.ErrGone
@@ -164,7 +172,10 @@ func (x *execution) run(regs []byte, pc uint64, r request) (res result, err erro
 			return res, ErrSignalled
 		case !entered:
 			entered = true
-			if refused = x.admit(options, pc, r); refused != nil {
+			if refused = x.turn.enter(x.tid, regs, r.number); refused == nil {
+				refused = x.admit(options, pc, r)
+			}
+			if refused != nil {
 				x.cancel(regs)
 			} else if r.number == callExitGroup {
 				// Waiting for the end here would take the news of it.
@@ -186,6 +197,7 @@ func (x *execution) admit(options uintptr, pc uint64, r request) error {
 	}
 	want := sys.SyscallInfo{Op: sys.SyscallEntry, Arch: callAudit, PC: pc + uint64(len(callInstruction)), SP: info.SP, Number: r.number, Args: info.Args}
 	copy(want.Args[:], r.args)
+	x.turn.reported(&want, info)
 	if info != want {
 		return errForeign
 	}

@@ -33,7 +33,7 @@ func TestFrozenInCall(t *testing.T) {
 				tid := p.TID(t, "zoo-1")
 				was = c.t.TakeOne(tid, Arch)
 				group.Freeze(t)
-				res, err := c.call(tid, was.Regsets[0].Data, unix.SYS_GETPPID)
+				res, err := c.call(tid, regsOf(t, tid), unix.SYS_GETPPID)
 				if version == "v2" && (!errors.Is(err, ErrFrozen) || told != 0) {
 					t.Errorf("call: %v, told %d times", err, told)
 				}

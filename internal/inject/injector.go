@@ -1,7 +1,6 @@
 package inject
 
 import (
-	"bytes"
 	"errors"
 	"fmt"
 	"os"
@@ -95,24 +94,25 @@ func (c *Injector) findInstruction(p *process.Process) (uint64, error) {
 	const most = 64 << 10 // more than any vDSO has
 	code := make([]byte, min(maps[i].Size(), most))
 	n, _ := c.mem.ReadAt(code, int64(maps[i].Start))
-	at := bytes.Index(code[:n], []byte(callInstruction))
-	if at < 0 {
-		return 0, errNoVDSO
+	for at := 0; at+len(callInstruction) <= n; at += callAlign {
+		if string(code[at:at+len(callInstruction)]) == callInstruction {
+			return uint64(maps[i].Start) + uint64(at), nil
+		}
 	}
-	return uint64(maps[i].Start) + uint64(at), nil
+	return 0, errNoVDSO
 }
 
 // fit returns why a held thread is unsuitable for a call, or nil. Best is a thread that is
 // blocked in a call of its own. Otherwise the thread must not be in a restartable sequence,
 // because the kernel would forget that it is.
 func (c *Injector) fit(tid int, regs []byte) error {
-	st := callState(regs)
+	st := c.state(regs)
 	switch {
 	case !st.native:
 		return errCodeMode
 	case sys.SyscallDispatch(tid):
 		return errDispatch
-	case c.t.Regset(tid, procmem.NTX86ShStk) != nil:
+	case shadowed(c.t, tid):
 		return errShadow
 	case st.blocked:
 		return nil
@@ -156,7 +156,7 @@ func (c *Injector) candidates() (tids []int, regs map[int][]byte) {
 			continue
 		}
 		regs[tid] = r
-		if callState(r).blocked {
+		if c.state(r).blocked {
 			tids = append(tids, tid)
 			if len(tids) == MaxCandidates {
 				return tids, regs

@@ -16,8 +16,15 @@ const Arch = procmem.AMD64
 // callAudit is the kernel's number of that architecture.
 const callAudit = sys.ArchAMD64
 
-// callInstruction is "syscall".
-const callInstruction = "\x0f\x05"
+// callInstruction is "syscall". It may begin at any multiple of callAlign.
+const (
+	callInstruction = "\x0f\x05"
+	callAlign       = 1
+)
+
+// noStack is a stack pointer that no address space can have. If an agent ran after all, its
+// first access to the stack would end it, and it alone.
+const noStack = 0x7000_0000_0000_0000
 
 // Indexes of the registers of interest in the NT_PRSTATUS set.
 const (
@@ -66,7 +73,7 @@ type threadState struct {
 	pc      uint64
 }
 
-func callState(regs []byte) threadState {
+func (c *Injector) state(regs []byte) threadState {
 	word := func(i int) uint64 { return binary.LittleEndian.Uint64(regs[8*i:]) }
 	const code64 = 0x33 // __USER_CS
 	return threadState{
@@ -83,6 +90,25 @@ var noticesStop = map[int]bool{
 	unix.SYS_RECVFROM: true, unix.SYS_RECVMSG: true, unix.SYS_RECVMMSG: true,
 	unix.SYS_IO_GETEVENTS: true, unix.SYS_IO_URING_ENTER: true,
 }
+
+// shadowed reports whether a thread runs with a shadow stack.
+func shadowed(t *ptracer.Tracer, tid int) bool { return t.Regset(tid, procmem.NTX86ShStk) != nil }
+
+// turn is how a thread comes to make a call: by registers. Its own registers hold all that the
+// kernel needs to begin a call again that was interrupted.
+type turn struct{}
+
+func (c *Injector) turn(int, []byte) turn { return turn{} }
+
+func (turn) begin(tid int, regs []byte) error {
+	return ptracer.Persist(tid, func() error { return setRegs(tid, regs) })
+}
+
+func (turn) enter(int, []byte, uint64) error            { return nil }
+func (turn) reported(*sys.SyscallInfo, sys.SyscallInfo) {}
+
+func (turn) left(regs []byte) []byte     { return regs }
+func (turn) settle(*Injector, int) error { return nil }
 
 func getRegs(tid int) ([]byte, error)    { return sys.GetRegs64(tid) }
 func setRegs(tid int, regs []byte) error { return sys.SetRegs64(tid, regs) }

@@ -9,7 +9,7 @@ import (
 
 // Register sets of an arm64 core beside the first two. The keys of pointer authentication
 // (0x407, 0x408) are secrets and are left out.
-var arm64Sets = []uint32{0x401, 0x402, 0x403, 0x404, 0x405, 0x406, 0x409, 0x40a, 0x40b, 0x40c, 0x40d, 0x40e, 0x40f}
+var arm64Sets = []uint32{0x401, 0x402, 0x403, 0x404, 0x405, 0x406, 0x409, 0x40a, 0x40b, 0x40c, 0x40d, 0x40e, 0x40f, 0x410}
 
 // general returns the general purpose registers, and which bits of an address sign it.
 func (r *regReader) general(tid int, arch procmem.Arch) ([]procmem.Regset, error) {

@@ -57,6 +57,7 @@ const (
 	SyscallExit  = 2
 
 	ArchAMD64 = 0xc000003e // AUDIT_ARCH_X86_64
+	ArchARM64 = 0xc00000b7 // AUDIT_ARCH_AARCH64
 )
 
 // GetSyscallInfo returns the system call at which a thread has stopped
@@ -151,12 +152,29 @@ func ioctl(fd int, request uintptr, arg unsafe.Pointer) error {
 	return nil
 }
 
+// Userfaultfd returns a userfaultfd of this process. ENOSYS: the kernel has none. EPERM: a
+// filter refuses it.
+func Userfaultfd() (int, error) {
+	fd, _, e := unix.Syscall(unix.SYS_USERFAULTFD, unix.O_CLOEXEC|unix.O_NONBLOCK|UserModeOnly, 0, 0)
+	if e != 0 {
+		return -1, e
+	}
+	return int(fd), nil
+}
+
 // UffdTrackWrites prepares a userfaultfd for asynchronous write protection: a write to a
 // protected page goes on at once, and ends the protection of the page. EINVAL: the kernel is
-// older than 6.7.
+// older than 6.7, or than 6.10 on arm64.
 func UffdTrackWrites(fd int) error {
-	api := struct{ api, features, ioctls uint64 }{0xaa, uffdFeatureWPAsync | uffdFeatureWPUnpopulated, 0}
-	return ioctl(fd, uffdioAPI, unsafe.Pointer(&api))
+	const want = uffdFeatureWPAsync | uffdFeatureWPUnpopulated
+	api := struct{ api, features, ioctls uint64 }{0xaa, want, 0}
+	if err := ioctl(fd, uffdioAPI, unsafe.Pointer(&api)); err != nil {
+		return err
+	}
+	if api.features&want != want { // not every kernel refuses what it lacks
+		return unix.EINVAL
+	}
+	return nil
 }
 
 // UffdRegister starts to track writes in the mappings in [start, end), all of which must allow

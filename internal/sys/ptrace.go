@@ -58,6 +58,15 @@ func GetRegset(tid int, typ uint32, buf []byte) (int, error) {
 	return int(iov.Len), err
 }
 
+// SetRegset writes the register set typ of a stopped thread.
+func SetRegset(tid int, typ uint32, data []byte) error {
+	iov := unix.Iovec{Base: &data[0]}
+	iov.SetLen(len(data))
+	err := ptrace(unix.PTRACE_SETREGSET, tid, uintptr(typ), unsafe.Pointer(&iov))
+	runtime.KeepAlive(data)
+	return err
+}
+
 // GetSigmask returns the blocked signals of a stopped thread (PTRACE_GETSIGMASK; bit n-1 is
 // signal n).
 func GetSigmask(tid int) (uint64, error) {

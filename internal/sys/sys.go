@@ -76,7 +76,8 @@ func InCore(fd int, offset int64, size int) ([]byte, error) {
 		return nil, err
 	}
 	defer func() { _ = unix.MunmapPtr(at, uintptr(size)) }()
-	in := make([]byte, (size+4095)/4096)
+	page := unix.Getpagesize()
+	in := make([]byte, (size+page-1)/page)
 	if _, _, e := unix.Syscall(unix.SYS_MINCORE, uintptr(at), uintptr(size), uintptr(unsafe.Pointer(&in[0]))); e != 0 {
 		return nil, e
 	}

@@ -170,6 +170,11 @@
 //	compute               ok, and when SIGUSR1 has come, done; meanwhile the main thread makes no system call
 //	frail                 ok TID: a thread is in epoll_wait, and ends the process with the status 7 where that returns
 //	                      EINTR
+//	vectors 0|1           ok, and when SIGUSR1 has come, done CHANGED SIZE: how many values in vectors of SIZE bytes
+//	                      have changed, with streaming mode (1) or without; arm64 alone
+//	wait CALL MS          ok, and when the system call of the main thread has ended, done RESULT HANDLED MS: what it
+//	                      returned, how many handlers ran, how long it took. A call may begin again after SIGUSR1,
+//	                      and not after SIGUSR2
 //	dumpable 0|1, setuid UID    ok
 //
 // # odd
@@ -231,9 +236,9 @@
 // that tells of forks, and nobody reads of them.
 //
 // With --tables the main thread computes, and the thread serves, which answers in its place,
-// has a table of files of its own. On amd64 the facts gadget-other, gadget-int80 and
-// gadget-spin are addresses of code that calls alarm(1000), of an int $0x80, and of a loop
-// without end. The command alarm answers alarm SECONDS: that were left.
+// has a table of files of its own. On amd64 and arm64 the facts gadget-other, gadget-int80 (not
+// on arm64) and gadget-spin are addresses of code that calls alarm(1000), of an int $0x80, and
+// of a loop without end. The command alarm answers alarm SECONDS: that were left.
 //
 // # frames
 //

@@ -3,6 +3,8 @@ package guest
 import (
 	"encoding/json"
 	"flag"
+	"fmt"
+	"os"
 	"slices"
 	"testing"
 	"time"
@@ -49,7 +51,9 @@ func TestPauses(t *testing.T) {
 // pauseBy returns the pause of a core by one method, in milliseconds.
 func pauseBy(t *testing.T, p *testproc.Proc, method string) (ms float64, ok bool) {
 	t.Helper()
-	r := root.call(t, "core", "--json", "--force", "--method", method, "-o", t.TempDir()+"/core", p.PID())
+	prefix := t.TempDir() + "/core"
+	defer os.Remove(fmt.Sprintf("%s.%d", prefix, p.PID())) // it is in memory
+	r := root.call(t, "core", "--json", "--method", method, "-o", prefix, p.PID())
 	var got struct {
 		Method string  `json:"method"`
 		Pause  float64 `json:"pause_ms"`

@@ -72,6 +72,18 @@ static void announce_gadgets(void) {
 	say("gadget-int80 %p", gadget_int80);
 	say("gadget-spin %p", gadget_spin);
 }
+#elif defined(__aarch64__)
+__asm__(".pushsection .text\n.balign 8\n"
+	"gadget_other: mov x8, 103\n mov x0, 0\n adr x1, 1f\n mov x2, 0\n svc 0\n ret\n" // setitimer(ITIMER_REAL, 1000 s)
+	"1: .quad 0, 0, 1000, 0\n"
+	"gadget_spin: b gadget_spin\n"
+	".popsection");
+extern char gadget_other[], gadget_spin[];
+
+static void announce_gadgets(void) {
+	say("gadget-other %p", gadget_other);
+	say("gadget-spin %p", gadget_spin);
+}
 #else
 static void announce_gadgets(void) {}
 #endif

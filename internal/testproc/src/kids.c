@@ -184,6 +184,77 @@ static void do_compute(void) {
 	say("done");
 }
 
+// do_vectors computes with known values in vectors that are longer than 128 bits, in streaming mode
+// or not, and makes no system call until SIGUSR1 comes. Then it tells how many values changed.
+static void do_vectors(int streaming) {
+#if defined(__aarch64__)
+	enum { HAS_SVE = 1 << 22, HAS_SME = 1 << 23 }; // AT_HWCAP, AT_HWCAP2
+	if (!(getauxval(AT_HWCAP) & HAS_SVE) || (streaming && !(getauxval(AT_HWCAP2) & HAS_SME))) return errno = ENOSYS, answer(1);
+	enough = 0;
+	signal(SIGUSR1, on_enough);
+	say("ok");
+	uint64_t changed, size;
+	__asm__ volatile(
+		".arch_extension sve\n"
+		" cbz %w[streaming], 1f\n .inst 0xd503437f\n" // smstart sm
+		"1: ptrue p0.b\n index z0.d, #1, #3\n index z31.d, #2, #5\n"
+		"2: ldr w9, [%[enough]]\n cbz w9, 2b\n"
+		" index z1.d, #1, #3\n index z2.d, #2, #5\n"
+		" cmpne p1.d, p0/z, z0.d, z1.d\n cntp %[changed], p0, p1.d\n"
+		" cmpne p1.d, p0/z, z31.d, z2.d\n cntp x9, p0, p1.d\n add %[changed], %[changed], x9\n"
+		" cntb %[size]\n"
+		" cbz %w[streaming], 3f\n .inst 0xd503427f\n" // smstop sm
+		"3:\n"
+		: [changed] "=&r"(changed), [size] "=&r"(size)
+		: [streaming] "r"(streaming), [enough] "r"(&enough)
+		: "x9", "memory", "cc", "v0", "v1", "v2", "v3", "v4", "v5", "v6", "v7", "v8", "v9", "v10", "v11", "v12", "v13", "v14",
+		  "v15", "v16", "v17", "v18", "v19", "v20", "v21", "v22", "v23", "v24", "v25", "v26", "v27", "v28", "v29", "v30", "v31");
+	say("done %llu %llu", (unsigned long long)changed, (unsigned long long)size);
+#else
+	(void)streaming;
+	errno = ENOSYS;
+	answer(1);
+#endif
+}
+
+static volatile sig_atomic_t handled;
+
+static void on_handled(int sig) { (void)sig, handled++; }
+
+// do_wait waits in one system call, for ms milliseconds if it has a time. It tells the result, how
+// often a handler ran, and for how many milliseconds it waited. After the handler of SIGUSR1 a call
+// may begin again, after that of SIGUSR2 none.
+static void do_wait(const char *call, int ms) {
+	static int fds[2];
+	uint32_t word = 0;
+	struct timespec ts = {ms / 1000, ms % 1000 * 1000000l}, at;
+	sigset_t none;
+	char c;
+	if (!fds[1] && pipe2(fds, O_CLOEXEC)) return answer(1);
+	sigemptyset(&none);
+	handled = 0;
+	sigaction(SIGUSR1, &(struct sigaction){.sa_handler = on_handled, .sa_flags = SA_RESTART}, NULL);
+	sigaction(SIGUSR2, &(struct sigaction){.sa_handler = on_handled}, NULL);
+	say("ok");
+	uint64_t began = now_ns();
+	long r = -1;
+	errno = ENOSYS;
+	if (!strcmp(call, "nanosleep")) r = syscall(SYS_nanosleep, &ts, &ts);
+	else if (!strcmp(call, "ppoll")) r = syscall(SYS_ppoll, NULL, 0, &ts, NULL, 8);
+	else if (!strcmp(call, "futex-time")) r = syscall(SYS_futex, &word, OP_FUTEX_WAIT, 0, &ts);
+	else if (!strcmp(call, "futex")) r = syscall(SYS_futex, &word, OP_FUTEX_WAIT, 0, NULL);
+	else if (!strcmp(call, "sigsuspend")) r = syscall(SYS_rt_sigsuspend, &none, 8);
+	else if (!strcmp(call, "read")) r = read(fds[0], &c, 1);
+	else if (!strcmp(call, "clock_nanosleep")) {
+		clock_gettime(CLOCK_MONOTONIC, &at);
+		at.tv_sec += ms / 1000 + 1;
+		r = syscall(SYS_clock_nanosleep, CLOCK_MONOTONIC, TIMER_ABSTIME, &at, NULL);
+		if (r > 0) errno = r, r = -1;
+	}
+	long result = r < 0 ? -errno : r;
+	say("done %ld %d %llu", result, (int)handled, (unsigned long long)((now_ns() - began) / 1000000));
+}
+
 // do_auxv has the auxiliary vector that the kernel shows say another address of the
 // vDSO. All else of the kernel's record (PR_SET_MM_MAP) stays as it is.
 static void do_auxv(uintptr_t address) {
@@ -317,6 +388,8 @@ static int handle(int argc, char **argv) {
 	else if (!strcmp(what, "map") && argc == 3) do_map(argv[1], argv[2]);
 	else if (!strcmp(what, "compute")) do_compute();
 	else if (!strcmp(what, "frail")) do_frail();
+	else if (!strcmp(what, "vectors") && argc == 2) do_vectors(n);
+	else if (!strcmp(what, "wait") && argc == 3) do_wait(argv[1], atoi(argv[2]));
 	else if (!strcmp(what, "seccomp") && argc == 2) do_seccomp(argv[1]);
 	else if (!strcmp(what, "huge")) do_huge();
 	else if (!strcmp(what, "lasting")) do_lasting();

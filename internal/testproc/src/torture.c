@@ -293,7 +293,7 @@ static void timed(struct thread *t) {
 
 // Two threads count in a word of each processor. An increment that was begun
 // before another thread had the processor, and is finished after, loses one.
-#if defined(__x86_64__)
+#if defined(__x86_64__) || defined(__aarch64__)
 static int rseq_pause, rseq_paused;
 #define RSEQ_THREADS 2
 #define MAX_CPUS 4096
@@ -309,6 +309,22 @@ extern const unsigned __rseq_size __attribute__((weak));
 // torture_rseq counts up in a word of the processor, slowly, and returns 1 if
 // the kernel has sent it to its abort handler.
 long torture_rseq(struct rseq_area *area, uint64_t *counters);
+#if defined(__aarch64__)
+#define RSEQ_SIGNATURE 0xd428bc00
+__asm__(
+	".data\n.balign 32\ntorture_cs: .long 0, 0\n .quad 10f, 20f-10f, 30f\n"
+	".text\n.globl torture_rseq\n.type torture_rseq, %function\ntorture_rseq:\n"
+	" adrp x9, torture_cs\n add x9, x9, :lo12:torture_cs\n str x9, [x0, 8]\n"
+	"10: ldr w10, [x0, 4]\n ldr x11, [x1, x10, lsl 3]\n"
+	" mov w12, 1000\n11: subs w12, w12, 1\n b.ne 11b\n"
+	" add x11, x11, 1\n str x11, [x1, x10, lsl 3]\n"
+	"20: mov x0, 0\n ret\n"
+	" .inst 0xd428bc00\n"
+	"30: mov x0, 1\n ret\n.size torture_rseq, .-torture_rseq\n");
+#else
+#define RSEQ_SIGNATURE 0x53053053
+#undef SYS_rseq // musl may not have it
+#define SYS_rseq 334
 __asm__(
 	".data\n.balign 32\ntorture_cs: .long 0, 0\n .quad 10f, 20f-10f, 30f\n"
 	".text\n.globl torture_rseq\n.type torture_rseq, @function\ntorture_rseq:\n"
@@ -319,11 +335,12 @@ __asm__(
 	"20: xor %eax, %eax\n ret\n"
 	" .byte 0x0f, 0xb9, 0x3d\n .long 0x53053053\n"
 	"30: mov $1, %eax\n ret\n.size torture_rseq, .-torture_rseq\n");
+#endif
 
 static void sequences(struct thread *t) {
 	struct rseq_area *area = &own_area;
 	if (&__rseq_size && __rseq_size) area = (void *)((char *)__builtin_thread_pointer() + __rseq_offset);
-	else if (syscall(334 /* rseq */, area, sizeof *area, 0, 0x53053053)) die("rseq");
+	else if (syscall(SYS_rseq, area, sizeof *area, 0, RSEQ_SIGNATURE)) die("rseq");
 	settle(t);
 	for (uint64_t began = now_ns();; began = breathe(began)) {
 		for (int n = 0; n < 1000;)
