@@ -5,8 +5,8 @@ VERSION := $(shell git describe --tags --dirty 2>/dev/null || echo $(NEXT)-$$(gi
 TOOLS   := $(GO) tool -modfile=tools/go.mod
 
 # Programs that the tests use: debuggers, compilers, servers to dump.
-TEST_PACKAGES := binutils elfutils fish gcc gcc-multilib gdb groff-base libcap2-bin lldb musl-tools nodejs openjdk-17-jdk-headless \
-	postgresql python3 redis-server redis-tools strace tmux util-linux zsh zstd
+TEST_PACKAGES := binutils clang dwz elfutils fish g++ gcc gcc-multilib gdb groff-base libcap2-bin lldb llvm musl-tools nodejs openjdk-17-jdk-headless \
+	postgresql python3 redis-server redis-tools strace tmux util-linux xz-utils zsh zstd
 
 # Where make install puts things. DESTDIR goes before, for packagers.
 PREFIX  ?= /usr/local
@@ -49,7 +49,7 @@ demo: build ## a sample process, read and dumped, and its core in gdb
 # detector. Compressing under it takes capture minutes; the packages below it do
 # the concurrent work, and have the detector. snapshot and the command have it for
 # a part of each table, and whole in "make race". What takes longest comes first.
-UNRACED := ./harm ./fidelity ./snapshot ./cmd/procmem ./capture ./access ./internal/dfa ./symbols ./internal/testproc ./internal/zenc
+UNRACED := ./harm ./fidelity ./snapshot ./cmd/procmem ./capture ./access ./internal/dfa ./symbols ./internal/testproc ./internal/zenc ./internal/lines ./internal/gopcln
 PACKAGES = $(patsubst $(shell $(GO) list -m)%,.%,$(shell $(GO) list ./...))
 RACED    = $(filter-out $(UNRACED),$(PACKAGES))
 TEST     = PROCMEM_TEST_ALL=1 $(GO) test -count=1 -timeout 25m

@@ -34,6 +34,9 @@ type Thread struct {
 	TID   int // in the innermost pid namespace of the target
 	Name  string
 	State byte // letter of /proc/PID/task/TID/stat before anything was stopped
+	// Wait is the function of the kernel in which the thread waited before anything was stopped,
+	// such as futex_wait_queue. It is "" where it did not wait, in cores, and where nobody asked.
+	Wait string
 
 	PPID, PGRP, SID int
 	Signal          int    // the signal that stopped the thread, in a core of a crash

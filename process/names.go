@@ -6,6 +6,7 @@ import (
 	"io"
 	"os"
 	"path/filepath"
+	"strconv"
 	"strings"
 	"time"
 
@@ -118,3 +119,7 @@ func within[T any](p *Process, d time.Duration, f func() (T, error)) (T, error) 
 		return zero, ErrBlocked
 	}
 }
+
+// Descriptor returns what an open file descriptor of the process leads to: a path, or a name
+// such as socket:[1234]. It needs the rights of a debugger.
+func (p *Process) Descriptor(fd int) (string, error) { return p.readLink("fd/" + strconv.Itoa(fd)) }

@@ -59,3 +59,29 @@ func (v *View) existing(r *procmem.Range) iter.Seq2[pageRun, error] {
 func (v *View) ReadWritten(p []byte, ranges []procmem.Range) (done int) {
 	return v.readWritten(p, ranges)
 }
+
+// CopyPresent copies the pages of r that exist in the process itself, without guards. room
+// returns memory for n bytes or fewer, whole pages of it, or nil to end the copy. keep is called
+// with what has been read. No page comes into existence, as with ReadPresent.
+func (v *View) CopyPresent(r procmem.Range, room func(n uint64) []byte, keep func(procmem.Addr, []byte)) error {
+	for run, err := range v.pm.runs(r, 0) {
+		if err != nil {
+			return err
+		}
+		if run.State&pageGuard != 0 {
+			continue
+		}
+		for part := run.Range.Intersect(r); !part.Empty(); {
+			p := room(part.Size())
+			if len(p) == 0 {
+				return nil
+			}
+			if _, err := v.raw(0, p, part.Start); err != nil {
+				return err
+			}
+			keep(part.Start, p)
+			part.Start += procmem.Addr(len(p))
+		}
+	}
+	return nil
+}

@@ -29,3 +29,14 @@ func (p *Process) ThreadRuns(tid int) (uint64, error) {
 func (p *Process) ThreadSyscall(tid int) (*Syscall, error) {
 	return parse(p, "task/"+strconv.Itoa(tid)+"/syscall", parseSyscall)
 }
+
+// ThreadWait reads task/TID/wchan: the function of the kernel in which a thread waits, "" if it
+// does not. It needs the rights of a debugger. A kernel without names of its functions tells
+// nothing.
+func (p *Process) ThreadWait(tid int) (string, error) {
+	b, err := parse(p, "task/"+strconv.Itoa(tid)+"/wchan", procfs.ReadSmall)
+	if err != nil || string(b) == "0" {
+		return "", err
+	}
+	return string(b), nil
+}

@@ -30,6 +30,7 @@ func live(p *process.Process, o Options) (*Snapshot, error) {
 		if !ok {
 			continue
 		}
+		t.Wait, _ = p.ThreadWait(tid)
 		regs, err := ptracer.BlockedRegs(p, tid, b.img.Arch)
 		if regs != nil {
 			t.Regsets = []procmem.Regset{{Type: procmem.NTPRStatus, Data: regs}}

@@ -49,6 +49,14 @@ func describe(p *process.Process) (subject, error) {
 	return b, nil
 }
 
+// waits finds out where threads wait in the kernel, which few ask for.
+func (b *subject) waits() {
+	for tid, t := range b.infos {
+		t.Wait, _ = b.p.ThreadWait(tid)
+		b.infos[tid] = t
+	}
+}
+
 // program collects what an exec changes.
 func (b *subject) program() (err error) {
 	b.img.Exe, _ = b.p.Exe() // it is only a name, so an error is no failure

@@ -82,6 +82,7 @@ func Threads(ctx context.Context, p *process.Process) (*procmem.Image, time.Dura
 	if err := p.MayRead(); err != nil {
 		return nil, 0, err
 	}
+	b.waits()
 	s := &Snapshot{Method: MethodStop}
 	defer s.Close()
 	if err := b.holdAll(ctx, s); err != nil {

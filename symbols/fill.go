@@ -8,6 +8,7 @@ import (
 	"sync"
 
 	"github.com/procmem/procmem"
+	"github.com/procmem/procmem/internal/elffile"
 )
 
 // Filled is the memory of a core together with what the core leaves out of programs and
@@ -25,7 +26,7 @@ type Filled struct {
 // text is what a file has of memory that nobody could write to.
 type text struct {
 	file  *Found
-	loads []segment
+	loads []elffile.Segment
 	bias  uint64 // an address less the one in the file, modulo 2^64
 	err   error  // why there is none
 }
@@ -113,8 +114,8 @@ var errWritten = errors.New("the file has not what was there: the program or its
 func (t *text) has(a procmem.Addr, off uint64) bool {
 	v, found := uint64(a)-t.bias, false
 	for _, s := range t.loads {
-		if s.covers(off) && v-s.addr == off-s.off {
-			if s.writable {
+		if s.Covers(off) && v-s.Addr == off-s.Off {
+			if s.Writable {
 				return false
 			}
 			found = true
@@ -170,18 +171,18 @@ func textOf(file *Found, start procmem.Addr) (*text, error) {
 	if file.BuildID == nil {
 		return nil, fmt.Errorf("%s has no build id", file.Path)
 	}
-	e, err := openELF(file, file.Size())
+	e, err := elffile.Open(file, file.Size())
 	if err != nil {
 		return nil, err
 	}
-	segs, err := e.segments()
+	segs, err := e.Segments()
 	if err != nil {
 		return nil, err
 	}
 	loads := loadsOf(segs)
 	v, ok := (&object{loads: loads}).address(0)
 	if !ok {
-		return nil, errNotELF
+		return nil, elffile.ErrNotELF
 	}
 	return &text{file: file, loads: slices.Clip(loads), bias: uint64(start) - v}, nil
 }
@@ -189,7 +190,7 @@ func textOf(file *Found, start procmem.Addr) (*text, error) {
 // readPages reads a file as it is mapped: its last page ends with zeros.
 func readPages(f File, p []byte, off uint64) (int, error) {
 	size := uint64(f.Size())
-	if end := pageUp(size); off >= end {
+	if end := elffile.PageUp(size); off >= end {
 		return 0, io.ErrUnexpectedEOF
 	} else if uint64(len(p)) > end-off {
 		p = p[:end-off]

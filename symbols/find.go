@@ -4,12 +4,9 @@ import (
 	"cmp"
 	"fmt"
 	"strings"
-	"time"
-
-	"golang.org/x/sys/unix"
 
 	"github.com/procmem/procmem"
-	"github.com/procmem/procmem/internal/regular"
+	"github.com/procmem/procmem/internal/elffile"
 )
 
 // Found is a file of this machine that is the one in a core. Close must be called.
@@ -24,8 +21,8 @@ type Found struct {
 
 // IsGo reports whether the file is a program written in Go.
 func (f *Found) IsGo() bool {
-	e, err := openELF(f, f.Size())
-	return err == nil && e.hasSection(".go.buildinfo")
+	e, err := elffile.Open(f, f.Size())
+	return err == nil && e.HasSection(".go.buildinfo")
 }
 
 // NotFoundError reports that no file of this machine is known to be the one in a core.
@@ -46,9 +43,6 @@ func (e *NotFoundError) Error() string {
 }
 
 func (e *NotFoundError) Unwrap() error { return e.Err }
-
-// corePatience is how long a file that a core names may take to be opened.
-const corePatience = 2 * time.Second
 
 // Find finds the file that m begins in a core, with the memory mem. It looks at the path of m,
 // then by build id where distributions put programs, then at the paths in also. It fails with
@@ -76,7 +70,7 @@ func Find(mem procmem.Memory, m *procmem.Mapping, also ...string) (*Found, error
 
 // identityIn reads the identity of the file that m begins in a core.
 func identityIn(mem procmem.Memory, m *procmem.Mapping) (identity, error) {
-	const longest = 64 // bytes of a build id; those of linkers have 20
+	const longest = 128 // bytes of a build id; those of linkers have 20, those of Go 83
 	if !strings.HasPrefix(m.Path, "/") || m.Offset != 0 {
 		return identity{}, errNoFile
 	}
@@ -98,23 +92,4 @@ func paths(path string, buildID []byte) []string {
 		all = append(all, fmt.Sprintf("%s/%x/%x", dir, buildID[:1], buildID[1:]))
 	}
 	return all
-}
-
-// openInTime opens a regular file. The name may be one of a server that does not answer.
-func openInTime(path string) (*file, error) {
-	type result struct {
-		f   *file
-		err error
-	}
-	done := make(chan result, 1)
-	go func() {
-		f, err := newFile(regular.Open(unix.AT_FDCWD, path))
-		done <- result{f, err}
-	}()
-	select {
-	case r := <-done:
-		return r.f, r.err
-	case <-time.After(corePatience):
-		return nil, fmt.Errorf("open %s: no answer in %v", path, corePatience)
-	}
 }

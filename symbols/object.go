@@ -8,7 +8,7 @@ import (
 	"math"
 	"slices"
 
-	"github.com/procmem/procmem"
+	"github.com/procmem/procmem/internal/elffile"
 )
 
 const (
@@ -21,7 +21,7 @@ const (
 
 // object is what an ELF file tells of names. Its addresses are those in the file.
 type object struct {
-	loads   []segment
+	loads   []elffile.Segment
 	symbols []symbol // by value; of equal ones the best name is the last
 	names   []byte
 }
@@ -50,25 +50,25 @@ type budget struct {
 // readObject reads the symbols of a file of size bytes, as many as the budget allows, which it
 // takes its part of.
 func readObject(r io.ReaderAt, size int64, left *budget) (*object, error) {
-	f, err := openELF(r, size)
+	f, err := elffile.Open(r, size)
 	if err != nil {
 		return nil, err
 	}
-	segs, err := f.segments()
+	segs, err := f.Segments()
 	if err != nil {
 		return nil, err
 	}
 	o := &object{loads: loadsOf(segs)}
-	if left.work -= int64(f.shnum * f.shdrSize()); left.work <= 0 {
+	if left.work -= int64(f.SectionHeaderBytes()); left.work <= 0 {
 		return o, nil
 	}
-	sections, err := f.sections()
+	sections, err := f.Sections()
 	if err != nil {
 		return nil, err
 	}
 	for _, typ := range []elf.SectionType{elf.SHT_SYMTAB, elf.SHT_DYNSYM} {
 		// A file has one of each. One that is damaged leaves what was read of it.
-		if i := slices.IndexFunc(sections, func(s section) bool { return s.typ == typ }); i >= 0 {
+		if i := slices.IndexFunc(sections, func(s elffile.Section) bool { return s.Type == typ }); i >= 0 {
 			_ = o.add(f, sections[i], sections, left)
 		}
 	}
@@ -78,17 +78,17 @@ func readObject(r io.ReaderAt, size int64, left *budget) (*object, error) {
 }
 
 // add reads a symbol table.
-func (o *object) add(f *elfFile, table section, sections []section, left *budget) error {
-	if uint64(table.link) >= uint64(len(sections)) {
-		return errNotELF
+func (o *object) add(f *elffile.File, table elffile.Section, sections []elffile.Section, left *budget) error {
+	if uint64(table.Link) >= uint64(len(sections)) {
+		return elffile.ErrNotELF
 	}
-	strtab := sections[table.link]
+	strtab := sections[table.Link]
 	first := uint64(len(o.names))
-	if n := min(strtab.size, maxStrings); int64(n) > min(left.room-o.memory(), left.work) || first+n > math.MaxUint32 {
+	if n := min(strtab.Size, elffile.MaxStrings); int64(n) > min(left.room-o.memory(), left.work) || first+n > math.MaxUint32 {
 		return nil
 	}
-	left.work -= int64(min(strtab.size, maxStrings))
-	b, err := f.part(strtab.off, min(strtab.size, maxStrings))
+	left.work -= int64(min(strtab.Size, elffile.MaxStrings))
+	b, err := f.Part(strtab.Off, min(strtab.Size, elffile.MaxStrings))
 	if err != nil {
 		return err
 	}
@@ -97,22 +97,22 @@ func (o *object) add(f *elfFile, table section, sections []section, left *budget
 	} else {
 		o.names = append(o.names, b...)
 	}
-	return f.entries(table, func(e entry) bool {
-		if left.work -= int64(f.symSize()); left.work <= 0 {
+	return f.Entries(table, func(e elffile.Entry) bool {
+		if left.work -= int64(f.SymSize()); left.work <= 0 {
 			return false
 		}
-		if uint64(e.name) >= uint64(len(b)) || !worthwhile(e, b[e.name], sections) {
+		if uint64(e.Name) >= uint64(len(b)) || !worthwhile(e, b[e.Name], sections) {
 			return true
 		}
-		s := symbol{value: e.value, end: e.value + e.size, name: uint32(first) + e.name, sized: e.size > 0}
+		s := symbol{value: e.Value, end: e.Value + e.Size, name: uint32(first) + e.Name, sized: e.Size > 0}
 		// Names are measured once, not in each comparison: all may be the same long one.
 		left.work -= int64(o.measure(&s))
 		if s.end < s.value {
 			return true
 		}
-		if !s.sized && int(e.section) < len(sections) {
-			sec := sections[e.section]
-			if s.end = sec.addr + sec.size; s.end < s.value || sec.addr > s.value {
+		if !s.sized && int(e.Section) < len(sections) {
+			sec := sections[e.Section]
+			if s.end = sec.Addr + sec.Size; s.end < s.value || sec.Addr > s.value {
 				s.end = s.value
 			}
 		}
@@ -133,15 +133,15 @@ func (o *object) measure(s *symbol) int {
 
 // worthwhile tells the names of code and data from those of sections, files, thread-local
 // offsets, and the marks of linkers and assemblers. first is the first byte of the name.
-func worthwhile(e entry, first byte, sections []section) bool {
-	if first == 0 || e.section == elf.SHN_UNDEF || e.section == elf.SHN_ABS || e.section == elf.SHN_COMMON {
+func worthwhile(e elffile.Entry, first byte, sections []elffile.Section) bool {
+	if first == 0 || e.Section == elf.SHN_UNDEF || e.Section == elf.SHN_ABS || e.Section == elf.SHN_COMMON {
 		return false
 	}
-	switch e.typ {
+	switch e.Type {
 	case elf.STT_FUNC, elf.STT_OBJECT, elf.STT_GNU_IFUNC:
 		return true
 	case elf.STT_NOTYPE: // a function of assembly; jumps go to .L1, and arm64 marks code and data with $x and $d
-		return first != '$' && first != '.' && int(e.section) < len(sections) && sections[e.section].exec
+		return first != '$' && first != '.' && int(e.Section) < len(sections) && sections[e.Section].Exec
 	}
 	return false
 }
@@ -265,7 +265,7 @@ func (o *object) find(name string) []symbol {
 // address returns the address at which the page at offset off of the file is to be loaded.
 func (o *object) address(off uint64) (v uint64, ok bool) {
 	for _, s := range o.loads {
-		if at := pageDown(s.addr) + off - pageDown(s.off); s.covers(off) && (!ok || at < v) {
+		if at := elffile.PageDown(s.Addr) + off - elffile.PageDown(s.Off); s.Covers(off) && (!ok || at < v) {
 			v, ok = at, true
 		}
 	}
@@ -274,14 +274,5 @@ func (o *object) address(off uint64) (v uint64, ok bool) {
 
 // holds reports whether the program headers load offset off at the address v.
 func (o *object) holds(v, off uint64) bool {
-	return slices.ContainsFunc(o.loads, func(s segment) bool { return s.covers(off) && v-s.addr == off-s.off })
+	return slices.ContainsFunc(o.loads, func(s elffile.Segment) bool { return s.Covers(off) && v-s.Addr == off-s.Off })
 }
-
-// covers reports whether the pages of a segment hold offset off of the file. If there is .bss
-// the last page goes on behind the file's part.
-func (s segment) covers(off uint64) bool {
-	return off >= pageDown(s.off) && off-pageDown(s.off) < pageUp(s.fileSize+s.off-pageDown(s.off))
-}
-
-func pageDown(n uint64) uint64 { return n &^ (procmem.PageSize - 1) }
-func pageUp(n uint64) uint64   { return pageDown(n + procmem.PageSize - 1) }

@@ -12,6 +12,7 @@ import (
 	"golang.org/x/sys/unix"
 
 	"github.com/procmem/procmem"
+	"github.com/procmem/procmem/internal/elffile"
 	"github.com/procmem/procmem/internal/privilege"
 	"github.com/procmem/procmem/internal/regular"
 )
@@ -168,7 +169,7 @@ func (id identity) equal(other identity) bool {
 }
 
 func fileIdentity(f File) (identity, error) {
-	return identityOf(f, f.Size(), func(s segment) uint64 { return s.off })
+	return identityOf(f, f.Size(), func(s elffile.Segment) uint64 { return s.Off })
 }
 
 // mappedIdentity reads that of the file that m begins, as it is in memory.
@@ -178,39 +179,39 @@ func mappedIdentity(mem procmem.Memory, m *procmem.Mapping) (identity, error) {
 
 // identityOf reads it. where is the place of a segment in r; nil where r is
 // memory.
-func identityOf(r io.ReaderAt, size int64, where func(segment) uint64) (identity, error) {
-	f, err := openELF(r, size)
+func identityOf(r io.ReaderAt, size int64, where func(elffile.Segment) uint64) (identity, error) {
+	f, err := elffile.Open(r, size)
 	if err != nil {
 		return identity{}, err
 	}
-	segs, err := f.segments()
+	segs, err := f.Segments()
 	if err != nil {
 		return identity{}, err
 	}
 	if where == nil {
 		base, ok := (&object{loads: loadsOf(segs)}).address(0)
 		if !ok {
-			return identity{}, errNotELF
+			return identity{}, elffile.ErrNotELF
 		}
-		where = func(s segment) uint64 { return s.addr - base }
+		where = func(s elffile.Segment) uint64 { return s.Addr - base }
 	}
 	var id identity
 	notes := 0
-	if id.headers, err = f.part(f.phoff, uint64(f.phnum*f.phdrSize())); err != nil {
+	if id.headers, err = f.ProgramHeaders(); err != nil {
 		return identity{}, err
 	}
 	for _, s := range segs {
-		if s.typ != elf.PT_NOTE || s.fileSize > maxNotes {
+		if s.Type != elf.PT_NOTE || s.FileSize > elffile.MaxNotes {
 			continue
 		}
-		if notes++; notes > maxNoteSegments {
+		if notes++; notes > elffile.MaxNoteSegments {
 			break
 		}
-		b, err := f.part(where(s), s.fileSize)
+		b, err := f.Part(where(s), s.FileSize)
 		if err != nil {
 			return identity{}, err
 		}
-		if id.buildID = buildID(b); id.buildID != nil {
+		if id.buildID = elffile.BuildID(b); id.buildID != nil {
 			break
 		}
 	}
@@ -218,10 +219,10 @@ func identityOf(r io.ReaderAt, size int64, where func(segment) uint64) (identity
 }
 
 // loadsOf returns the segments that are loaded.
-func loadsOf(segs []segment) []segment {
-	var loads []segment
+func loadsOf(segs []elffile.Segment) []elffile.Segment {
+	var loads []elffile.Segment
 	for _, s := range segs {
-		if s.typ == elf.PT_LOAD && len(loads) < maxLoads {
+		if s.Type == elf.PT_LOAD && len(loads) < maxLoads {
 			loads = append(loads, s)
 		}
 	}

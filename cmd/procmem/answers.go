@@ -18,9 +18,8 @@ var answers = []answer{
 	{"write set poke patch scanmem", func(string) string {
 		return "procmem only reads memory, on purpose, so that it can do no harm: a debugger writes, such as gdb -p PID"
 	}},
-	{"bt backtrace attach stack stacks pstack gstack", func(of string) string {
-		return "procmem prints no backtraces, and a debugger prints them from a core: procmem core " + of + " && procmem open core." + of +
-			" -- -batch -ex 'thread apply all bt'; procmem threads " + of + " prints where each thread is"
+	{"bt backtrace attach stack pstack gstack", func(of string) string {
+		return "procmem stacks " + of + " prints what every thread is doing; a debugger has more, from a core: procmem core " + of + " && procmem open core." + of
 	}},
 	{"ps list ls", func(string) string {
 		return "procmem does not list processes, but ps -e and pgrep NAME do; where it wants a process, it takes a pid or a name, as in procmem maps nginx"

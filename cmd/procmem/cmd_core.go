@@ -1,6 +1,7 @@
 package main
 
 import (
+	"cmp"
 	"context"
 	"fmt"
 	"os"
@@ -31,6 +32,7 @@ type coreJob struct {
 	maxPause pauseFlag
 	compress compressFlag
 
+	stacks   bool      // they are printed when the core has been written
 	progress *progress // of the core that is being taken
 }
 
@@ -79,6 +81,7 @@ SIGQUIT and SIGHUP let the process go and remove what is half-written.`,
 	cmd.Flags().Var(&job.compress, "compress", "compress the core, into PREFIX.PID.zst; every command reads it as it is")
 	complete(cmd, "compress", "zstd")
 	cmd.Flags().BoolVar(&job.force, "force", false, "replace an existing file")
+	cmd.Flags().BoolVar(&job.stacks, "stacks", false, "print what every thread was doing, from the core, as procmem stacks does")
 	return cmd
 }
 
@@ -104,6 +107,9 @@ func (j *coreJob) run(ctx context.Context, words []string) error {
 		case term.IsTerminal(os.Stdout):
 			return usagef("a core is not written to a terminal: use -o PREFIX, or a pipe")
 		}
+	}
+	if j.stacks && !j.isFile() {
+		return usagef("--stacks reads the core when it has been written, which has to be a file on this machine")
 	}
 	j.tellPackedName()
 	status := exitDone
@@ -183,7 +189,20 @@ func (j *coreJob) one(ctx context.Context, word string) error {
 	if j.isFile() && !j.gcore {
 		tellOpen(j.name(p))
 	}
+	if j.stacks {
+		err = cmp.Or(err, j.tellStacks(ctx, j.name(p)))
+	}
 	return err
+}
+
+// tellStacks prints the stacks of a core that has been written.
+func (j *coreJob) tellStacks(ctx context.Context, name string) error {
+	f, err := core.Open(name)
+	if err != nil {
+		return err
+	}
+	defer f.Close()
+	return reportStacks(ctx, &globals{json: j.json}, &target.Target{Word: name, Core: f})
 }
 
 // options returns the options of package capture for the flags.

@@ -18,7 +18,8 @@ import (
 )
 
 func newInfo(g *globals) *cobra.Command {
-	return g.addJSON(&cobra.Command{
+	var withStacks bool
+	cmd := g.addJSON(&cobra.Command{
 		Use:   "info TARGET",
 		Short: "Tell what a core holds and lacks, and how it was taken",
 		Long: `Tell what a core holds and lacks, and how it was taken; cores of the kernel and
@@ -47,10 +48,23 @@ would hold. The process is not stopped.`,
 				} else {
 					err = stdoutError(i.print(os.Stdout))
 				}
+				if err == nil && withStacks {
+					err = infoStacks(cmd.Context(), g, t)
+				}
 				return orCutOff(err, t)
 			})
 		},
 	})
+	cmd.Flags().BoolVar(&withStacks, "stacks", false, "tell also what every thread was doing, as procmem stacks does")
+	return cmd
+}
+
+// infoStacks prints the stacks of a core. A process would have to be held for them.
+func infoStacks(ctx context.Context, g *globals, t *target.Target) error {
+	if t.Core == nil {
+		return usagef("info does not stop a process: procmem stacks %s", t.Word)
+	}
+	return reportStacks(ctx, g, t)
 }
 
 // infoJSON is the answer of info. Sizes are in bytes.

@@ -22,7 +22,8 @@ func newThreads(g *globals) *cobra.Command {
 		Use:   "threads TARGET",
 		Short: "List the threads: states, where they are, registers",
 		Long: `List the threads of a process or a core: state, the system call that each is in,
-program counter and stack pointer, the place and the function.
+the function of the kernel where it waits (of a process), program counter and
+stack pointer, the place and the function. procmem stacks tells who called it.
 
 A process is stopped to read its registers, for about a millisecond. With
 --method live it is not: then only blocked threads tell where they are, and of
@@ -121,6 +122,7 @@ type threadJSON struct {
 	At        string            `json:"at"`
 	Symbol    string            `json:"symbol"`
 	Call      string            `json:"call"`
+	Wait      string            `json:"wait"`
 	Signal    int               `json:"signal"`
 	Pending   procmem.Addr      `json:"pending"`
 	Blocked   procmem.Addr      `json:"blocked"`
@@ -146,7 +148,7 @@ func threadsJSON(t *target.Target, img *procmem.Image, pause time.Duration, wher
 		if pc, sp, ok := placeOf(img.Arch, th); ok {
 			j.PC, j.SP, j.At, j.Symbol = &pc, &sp, where.locate(pc), where.symbols.Name(pc)
 		}
-		j.Call = where.call(th)
+		j.Call, j.Wait = where.call(th), th.Wait
 		for _, r := range known(img.Arch, th) {
 			j.Registers[r.Name] = procmem.Addr(r.Value).String()
 		}
@@ -161,8 +163,8 @@ func threadsJSON(t *target.Target, img *procmem.Image, pause time.Duration, wher
 // threadsTable prints the registers that known returns, unless known is nil.
 func threadsTable(img *procmem.Image, g *globals, where *whereis, known func(procmem.Arch, *procmem.Thread) []procmem.Register) error {
 	color := g.color.Enabled(os.Stdout)
-	cols := []term.Column{{Title: "TID", Right: true}, {Title: "NAME"}, {Title: "STATE"}, {Title: "CALL"},
-		{Title: "PC", Right: true, Spare: 1}, {Title: "SP", Right: true, Spare: 2}, {Title: "AT"}}
+	cols := []term.Column{{Title: "TID", Right: true}, {Title: "NAME"}, {Title: "STATE"}, {Title: "CALL"}, {Title: "WAIT", Spare: 1},
+		{Title: "PC", Right: true, Spare: 2}, {Title: "SP", Right: true, Spare: 3}, {Title: "AT"}}
 	newTable := func() *term.Table {
 		tab := term.NewTable(os.Stdout, color, cols...)
 		tab.Fit(columnsOf(os.Stdout), leastName)
@@ -171,12 +173,12 @@ func threadsTable(img *procmem.Image, g *globals, where *whereis, known func(pro
 	tab := newTable()
 	for i := range img.Threads {
 		th := &img.Threads[i]
-		row := []string{strconv.Itoa(th.TID), th.Name, state(th.State), where.call(th), "", "", ""}
+		row := []string{strconv.Itoa(th.TID), th.Name, state(th.State), where.call(th), th.Wait, "", "", ""}
 		if pc, sp, ok := placeOf(img.Arch, th); ok {
-			row[4], row[5], row[6] = pc.String(), sp.String(), where.name(pc)
+			row[5], row[6], row[7] = pc.String(), sp.String(), where.name(pc)
 		}
 		if th.Err != nil {
-			row[6] = strings.TrimLeft(row[6]+" ("+th.Err.Error()+")", " ")
+			row[7] = strings.TrimLeft(row[7]+" ("+th.Err.Error()+")", " ")
 		}
 		if known != nil && i > 0 {
 			term.Fprintf(os.Stdout, "\n")

@@ -32,7 +32,7 @@ type completer = func(cmd *cobra.Command, args []string, word string) ([]string,
 
 // argumentsOf holds what the arguments of each command may be.
 var argumentsOf = map[string]completer{
-	"maps": oneOf(targetWords), "threads": oneOf(targetWords), "info": oneOf(targetWords),
+	"maps": oneOf(targetWords), "threads": oneOf(targetWords), "stacks": oneOf(targetWords), "info": oneOf(targetWords),
 	"strings": oneOf(targetWords), "search": oneOf(targetWords), "dump": oneOf(targetWords),
 	"diff": completeDiff, "read": completeRead,
 	"doctor": oneOf(processWords), "core": completePIDs,

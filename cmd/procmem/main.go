@@ -52,7 +52,7 @@ debugger-loadable cores of them. The same commands work on a core file.`,
 	root.PersistentFlags().Var(&g.color, "color", "colour the output: auto, always or never")
 	complete(root, "color", "auto", "always", "never")
 	root.SetFlagErrorFunc(flagError)
-	root.AddCommand(newMaps(g), newRead(g), newDump(g), newCore(g), newOpen(), newThreads(g), newInfo(g),
+	root.AddCommand(newMaps(g), newRead(g), newDump(g), newCore(g), newOpen(), newThreads(g), newStacks(g), newInfo(g),
 		newSearch(g), newStrings(g), newVerify(g), newPack(), newUnpack(), newDoctor(g), newDiff(g), newMan(), newVersion())
 	root.AddCommand(newAnswers()...)
 	addHelp(root)

@@ -27,6 +27,7 @@ func TestWatched(t *testing.T) {
 		t.Fatal(err)
 	}
 	read := []string{"process_vm_readv"}
+	held := slices.Concat(read, []string{"PTRACE_SEIZE", "PTRACE_INTERRUPT", "PTRACE_GETREGS", "PTRACE_DETACH"})
 	probed := slices.Concat(read, []string{"kcmp"})
 	stop := slices.Concat(probed, []string{"PTRACE_SEIZE", "PTRACE_INTERRUPT", "PTRACE_GETREGS", "PTRACE_GETFPREGS", "PTRACE_GETREGSET",
 		"PTRACE_GETSIGMASK", "PTRACE_PEEKSIGINFO", "PTRACE_DETACH"})
@@ -50,6 +51,7 @@ func TestWatched(t *testing.T) {
 		{"`core --method live`", nil, read, read, []string{"core", "--method", "live", pid}},
 		{"`threads`, `core --method stop`", stop[1:], stop, stop[len(probed):], []string{"core", "--force", "--method", "stop", pid}},
 		{"`threads`, `core --method stop`", stop[1:], stop, stop[len(probed):], []string{"threads", pid}},
+		{"`stacks`", held[1:], held, held[1:], []string{"stacks", pid}},
 		{"`core --method fork`", fork[len(stop):], fork, []string{"PTRACE_SETREGS", "pidfd_open"}, []string{"core", "--force", "--method", "fork", pid}},
 		{"`core --method precopy`", precopy[len(fork):], precopy, []string{"PTRACE_SETREGS", "pidfd_getfd"}, []string{"core", "--force", "--method", "precopy", pid}},
 	} {

@@ -5,6 +5,7 @@ import (
 	"slices"
 	"time"
 
+	"github.com/procmem/procmem"
 	"github.com/procmem/procmem/internal/sys"
 )
 
@@ -14,8 +15,14 @@ import (
 
 const (
 	Crowd = 64 // number of threads up to which all are stopped at once
-	batch = 32 // quiet threads that are stopped, or let go, at a time
+	// batch is how many quiet threads are stopped, or let go, at a time. On a busy machine each
+	// batch waits for a processor, so there are no more than maxBatches of them.
+	batch      = 32
+	maxBatches = 256
 )
+
+// batchOf returns how many of n quiet threads are stopped, or let go, at a time.
+func batchOf(n int) int { return max(batch, n/maxBatches) }
 
 // runs returns how often each thread has been given a processor. It returns nil if there is no
 // crowd.
@@ -51,35 +58,65 @@ func (t *Tracer) stopQuiet(ctx context.Context) error {
 		return err
 	}
 	t.early = make(map[int]Taken, len(quiet))
-	for tids := range slices.Chunk(quiet, batch) {
+	t.quiet.began = time.Now()
+	for tids := range slices.Chunk(quiet, batchOf(len(quiet))) {
+		asked := make(map[int]*traced, len(tids))
 		for _, tid := range tids {
 			if th := t.threads[tid]; th != nil { // the thread has not exited since
 				th.asked = true
 				t.interrupt(tid)
+				asked[tid] = th
 			}
 		}
-		if err := t.Wait(ctx); err != nil {
+		if err := t.await(ctx, asked); err != nil {
 			return err
 		}
-		for _, tid := range tids {
-			if t.threads[tid] != nil && t.Held(tid) {
-				t.early[tid] = t.TakeOne(tid, arch)
-			}
-		}
+		t.takeQuiet(tids, arch)
 	}
 	return nil
 }
+
+// takeQuiet reads the registers of quiet threads that were asked to stop.
+func (t *Tracer) takeQuiet(tids []int, arch procmem.Arch) {
+	taken := make([]Taken, 0, len(tids))
+	for _, tid := range tids {
+		if t.threads[tid] != nil && t.Held(tid) {
+			th := t.TakeOne(tid, arch)
+			t.early[tid] = th
+			taken = append(taken, th)
+		}
+	}
+	if t.OnQuiet != nil {
+		t.OnQuiet(taken)
+	}
+}
+
+// quiet is for how long quiet threads were held.
+type quiet struct {
+	began time.Time // when the first was asked to stop
+	held  time.Duration
+}
+
+// QuietPause returns for how long quiet threads have been held so far, before, in and after the
+// pause: 0 where there was no crowd.
+func (t *Tracer) QuietPause() time.Duration { return t.quiet.held }
 
 // quietTime is how long a thread must not have run to be a quiet one.
 const quietTime = 10 * time.Millisecond
 
 // letQuietGo lets the threads go on that were stopped early.
 func (t *Tracer) letQuietGo() {
-	n := 0
+	defer func() {
+		if !t.quiet.began.IsZero() {
+			t.quiet.held += time.Since(t.quiet.began)
+			t.quiet.began = time.Time{}
+		}
+	}()
+	n, size := 0, batchOf(len(t.early))
 	for _, tid := range t.tids {
 		if th := t.threads[tid]; t.isEarly(tid) && th.stopped {
 			t.detach(tid, th)
-			if n++; n%batch == 0 {
+			if n++; n%size == 0 {
 				sys.Nap(100 * time.Microsecond) // for the threads that work
 			}
 		}

@@ -29,6 +29,18 @@ func (r *regReader) all(tid int, arch procmem.Arch) ([]procmem.Regset, error) {
 	return r.add(sets, tid, procmem.NTX86XState, procmem.NT386IOPerm, procmem.NTX86ShStk), nil
 }
 
+// general returns the general purpose registers.
+func (r *regReader) general(tid int, arch procmem.Arch) ([]procmem.Regset, error) {
+	regs, err := sys.GetRegs64(tid)
+	if err != nil {
+		return nil, err
+	}
+	if arch == procmem.I386 {
+		regs = narrow(regs)
+	}
+	return []procmem.Regset{{Type: procmem.NTPRStatus, Data: regs}}, nil
+}
+
 // narrow returns 64-bit registers in the layout of i386.
 func narrow(regs []byte) []byte {
 	// The index is that of a name of I386, and the value that of the AMD64 name.

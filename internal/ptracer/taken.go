@@ -66,12 +66,18 @@ func (t *Tracer) TakeOne(tid int, arch procmem.Arch) (th Taken) {
 	if !t.Held(tid) {
 		return t.notHeld(tid, arch)
 	}
-	sets, err := t.regs.all(tid, arch)
+	read := t.regs.all
+	if t.General {
+		read = t.regs.general
+	}
+	sets, err := read(tid, arch)
 	if err != nil {
 		th.Reason = &Reason{Text: fmt.Sprintf("read registers: %v", err)}
 		return th
 	}
-	th.Regsets = sets
+	if th.Regsets = sets; t.General {
+		return th
+	}
 	if mask, err := sys.GetSigmask(tid); err == nil {
 		th.Blocked = mask
 	}

@@ -45,7 +45,13 @@ type Tracer struct {
 	tries   int          // attempts left for requests that fail (persist)
 	alarm   *sys.Alarm   // bounds Await; nil before Bound
 	Known   map[int]bool // threads looked at before the stop; Take sets Info for all others; nil: for none
-	sharing bool         // the processes that share the memory are held, too
+	// General has the general purpose registers read alone, and what is needed to walk a stack.
+	General bool
+	// OnQuiet is called with quiet threads that have been stopped before the pause, some at a
+	// time. It runs on the tracing thread, and may be nil.
+	OnQuiet func([]Taken)
+	quiet   quiet
+	sharing bool // the processes that share the memory are held, too
 	sharers sharers
 	unheld  []string // those sharers that were not held
 }
@@ -305,6 +311,11 @@ func (t *Tracer) Wait(ctx context.Context) error {
 			pending[tid] = th
 		}
 	}
+	return t.await(ctx, pending)
+}
+
+// await is Wait for some of the threads.
+func (t *Tracer) await(ctx context.Context, pending map[int]*traced) error {
 	began := time.Now()
 	pause, next := 20*time.Microsecond, firstInquiry
 	for len(pending) > 0 {

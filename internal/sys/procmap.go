@@ -6,6 +6,7 @@ import "unsafe"
 type Borders struct {
 	Start, End uint64
 	Shared     bool
+	Inode      uint64 // of the file; 0 where none is mapped
 }
 
 // procmapQuery is struct procmap_query (include/uapi/linux/fs.h).
@@ -27,5 +28,5 @@ const (
 func MappingAt(maps uintptr, addr uint64) (Borders, error) {
 	q := procmapQuery{size: uint64(unsafe.Sizeof(procmapQuery{})), addr: addr}
 	err := ioctl(int(maps), ioctlProcmapQuery, unsafe.Pointer(&q))
-	return Borders{q.start, q.end, q.vmaFlags&procmapShared != 0}, err
+	return Borders{q.start, q.end, q.vmaFlags&procmapShared != 0, q.inode}, err
 }

@@ -70,6 +70,7 @@ var (
 	Kids    = Variant{"kids", Dynamic}
 	Torture = Variant{"torture", Dynamic}
 	Hunter  = Variant{"hunter", Dynamic}
+	Frames  = Variant{"frames", Dynamic}
 	Odd     = Variant{"odd", Dynamic} // in no other toolchain
 	GoProg  = Variant{"goprog", Go}
 )
@@ -77,7 +78,7 @@ var (
 // Variants returns every program in every toolchain.
 func Variants() []Variant {
 	all := []Variant{GoProg}
-	for _, v := range []Variant{Zoo, Witness, Many, Signals, Kids, Torture, Hunter} {
+	for _, v := range []Variant{Zoo, Witness, Many, Signals, Kids, Torture, Hunter, Frames} {
 		for _, tc := range Toolchains() {
 			all = append(all, v.With(tc))
 		}

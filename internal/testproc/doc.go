@@ -168,6 +168,8 @@
 //	map PATH HOW          ok ADDR SIZE: the file is mapped private, shared or as text (private, executable); its
 //	                      first byte is touched, and counted up where it can be written
 //	compute               ok, and when SIGUSR1 has come, done; meanwhile the main thread makes no system call
+//	frail                 ok TID: a thread is in epoll_wait, and ends the process with the status 7 where that returns
+//	                      EINTR
 //	vectors 0|1           ok, and when SIGUSR1 has come, done CHANGED SIZE: how many values in vectors of SIZE bytes
 //	                      have changed, with streaming mode (1) or without; arm64 alone
 //	wait CALL MS          ok, and when the system call of the main thread has ended, done RESULT HANDLED MS: what it
@@ -237,6 +239,17 @@
 // has a table of files of its own. On amd64 and arm64 the facts gadget-other, gadget-int80 (not
 // on arm64) and gadget-spin are addresses of code that calls alarm(1000), of an int $0x80, and
 // of a loop without end. The command alarm answers alarm SECONDS: that were left.
+//
+// # frames
+//
+// Threads whose stacks are hard to walk. All of them are blocked in fr_block:
+//
+//	fr-altstack    in a handler (fr_inner) that came in a handler (fr_outer), on a stack for signals
+//	fr-fault       in a handler of a fault at the first instruction of fr_trap; in front of it is code with another frame
+//	fr-noreturn    below fr_last, of which the call is the last instruction
+//	fr-realign     below fr_realign, whose stack is aligned to 128 bytes and has a part of variable size
+//	fr-jit         below fr_called, which code that was made at run time has called, as it has fr_again
+//	fr-deep        below --depth (1000) frames of fr_deep
 //
 // # goprog
 //

@@ -1,12 +1,28 @@
 // kids: children, exec, exit, and the states of a process that are hard to
 // read or to stop.
 #include "helper.h"
+#include <sys/epoll.h>
 #include <stddef.h>
 #include <sys/ptrace.h>
 #include <sys/resource.h>
 #include <sys/sem.h>
 #include <sys/shm.h>
 #include <sys/uio.h>
+
+// do_frail starts a thread that does not expect EINTR.
+static void frail(struct thread *t) {
+	struct epoll_event event;
+	int epoll = epoll_create1(EPOLL_CLOEXEC);
+	settle(t);
+	if (epoll_wait(epoll, &event, 1, -1) < 0) _exit(errno == EINTR ? 7 : 1);
+}
+
+static void do_frail(void) {
+	static struct thread t = {.name = "frail", .run = frail};
+	start(&t, NULL);
+	wait_blocked(&t);
+	say("ok %d", t.tid);
+}
 
 static int handle(int argc, char **argv);
 static int alive[2]; // children read it, and see its end with this process
@@ -371,6 +387,7 @@ static int handle(int argc, char **argv) {
 	else if (!strcmp(what, "slurp") && argc == 3) do_slurp(argv[1], atoi(argv[2]));
 	else if (!strcmp(what, "map") && argc == 3) do_map(argv[1], argv[2]);
 	else if (!strcmp(what, "compute")) do_compute();
+	else if (!strcmp(what, "frail")) do_frail();
 	else if (!strcmp(what, "vectors") && argc == 2) do_vectors(n);
 	else if (!strcmp(what, "wait") && argc == 3) do_wait(argv[1], atoi(argv[2]));
 	else if (!strcmp(what, "seccomp") && argc == 2) do_seccomp(argv[1]);
