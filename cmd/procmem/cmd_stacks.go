@@ -96,6 +96,9 @@ func (o *stacksFlags) run(ctx context.Context, g *globals, word string) error {
 	}
 	heads := headings{on: list.Several() && !g.json && !o.fold}
 	return eachTarget(list, usual, openTarget, func(t *target.Target) error {
+		if t.Process != nil && isSelf(t.Process.PID()) {
+			return usagef("procmem cannot hold itself still")
+		}
 		sum, err := o.take(ctx, t)
 		if err != nil {
 			return onTarget(t, err)

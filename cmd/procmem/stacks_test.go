@@ -122,6 +122,26 @@ func TestStacksOracle(t *testing.T) {
 	}
 }
 
+// A core of gdb names files without their permissions.
+func TestStacksOfGDB(t *testing.T) {
+	if _, err := exec.LookPath("gdb"); err != nil {
+		t.Skip("gdb is not installed")
+	}
+	p := testproc.Start(t, testproc.Many, "threads", "3")
+	pid := strconv.Itoa(p.PID())
+	core := filepath.Join(t.TempDir(), "core")
+	cmd := exec.Command("gdb", "-nx", "-batch", "-p", pid, "-ex", "generate-core-file "+core)
+	if out, err := cmd.CombinedOutput(); err != nil {
+		t.Fatalf("%v: %s", err, out)
+	}
+	ours := stacksOf(t, core).frames()
+	for tid, frames := range stacksOf(t, pid).frames() {
+		if ours[tid] != frames {
+			t.Errorf("thread %d: %s, and in the process %s", tid, ours[tid], frames)
+		}
+	}
+}
+
 // A program that does not expect EINTR may die of a moment, as the help says.
 func TestStacksInterrupted(t *testing.T) {
 	p := testproc.Start(t, testproc.Kids)

@@ -77,7 +77,12 @@ func (u *Unwinder) Close() {
 // executable reports whether an address is in memory that may be executed.
 func (u *Unwinder) executable(pc uint64) bool {
 	i := u.mapping(pc)
-	return i >= 0 && u.maps[i].Perm&procmem.PermExec != 0
+	if i < 0 {
+		return false
+	}
+	m := &u.maps[i]
+	// A core of gdb names the files of code that it leaves out, and not their permissions.
+	return m.Perm&procmem.PermExec != 0 || m.Perm == 0 && m.HasFile()
 }
 
 // mapping returns the index of the one that holds an address, or -1.
