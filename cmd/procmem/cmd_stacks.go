@@ -3,7 +3,6 @@ package main
 import (
 	"cmp"
 	"context"
-	"errors"
 	"os"
 
 	"github.com/spf13/cobra"
@@ -120,7 +119,8 @@ func (o *stacksFlags) take(ctx context.Context, t *target.Target) (*stackSum, er
 		add = sum.addCore
 	}
 	if err := add(ctx); err != nil {
-		return nil, errors.Join(err, sum.close())
+		sum.close()
+		return nil, err
 	}
 	return sum, nil
 }
