@@ -22,7 +22,7 @@ import (
 )
 
 // deadline is how long one run of procmem may take. Nothing hangs.
-const deadline = 60 * time.Second
+var deadline = testproc.Deadline()
 
 // program is the command under test, and programs are all copies of it.
 var (

@@ -16,8 +16,8 @@ import (
 	"time"
 )
 
-// deadline is how long anything may take, on a machine that is busy.
-const deadline = 60 * time.Second
+// deadline is how long anything may take.
+var deadline = Deadline()
 
 // Proc is a helper program that runs.
 type Proc struct {
