@@ -14,6 +14,8 @@ import (
 	"syscall"
 	"testing"
 	"time"
+
+	"github.com/procmem/procmem"
 )
 
 // deadline is how long anything may take.
@@ -43,9 +45,13 @@ type Thread struct {
 }
 
 // Start builds v, runs it, and returns when it says that it is ready. At the end of the test it
-// is killed and waited for.
+// is killed and waited for. The programs take 4 KiB for a page, so the test is skipped where
+// pages are larger. StartCmd is for tests that need no page.
 func Start(t testing.TB, v Variant, args ...string) *Proc {
 	t.Helper()
+	if size := os.Getpagesize(); size != procmem.PageSize {
+		t.Skipf("testproc: a page has %d bytes here", size)
+	}
 	return StartCmd(t, exec.Command(Build(t, v), args...))
 }
 

@@ -14,15 +14,15 @@ import (
 // Every command works on a process and on a core of it, and ends with the status that its help
 // tells.
 func TestCommands(t *testing.T) {
-	p := root.start(t, testproc.Zoo, "--nospin", "--only", "anon,shared")
+	p := root.start(t, testproc.Zoo, "--nospin", "--only", "-", "--ballast", "1M")
 	pid, dir := p.PID(), t.TempDir()
 	path := fmt.Sprintf("%s/core.%d", dir, pid)
 	packed := path + ".zst"
-	anon := p.Map(t, "anon")
-	needle := fmt.Sprintf("%x", p.Want(t, anon, 0)[:16])
-	none := fmt.Sprintf("%x", make([]byte, 8)) + fmt.Sprintf("%x", p.Want(t, anon, 0)[:16])
+	ballast := p.Map(t, "ballast")
+	needle := fmt.Sprintf("%x", p.Want(t, ballast, 0)[:16])
+	none := strings.Repeat("5a", 8) + needle // which is the beginning of the ballast
 
-	names := strings.NewReplacer(dir+"/", "", strconv.Itoa(pid), "PID", needle, "HEX", fmt.Sprint(anon.Start), "ANON")
+	names := strings.NewReplacer(dir+"/", "", strconv.Itoa(pid), "PID", needle, "HEX", fmt.Sprint(ballast.Start), "ADDRESS")
 	for _, c := range []struct {
 		status int
 		stdout string
@@ -32,10 +32,10 @@ func TestCommands(t *testing.T) {
 		{1, "no process", []any{"doctor", 4000000}},
 		{0, "anon", []any{"maps", pid}},
 		{0, `"readable":true`, []any{"doctor", "--json", pid}},
-		{0, "^.{64}$", []any{"read", "-f", "raw", pid, fmt.Sprintf("%v+64", anon.Start)}},
+		{0, "^.{64}$", []any{"read", "-f", "raw", pid, fmt.Sprintf("%v+64", ballast.Start)}},
 		{0, "(?s)zoo-1.*zoo-8", []any{"threads", pid}},
 		{0, "(?s)zoo-1.*zoo-8", []any{"threads", "--registers", pid}},
-		{0, fmt.Sprintf("%x", uint64(anon.Start)), []any{"search", pid, "--hex", needle}},
+		{0, fmt.Sprintf("%x", uint64(ballast.Start)), []any{"search", pid, "--hex", needle}},
 		{1, "", []any{"search", pid, "--hex", none}},
 		{0, "procmem zoo: .rodata", []any{"strings", pid}},
 		{0, "", []any{"core", "-o", dir + "/core", pid}},
@@ -43,9 +43,9 @@ func TestCommands(t *testing.T) {
 		{0, "", []any{"verify", path}},
 		{0, "", []any{"info", path}},
 		{0, "anon", []any{"maps", path}},
-		{0, "^.{64}$", []any{"read", "-f", "raw", path, fmt.Sprintf("%v+64", anon.Start)}},
+		{0, "^.{64}$", []any{"read", "-f", "raw", path, fmt.Sprintf("%v+64", ballast.Start)}},
 		{0, "(?s)zoo-1.*zoo-8", []any{"threads", path}},
-		{0, fmt.Sprintf("%x", uint64(anon.Start)), []any{"search", path, "--hex", needle}},
+		{0, fmt.Sprintf("%x", uint64(ballast.Start)), []any{"search", path, "--hex", needle}},
 		{0, ".", []any{"strings", path}},
 		{0, "", []any{"diff", path, path}},
 		{0, "", []any{"pack", path}},
@@ -63,7 +63,7 @@ func TestCommands(t *testing.T) {
 		})
 	}
 	t.Run("diff of what has changed", func(t *testing.T) {
-		p.Cmd(t, "touch anon 1")
+		p.Cmd(t, "add more 1M")
 		root.call(t, "diff", path, pid).want(t, 1, "")
 	})
 	t.Run("verify of what is damaged", func(t *testing.T) {

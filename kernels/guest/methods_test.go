@@ -22,7 +22,7 @@ type report struct {
 func TestMethods(t *testing.T) {
 	for _, method := range []string{"stop", "fork", "precopy", "auto", "live"} {
 		t.Run(method, func(t *testing.T) {
-			p := root.start(t, testproc.Zoo, "--nospin", "--only", "anon,shared", "--ballast", "40M")
+			p := root.start(t, testproc.Zoo, "--nospin", "--only", "-", "--ballast", "40M")
 			dir := t.TempDir()
 			r := root.call(t, "core", "--json", "--method", method, "-o", dir+"/core", p.PID())
 			unharmed(t, p)
@@ -43,27 +43,25 @@ func TestMethods(t *testing.T) {
 				why = got.Reason
 			}
 			tellTaken(t, got.Method, why)
-			wantMaps(t, p, fmt.Sprintf("%s/core.%d", dir, p.PID()))
+			wantBallast(t, p, fmt.Sprintf("%s/core.%d", dir, p.PID()))
 		})
 	}
 }
 
-// wantMaps compares pages of the mappings that the helper planted with a core.
-func wantMaps(t *testing.T, p *testproc.Proc, path string) {
+// wantBallast compares pages of what the helper planted with a core.
+func wantBallast(t *testing.T, p *testproc.Proc, path string) {
 	t.Helper()
 	c, err := core.Open(path)
 	if err != nil {
 		t.Fatal(err)
 	}
 	defer c.Close()
-	for _, name := range []string{"anon", "ballast"} {
-		m := p.Map(t, name)
-		for i := 0; i < m.Pages(); i += max(1, m.Pages()/100) {
-			page := p.Want(t, m, i)
-			got := make([]byte, len(page))
-			if _, err := c.ReadAt(got, m.Page(i)); err != nil || string(got) != string(page) {
-				t.Fatalf("%s: page %d of %d: %v, begins with %.8x, want %.8x", name, i, m.Pages(), err, got, page)
-			}
+	m := p.Map(t, "ballast")
+	for i := 0; i < m.Pages(); i += max(1, m.Pages()/100) {
+		page := p.Want(t, m, i)
+		got := make([]byte, len(page))
+		if _, err := c.ReadAt(got, m.Page(i)); err != nil || string(got) != string(page) {
+			t.Fatalf("page %d of %d: %v, begins with %.8x, want %.8x", i, m.Pages(), err, got, page)
 		}
 	}
 }

@@ -29,7 +29,7 @@ func TestYama(t *testing.T) {
 		setScope(t, scope)
 		for i, u := range []user{root, nobody} {
 			t.Run(fmt.Sprintf("%d/%s", scope, u.name), func(t *testing.T) {
-				u.foretold(t, fmt.Sprintf("Yama %d, %s", scope, u.name), u.start(t, testproc.Zoo, "--nospin", "--only", "anon"), may[i])
+				u.foretold(t, fmt.Sprintf("Yama %d, %s", scope, u.name), u.start(t, testproc.Zoo, "--nospin", "--only", "-"), may[i])
 			})
 		}
 	}
@@ -40,13 +40,13 @@ func TestYamaForGood(t *testing.T) {
 	setScope(t, 3)
 	for _, u := range []user{root, nobody} {
 		t.Run(u.name, func(t *testing.T) {
-			u.foretold(t, "Yama 3, "+u.name, u.start(t, testproc.Zoo, "--nospin", "--only", "anon"), false)
+			u.foretold(t, "Yama 3, "+u.name, u.start(t, testproc.Zoo, "--nospin", "--only", "-"), false)
 		})
 	}
 }
 
 func TestProcessOfAnother(t *testing.T) {
-	nobody.foretold(t, "a process of root, nobody", root.start(t, testproc.Zoo, "--nospin", "--only", "anon"), false)
+	nobody.foretold(t, "a process of root, nobody", root.start(t, testproc.Zoo, "--nospin", "--only", "-"), false)
 }
 
 // The options of /proc hide the processes of others.
@@ -60,8 +60,8 @@ func TestHidepid(t *testing.T) {
 	for _, mode := range []int{1, 2} {
 		t.Run(strconv.Itoa(mode), func(t *testing.T) {
 			remount(mode)
-			nobody.foretold(t, fmt.Sprintf("hidepid=%d, a process of root, nobody", mode), root.start(t, testproc.Zoo, "--nospin", "--only", "anon"), false)
-			nobody.foretold(t, fmt.Sprintf("hidepid=%d, nobody", mode), nobody.start(t, testproc.Zoo, "--nospin", "--only", "anon"), true)
+			nobody.foretold(t, fmt.Sprintf("hidepid=%d, a process of root, nobody", mode), root.start(t, testproc.Zoo, "--nospin", "--only", "-"), false)
+			nobody.foretold(t, fmt.Sprintf("hidepid=%d, nobody", mode), nobody.start(t, testproc.Zoo, "--nospin", "--only", "-"), true)
 		})
 	}
 }
