@@ -79,8 +79,10 @@ func (t *turn) left(regs []byte) []byte {
 	case !t.entered:
 		return nil
 	}
-	setWord(t.own, regX8, word(t.before, regX8)) // it is another one if the kernel has begun a call again
 	out := slices.Clone(t.own)
+	if word(out, regCall) == unix.SYS_RESTART_SYSCALL { // which the kernel has put there
+		setWord(out, regX8, word(t.before, regX8))
+	}
 	setWord(out, 0, -uint64(restartOf(t.own)))
 	return out
 }
