@@ -86,9 +86,16 @@ type StopError struct {
 }
 
 func (e *StopError) Error() string {
-	return unwind.Stop{Reason: unwind.Reason(e.Reason), Err: e.Err}.String()
+	return unwind.Stop{Reason: unwind.Reason(e.reason()), Err: e.Unwrap()}.String()
 }
-func (e *StopError) Unwrap() error { return e.Err }
+
+// Unwrap returns Err. It may be called for nil, as errors.Is does for the Stop of a Stack.
+func (e *StopError) Unwrap() error {
+	if e == nil {
+		return nil
+	}
+	return e.Err
+}
 
 // Options say what a Walker may use besides memory. The zero Options are valid.
 type Options struct {

@@ -156,6 +156,10 @@ func TestStops(t *testing.T) {
 	for range w.Frames(t.Context(), th) {
 		break
 	}
+	var none *stacks.StopError
+	if errors.Is(none, context.Canceled) || none.Error() == "" {
+		t.Errorf("a stack that does not stop early: %q", none.Error())
+	}
 	if s := w.Walk(t.Context(), &procmem.Thread{TID: 1}); len(s.Frames) != 0 || s.Stop == nil {
 		t.Errorf("without registers: %v", s)
 	}
