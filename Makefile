@@ -49,7 +49,7 @@ demo: build ## a sample process, read and dumped, and its core in gdb
 # detector. Compressing under it takes capture minutes; the packages below it do
 # the concurrent work, and have the detector. snapshot and the command have it for
 # a part of each table, and whole in "make race". What takes longest comes first.
-UNRACED := ./harm ./fidelity ./snapshot ./cmd/procmem ./capture ./access ./internal/dfa ./symbols ./internal/testproc ./internal/zenc ./internal/lines ./internal/gopcln
+UNRACED := ./harm ./fidelity ./snapshot ./cmd/procmem ./capture ./access ./internal/dfa ./symbols ./internal/testproc ./internal/zenc ./internal/lines
 PACKAGES = $(patsubst $(shell $(GO) list -m)%,.%,$(shell $(GO) list ./...))
 RACED    = $(filter-out $(UNRACED),$(PACKAGES))
 TEST     = PROCMEM_TEST_ALL=1 $(GO) test -count=1 -timeout 25m
