@@ -78,7 +78,9 @@ __asm__(".pushsection .text\n.balign 8\n"
 	"1: .quad 0, 0, 1000, 0\n"
 	"gadget_spin: b gadget_spin\n"
 	".popsection");
+#pragma GCC visibility push(hidden)
 extern char gadget_other[], gadget_spin[];
+#pragma GCC visibility pop
 
 static void announce_gadgets(void) {
 	say("gadget-other %p", gadget_other);
