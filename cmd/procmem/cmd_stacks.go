@@ -32,7 +32,7 @@ Debug information is looked for in the files of the target, in
 /usr/lib/debug, and on the servers that DEBUGINFOD_URLS names.`,
 		Example: "  procmem stacks 1234\n  procmem stacks core.1234 --each\n" +
 			"  procmem stacks 1234 --every 100ms -n 50 --fold | flamegraph.pl > time.svg",
-		Args: exactly("TARGET"),
+		Args: oneList,
 		RunE: func(cmd *cobra.Command, args []string) error {
 			if err := o.check(cmd, g); err != nil {
 				return err

@@ -22,6 +22,9 @@ type debugger struct {
 // kindOf returns which debugger a name means, such as lldb-19 or /opt/bin/gdb, or "".
 func kindOf(name string) string {
 	base := filepath.Base(name)
+	if base == "delve" {
+		return "dlv"
+	}
 	i := slices.IndexFunc(debuggers, func(kind string) bool {
 		return base == kind || strings.HasPrefix(base, kind+"-")
 	})
@@ -42,6 +45,9 @@ func checkDebugger(name string) error {
 // findDebugger returns the first that is installed. Its error says how to get one.
 func findDebugger(names ...string) (*debugger, error) {
 	for _, name := range names {
+		if name == "delve" {
+			name = "dlv"
+		}
 		path, err := exec.LookPath(name)
 		if err == nil {
 			return &debugger{kindOf(name), name, path}, nil

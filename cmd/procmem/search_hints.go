@@ -17,7 +17,7 @@ func (o *searchFlags) tellBefore(words []string) {
 		text = tellBytes(words)
 	case o.asText():
 		text = o.tellTarget(words)
-		if text == "" && len(words) == 1 && strings.Trim(words[0], "*?") == "" {
+		if text == "" && len(words) == 1 && words[0] != "" && strings.Trim(words[0], "*?") == "" {
 			text = fmt.Sprintf("%q is looked for as it is written; procmem strings %s prints all text", words[0], shellWord(o.several.list.Word))
 		}
 	}
