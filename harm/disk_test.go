@@ -251,7 +251,7 @@ func TestNoFolder(t *testing.T) {
 	}
 	neverStopped(t, p, func() {
 		for prefix, want := range map[string]string{
-			closed + "/core":        `permission denied\n$`,
+			closed + "/core":        `permission denied(: choose another folder, as with -o /tmp/)?\n$`,
 			closed + "/absent/core": `no such file or directory\n$`,
 			file + "/core":          `not a directory\n$`,
 		} {

@@ -34,7 +34,7 @@ func TestWatched(t *testing.T) {
 	fork := slices.Concat(stop, []string{"PTRACE_SETOPTIONS", "PTRACE_SETREGS", "PTRACE_SYSCALL", "PTRACE_GET_SYSCALL_INFO", "PTRACE_GETEVENTMSG",
 		"PTRACE_GET_SYSCALL_USER_DISPATCH_CONFIG",
 		"pidfd_open", "pidfd_send_signal", "kill"})
-	precopy := slices.Concat(fork, []string{"pidfd_getfd"})
+	precopy := slices.Concat(fork, []string{"pidfd_getfd", "userfaultfd"})
 	p := testproc.Start(t, testproc.Kids, "--ballast", "4M")
 	pid := strconv.Itoa(p.PID())
 	for _, c := range []struct {
@@ -47,7 +47,7 @@ func TestWatched(t *testing.T) {
 		{"`maps`", nil, nil, nil, []string{"maps", pid}},
 		{"`info`, `read`", read, read, read, []string{"read", pid, "[stack]"}},
 		{"`info`, `read`", read, read, read, []string{"search", pid, "none such"}},
-		{"`doctor`", []string{"kcmp", "PTRACE_SEIZE"}, slices.Concat(probed, []string{"PTRACE_SEIZE"}), []string{"PTRACE_SEIZE"}, []string{"doctor", pid}},
+		{"`doctor`", []string{"kcmp", "PTRACE_SEIZE", "userfaultfd"}, slices.Concat(probed, []string{"PTRACE_SEIZE", "userfaultfd"}), []string{"PTRACE_SEIZE"}, []string{"doctor", pid}},
 		{"`core --method live`", nil, read, read, []string{"core", "--method", "live", pid}},
 		{"`threads`, `core --method stop`", stop[1:], stop, stop[len(probed):], []string{"core", "--force", "--method", "stop", pid}},
 		{"`threads`, `core --method stop`", stop[1:], stop, stop[len(probed):], []string{"threads", pid}},
