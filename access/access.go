@@ -228,7 +228,7 @@ func (r *Report) lastResort(err error) {
 		return
 	}
 	r.rule("security module", Fails, "all other rules allow, and the kernel answers: %v", err)
-	r.refuse(modules+" refuses"+label, remedy{also: "dmesg or ausearch -m avc names the rule that refused"})
+	r.refuse("perhaps "+modules+" refuses"+label, remedy{also: "dmesg or ausearch -m avc names the rule that refused"})
 }
 
 // numbers tells whether system calls may be given the numbers that /proc shows.

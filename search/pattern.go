@@ -82,7 +82,8 @@ func checkLength(b []byte) error {
 // bytes are in the order in which they are written, unlike those of numbers.
 func ParseHex(s string) (Pattern, error) {
 	p := Pattern{text: s}
-	for field := range strings.FieldsSeq(s) {
+	// Other programs write 53:45:4b and \x53\x45.
+	for field := range strings.FieldsSeq(strings.NewReplacer(":", " ", `\x`, " ").Replace(s)) {
 		if strings.HasPrefix(field, "0x") || strings.HasPrefix(field, "0X") {
 			field = field[2:]
 		}
@@ -121,7 +122,8 @@ func nibble(c byte) (value, mask byte, ok bool) {
 }
 
 // ParseValue parses a number, decimal or, with the prefix 0x, hexadecimal. A range such as
-// 10..20 includes both ends; >5, >=5, <5 and <=5 are ranges, too. Floating-point numbers may have an exponent, or be inf or nan.
+// 10..20 includes both ends; >5, >=5, <5 and <=5 are ranges, too. Floating-point numbers may
+// have an exponent, or be inf or nan.
 func ParseValue(t Type, s string, o ValueOptions) (Pattern, error) {
 	low, high, isRange := strings.Cut(s, "..")
 	if !isRange {

@@ -328,7 +328,7 @@ func TestParseHex(t *testing.T) {
 		{"dEad??eF", "dead00ef", "ffff00ff"},
 		{" d? ?f\t", "d00f", "f00f"},
 		{"0", "", ""}, {"", "", ""}, {"d ef", "", ""}, {"xx", "", ""}, {"?? ??", "", ""}, {"0x4", "", ""}, {"0x", "", ""},
-		{"0x41d?", "41d0", "fff0"}, {"0X41 0x42", "4142", "ffff"},
+		{"0x41d?", "41d0", "fff0"}, {"41:d?", "41d0", "fff0"}, {`\x41\xd?`, "41d0", "fff0"}, {"0X41 0x42", "4142", "ffff"},
 	} {
 		p, err := ParseHex(c.in)
 		if got := fmt.Sprintf("%x %x", p.value, p.mask); got != c.value+" "+c.mask || (err != nil) != (c.value == "") {

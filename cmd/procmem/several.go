@@ -9,7 +9,9 @@ import (
 	"os"
 	"strconv"
 
+	"github.com/procmem/procmem"
 	"github.com/procmem/procmem/internal/term"
+	"github.com/procmem/procmem/process"
 	"github.com/procmem/procmem/target"
 )
 
@@ -89,13 +91,14 @@ type results struct {
 	all     bool // every process was asked for, so that one that refuses or ends is not missing
 	seen    map[int]bool
 	refused []string // which may not be read, where all were asked for
+	ended   int      // meanwhile, where all were asked for
 	lack    error    // of the first that lacks what is to be looked at, likewise
 }
 
 // add takes the error of one target. It returns those that are not the target's own.
 func (r *results) add(word string, err error) error {
 	status, own := errors.AsType[statusError](err)
-	_, process := errors.AsType[*target.ProcessError](err)
+	_, refused := errors.AsType[*target.ProcessError](err)
 	_, one := errors.AsType[targetError](err)
 	_, lacks := errors.AsType[lackError](err)
 	switch {
@@ -108,10 +111,12 @@ func (r *results) add(word string, err error) error {
 	case lacks:
 		complain(fmt.Errorf("%s: %w", word, err))
 		r.seen[r.failed] = true
-	case !process && !one:
+	case !refused && !one:
 		return err
 	case r.all && errors.Is(err, fs.ErrPermission):
 		r.refused = append(r.refused, word)
+	case r.all && (errors.Is(err, process.ErrNoProcess) || errors.Is(err, procmem.ErrGone)):
+		r.ended++
 	default:
 		complain(err)
 		if !r.all {
@@ -125,6 +130,9 @@ func (r *results) add(word string, err error) error {
 func (r *results) status() error {
 	if n := len(r.refused); n > 0 {
 		notice("left out: %s that may not be read, the first is pid %s (procmem doctor %s tells why)", processes(n), r.refused[0], r.refused[0])
+	}
+	if r.ended > 0 {
+		notice("left out: %s that ended meanwhile", processes(r.ended))
 	}
 	if len(r.seen) == 0 && r.lack != nil {
 		return r.lack
