@@ -201,5 +201,8 @@ func (l *look) canUseBits() error {
 
 // canTrackByFaults returns why writes cannot be tracked by a userfaultfd.
 func (l *look) canTrackByFaults() error {
-	return cmp.Or(canTrack(), canCall(l.p, l.img.Arch), canClone(l.p))
+	if err := canTrack(); err != nil {
+		return err
+	}
+	return canCall(l.p, l.img.Arch)
 }
