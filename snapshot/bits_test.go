@@ -160,7 +160,7 @@ func TestBitsReserved(t *testing.T) {
 		t.Errorf("%v", err)
 	}
 	f.noScan = true
-	if _, err := f.query(everything, 0); !errors.Is(err, errReserved) {
+	if err := f.scan(); !errors.Is(err, errReserved) {
 		t.Errorf("%v", err)
 	}
 }

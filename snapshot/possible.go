@@ -4,6 +4,7 @@ import (
 	"errors"
 	"fmt"
 	"os"
+	"sync"
 
 	"github.com/procmem/procmem"
 	"github.com/procmem/procmem/internal/inject"
@@ -58,9 +59,10 @@ func capable(c int) bool {
 	return err == nil && (st.CapEff|privilege.Held())&(1<<c) != 0
 }
 
-// canTrack returns why writes cannot be tracked by a userfaultfd. It makes one of its own. Where
-// it may not, the target may: then PAGEMAP_SCAN decides, which most kernels got at the same time.
-func canTrack() error {
+// canTrack returns why writes cannot be tracked by a userfaultfd. It makes one of its own, once.
+// Where it may not, the target may: then PAGEMAP_SCAN decides, which most kernels got at the same
+// time.
+var canTrack = sync.OnceValue(func() error {
 	fd, err := sys.Userfaultfd()
 	if err == nil {
 		defer unix.Close(fd)
@@ -72,7 +74,7 @@ func canTrack() error {
 		return errors.New("the kernel has no asynchronous write protection (userfaultfd; Linux 6.7 has it, and 6.10 on arm64)")
 	}
 	return nil
-}
+})
 
 // canScan returns why the kernel has no PAGEMAP_SCAN.
 func canScan() error {

@@ -19,7 +19,7 @@ import (
 // Where the kernel has no asynchronous write protection (before 6.7), or no system call can be
 // run in the process, precopy goes by the soft-dirty bits of the page tables (dirty.Bits). They
 // can only be cleared all at once: before the first round, and later while all threads are held.
-// So there is at most one more round, where it makes the pause shorter.
+// So there are few more rounds (maxBitsRounds), and only where they make the pause shorter.
 
 // precopyByBits is precopy by soft-dirty bits.
 func (f *pauser) precopyByBits(ctx context.Context) error {

@@ -17,6 +17,11 @@ import (
 // Protected pages that were copied are as they were.
 func (f *pauser) scan() error {
 	f.regions = f.regions[:0]
+	if f.noScan { // once, because it looks at all mappings
+		if err := f.countable(); err != nil {
+			return err
+		}
+	}
 	if f.bits != nil {
 		return f.scanBits()
 	}
@@ -119,6 +124,9 @@ func (f *pauser) query(r procmem.Range, more uint64) ([]sys.PageRegion, error) {
 			continue
 		case errors.Is(err, unix.ENOTTY), errors.Is(err, unix.EINVAL):
 			f.noScan = true // before 6.7
+			if err := f.countable(); err != nil {
+				return nil, err
+			}
 			return f.queryEntries(r)
 		case errors.Is(err, unix.ESRCH):
 			return nil, f.lost()

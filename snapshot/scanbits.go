@@ -35,9 +35,6 @@ func (l *look) countable() error {
 // queryEntries is query for kernels before 6.7. It reads the entries of all pages. The result
 // tells which are a file's.
 func (f *pauser) queryEntries(r procmem.Range) (out []sys.PageRegion, err error) {
-	if err := f.countable(); err != nil {
-		return nil, err
-	}
 	pm, err := f.openPagemap()
 	if err != nil {
 		return nil, err
@@ -62,6 +59,9 @@ func (f *pauser) scanBits() error {
 	for i := range f.maps {
 		m := &f.maps[i]
 		if !clearable(m) {
+			if m.End > 1<<63 { // [vsyscall]
+				continue
+			}
 			if err := f.exact(m.Range); err != nil {
 				return err
 			}

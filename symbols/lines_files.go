@@ -103,6 +103,11 @@ func openWithin(path string, open func() (*file, error)) (*file, error) {
 	case r := <-done:
 		return r.f, r.err
 	case <-time.After(openPatience):
+		go func() { // it may still be opened
+			if r := <-done; r.err == nil {
+				r.f.Close()
+			}
+		}()
 		return nil, fmt.Errorf("open %s: no answer in %v", path, openPatience)
 	}
 }

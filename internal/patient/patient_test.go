@@ -24,10 +24,10 @@ func TestAsk(t *testing.T) {
 
 // Who answers slowly, but goes on answering, is waited for.
 func TestSteps(t *testing.T) {
-	const steps = 20
-	silent := Ask(Short, []int{1}, func(_ int, step func()) int {
+	const steps, enough = 12, time.Second
+	silent := Ask(enough, []int{1}, func(_ int, step func()) int {
 		for range steps {
-			time.Sleep(Short / 5) // the bound itself is what is tested
+			time.Sleep(enough / 10) // the bound itself is what is tested
 			step()
 		}
 		return steps
@@ -37,6 +37,6 @@ func TestSteps(t *testing.T) {
 		}
 	})
 	if silent != 0 {
-		t.Errorf("passed over, after %d steps of %v", steps, Short/5)
+		t.Errorf("passed over, in %d steps of %v", steps, enough/10)
 	}
 }
