@@ -7,6 +7,7 @@ import (
 	"slices"
 
 	"github.com/procmem/procmem"
+	"github.com/procmem/procmem/internal/procfs"
 	"github.com/procmem/procmem/process"
 )
 
@@ -51,32 +52,13 @@ func (t *Taker) follow() error {
 	if err != nil {
 		return err
 	}
-	if slices.EqualFunc(maps, t.maps, sameLine) {
+	if slices.EqualFunc(maps, t.maps, func(a, b procmem.Mapping) bool { return procfs.SameLine(&a, &b) }) {
 		return nil
 	}
-	keepFlags(maps, t.maps)
+	procfs.KeepKnown(maps, t.maps)
 	t.maps = maps
 	t.view.Follow(maps)
 	return nil
-}
-
-func sameLine(a, b procmem.Mapping) bool {
-	return a.Range == b.Range && a.Perm == b.Perm && a.Offset == b.Offset && a.Inode == b.Inode &&
-		a.Major == b.Major && a.Minor == b.Minor && a.Path == b.Path
-}
-
-// keepFlags gives mappings what is known of those that they were.
-func keepFlags(now, before []procmem.Mapping) {
-	k := 0
-	for i := range now {
-		m := &now[i]
-		for k < len(before) && before[k].Start < m.Start {
-			k++
-		}
-		if k < len(before) && sameLine(*m, before[k]) {
-			m.Flags, m.Unreachable = before[k].Flags, before[k].Unreachable
-		}
-	}
 }
 
 // threads returns what is known of the threads before they are stopped, by their ids.

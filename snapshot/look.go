@@ -178,26 +178,9 @@ func (l *look) update(text []byte) (fresh []procmem.Range, err error) {
 	if err != nil {
 		return nil, err
 	}
-	k := 0
-	for i := range maps {
-		m := &maps[i]
-		for k < len(l.maps) && l.maps[k].Start < m.Start {
-			k++
-		}
-		if k < len(l.maps) && sameLine(m, &l.maps[k]) {
-			m.Flags, m.Usage, m.Unreachable = l.maps[k].Flags, l.maps[k].Usage, l.maps[k].Unreachable
-			continue
-		}
-		fresh = append(fresh, m.Range)
-	}
+	fresh = procfs.KeepKnown(maps, l.maps)
 	l.maps, l.text = maps, text
 	return fresh, nil
-}
-
-// sameLine reports whether two mappings have the same line in maps.
-func sameLine(a, b *procmem.Mapping) bool {
-	return a.Range == b.Range && a.Perm == b.Perm && a.Offset == b.Offset && a.Inode == b.Inode &&
-		a.Major == b.Major && a.Minor == b.Minor && a.Path == b.Path
 }
 
 // known returns the ids of the threads that were looked at.

@@ -13,6 +13,7 @@ import (
 
 	"github.com/procmem/procmem"
 	"github.com/procmem/procmem/internal/pageset"
+	"github.com/procmem/procmem/internal/procfs"
 	"github.com/procmem/procmem/internal/sys"
 	"github.com/procmem/procmem/process"
 )
@@ -428,15 +429,11 @@ func (b *Bits) moved(now []procmem.Mapping) bool {
 		for k < len(now) && now[k].Start < m.Start {
 			k++
 		}
-		if k == len(now) || !sameMapping(m, &now[k]) || b.allWritten(m.Range) {
+		if k == len(now) || !procfs.SameLine(m, &now[k]) || b.allWritten(m.Range) {
 			return true
 		}
 	}
 	return false
-}
-
-func sameMapping(a, b *procmem.Mapping) bool {
-	return a.Range == b.Range && a.Perm == b.Perm && a.Offset == b.Offset && a.Inode == b.Inode && a.Major == b.Major && a.Minor == b.Minor && a.Path == b.Path
 }
 
 // allWritten reports whether the bits of all pages of r are set, as in a new mapping.

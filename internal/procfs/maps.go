@@ -71,3 +71,27 @@ func appendMapping(ms *[]procmem.Mapping, m procmem.Mapping) error {
 	*ms = append(*ms, m)
 	return nil
 }
+
+// SameLine reports whether two mappings have the same line in maps.
+func SameLine(a, b *procmem.Mapping) bool {
+	return a.Range == b.Range && a.Perm == b.Perm && a.Offset == b.Offset && a.Inode == b.Inode &&
+		a.Major == b.Major && a.Minor == b.Minor && a.Path == b.Path
+}
+
+// KeepKnown gives mappings, of which only the line in maps is known, what was known of those
+// that had the same line. Both are ascending. It returns the ranges of the others.
+func KeepKnown(now, before []procmem.Mapping) (fresh []procmem.Range) {
+	k := 0
+	for i := range now {
+		m := &now[i]
+		for k < len(before) && before[k].Start < m.Start {
+			k++
+		}
+		if k < len(before) && SameLine(m, &before[k]) {
+			m.Flags, m.Usage, m.Unreachable = before[k].Flags, before[k].Usage, before[k].Unreachable
+			continue
+		}
+		fresh = append(fresh, m.Range)
+	}
+	return fresh
+}
