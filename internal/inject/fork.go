@@ -173,13 +173,19 @@ func (h *helper) holdThawed(t *ptracer.Tracer) error {
 // evil than waiting for ever.
 func (h *helper) holdAll(t *ptracer.Tracer) error {
 	began := time.Now()
-	// Each try may disturb threads, so there are few.
-	for rest := 5 * time.Millisecond; ; rest = min(2*rest, time.Second) {
+	const shortest = 5 * time.Millisecond
+	for rest := shortest; ; rest = min(2*rest, time.Second) {
 		ctx, cancel := context.WithTimeout(context.Background(), leavePatience)
 		err := t.Stop(ctx)
 		if err != nil {
-			// Threads that were attached to can be let go once they have stopped.
-			t.Do(func() { t.Interrupt() })
+			// Each try may disturb the threads that it attaches to, so there are few of these.
+			// They can be let go once they have stopped.
+			t.Do(func() {
+				if len(t.Threads()) == 0 {
+					rest = shortest
+				}
+				t.Interrupt()
+			})
 			t.LetGo()
 			t.LetGoLate(ctx)
 		}
